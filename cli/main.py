@@ -1,0 +1,59 @@
+"""`rms-deploy`: finds the command, and turns a user's mistake into one line and exit code 1."""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from typing import Any
+
+import click
+
+from rms_deploy.errors import RmsDeployError
+
+__all__ = ["main", "rms_deploy"]
+
+# Name and one-line help of each command; its module is imported only when it runs, so that --help stays instant.
+_COMMANDS = {
+    "export": "A PyTorch model to ONNX, each RMSNorm as one op.",
+    "fuse": "Find the decomposed RMSNorms of an ONNX model and fuse each into one op.",
+    "verify": "Prove that two ONNX models compute the same.",
+    "bench": "Latency of ONNX models, side by side.",
+    "inspect": "List the norms of an ONNX model: fused or not, and why.",
+    "demo": "Export, fuse, verify and measure a small decoder.",
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"rms_deploy.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RmsDeployError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="rms-deploy", prog_name="rms-deploy")
+@click.option("-v", "--verbose", count=True, help="Say more on stderr; twice for debugging.")
+@click.option("-q", "--quiet", is_flag=True, help="Only results and errors.")
+def rms_deploy(verbose: int, quiet: bool) -> None:
+    """Every RMSNorm of a model as one fused kernel: export, fuse, verify, measure."""
+    level = logging.ERROR if quiet else max(logging.WARNING - 10 * verbose, logging.DEBUG)
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=level)
+
+
+def main() -> None:
+    """Entry point of `rms-deploy` and `python -m rms_deploy`."""
+    rms_deploy(prog_name="rms-deploy")
