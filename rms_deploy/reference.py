@@ -76,14 +76,16 @@ def rms_norm(
         raise InputError(f"partial_size: {partial_size} is not in 1 ... {n}, the number of normalised elements")
     wide = x.astype(np.float64).reshape(outer, n, inner)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        mean_square = np.mean(np.square(wide[:, :partial_size]), axis=1, keepdims=True) if n else np.zeros((outer, 1, inner))
+        squares = np.square(wide[:, :partial_size])
+        mean_square = squares.mean(axis=1, keepdims=True) if n else np.zeros((outer, 1, inner))
         rms = np.maximum(np.sqrt(mean_square + epsilon) + rms_epsilon, rms_min)
-        normed = (wide / rms).reshape(x.shape)
+        normed: NDArray[Any] = (wide / rms).reshape(x.shape)
         if scale is None:
             return normed.astype(dtype)
         if round_before_scale:
             normed, scale = normed.astype(dtype), scale.astype(dtype)
-        return (normed.astype(np.float64) * scale.astype(np.float64)).astype(dtype)
+        y: NDArray[Any] = (normed.astype(np.float64) * scale.astype(np.float64)).astype(dtype)
+        return y
 
 
 def add_rms_norm(
@@ -108,4 +110,5 @@ def layer_norm(
     y = centred / np.sqrt(np.mean(np.square(centred), axis=-1, keepdims=True) + epsilon)
     y = y if scale is None else y * scale.astype(np.float64)
     y = y if bias is None else y + bias.astype(np.float64)
-    return y.astype(x.dtype)
+    rounded: NDArray[Any] = y.astype(x.dtype)
+    return rounded

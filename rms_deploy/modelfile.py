@@ -1,0 +1,143 @@
+"""Model files: read with every fault named, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+from onnx_ir.serde import SerdeError
+
+from rms_deploy.errors import ModelFileError, OutputError
+
+__all__ = ["atomic_path", "check_target", "load", "save"]
+
+_INLINE_LIMIT = 2**30
+"""Bytes of weights above which a model is written with a data file: a protobuf message ends at 2 GiB."""
+
+
+def load(path: str | os.PathLike[str]) -> ir.Model:
+    """Read an ONNX file. External data is memory-mapped when it is first used, not read here.
+
+    Raises:
+        ModelFileError: the file is missing, truncated, not ONNX or newer than the installed onnx package, or its
+            external data is missing, too short or outside the folder of the model.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ModelFileError(f"{path}: is a directory; give an ONNX file")
+    try:
+        # An absolute path, because onnx-ir checks that external data stays inside a non-empty base folder only.
+        model = ir.load(path.absolute())
+    except FileNotFoundError:
+        raise ModelFileError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read: {error.strerror}") from error
+    except (DecodeError, SerdeError, ValueError, UnicodeDecodeError) as error:
+        raise ModelFileError(f"{path}: is not an ONNX model, or is truncated ({path.stat().st_size} bytes)") from error
+    if not model.ir_version or not model.opset_imports:
+        raise ModelFileError(f"{path}: is not an ONNX model: it names no IR version or no opset")
+    if model.ir_version > onnx.IR_VERSION:
+        raise ModelFileError(
+            f"{path}: IR version {model.ir_version} is newer than {onnx.IR_VERSION}, the newest that "
+            f"onnx {onnx.__version__} reads; upgrade onnx"
+        )
+    for tensor in _external_tensors(model):
+        _check_external(path, tensor)
+    return model
+
+
+def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
+    """Write `model` to `path` whole, or leave what was there.
+
+    Weights that lie in a data file in the folder of `path` stay there, untouched and referenced. Weights in a data
+    file of another folder, or more than 1 GiB of inline weights, are written to `<path>.data`.
+
+    Raises:
+        OutputError: `path` is a directory, its folder is missing, or writing failed.
+    """
+    path = Path(path)
+    check_target(path)
+    try:
+        if _needs_data_file(model, path):
+            _save_with_data(model, path)
+        else:
+            with atomic_path(path) as temporary:
+                ir.save(model, temporary)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Say now, before long work, that `path` cannot be written.
+
+    Raises:
+        OutputError: it is a directory, its folder does not exist, or one of them is read-only.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise OutputError(f"{path}: is a directory; give a file name")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: the folder {path.parent} does not exist; create it first")
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise OutputError(f"{path}: no permission to write here")
+
+
+@contextmanager
+def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a path beside `target` to write to; it becomes `target` when the block ends, and vanishes if it fails."""
+    target = Path(target)
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
+    try:
+        yield temporary
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _save_with_data(model: ir.Model, path: Path) -> None:
+    data = f"{path.name}.data"
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
+        ir.save(model, Path(folder, path.name), external_data=data)
+        if Path(folder, data).exists():
+            Path(folder, data).replace(path.with_name(data))
+        Path(folder, path.name).replace(path)
+
+
+def _needs_data_file(model: ir.Model, path: Path) -> bool:
+    folder = path.parent.resolve()
+    if any(Path(tensor.base_dir).resolve() != folder for tensor in _external_tensors(model)):
+        return True
+    values = (v.const_value for graph in model.graphs() for v in graph.initializers.values())
+    return sum(t.nbytes for t in values if t is not None and not isinstance(t, ir.ExternalTensor)) > _INLINE_LIMIT
+
+
+def _external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                yield value.const_value
+        for node in graph:
+            for attribute in node.attributes.values():
+                if attribute.type == ir.AttributeType.TENSOR and isinstance(attribute.value, ir.ExternalTensor):
+                    yield attribute.value
+
+
+def _check_external(path: Path, tensor: ir.ExternalTensor) -> None:
+    folder = path.absolute().parent.resolve()
+    data = (folder / tensor.location).resolve()
+    if not data.is_relative_to(folder):
+        raise ModelFileError(f"{path}: external data {tensor.location} of {tensor.name} is outside the model's folder")
+    if not data.is_file():
+        raise ModelFileError(f"{path}: external data file {tensor.location} is missing; copy it beside the model")
+    end = (tensor.offset or 0) + (tensor.length if tensor.length is not None else tensor.nbytes)
+    if data.stat().st_size < end:
+        raise ModelFileError(
+            f"{path}: external data file {tensor.location} is truncated: {tensor.name} ends at byte {end}, "
+            f"the file at {data.stat().st_size}"
+        )

@@ -1,0 +1,71 @@
+"""The Python contract against the C++ header."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rms_deploy import contract
+
+HEADER = Path(__file__).parents[1] / "plugins" / "contract.h"
+
+
+@pytest.fixture(scope="module")
+def constants() -> dict[str, str]:
+    """Every `inline constexpr <type> kName = value;` of the header, by name."""
+    text = HEADER.read_text()
+    return dict(re.findall(r"inline constexpr [\w\s:*]+?\b(k\w+)(?:\[\])? = (.+?);", text))
+
+
+def text_of(value: str) -> str:
+    return value.strip('"')
+
+
+def test_domain_and_versions(constants: dict[str, str]) -> None:
+    assert text_of(constants["kDomain"]) == contract.DOMAIN
+    assert int(constants["kVersion"]) == contract.VERSION
+    assert text_of(constants["kPluginVersion"]) == contract.PLUGIN_VERSION
+
+
+def test_op_names(constants: dict[str, str]) -> None:
+    names = {text_of(value) for name, value in constants.items() if name.endswith("RMSNorm")}
+    assert names == set(contract.OPS)
+
+
+def test_signatures_in_the_header_comments() -> None:
+    for op in contract.OPS.values():
+        inputs, outputs = (", ".join(f"{n}: {t}" for n, t in names) for names in (op.inputs, op.outputs))
+        assert f'"{op.name}";' in HEADER.read_text()
+        assert f"({inputs}) -> {outputs}" in HEADER.read_text()
+
+
+def test_element_types() -> None:
+    members = re.search(r"enum class ElementType : int32_t \{(.+?)\}", HEADER.read_text())
+    assert members is not None
+    values = {name.lower(): int(value) for name, value in re.findall(r"k(\w+) = (\d+)", members[1])}
+    assert values == contract.ELEMENT_TYPES
+
+
+@pytest.mark.parametrize("op", contract.OPS.values(), ids=contract.OPS)
+def test_attributes(op: contract.Op, constants: dict[str, str]) -> None:
+    for attribute in op.attributes:
+        constant = "k" + "".join(part.title() for part in attribute.name.split("_"))
+        assert text_of(constants[constant]) == attribute.name
+        default = constants.get(f"{constant}Default")
+        if attribute.default is None:
+            assert default is None
+        elif attribute.kind == "ints":
+            assert tuple(int(v) for v in default.strip("{}").split(",")) == attribute.default
+        elif attribute.kind == "int":
+            assert int(default) == attribute.default
+        else:
+            assert np.float32(default.rstrip("F")) == np.float32(attribute.default)
+
+
+def test_header_has_no_attribute_more(constants: dict[str, str]) -> None:
+    known = {a.name for op in contract.OPS.values() for a in op.attributes}
+    snake_case = {text_of(v) for k, v in constants.items() if v.startswith('"') and text_of(v).islower()}
+    assert snake_case - {contract.DOMAIN} == known

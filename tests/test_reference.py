@@ -1,0 +1,95 @@
+"""The reference against exact rational arithmetic and the properties that the paper proves."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from rms_deploy import reference
+from rms_deploy.errors import InputError
+
+rng = np.random.default_rng(0)
+
+
+def test_by_hand() -> None:
+    # mean((3, 4)^2) = 12.5; epsilon 3.5 makes the root 4; + 1 = 5; the floor of 10 then halves the result.
+    x, scale = np.array([[3.0, 4.0]]), np.array([10.0, 5.0])
+    options = {"epsilon": 3.5, "rms_epsilon": 1.0}
+    np.testing.assert_array_equal(reference.rms_norm(x, scale, **options), [[6.0, 4.0]])
+    np.testing.assert_array_equal(reference.rms_norm(x, scale, **options, rms_min=10.0), [[3.0, 2.0]])
+
+
+def test_against_rational_arithmetic() -> None:
+    x = rng.normal(size=(1, 37))
+    mean_square = sum(Fraction(v) ** 2 for v in x[0]) / 37
+    exact = [float(Fraction(v) / Fraction(float(mean_square) ** 0.5)) for v in x[0]]
+    # float64: one rounding each for the root, its square's mean and the quotient.
+    np.testing.assert_allclose(reference.rms_norm(x, epsilon=0)[0], exact, rtol=4 * np.finfo(np.float64).eps)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 0.7, 2.0, 1e4])
+def test_rescaling_invariance(factor: float) -> None:
+    """Paper, section 3: RMSNorm(a x) = RMSNorm(x) for a > 0, with epsilon 0."""
+    x = rng.normal(size=(3, 64))
+    np.testing.assert_allclose(
+        reference.rms_norm(factor * x, epsilon=0), reference.rms_norm(x, epsilon=0), rtol=4 * np.finfo(np.float64).eps
+    )
+
+
+def test_partial_is_over_the_first_elements_in_row_major_order() -> None:
+    x = rng.normal(size=(2, 3, 4))
+    y = reference.rms_norm(x, axes=(1, 2), partial_size=5, epsilon=0)
+    flat = x.reshape(2, 12)
+    expected = flat / np.sqrt(np.mean(flat[:, :5] ** 2, axis=1, keepdims=True))
+    np.testing.assert_allclose(y.reshape(2, 12), expected, rtol=1e-15)
+
+
+def test_inner_axis() -> None:
+    x = rng.normal(size=(2, 3, 4))
+    y = reference.rms_norm(x, np.full((3, 1), 2.0), axes=[1], epsilon=0)
+    np.testing.assert_allclose(
+        y, 2 * np.swapaxes(reference.rms_norm(np.swapaxes(x, 1, 2), epsilon=0), 1, 2), rtol=1e-15
+    )
+
+
+def test_the_two_rounding_orders_differ_in_half_precision() -> None:
+    x = rng.normal(size=(8, 256)).astype(ml_dtypes.bfloat16)
+    scale = rng.normal(size=256).astype(ml_dtypes.bfloat16)
+    once, first = (reference.rms_norm(x, scale, round_before_scale=order) for order in (False, True))
+    assert once.dtype == first.dtype == x.dtype
+    assert 0.1 < np.mean(once != first) < 0.5
+
+
+def test_add_rounds_the_sum_before_the_statistics() -> None:
+    x, r = (np.array([[v, 1.0]], np.float16) for v in (2048.0, 1.0))
+    y, total = reference.add_rms_norm(x, r, epsilon=0)
+    assert total.tolist() == [[2048.0, 2.0]]  # 2049 is no float16
+    np.testing.assert_array_equal(y, reference.rms_norm(total, epsilon=0))
+
+
+def test_zero_rows_follow_the_formula() -> None:
+    x = np.zeros((1, 4), np.float32)
+    assert np.isnan(reference.rms_norm(x, epsilon=0)).all()
+    np.testing.assert_array_equal(reference.rms_norm(x), x)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"axes": [2]}, "axes: 2 is out of range for a tensor of rank 2; use -2 to 1"),
+        ({"axes": [0, 0]}, r"axes: \[0, 0\] is not a contiguous block"),
+        ({"axes": []}, r"axes: \[\] is not a contiguous block"),
+        ({"partial_size": 5}, r"partial_size: 5 is not in 1 ... 4"),
+    ],
+)
+def test_refusals(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        reference.rms_norm(np.zeros((2, 4)), **options)
+
+
+def test_layer_norm_by_hand() -> None:
+    y = reference.layer_norm(np.array([[1.0, 3.0]]), np.array([2.0, 1.0]), np.array([0.5, 0.0]), epsilon=0)
+    np.testing.assert_array_equal(y, [[-1.5, 1.0]])

@@ -1,0 +1,58 @@
+"""The schemas: onnx's checker and strict shape inference know the ops without a function body."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+
+from rms_deploy import schemas
+from rms_deploy.contract import DOMAIN, OPS, VERSION
+
+
+@pytest.fixture(autouse=True)
+def registered() -> None:
+    schemas.register()
+    schemas.register()  # a second time changes nothing
+
+
+def infer(text: str) -> dict[str, list[str | int]]:
+    model = onnx.parser.parse_model(text)
+    onnx.checker.check_model(model, full_check=True)
+    inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    return {
+        info.name: [dim.dim_param or dim.dim_value for dim in info.type.tensor_type.shape.dim]
+        for info in inferred.graph.value_info
+    }
+
+
+def test_schema_of_each_op() -> None:
+    for op in OPS.values():
+        schema = onnx.defs.get_schema(op.name, VERSION, DOMAIN)
+        assert [(i.name, i.type_str) for i in schema.inputs] == list(op.inputs)
+        assert [(o.name, o.type_str) for o in schema.outputs] == list(op.outputs)
+        required = {name for name, attribute in schema.attributes.items() if attribute.required}
+        assert required == {a.name for a in op.attributes if a.default is None}
+        assert set(schema.attributes) == {a.name for a in op.attributes}
+
+
+def test_shapes_pass_through() -> None:
+    shapes = infer("""<ir_version: 9, opset_import: ["": 18, "rms_deploy": 1]>
+        g (float16[B,4,8] x, float16[B,4,8] r, float[8] w) => (float16[B,4,8] y) {
+            s, t = rms_deploy.AddRMSNorm <epsilon = 1e-5> (x, r, w)
+            n = rms_deploy.PartialRMSNorm <partial_size = 2> (t, w)
+            u = Add (s, n)
+            y = Relu (u)
+        }""")
+    assert shapes == {name: ["B", 4, 8] for name in "stnu"}
+
+
+def test_unknown_type_is_refused() -> None:
+    with pytest.raises(onnx.shape_inference.InferenceError, match="int32"):
+        infer("""<ir_version: 9, opset_import: ["": 18, "rms_deploy": 1]>
+            g (int32[4,8] x, float[8] w) => (int32[4,8] y) { y = rms_deploy.RMSNorm (x, w) }""")
+
+
+def test_missing_attribute_is_refused() -> None:
+    with pytest.raises(onnx.checker.ValidationError, match="partial_size"):
+        infer("""<ir_version: 9, opset_import: ["": 18, "rms_deploy": 1]>
+            g (float[4,8] x, float[8] w) => (float[4,8] y) { y = rms_deploy.PartialRMSNorm (x, w) }""")
