@@ -1,0 +1,30 @@
+"""`rms-deploy inspect`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rms_deploy.cli.console import json_option, print_json, stdout
+
+__all__ = ["command"]
+
+
+@click.command("inspect", short_help="List the norms of an ONNX model: fused or not, and why.")
+@click.argument("model", type=click.Path(path_type=Path))
+@json_option
+def command(model: Path, as_json: bool) -> None:
+    """List the norms of MODEL, an ONNX file: size, dtype, epsilon, place; fused or not, and why."""
+    from rms_deploy.cli.norm_table import print_near_misses, print_norms
+    from rms_deploy.inspection import inspect
+
+    result = inspect(model)
+    if as_json:
+        print_json(result.to_dict())
+        return
+    print_norms(result.norms)
+    print_near_misses(result.near_misses)
+    counts = ", ".join(f"{count} {what}" for what, count in result.count().items()) or "no norms"
+    misses = f"; {len(result.near_misses)} near misses" if result.near_misses else ""
+    stdout.print(f"{counts}{misses}", markup=False, soft_wrap=True)

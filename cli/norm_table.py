@@ -1,0 +1,65 @@
+"""Norms and near misses as tables: drawn on a terminal, plain columns in a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from rms_deploy.cli.console import stdout
+
+if TYPE_CHECKING:
+    from rms_deploy.inspection import NearMiss, Norm
+
+__all__ = ["print_near_misses", "print_norms"]
+
+
+def print_norms(norms: Iterable[Norm]) -> None:
+    """One line a norm."""
+    header = ("place", "norm", "n", "axes", "dtype", "epsilon", "rounding", "scale", "state")
+    _print_table(header, [_norm_row(norm) for norm in norms])
+
+
+def print_near_misses(misses: Iterable[NearMiss]) -> None:
+    """One line a near miss, with its reason."""
+    header = ("not fused", "piece", "reason")
+    _print_table(header, [(miss.node, miss.piece, miss.reason) for miss in misses])
+
+
+def _norm_row(norm: Norm) -> tuple[str, ...]:
+    kind = norm.kind if norm.partial_size is None else f"{norm.kind} ({norm.partial_size})"
+    epsilon = "?" if norm.epsilon is None else f"{norm.epsilon:.6g}"
+    if norm.rms_epsilon:
+        epsilon += f", outside {norm.rms_epsilon:.6g}"
+    if norm.rms_min:
+        epsilon += f", at least {norm.rms_min:.6g}"
+    return (
+        norm.place or norm.node,
+        kind,
+        "?" if norm.n is None else str(norm.n),
+        "?" if norm.axes is None else "" if norm.axes == (-1,) else ",".join(map(str, norm.axes)),
+        norm.dtype or "?",
+        epsilon,
+        norm.rounding or "",
+        norm.scale,
+        f"{norm.form}: {norm.note}" if norm.note else norm.form,
+    )
+
+
+def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    kept = [i for i, _ in enumerate(header) if any(row[i] for row in rows)]
+    if not kept:
+        return
+    if stdout.is_terminal:
+        table = Table(*(header[i] for i in kept))
+        for row in rows:
+            table.add_row(*(Text(row[i]) for i in kept))
+        stdout.print(table)
+        return
+    lines = [header, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in kept]
+    for line in lines:
+        text = "  ".join(line[i].ljust(width) for i, width in zip(kept, widths, strict=True))
+        stdout.print(text.rstrip(), markup=False, soft_wrap=True)

@@ -1,0 +1,87 @@
+"""A residual Add and the RMSNorm of its sum as one op."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from rms_deploy.contract import DOMAIN
+from rms_deploy.passes.grammar import Facts, graphs_of
+from rms_deploy.passes.grammar.facts import is_op
+from rms_deploy.passes.rewriting import annotate, remove_if_dead, successor
+
+__all__ = ["FuseAddRMSNorm"]
+
+
+class FuseAddRMSNorm(ir.passes.InPlacePass):
+    """RMSNorm(Add(x, r)) becomes AddRMSNorm(x, r), whose second output is the sum.
+
+    1. Both operands must be proven to have one shape: a broadcast residual, such as a bias, stays an Add.
+    2. The sum keeps its name, and whatever else reads it reads the op's second output.
+    3. The statistics use the sum rounded to its type. So the Add must give the very X of the norm; a norm of a wider
+       sum is a norm of float32, and stays one.
+    4. The op stands where the Add stood. If its scale is computed later, it stands where the norm stood, provided that
+       nothing before reads the sum.
+    5. Of several norms of one sum, the first takes the Add.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Fuse in place."""
+        facts = Facts(model)
+        modified = False
+        for graph in list(graphs_of(model)):
+            nodes = tuple(graph)
+            position = {node: index for index, node in enumerate(nodes)}
+            for norm in nodes:
+                add = _residual(norm, facts)
+                place = None if add is None else _place(add, norm, position)
+                if add is not None and place is not None:
+                    position[_replace(add, norm, place, facts)] = position[place]
+                    modified = True
+        return ir.passes.PassResult(model, modified)
+
+
+def _residual(norm: ir.Node, facts: Facts) -> ir.Node | None:
+    if norm.domain != DOMAIN or norm.op_type != "RMSNorm" or norm.inputs[0] is None:
+        return None
+    add = norm.inputs[0].producer()
+    if add is None or not is_op(add, "Add") or add.graph is not norm.graph:
+        return None
+    a, b = add.inputs
+    return add if a is not None and b is not None and facts.same_shape(a, b) else None
+
+
+def _place(add: ir.Node, norm: ir.Node, position: dict[ir.Node, int]) -> ir.Node | None:
+    """After which node the op can stand (case 4)."""
+    scale = norm.inputs[1]
+    source = None if scale is None else scale.producer()
+    if source is None or source.graph is not norm.graph or position[source] < position[add]:
+        return add
+    readers = (reader for reader in add.outputs[0].consumers() if reader is not norm)
+    if all(reader.graph is norm.graph and position[reader] > position[norm] for reader in readers):
+        return norm
+    return None
+
+
+def _replace(add: ir.Node, norm: ir.Node, place: ir.Node, facts: Facts) -> ir.Node:
+    assert norm.graph is not None
+    old_y, old_sum = norm.outputs[0], add.outputs[0]
+    y, total = successor(old_y, facts), successor(old_sum, facts)
+    for value in add.inputs:
+        assert value is not None
+        annotate(value, facts)
+    node = ir.Node(
+        DOMAIN,
+        "AddRMSNorm",
+        [*add.inputs, norm.inputs[1]],
+        list(norm.attributes.values()),
+        outputs=[y, total],
+        name=norm.name,
+        doc_string=norm.doc_string,
+        metadata_props=dict(norm.metadata_props),
+    )
+    norm.graph.insert_after(place, node)
+    old_y.replace_all_uses_with(y, replace_graph_outputs=True)
+    old_sum.replace_all_uses_with(total, replace_graph_outputs=True)
+    remove_if_dead(norm)
+    remove_if_dead(add)
+    return node
