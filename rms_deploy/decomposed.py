@@ -1,0 +1,70 @@
+"""The norms of `rms_deploy.nn` spelled in torch's own primitives, as most model code spells them.
+
+`export(..., norm="decomposed")` puts these in the place of the originals, so that the file looks as users' files do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rms_deploy.nn import AddRMSNorm, PartialRMSNorm, RMSNorm
+
+__all__ = ["DecomposedAddRMSNorm", "DecomposedRMSNorm", "decomposed"]
+
+
+class DecomposedRMSNorm(nn.Module):
+    """What `norm` computes (RMSNorm or PartialRMSNorm), as pow, mean, rsqrt and mul, sharing its weight.
+
+    With a default root it is x * rsqrt(mean(x^2) + epsilon); `rms_epsilon` and `rms_min` need x / max(sqrt(...) + ...).
+    """
+
+    def __init__(self, norm: RMSNorm) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        """y: shape and dtype of x."""
+        norm = self.norm
+        wide = x if x.dtype == torch.float64 else x.float()
+        mean_square = self._mean_square(wide) + norm.epsilon
+        if norm.rms_epsilon or norm.rms_min:
+            rms = torch.sqrt(mean_square) + norm.rms_epsilon
+            normed = wide / (torch.clamp(rms, min=norm.rms_min) if norm.rms_min else rms)
+        else:
+            normed = wide * torch.rsqrt(mean_square)
+        if norm.weight is None:
+            return normed.to(x.dtype)
+        scale = norm.scale()
+        if norm.round_before_scale:
+            return scale.to(x.dtype) * normed.to(x.dtype)
+        return (normed * scale.to(wide.dtype)).to(x.dtype)
+
+    def _mean_square(self, wide: Tensor) -> Tensor:
+        axes = self.norm.axes
+        if not isinstance(self.norm, PartialRMSNorm):
+            return wide.pow(2).mean(axes, keepdim=True)
+        flat = wide.flatten(axes[0], axes[-1])
+        first = flat.narrow(axes[-1], 0, self.norm.partial_size)
+        mean: Tensor = first.pow(2).mean(axes[-1], keepdim=True)
+        for _ in axes[1:]:
+            mean = mean.unsqueeze(axes[-1])
+        return mean
+
+
+class DecomposedAddRMSNorm(DecomposedRMSNorm):
+    """The same for AddRMSNorm."""
+
+    def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # its own inputs
+        """(y, total), each of the shape and dtype of x."""
+        total = x + residual
+        return super().forward(total), total
+
+
+def decomposed(module: nn.Module) -> Any:
+    """The twin of `module` if it is a norm of ours, else None."""
+    if isinstance(module, AddRMSNorm):
+        return DecomposedAddRMSNorm(module)
+    return DecomposedRMSNorm(module) if isinstance(module, RMSNorm) else None

@@ -1,0 +1,189 @@
+"""A torch module to an ONNX model in which each RMSNorm is one op, ONNX's own op, or primitives."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal, get_args
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from rms_deploy import functions, modelfile
+from rms_deploy.contract import ELEMENT_TYPES
+from rms_deploy.decomposed import decomposed
+from rms_deploy.dynamo import export_dynamo, export_legacy
+from rms_deploy.errors import InputError
+from rms_deploy.model_source import Source, one_line, resolve
+from rms_deploy.module_tree import replaced
+from rms_deploy.nn import RMSNorm
+from rms_deploy.passes.lower_to_standard import STANDARD_OPSET, LowerToStandard
+from rms_deploy.swap import find_norms
+
+__all__ = ["DEFAULT_OPSET", "NormForm", "export"]
+
+NormForm = Literal["custom", "standard", "decomposed"]
+Exporter = Literal["dynamo", "legacy"]
+
+DEFAULT_OPSET = 20
+_OLDEST_OPSET = 18
+_NEWEST_OPSET = 25
+
+_log = logging.getLogger(__name__)
+
+
+def export(
+    model: str | nn.Module,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    inputs: Any = None,
+    dtype: str | None = None,
+    opset: int | None = None,
+    norm: NormForm = "custom",
+    swap: bool = False,
+    dynamic: bool = True,
+    dynamic_shapes: Any = None,
+    output_names: Sequence[str] = (),
+    exporter: Exporter = "dynamo",
+) -> ir.Model:
+    """Export `model`, its norms (those of `rms_deploy.nn`) in the form asked for. `model` is left as it was.
+
+    Args:
+        model: a module; a name of `rms_deploy.models.MODELS`; or `package.module:factory`, where the factory returns a
+            module or (module, inputs[, dynamic_shapes[, output_names]]).
+        output: file to write; None writes none.
+        inputs: of one example call: a tensor, a tuple of positional arguments, or a dict of named ones.
+        dtype: float32, float16 or bfloat16: parameters, buffers and floating inputs are converted to it; None leaves
+            them as they are.
+        opset: of the ONNX operators; default 20, or 23 for `norm="standard"`.
+        norm: "custom": our op, its body in the model as a function. "standard": ONNX RMSNormalization where it can
+            say the same, ours elsewhere, with a warning. "decomposed": primitives, as most model code spells it.
+        swap: first put ours in the place of other RMSNorm modules, for this export only; see `rms_deploy.swap`.
+        dynamic: whether sizes may vary; where no `dynamic_shapes` say which, axis 0 of each input ("batch"), and
+            axis 1 of integer matrices and floating [batch, sequence, width] ("sequence").
+        dynamic_shapes: as `torch.onnx.export` takes them.
+        output_names: of the outputs, in order; default those of the factory, the keys of a dict, or "output".
+        exporter: "dynamo", or "legacy" (TorchScript tracing), which knows only `norm="decomposed"`.
+
+    Raises:
+        InputError: an argument outside what is accepted, a module that fails on its own inputs.
+        ExportError: torch refused the module.
+        OutputError: `output` cannot be written.
+    """
+    opset = _checked(norm, exporter, dtype, opset)
+    if output is not None:
+        modelfile.check_target(output)
+    source = _converted(resolve(model, inputs), dtype)
+    with _prepared(source.module, norm, swap) as module, torch.no_grad():
+        names = tuple(output_names) or source.output_names or _output_names(module, source.inputs)
+        source = dataclasses.replace(source, module=module, output_names=names)
+        shapes = (dynamic_shapes or source.dynamic_shapes or _guessed_shapes(source)) if dynamic else None
+        run = export_dynamo if exporter == "dynamo" else export_legacy
+        exported = run(source, opset=opset, dynamic_shapes=shapes)
+    _forget_paths(exported)
+    if norm == "standard":
+        LowerToStandard()(exported)
+    functions.attach_functions(exported)
+    if output is not None:
+        modelfile.save(exported, output)
+    return exported
+
+
+def _checked(norm: str, exporter: str, dtype: str | None, opset: int | None) -> int:
+    """The opset, once every choice is known to be one."""
+    for name, value, accepted in (
+        ("norm", norm, get_args(NormForm)),
+        ("exporter", exporter, get_args(Exporter)),
+        ("dtype", dtype, (None, *ELEMENT_TYPES)),
+    ):
+        if value not in accepted:
+            raise InputError(f"{name} {value!r} is not supported; use {', '.join(a for a in accepted if a)}")
+    if exporter == "legacy" and norm != "decomposed":
+        raise InputError(f"the legacy exporter cannot write norm {norm!r}; use norm 'decomposed' or exporter 'dynamo'")
+    oldest = STANDARD_OPSET if norm == "standard" else _OLDEST_OPSET
+    chosen = max(DEFAULT_OPSET, oldest) if opset is None else opset
+    if not oldest <= chosen <= _NEWEST_OPSET:
+        raise InputError(f"opset {chosen} is not supported for norm {norm!r}; use {oldest} to {_NEWEST_OPSET}")
+    return chosen
+
+
+def _converted(source: Source, dtype: str | None) -> Source:
+    """The source in `dtype`: a copy, because the module is the caller's."""
+    if dtype is None:
+        return source
+    target: torch.dtype = getattr(torch, dtype)
+
+    def cast(value: Any) -> Any:
+        return value.to(target) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    module = copy.deepcopy(source.module).to(target)
+    return dataclasses.replace(source, module=module, inputs=pytree.tree_map(cast, source.inputs))
+
+
+@contextmanager
+def _prepared(module: nn.Module, norm: NormForm, swap: bool) -> Iterator[nn.Module]:
+    """The module in eval mode with its norms as the export needs them; afterwards it is as before."""
+    training = {child: child.training for child in module.modules()}
+    with ExitStack() as stack:
+        stack.callback(_restore, training)
+        module.eval()
+        if swap:
+            norms, left = find_norms(module)
+            for name, reason in left.items():
+                _log.warning("%s: left as it is: %s", name, reason)
+            module = stack.enter_context(replaced(module, norms.get))
+        module = stack.enter_context(replaced(module, decomposed if norm == "decomposed" else _folded))
+        yield module
+
+
+def _restore(training: dict[nn.Module, bool]) -> None:
+    for module, was in training.items():
+        module.training = was
+
+
+def _folded(module: nn.Module) -> nn.Module | None:
+    """A norm whose weight holds its offset already, so that no node adds it at run time; None for other modules."""
+    if not isinstance(module, RMSNorm) or not module.scale_offset or module.weight is None:
+        return None
+    twin = copy.copy(module)
+    twin._parameters = {"weight": nn.Parameter(module.scale().detach())}
+    twin.scale_offset = 0.0
+    return twin
+
+
+def _output_names(module: nn.Module, inputs: Any) -> tuple[str, ...]:
+    """Names after one call: keys where the module gives a mapping or a dataclass, else output, output_1, ..."""
+    try:
+        result = module(**inputs) if isinstance(inputs, dict) else module(*inputs)
+    except Exception as error:  # whatever the user's code raises
+        raise InputError(f"{type(module).__name__}: fails on its example inputs: {one_line(error)}") from error
+    leaves, _ = pytree.tree_flatten_with_path(result)
+    names = [_path_name(path) or "output" for path, leaf in leaves if isinstance(leaf, Tensor)]
+    return tuple(name if names.index(name) == i else f"{name}_{names[:i].count(name)}" for i, name in enumerate(names))
+
+
+def _path_name(path: tuple[Any, ...]) -> str:
+    keys = [str(getattr(entry, "key", getattr(entry, "name", ""))) for entry in path]
+    return "_".join(key for key in keys if key)
+
+
+def _guessed_shapes(source: Source) -> Any:
+    def guess(value: Any) -> dict[int, str] | None:
+        if not isinstance(value, Tensor) or value.ndim == 0:
+            return None
+        sequence = value.ndim == 2 if not value.is_floating_point() else value.ndim == 3
+        return {0: "batch", 1: "sequence"} if sequence else {0: "batch"}
+
+    return pytree.tree_map(guess, source.inputs)
+
+
+def _forget_paths(model: ir.Model) -> None:
+    """Take out the stack traces that torch writes: they name files of this machine."""
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        node.metadata_props.pop("pkg.torch.onnx.stack_trace", None)

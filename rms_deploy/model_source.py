@@ -1,0 +1,115 @@
+"""From a name to a module with what its export needs: `llama-tiny`, or `package.module:factory` of the user's own."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from rms_deploy.errors import InputError
+from rms_deploy.models import MODELS  # type: ignore[import-not-found]  # the build maps models/ here
+
+__all__ = ["Source", "one_line", "resolve"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A module and its example call.
+
+    Attributes:
+        module: to be exported.
+        inputs: of one call: a tuple of positional ones, or a dict of ones by name.
+        dynamic_shapes: as `torch.onnx.export` takes them; None where the factory gave none.
+        output_names: empty where the factory gave none.
+    """
+
+    module: nn.Module
+    inputs: tuple[Any, ...] | dict[str, Any]
+    dynamic_shapes: Any = None
+    output_names: tuple[str, ...] = ()
+
+
+def resolve(model: str | nn.Module, inputs: Any = None) -> Source:
+    """The module that `model` is or names, with its example inputs.
+
+    Args:
+        model: a module; a built-in name; or `package.module:factory`, where the factory is called without arguments
+            and returns a module, or (module, inputs[, dynamic_shapes[, output_names]]). The current folder is
+            importable.
+        inputs: tensor, tuple or dict; takes the place of the factory's.
+
+    Raises:
+        InputError: an unknown name, a factory that cannot be imported or called, or no example inputs.
+    """
+    result = model if isinstance(model, nn.Module) else _call_factory(model)
+    parts = tuple(result) if isinstance(result, tuple) else (result,)
+    if not 1 <= len(parts) <= 4 or not isinstance(parts[0], nn.Module):
+        raise InputError(
+            f"{model}: the factory returned {_described(result)}; "
+            "return a torch.nn.Module, or (module, inputs[, dynamic_shapes[, output_names]])"
+        )
+    given = parts[1] if inputs is None and len(parts) > 1 else inputs
+    if given is None:
+        raise InputError(
+            f"{_named(model)}: no example inputs; pass inputs=, or let the factory return (module, inputs)"
+        )
+    return Source(
+        module=parts[0],
+        inputs=given if isinstance(given, dict) else _as_tuple(given),
+        dynamic_shapes=parts[2] if len(parts) > 2 else None,
+        output_names=tuple(parts[3]) if len(parts) > 3 else (),
+    )
+
+
+def _call_factory(name: str) -> Any:
+    location = MODELS.get(name, name)
+    module_name, colon, attribute = location.partition(":")
+    if not colon or not module_name or not attribute:
+        raise InputError(f"model {name!r} is not known; use {', '.join(MODELS)}, or package.module:factory")
+    factory = _import(name, module_name)
+    for part in attribute.split("."):
+        if not hasattr(factory, part):
+            raise InputError(f"{name}: module {module_name} has no {attribute!r}")
+        factory = getattr(factory, part)
+    if not callable(factory):
+        raise InputError(f"{name}: {attribute} is {_described(factory)}, not a function that returns a module")
+    try:
+        return factory()
+    except Exception as error:  # whatever the user's code raises
+        raise InputError(f"{name}: the factory failed: {one_line(error)}") from error
+
+
+def _import(name: str, module_name: str) -> Any:
+    folder = os.getcwd()  # noqa: PTH109 - sys.path holds strings
+    added = folder not in sys.path
+    if added:
+        sys.path.insert(0, folder)
+    try:
+        return importlib.import_module(module_name)
+    except Exception as error:  # whatever the user's code raises
+        raise InputError(f"{name}: module {module_name} cannot be imported: {one_line(error)}") from error
+    finally:
+        if added and folder in sys.path:
+            sys.path.remove(folder)
+
+
+def one_line(error: BaseException) -> str:
+    """Type and first line of the message of an error that is not ours."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _as_tuple(inputs: Any) -> tuple[Any, ...]:
+    return (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+
+
+def _named(model: str | nn.Module) -> str:
+    return model if isinstance(model, str) else type(model).__name__
+
+
+def _described(value: Any) -> str:
+    return f"({', '.join(type(part).__name__ for part in value)})" if isinstance(value, tuple) else type(value).__name__

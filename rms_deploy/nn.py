@@ -1,0 +1,206 @@
+"""RMSNorm, pRMSNorm, residual Add + RMSNorm, and a LayerNorm twin, as torch modules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rms_deploy import torch_ops
+from rms_deploy.errors import InputError
+
+__all__ = ["AddRMSNorm", "LayerNorm", "PartialRMSNorm", "RMSNorm"]
+
+
+class RMSNorm(nn.Module):
+    """y = (scale_offset + weight) * x / max(sqrt(mean(x^2 over axes) + epsilon) + rms_epsilon, rms_min)
+
+    Statistics are float32 (float64 for float64 input), whatever the dtype of the module.
+
+    Args:
+        shape: size of the normalised axes; an int is one axis.
+        epsilon: added to the mean square, inside the root.
+        scale: whether there is a weight, of shape `shape` and a 1 for each axis behind the block; it starts at
+            1 - `scale_offset`, so that the whole scale is 1.
+        rms_epsilon: added to the root (the paper's original code).
+        rms_min: lower bound of the root.
+        round_before_scale: False: the result is rounded once (Gemma, T5 in float32). True: x / rms is rounded to the
+            dtype of x, and then multiplied by the scale in that dtype (Llama, ONNX RMSNormalization).
+        scale_offset: 1 where the weight is stored as the distance from 1 (Gemma).
+        axes: the contiguous block of axes, counted from the end (negative); default the last `len(shape)`.
+        device: of the weight.
+        dtype: of the weight.
+
+    Shape:
+        Any x whose `axes` have the sizes `shape`; y has the shape and dtype of x.
+
+    Raises:
+        InputError: a bad shape, axis or epsilon here; an x of other sizes in `forward`.
+
+    Source:
+        Zhang and Sennrich, Root Mean Square Layer Normalization, 2019, section 4, equation 4.
+    """
+
+    def __init__(
+        self,
+        shape: int | Sequence[int],
+        epsilon: float = 1e-6,
+        *,
+        scale: bool = True,
+        rms_epsilon: float = 0.0,
+        rms_min: float = 0.0,
+        round_before_scale: bool = False,
+        scale_offset: float = 0.0,
+        axes: Sequence[int] | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.shape = _checked_shape(shape)
+        self.axes = _checked_axes(axes, len(self.shape))
+        self.epsilon = _not_negative("epsilon", epsilon)
+        self.rms_epsilon = _not_negative("rms_epsilon", rms_epsilon)
+        self.rms_min = _not_negative("rms_min", rms_min)
+        self.round_before_scale = round_before_scale
+        self.scale_offset = scale_offset
+        options: dict[str, Any] = {"device": device, "dtype": dtype}
+        if scale:
+            broadcast = (*self.shape, *[1] * (-1 - self.axes[-1]))
+            self.weight: nn.Parameter | None = nn.Parameter(torch.full(broadcast, 1.0 - scale_offset, **options))
+        else:
+            self.register_parameter("weight", None)
+            self.register_buffer("unit", torch.ones((), **options), persistent=False)
+
+    def scale(self) -> Tensor:
+        """What x / rms is multiplied by: the weight itself; with an offset, their float32 sum; without a weight, 1."""
+        if self.weight is None:
+            unit: Tensor = self.get_buffer("unit")
+            return unit
+        if not self.scale_offset:
+            return self.weight
+        wide = self.weight if self.weight.dtype == torch.float64 else self.weight.float()
+        return wide + self.scale_offset
+
+    def forward(self, x: Tensor) -> Tensor:
+        """y: shape and dtype of x."""
+        self._check(x)
+        y: Tensor = torch_ops.rms_norm(
+            x, self.scale(), self.axes, self.epsilon, self.rms_epsilon, self.rms_min, self.round_before_scale
+        )
+        return y
+
+    def extra_repr(self) -> str:
+        options = ["rms_epsilon", "rms_min", "round_before_scale", "scale_offset"]
+        shown = [f"{name}={getattr(self, name)}" for name in options if getattr(self, name)]
+        return ", ".join([f"{list(self.shape)}", f"axes={self.axes}", f"epsilon={self.epsilon}", *shown])
+
+    def _check(self, x: Tensor) -> None:
+        sizes = tuple(x.shape[axis] for axis in self.axes) if x.ndim >= -min(self.axes) else None
+        if sizes != self.shape:
+            raise InputError(f"x: shape {list(x.shape)} does not have sizes {list(self.shape)} at axes {self.axes}")
+
+
+class PartialRMSNorm(RMSNorm):
+    """RMSNorm whose mean square is over the first k of the n normalised elements, in row-major order (pRMSNorm).
+
+    Args:
+        shape: as in `RMSNorm`; n is its product.
+        p: a fraction, 0 < p <= 1: k = ceil(n * p); or a size, an int in 1 ... n: k = p. So 1.0 is all and 1 is one.
+        epsilon: as in `RMSNorm`.
+        **options: as in `RMSNorm`.
+
+    Raises:
+        InputError: `p` is outside its range; or as in `RMSNorm`.
+
+    Source:
+        Zhang and Sennrich, Root Mean Square Layer Normalization, 2019, section 5 (pRMSNorm), where k = ceil(n * p).
+        The authors' code takes floor(n * p), which is 0 for small n; give a size to have it.
+    """
+
+    def __init__(self, shape: int | Sequence[int], p: float, epsilon: float = 1e-6, **options: Any) -> None:
+        super().__init__(shape, epsilon, **options)
+        self.partial_size = _partial_size(p, math.prod(self.shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """y: shape and dtype of x."""
+        self._check(x)
+        y: Tensor = torch_ops.partial_rms_norm(
+            x,
+            self.scale(),
+            self.partial_size,
+            self.axes,
+            self.epsilon,
+            self.rms_epsilon,
+            self.rms_min,
+            self.round_before_scale,
+        )
+        return y
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, partial_size={self.partial_size}"
+
+
+class AddRMSNorm(RMSNorm):
+    """total = x + residual, rounded to their dtype; y = RMSNorm(total). Arguments as in `RMSNorm`."""
+
+    def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # its own inputs
+        """(y, total), each of the shape and dtype of x."""
+        self._check(x)
+        y, total = torch_ops.add_rms_norm(
+            x, residual, self.scale(), self.axes, self.epsilon, self.rms_epsilon, self.rms_min, self.round_before_scale
+        )
+        return y, total
+
+
+class LayerNorm(nn.LayerNorm):
+    """The twin to compare with: y = weight * (x - mean) / sqrt(var + epsilon) + bias over the last axes.
+
+    Args:
+        shape: size of the last axes; an int is one.
+        epsilon: added to the variance.
+        scale: whether there are a weight and a bias.
+        device: of both.
+        dtype: of both.
+    """
+
+    def __init__(
+        self,
+        shape: int | Sequence[int],
+        epsilon: float = 1e-5,
+        *,
+        scale: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(list(_checked_shape(shape)), epsilon, elementwise_affine=scale, device=device, dtype=dtype)
+
+
+def _checked_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
+    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    if not sizes or any(not isinstance(size, int) or size < 1 for size in sizes):
+        raise InputError(f"shape: {shape!r} is not accepted; give a positive int, or several")
+    return sizes
+
+
+def _checked_axes(axes: Sequence[int] | None, count: int) -> list[int]:
+    chosen = list(range(-count, 0)) if axes is None else sorted(axes)
+    if len(chosen) != count or chosen[-1] > -1 or chosen != list(range(chosen[0], chosen[0] + count)):
+        raise InputError(f"axes: {axes!r} is not accepted; give one contiguous negative axis for each of {count} sizes")
+    return chosen
+
+
+def _not_negative(name: str, value: float) -> float:
+    if not (value >= 0 and math.isfinite(value)):
+        raise InputError(f"{name}: {value!r} is not accepted; give a finite number >= 0")
+    return float(value)
+
+
+def _partial_size(p: float, n: int) -> int:
+    if isinstance(p, int) and not isinstance(p, bool) and 1 <= p <= n:
+        return p
+    if isinstance(p, float) and 0 < p <= 1:
+        return math.ceil(n * p)
+    raise InputError(f"p: {p!r} is not accepted; give a fraction (a float, 0 < p <= 1) or a size (an int, 1 ... {n})")
