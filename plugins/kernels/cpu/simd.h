@@ -1,0 +1,213 @@
+// One native vector of float32 of the level that this translation unit is compiled for: arithmetic by the compiler's
+// vector extensions, loads and stores that convert, and a fused multiply-add where the level has one.
+// Everything is in the level's namespace (RMS_DEPLOY_LEVEL), so that no code crosses between levels.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/rounding.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#define RMS_DEPLOY_INLINE static inline __attribute__((always_inline))
+
+namespace rms_deploy::cpu::RMS_DEPLOY_LEVEL {
+
+#if defined(__AVX512F__)
+constexpr int kWidth = 16;
+#elif defined(__AVX2__)
+constexpr int kWidth = 8;
+#else
+constexpr int kWidth = 4;
+#endif
+
+using Vector = float __attribute__((vector_size(kWidth * sizeof(float))));
+using Bits = uint32_t __attribute__((vector_size(kWidth * sizeof(uint32_t))));
+
+RMS_DEPLOY_INLINE Vector broadcast(float value) { return Vector{} + value; }
+
+RMS_DEPLOY_INLINE Bits bits_of(Vector value) { return reinterpret_cast<Bits>(value); }
+
+RMS_DEPLOY_INLINE Vector vector_of(Bits bits) { return reinterpret_cast<Vector>(bits); }
+
+RMS_DEPLOY_INLINE Vector load(const float* from) {
+  Vector value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+
+RMS_DEPLOY_INLINE void store(float* to, Vector value) { std::memcpy(to, &value, sizeof value); }
+
+// bfloat16 bits of each lane, rounded to nearest even, in the low half of the lane. (AVX512-BF16's own instruction
+// flushes subnormals to zero, so it is not used.)
+RMS_DEPLOY_INLINE Bits bfloat16_bits(Vector value) {
+  const Bits bits = bits_of(value);
+  const Bits rounded = (bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16;
+  const Bits nan = (bits >> 16) | 0x0040U;
+  return value == value ? rounded : nan;
+}
+
+#if defined(__AVX512F__)
+
+constexpr bool kHasFma = true;
+
+RMS_DEPLOY_INLINE Vector fma(Vector a, Vector b, Vector c) {
+  return (Vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+
+RMS_DEPLOY_INLINE Vector load(const Float16* from) {
+  return (Vector)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+}
+
+RMS_DEPLOY_INLINE void store(Float16* to, Vector value) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtps_ph((__m512)value, _MM_FROUND_TO_NEAREST_INT));
+}
+
+RMS_DEPLOY_INLINE Vector load(const BFloat16* from) {
+  return vector_of((Bits)_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))) << 16);
+}
+
+RMS_DEPLOY_INLINE void store(BFloat16* to, Vector value) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16((__m512i)bfloat16_bits(value)));
+}
+
+#elif defined(__AVX2__)
+
+constexpr bool kHasFma = true;
+
+RMS_DEPLOY_INLINE Vector fma(Vector a, Vector b, Vector c) {
+  return (Vector)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+
+RMS_DEPLOY_INLINE Vector load(const Float16* from) {
+  return (Vector)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+}
+
+RMS_DEPLOY_INLINE void store(Float16* to, Vector value) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph((__m256)value, _MM_FROUND_TO_NEAREST_INT));
+}
+
+RMS_DEPLOY_INLINE Vector load(const BFloat16* from) {
+  return vector_of((Bits)_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))) << 16);
+}
+
+RMS_DEPLOY_INLINE void store(BFloat16* to, Vector value) {
+  const __m256i wide = (__m256i)bfloat16_bits(value);
+  const __m128i packed = _mm_packus_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), packed);
+}
+
+#else
+
+#if defined(__aarch64__)
+constexpr bool kHasFma = true;
+
+RMS_DEPLOY_INLINE Vector fma(Vector a, Vector b, Vector c) {
+  return (Vector)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+#else
+constexpr bool kHasFma = false;
+
+RMS_DEPLOY_INLINE Vector fma(Vector a, Vector b, Vector c) { return a * b + c; }  // never called
+#endif
+
+#if defined(__SSE4_1__)
+RMS_DEPLOY_INLINE Bits load_16_bits(const void* from) {
+  return (Bits)_mm_cvtepu16_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(from)));
+}
+
+RMS_DEPLOY_INLINE void store_16_bits(void* to, Bits bits) {
+  _mm_storel_epi64(static_cast<__m128i*>(to), _mm_packus_epi32((__m128i)bits, (__m128i)bits));
+}
+#else
+RMS_DEPLOY_INLINE Bits load_16_bits(const void* from) {
+  uint16_t half[kWidth];
+  std::memcpy(half, from, sizeof half);
+  Bits bits = {};
+  for (int lane = 0; lane < kWidth; ++lane) {
+    bits[lane] = half[lane];
+  }
+  return bits;
+}
+
+RMS_DEPLOY_INLINE void store_16_bits(void* to, Bits bits) {
+  uint16_t half[kWidth];
+  for (int lane = 0; lane < kWidth; ++lane) {
+    half[lane] = static_cast<uint16_t>(bits[lane]);
+  }
+  std::memcpy(to, half, sizeof half);
+}
+#endif
+
+// The float16 conversions of rounding.h, a vector at a time: the same cases, chosen by masks.
+RMS_DEPLOY_INLINE Vector load(const Float16* from) {
+  using Signed = int32_t __attribute__((vector_size(kWidth * sizeof(int32_t))));
+  const Bits half = load_16_bits(from);
+  const Bits magnitude = half & 0x7fffU;
+  const Bits subnormal = bits_of(__builtin_convertvector((Signed)magnitude, Vector) * 0x1p-24F);
+  const Bits normal = (magnitude << 13) + ((127U - 15U) << 23);
+  const Bits special = (magnitude << 13) | (magnitude > 0x7c00U ? Bits{} + 0x7fc00000U : Bits{} + 0x7f800000U);
+  const Bits finite = magnitude < 0x0400U ? subnormal : normal;
+  return vector_of(((half & 0x8000U) << 16) | (magnitude < 0x7c00U ? finite : special));
+}
+
+RMS_DEPLOY_INLINE void store(Float16* to, Vector value) {
+  const Bits bits = bits_of(value);
+  const Bits magnitude = bits & 0x7fffffffU;
+  const Bits subnormal = bits_of(vector_of(magnitude) + 0.5F) - 0x3f000000U;
+  const Bits normal = (magnitude + 0x0fffU + ((magnitude >> 13) & 1U) - ((127U - 15U) << 23)) >> 13;
+  const Bits nan = 0x7e00U | ((magnitude >> 13) & 0x01ffU);
+  const Bits special = magnitude > 0x7f800000U ? nan : Bits{} + 0x7c00U;
+  const Bits finite = magnitude < 0x38800000U ? subnormal : normal;
+  store_16_bits(to, ((bits >> 16) & 0x8000U) | (magnitude < 0x477ff000U ? finite : special));
+}
+
+RMS_DEPLOY_INLINE Vector load(const BFloat16* from) { return vector_of(load_16_bits(from) << 16); }
+
+RMS_DEPLOY_INLINE void store(BFloat16* to, Vector value) { store_16_bits(to, bfloat16_bits(value)); }
+
+#endif
+
+// The first `count` (< kWidth) elements; the other lanes are zero.
+template <class T>
+RMS_DEPLOY_INLINE Vector load_partial(const T* from, int64_t count) {
+  T padded[kWidth] = {};
+  for (int64_t i = 0; i < count; ++i) {
+    padded[i] = from[i];
+  }
+  return load(padded);
+}
+
+template <class T>
+RMS_DEPLOY_INLINE void store_partial(T* to, Vector value, int64_t count) {
+  T padded[kWidth];
+  store(padded, value);
+  for (int64_t i = 0; i < count; ++i) {
+    to[i] = padded[i];
+  }
+}
+
+// Rounds each lane to T and back.
+template <class T>
+RMS_DEPLOY_INLINE Vector round_to(Vector value) {
+  T rounded[kWidth];
+  store(rounded, value);
+  return load(rounded);
+}
+
+template <>
+inline __attribute__((always_inline)) Vector round_to<float>(Vector value) {
+  return value;
+}
+
+template <>
+inline __attribute__((always_inline)) Vector round_to<BFloat16>(Vector value) {
+  return vector_of(bfloat16_bits(value) << 16);
+}
+
+}  // namespace rms_deploy::cpu::RMS_DEPLOY_LEVEL

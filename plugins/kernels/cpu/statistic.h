@@ -1,0 +1,93 @@
+// The statistic of one row or column, and the division by it.
+//
+// float32 sums are exact enough because of how they are cut: 64 independent accumulators (an add every cycle instead of
+// one every four), folded into a double every kChunk elements, so that an accumulator takes at most 32 terms. A product
+// and a sum are rounded separately (no fused multiply-add: it would be no faster, as these loops wait for loads), and
+// an element's accumulator depends on its index alone: every instruction-set level gives the same bits.
+//
+// A statistic that float32 cannot hold (squares that overflow, or are lost to underflow while epsilon does not hide it)
+// is redone in float64, where neither can happen: the square of every finite float32 is a normal float64.
+#pragma once
+
+#include <cmath>
+
+#include "kernels/cpu/norm.h"
+#include "kernels/cpu/simd.h"
+
+namespace rms_deploy::cpu::RMS_DEPLOY_LEVEL {
+
+// The root mean square of one row or column, with its three epsilons, and its reciprocal in two float32 terms.
+struct Statistic {
+  double rms;
+  float high;  // 1 / rms, rounded towards zero
+  float low;   // the rest, never zero: so that infinity * (high + low) is infinity
+  bool wide;   // float32 cannot hold it: divide in float64
+};
+
+RMS_DEPLOY_INLINE double root_mean_square(double sum_of_squares, const Problem& p) {
+  const double mean = sum_of_squares / static_cast<double>(p.statistics_size);
+  const double root = std::sqrt(mean + static_cast<double>(p.epsilon)) + static_cast<double>(p.rms_epsilon);
+  return root < static_cast<double>(p.rms_min) ? static_cast<double>(p.rms_min) : root;  // a NaN stays
+}
+
+// True if a float32 sum of squares is as good as a float64 one: it did not overflow, and what underflow may have taken
+// (2^-126 per element) is below half a unit in the last place of mean + epsilon. NaN gives false.
+RMS_DEPLOY_INLINE bool float32_holds(double sum_of_squares, const Problem& p) {
+  const double mean = sum_of_squares / static_cast<double>(p.statistics_size) + static_cast<double>(p.epsilon);
+  return mean >= 0x1p-100 && mean <= 0x1p+126;
+}
+
+RMS_DEPLOY_INLINE Statistic statistic_of(double sum_of_squares, const Problem& p, bool float32_was_enough) {
+  Statistic s;
+  s.rms = root_mean_square(sum_of_squares, p);
+  // Beyond 2^64 (rms_epsilon, rms_min) a term of the reciprocal could be subnormal.
+  s.wide = !float32_was_enough || !(s.rms <= 0x1p+64);
+  const double reciprocal = 1.0 / s.rms;
+  s.high = static_cast<float>(reciprocal);
+  if (static_cast<double>(s.high) > reciprocal) {
+    s.high *= 1.0F - 0x1p-24F;  // the float32 below
+  }
+  const double low = reciprocal - static_cast<double>(s.high);
+  s.low = low > 0.0 ? static_cast<float>(low) : s.high * 0x1p-60F;
+  return s;
+}
+
+// x / rms, rounded once: x * (high + low) by one fused multiply-add. Two operations that pipeline, where a division
+// takes four times as long as the memory and, with rms rounded to float32, would round twice.
+RMS_DEPLOY_INLINE Vector divide(Vector x, Vector high, Vector low) {
+  if constexpr (kHasFma) {
+    return fma(x, high, x * low);
+  } else {  // the product of two float32 is exact in float64, and so, but for a few in a billion, is the result
+    using Wide = double __attribute__((vector_size(kWidth * sizeof(double))));
+    const Wide product = __builtin_convertvector(x, Wide) * __builtin_convertvector(high, Wide);
+    return __builtin_convertvector(product + __builtin_convertvector(x * low, Wide), Vector);
+  }
+}
+
+// The same for one element, with a statistic that may need float64.
+RMS_DEPLOY_INLINE float divide_one(float x, const Statistic& s) {
+  const double wide_x = static_cast<double>(x);
+  return static_cast<float>(s.wide ? wide_x / s.rms
+                                   : wide_x * static_cast<double>(s.high) + static_cast<double>(x * s.low));
+}
+
+// The contract's two rounding orders: scale applied in float32, or to the rounded quotient and itself rounded to T.
+template <class T, bool kRoundFirst>
+RMS_DEPLOY_INLINE Vector scaled(Vector quotient, Vector scale) {
+  if constexpr (kRoundFirst) {
+    return round_to<T>(quotient) * scale;
+  } else {
+    return quotient * scale;
+  }
+}
+
+template <class T, bool kRoundFirst>
+RMS_DEPLOY_INLINE T scaled_one(float quotient, float scale) {
+  if constexpr (kRoundFirst) {
+    return from_float<T>(to_float(from_float<T>(quotient)) * to_float(from_float<T>(scale)));
+  } else {
+    return from_float<T>(quotient * scale);
+  }
+}
+
+}  // namespace rms_deploy::cpu::RMS_DEPLOY_LEVEL

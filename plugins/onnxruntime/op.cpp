@@ -1,0 +1,108 @@
+#include "onnxruntime/op.h"
+
+#include <atomic>
+#include <limits>
+
+#include "onnxruntime/error.h"
+
+namespace rms_deploy::ort {
+
+namespace {
+
+const Op& self(const CustomOp* op) { return *static_cast<const Op*>(op); }
+
+struct OwnedKernel {
+  const Api& api;
+  Kernel kernel;
+};
+
+size_t input_count(const CustomOp* op) { return self(op).kind == Kind::kAddNorm ? 3 : 2; }
+
+size_t output_count(const CustomOp* op) { return self(op).kind == Kind::kAddNorm ? 2 : 1; }
+
+int32_t input_type(const CustomOp* op, size_t index) {
+  const bool is_scale = index + 1 == input_count(op);
+  return static_cast<int32_t>(is_scale ? self(op).scale_type : self(op).type);
+}
+
+// The outputs have the shape of X, with the names of its dynamic dimensions. A dimension that is unknown and unnamed
+// gets a name of its own, because ONNX Runtime would write it down as the number -1. Rank 0 stands for an unknown
+// shape.
+void infer_shape(const Op& op, ShapeInferContext* context) {
+  static std::atomic<uint64_t> unnamed{0};
+  TensorInfo* info = nullptr;
+  check(op.api.ShapeInferContext_GetInputTypeShape(context, 0, &info));
+  size_t rank = 0;
+  check(op.api.GetDimensionsCount(info, &rank));
+  if (rank == 0 || rank > kMaxRank) {
+    return;
+  }
+  int64_t dims[kMaxRank];
+  const char* names[kMaxRank];
+  std::string fresh[kMaxRank];
+  check(op.api.GetDimensions(info, dims, rank));
+  check(op.api.GetSymbolicDimensions(info, names, rank));
+  for (size_t i = 0; i < rank; ++i) {
+    if (dims[i] < 0 && *names[i] == '\0') {
+      fresh[i] = "rms_deploy_dim_" + std::to_string(unnamed++);
+      names[i] = fresh[i].c_str();
+    } else {
+      fresh[i] = names[i];  // SetSymbolicDimensions may replace what GetSymbolicDimensions pointed into
+      names[i] = fresh[i].c_str();
+    }
+  }
+  check(op.api.SetSymbolicDimensions(info, names, rank));
+  for (size_t output = 0; output < output_count(&op); ++output) {
+    check(op.api.ShapeInferContext_SetOutputTypeShape(context, output, info));
+  }
+}
+
+// Y may take the memory of X; the sum of an add-norm that of X, and Y that of R. The kernels read an element before
+// they write it.
+template <size_t kCount>
+size_t may_inplace(int** inputs, int** outputs) {
+  static int from[] = {kCount == 1 ? 0 : 1, 0};
+  static int to[] = {0, 1};
+  *inputs = from;
+  *outputs = to;
+  return kCount;
+}
+
+}  // namespace
+
+Op::Op(const Api& table, cpu::NormFunction function, Kind op_kind, contract::ElementType x, contract::ElementType scale)
+    : CustomOp{}, api(table), norm(function), kind(op_kind), type(x), scale_type(scale) {
+  version = kVersion;
+  GetName = [](const CustomOp* op) { return op_name(self(op).kind); };
+  GetExecutionProviderType = [](const CustomOp*) -> const char* { return nullptr; };
+  GetInputType = input_type;
+  GetInputTypeCount = input_count;
+  GetOutputType = [](const CustomOp* op, size_t) { return static_cast<int32_t>(self(op).type); };
+  GetOutputTypeCount = output_count;
+  KernelDestroy = [](void* kernel) { delete static_cast<OwnedKernel*>(kernel); };
+  GetInputCharacteristic = [](const CustomOp*, size_t) -> int32_t { return kRequired; };
+  GetOutputCharacteristic = [](const CustomOp*, size_t index) -> int32_t { return index == 0 ? kRequired : kOptional; };
+  GetInputMemoryType = [](const CustomOp*, size_t) -> int32_t { return 0; };
+  GetVariadicInputMinArity = [](const CustomOp*) { return 0; };
+  GetVariadicInputHomogeneity = [](const CustomOp*) { return 0; };
+  GetVariadicOutputMinArity = [](const CustomOp*) { return 0; };
+  GetVariadicOutputHomogeneity = [](const CustomOp*) { return 0; };
+  CreateKernelV2 = [](const CustomOp* op, const void*, const KernelInfo* info, void** kernel) {
+    const Op& o = self(op);
+    return guarded(
+        o.api, [&] { *kernel = new OwnedKernel{o.api, Kernel(o.api, info, o.kind, o.type, o.scale_type, o.norm)}; });
+  };
+  KernelComputeV2 = [](void* kernel, KernelContext* context) {
+    const OwnedKernel& owned = *static_cast<const OwnedKernel*>(kernel);
+    return guarded(owned.api, [&] { owned.kernel.compute(context); });
+  };
+  InferOutputShapeFn = [](const CustomOp* op, ShapeInferContext* context) {
+    return guarded(self(op).api, [&] { infer_shape(self(op), context); });
+  };
+  GetStartVersion = [](const CustomOp*) { return contract::kVersion; };
+  GetEndVersion = [](const CustomOp*) { return std::numeric_limits<int>::max(); };
+  GetMayInplace = op_kind == Kind::kAddNorm ? may_inplace<2> : may_inplace<1>;
+  ReleaseMayInplace = [](int*, int*) {};
+}
+
+}  // namespace rms_deploy::ort

@@ -1,0 +1,95 @@
+// The library's one exported function.
+#include <cstdlib>
+#include <deque>
+#include <list>
+#include <memory>
+#include <mutex>
+
+#include "onnxruntime/error.h"
+#include "onnxruntime/op.h"
+
+namespace rms_deploy::ort {
+
+namespace {
+
+using contract::ElementType;
+
+// The ops and their domain, for one onnxruntime of the process (there may be several, each with its own table).
+// ONNX Runtime refers to both for as long as a session lives, so they are kept for the life of the process.
+class Registration {
+ public:
+  Registration(const void* table, cpu::NormFunction norm) : table_(table), api_(table) {
+    CustomOpDomain* domain = nullptr;
+    check(api_.CreateCustomOpDomain(contract::kDomain, &domain));
+    domain_ = std::unique_ptr<CustomOpDomain, void (*)(CustomOpDomain*)>(domain, api_.ReleaseCustomOpDomain);
+    for (const Kind kind : {Kind::kNorm, Kind::kPartialNorm, Kind::kAddNorm}) {
+      for (const ElementType type : {ElementType::kFloat32, ElementType::kFloat16, ElementType::kBFloat16}) {
+        add(norm, kind, type, ElementType::kFloat32);
+        if (type != ElementType::kFloat32) {
+          add(norm, kind, type, type);
+        }
+      }
+    }
+  }
+
+  const void* table() const { return table_; }
+  const Api& api() const { return api_; }
+  CustomOpDomain* domain() const { return domain_.get(); }
+
+ private:
+  void add(cpu::NormFunction norm, Kind kind, ElementType type, ElementType scale_type) {
+    ops_.emplace_back(api_, norm, kind, type, scale_type);
+    check(api_.CustomOpDomain_Add(domain_.get(), &ops_.back()));
+  }
+
+  const void* table_;
+  Api api_;
+  std::deque<Op> ops_;  // ONNX Runtime keeps their addresses
+  std::unique_ptr<CustomOpDomain, void (*)(CustomOpDomain*)> domain_{nullptr, nullptr};
+};
+
+const Registration& registration_for(const void* table) {
+  static std::mutex mutex;
+  // Never destroyed: at the end of the process onnxruntime may already be gone.
+  static auto& registrations = *new std::list<Registration>;
+  const char* problem = nullptr;
+  const std::lock_guard<std::mutex> lock(mutex);
+  for (const Registration& registration : registrations) {
+    if (registration.table() == table) {
+      return registration;
+    }
+  }
+  const cpu::Level* level = cpu::select_level(std::getenv("RMS_DEPLOY_ISA"), &problem);
+  if (level == nullptr) {
+    throw Error(std::string("rms_deploy: ") + problem);
+  }
+  return registrations.emplace_back(table, level->norm);
+}
+
+Status* version_error(const ApiBase* base) {
+  const void* oldest = base->GetApi(1);
+  if (oldest == nullptr) {
+    return nullptr;  // no table, so no way to say anything; the model's load then names the unknown op
+  }
+  const std::string message =
+      std::string("rms_deploy: needs onnxruntime 1.18 or newer; this is ") + base->GetVersionString();
+  // CreateStatus is the first function of every version's table.
+  return (*static_cast<decltype(Api::CreateStatus) const*>(oldest))(kNotImplemented, message.c_str());
+}
+
+}  // namespace
+
+}  // namespace rms_deploy::ort
+
+extern "C" __attribute__((visibility("default"))) rms_deploy::ort::Status* RegisterCustomOps(
+    rms_deploy::ort::SessionOptions* options, const rms_deploy::ort::ApiBase* base) {
+  using namespace rms_deploy::ort;
+  const void* table = base->GetApi(kVersion);
+  if (table == nullptr) {
+    return version_error(base);
+  }
+  return guarded(Api(table), [&] {
+    const Registration& registration = registration_for(table);
+    check(registration.api().AddCustomOpDomain(options, registration.domain()));
+  });
+}

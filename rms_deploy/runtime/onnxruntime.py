@@ -1,0 +1,191 @@
+"""ONNX Runtime: sessions with our custom-op library registered, and runs that take and give bfloat16 arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+import rms_deploy
+from rms_deploy import contract, modelfile
+from rms_deploy.errors import BuildError, InputError, MissingDependencyError, RunError
+
+try:
+    import onnxruntime as ort
+    from onnxruntime.capi import onnxruntime_pybind11_state as _state
+except ImportError as error:
+    raise MissingDependencyError(
+        'onnxruntime is not installed; run: pip install "rms-deploy[cpu]" (or rms-deploy[gpu], never both)'
+    ) from error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["onnxruntime_library", "run", "session"]
+
+_LIBRARY = "librms_deploy_onnxruntime.so"
+
+_ERRORS: tuple[type[Exception], ...] = tuple(
+    value for value in vars(_state).values() if isinstance(value, type) and issubclass(value, Exception)
+)
+"""Every exception class of ONNX Runtime; they share no base of their own."""
+
+
+def onnxruntime_library() -> Path:
+    """The custom-op library of this installation, for `SessionOptions.register_custom_ops_library`.
+
+    Raises:
+        BuildError: the installation has none.
+    """
+    for folder in rms_deploy.__path__:  # an editable install has two: the source, and where it put what it compiled
+        path = Path(folder) / "lib" / _LIBRARY
+        if path.is_file():
+            return path
+    raise BuildError(f"{_LIBRARY} is not built; reinstall rms-deploy with a C++17 compiler at hand: pip install .")
+
+
+def session(
+    model: str | os.PathLike[str] | bytes | onnx.ModelProto | ir.Model,
+    *,
+    threads: int | None = None,
+    optimize: bool = True,
+    library: bool = True,
+    optimized_path: str | os.PathLike[str] | None = None,
+    profile_prefix: str | os.PathLike[str] | None = None,
+) -> ort.InferenceSession:
+    """A session of ONNX Runtime's CPU provider.
+
+    Args:
+        model: a file, a serialised model, or a model in memory.
+        threads: of the session's pool; default: ONNX Runtime's choice, one per core.
+        optimize: all graph optimisations, or none.
+        library: register our custom-op library; without it, the ops of domain `rms_deploy` run as the functions that
+            the model carries.
+        optimized_path: write the optimised graph to this file.
+        profile_prefix: write a profile to a file of this name, a time stamp added, when `end_profiling` is called.
+
+    Raises:
+        RunError: ONNX Runtime refuses the model.
+        BuildError: `library` is true and the installation has none.
+    """
+    if threads is not None and threads < 1:
+        raise InputError(f"threads is {threads}; use at least 1")
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # a failure is an exception, and the exception says all that the log would
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
+    if optimized_path is not None:
+        options.optimized_model_filepath = os.fspath(optimized_path)
+    if profile_prefix is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = os.fspath(profile_prefix)
+    if library:
+        path = onnxruntime_library()
+        try:
+            options.register_custom_ops_library(str(path))
+        except _ERRORS as error:
+            raise RunError(f"{path.name}: {_text(error)}") from error
+    if isinstance(model, ir.Model):
+        with tempfile.TemporaryDirectory() as folder:  # a file, as a message of more than 2 GiB cannot be passed
+            file = Path(folder) / "model.onnx"
+            modelfile.save(model, file)
+            return _create(str(file), model.graph.name or "model", options)
+    if isinstance(model, onnx.ModelProto):
+        return _create(model.SerializeToString(), model.graph.name or "model", options)
+    if isinstance(model, bytes):
+        return _create(model, "model", options)
+    return _create(os.fspath(model), os.fspath(model), options)
+
+
+def run(running: ort.InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """All outputs of one run, by name. bfloat16 goes in and comes out as `ml_dtypes.bfloat16`, which
+    `InferenceSession.run` does not take.
+
+    Raises:
+        RunError: ONNX Runtime refuses the inputs, or a kernel fails.
+    """
+    names = [output.name for output in running.get_outputs()]
+    values = [*running.get_inputs(), *running.get_outputs()]
+    try:
+        if not any(value.type == "tensor(bfloat16)" for value in values):
+            return dict(zip(names, running.run(names, dict(feeds)), strict=True))
+        # ONNX Runtime reads the memory of these arrays until the run ends.
+        arrays = {name: np.asarray(array, order="C") for name, array in feeds.items()}
+        given = {name: _value(array) for name, array in arrays.items()}
+        return dict(zip(names, map(_array, running.run_with_ort_values(names, given)), strict=True))
+    except (*_ERRORS, ValueError) as error:
+        raise RunError(_text(error)) from error
+
+
+def _create(model: str | bytes, name: str, options: ort.SessionOptions) -> ort.InferenceSession:
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except _ERRORS as error:
+        raise RunError(f"{name}: {_reason(_text(error))}") from error
+
+
+def _text(error: Exception) -> str:
+    """ONNX Runtime's message in one line, without its error code and its own source positions."""
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error))
+    text = re.sub(r"\S*\.(?:cc|h|cpp):\d+ (?:\w+::)*\S+(?: \[with [^\]]*\])?(?=\s)", "", text)
+    return " ".join(text.split())
+
+
+def _reason(text: str) -> str:
+    """What a failed load means, where ONNX Runtime does not say what to do."""
+    unknown = re.search(r"([\w.]*):(\w+)\(-?\d*\) is not a registered function/op", text)
+    if unknown is None:
+        return text
+    domain, op = unknown.groups()
+    if domain == contract.DOMAIN:
+        return (
+            f"op {domain}::{op} is unknown to onnxruntime {ort.__version__} and the model carries no function for it; "
+            "run it with the custom-op library (rms_deploy.session, or rms_deploy.onnxruntime_library())"
+        )
+    return f"op {domain or 'ai.onnx'}::{op} is unknown to onnxruntime {ort.__version__}; it needs the library of that op"
+
+
+def _value(array: NDArray[Any]) -> ort.OrtValue:
+    if array.dtype != ml_dtypes.bfloat16:
+        return ort.OrtValue.ortvalue_from_numpy(array)
+    if hasattr(ort.OrtValue, "ortvalue_from_numpy_with_onnx_type"):  # from 1.20 on
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), onnx.TensorProto.BFLOAT16)
+    wide = ort.OrtValue.ortvalue_from_numpy(array.astype(np.float32))
+    return _to_bfloat16().run_with_ort_values(["y"], {"x": wide})[0]
+
+
+def _array(value: ort.OrtValue) -> NDArray[Any]:
+    if value.data_type() != "tensor(bfloat16)":
+        return value.numpy()
+    shape = value.shape()
+    size = int(np.prod(shape))
+    if size == 0:
+        return np.empty(shape, ml_dtypes.bfloat16)
+    memory = (ctypes.c_uint16 * size).from_address(value.data_ptr())  # numpy() knows no bfloat16
+    return np.frombuffer(memory, np.uint16).view(ml_dtypes.bfloat16).reshape(shape).copy()
+
+
+@cache
+def _to_bfloat16() -> ort.InferenceSession:
+    """The only way to a bfloat16 value in onnxruntime 1.18 and 1.19: a graph that casts. Exact for what it is given."""
+    float32, bfloat16 = onnx.TensorProto.FLOAT, onnx.TensorProto.BFLOAT16
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Cast", ["x"], ["y"], to=bfloat16)],
+        "to_bfloat16",
+        [onnx.helper.make_tensor_value_info("x", float32, None)],
+        [onnx.helper.make_tensor_value_info("y", bfloat16, None)],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    return session(model, threads=1, library=False)
