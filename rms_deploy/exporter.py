@@ -134,9 +134,9 @@ def _prepared(module: nn.Module, norm: NormForm, swap: bool) -> Iterator[nn.Modu
         stack.callback(_restore, training)
         module.eval()
         if swap:
-            norms, left = find_norms(module)
-            for name, reason in left.items():
-                _log.warning("%s: left as it is: %s", name, reason)
+            norms, report = find_norms(module)
+            for name, reason in report.left.items():
+                _log.warning("%s (%s): not swapped: %s", name, type(module.get_submodule(name)).__name__, reason)
             module = stack.enter_context(replaced(module, norms.get))
         module = stack.enter_context(replaced(module, decomposed if norm == "decomposed" else _folded))
         yield module

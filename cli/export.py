@@ -1,0 +1,92 @@
+"""`rms-deploy export`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rms_deploy.cli.console import is_quiet, json_option, print_json, status, stderr, stdout
+
+if TYPE_CHECKING:
+    from rms_deploy.export_summary import ExportSummary
+
+__all__ = ["command"]
+
+
+@click.command("export", short_help="A PyTorch model to ONNX, each RMSNorm as one op.")
+@click.argument("model", required=False)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The ONNX file; default NAME.onnx, here.")
+@click.option("--dtype", metavar="[float32|float16|bfloat16]", help="Convert weights and inputs; default: as they are.")
+@click.option("--opset", type=int, help="Of the ONNX operators; default 20, or 23 for --norm standard.")
+@click.option(
+    "--norm",
+    type=click.Choice(["custom", "standard", "decomposed"]),
+    default="custom",
+    show_default=True,
+    help="Our op with its function body; ONNX RMSNormalization (opset 23); or primitives.",
+)
+@click.option("--swap", is_flag=True, help="First replace RMSNorm modules of other libraries by ours.")
+@click.option("--static", is_flag=True, help="Fix every size to that of the example inputs.")
+@click.option(
+    "--exporter",
+    type=click.Choice(["dynamo", "legacy"]),
+    default="dynamo",
+    show_default=True,
+    help="Of torch; legacy (TorchScript) can write --norm decomposed only.",
+)
+@click.option("--list", "list_models", is_flag=True, help="Print the built-in models, one a line.")
+@json_option
+def command(
+    model: str | None, output: Path | None, list_models: bool, as_json: bool, static: bool, **options: Any
+) -> None:
+    """Export MODEL to ONNX: a built-in model by name, or your own as package.module:factory.
+
+    The factory takes no argument and returns (module, example inputs[, dynamic shapes[, output names]]); it may lie in
+    the current folder.
+    """
+    if list_models:
+        _print_models(as_json)
+        return
+    if model is None:
+        raise click.UsageError("Missing argument 'MODEL'; --list prints the built-in ones.")
+    output = output or Path(f"{model.rpartition(':')[2].rpartition('.')[2]}.onnx")
+    with status(f"exporting {model}"):
+        from rms_deploy.export_summary import summarize
+
+        summary = summarize(_export()(model, output, dynamic=not static, **options))
+    _print_result(model, output, summary, norm=options["norm"], as_json=as_json)
+
+
+def _export() -> Any:
+    from rms_deploy.errors import MissingDependencyError
+
+    try:
+        from rms_deploy.exporter import export
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"export needs {error.name}, which is not installed; pip install 'rms-deploy[export]'"
+        ) from error
+    return export
+
+
+def _print_models(as_json: bool) -> None:
+    from rms_deploy.models import MODELS
+
+    if as_json:
+        print_json({"models": list(MODELS)})
+    else:
+        click.echo("\n".join(MODELS))
+
+
+def _print_result(model: str, output: Path, summary: ExportSummary, *, norm: str, as_json: bool) -> None:
+    size = sum(file.stat().st_size for file in (output, Path(f"{output}.data")) if file.exists())
+    if as_json:
+        print_json({"model": model, "output": str(output), "bytes": size, **summary.to_dict()})
+    else:
+        norms = ", ".join(f"{count} {kind}" for kind, count in summary.norms.items()) or f"no norm op ({norm})"
+        facts = f"{norms}, opset {summary.opset}, {summary.dtype}, {size / 2**20:.1f} MiB"
+        stdout.print(f"exported {model} ({facts}) -> {output}", markup=False, soft_wrap=True)
+    if not summary.norms and norm != "decomposed" and not is_quiet():
+        stderr.print(f"warning: {model}: no norm of rms_deploy.nn; try --swap, or rms-deploy fuse", markup=False)
