@@ -1,0 +1,115 @@
+# ruff: noqa: E501 - a graph a line
+import pytest
+
+UP = "w = Cast <to = 1> (x)"
+CORE = "q = Mul (w, w) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) i = Reciprocal (r) n = Mul (w, i)"
+HALF = [("float16", 10), ("bfloat16", 16)]
+
+
+@pytest.fixture(params=HALF, ids=["float16", "bfloat16"])
+def half(request):
+    return request.param
+
+
+def graph(build, half, body, *, out="T"):
+    name, code = half
+    body = body.replace("DOWN", f"Cast <to = {code}>")
+    output = (name if out == "T" else out) + "[b,s,8] y"
+    return build(body, inputs=f"{name}[b,s,8] x, {name}[8] g, float[8] f", outputs=output)
+
+
+ORDERS = {
+    "Llama: round, then scale": (f"{UP} {CORE} h = DOWN (n) y = Mul (g, h)", "before scale", "T"),
+    "Gemma: scale in float32, round once": (f"{UP} {CORE} o = Mul (n, f) y = DOWN (o)", "once", "float32"),
+    "the scale cast up": (f"{UP} {CORE} u = Cast <to = 1> (g) o = Mul (n, u) y = DOWN (o)", "once", "T"),
+    "1 + w in float32": (
+        f"{UP} {CORE} u = Cast <to = 1> (g) p = Add (u, one) o = Mul (n, p) y = DOWN (o)",
+        "once",
+        "float32",
+    ),
+    "no scale": (f"{UP} {CORE} y = DOWN (n)", "once", "none"),
+    "T5: x cast twice": (
+        f"{UP} v = Cast <to = 1> (x) {CORE.replace('Mul (w, i)', 'Mul (v, i)')} h = DOWN (n) y = Mul (g, h)",
+        "before scale",
+        "T",
+    ),
+    "a cast to the own type": (f"{UP} {CORE} p = Cast <to = 1> (n) h = DOWN (p) y = Mul (g, h)", "before scale", "T"),
+    "CastLike back": (f"{UP} {CORE} h = CastLike (n, x) y = Mul (g, h)", "before scale", "T"),
+}
+
+
+@pytest.mark.parametrize(("body", "rounding", "scale"), ORDERS.values(), ids=ORDERS)
+def test_the_order_of_rounding_is_kept(body, rounding, scale, half, build, check):
+    result = check(graph(build, half, body))
+    (norm,) = result.norms
+    assert (norm.dtype, norm.rounding) == (half[0], rounding)
+    if scale != "none":
+        assert norm.scale == f"{half[0] if scale == 'T' else scale}[8]"
+    assert not [node for node in result.model.graph if node.op_type == "Cast" and node.inputs[0].name != "g"]
+
+
+def test_the_two_orders_differ(half, build, run, feeds_of):
+    """So that the tests above can fail."""
+    llama, gemma = (graph(build, half, ORDERS[name][0]) for name in ("Llama: round, then scale", "the scale cast up"))
+    feeds = feeds_of(llama)
+    assert (run(llama, feeds)[0] != run(gemma, feeds)[0]).mean() > 0.02
+
+
+def test_a_norm_that_ends_in_float32_is_one_of_float32(half, build, check):
+    result = check(graph(build, half, f"{UP} {CORE} y = Mul (n, f)", out="float"))
+    assert result.norms[0].dtype == "float32"
+    assert [node.op_type for node in result.model.graph] == ["Cast", "RMSNorm"]
+
+
+def test_a_norm_that_ends_in_the_other_half_type_is_one_of_float32(build, check):
+    body = f"{UP} {CORE} o = Mul (n, f) y = Cast <to = 16> (o)"
+    model = build(body, inputs="float16[b,s,8] x, float[8] f", outputs="bfloat16[b,s,8] y")
+    result = check(model)
+    assert result.norms[0].dtype == "float32"
+    assert [node.op_type for node in result.model.graph] == ["Cast", "RMSNorm", "Cast"]
+
+
+def test_rounded_and_scaled_in_float32_keeps_the_product(half, build, check):
+    """x / rms rounded to half, then multiplied in float32: the op has no such order, its core has."""
+    result = check(graph(build, half, f"{UP} {CORE} h = DOWN (n) k = Cast <to = 1> (h) y = Mul (k, f)", out="float"))
+    assert [node.op_type for node in result.model.graph] == ["RMSNorm", "Cast", "Mul"]
+    assert result.norms[0].dtype == half[0]
+
+
+def test_both_a_rounded_and_an_unrounded_end(half, build, check):
+    body = f"{UP} {CORE} y = DOWN (n) y2 = Mul (n, f)"
+    name = half[0]
+    model = build(
+        body.replace("DOWN", f"Cast <to = {half[1]}>"),
+        inputs=f"{name}[b,s,8] x, float[8] f",
+        outputs=f"{name}[b,s,8] y, float[b,s,8] y2",
+    )
+    assert {norm.dtype for norm in check(model, norms=2).norms} == {name, "float32"}
+
+
+REFUSED = {
+    "the inverse root rounded": (
+        f"{UP} {CORE.replace('n = Mul (w, i)', '')} j = DOWN (i) y = Mul (x, j)",
+        "T",
+    ),
+    "the mean square rounded": (
+        f"{UP} q = Mul (w, w) m = ReduceMean (q, last) j = DOWN (m) k = Cast <to = 1> (j) r = Sqrt (k) n = Div (w, r) y = DOWN (n)",
+        "T",
+    ),
+    "the root in float64": (
+        f"{UP} q = Mul (w, w) m = ReduceMean (q, last) j = Cast <to = 11> (m) k = Sqrt (j) r = Cast <to = 1> (k) y = Div (w, r)",
+        "float",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "out"), REFUSED.values(), ids=REFUSED)
+def test_statistics_in_another_type_are_refused(body, out, half, build, refused):
+    refused(graph(build, half, body, out=out), piece="casts", reason="the statistics are cast to")
+
+
+def test_rounding_before_the_square_is_part_of_x(build, check):
+    """float32 -> float16 -> float32: the norm is of the rounded x."""
+    body = f"h = Cast <to = 10> (x) w = Cast <to = 1> (h) {CORE} y = Identity (n)"
+    result = check(build(body))
+    assert [node.op_type for node in result.model.graph] == ["Cast", "Cast", "RMSNorm"]

@@ -1,0 +1,136 @@
+# ruff: noqa: E501 - a graph a line
+import pytest
+
+REST = "e = Add (m, eps) r = Sqrt (e) y = Div (x, r)"
+SQUARE = "q = Mul (x, x)"
+
+
+def axes(*values):
+    return f"a = Constant <value_ints = [{', '.join(map(str, values))}]> ()"
+
+
+MEANS = {
+    "mean": f"{SQUARE} m = ReduceMean (q, last)",
+    "positive axis": f"{SQUARE} {axes(2)} m = ReduceMean (q, a)",
+    "explicit keepdims": f"{SQUARE} m = ReduceMean <keepdims = 1> (q, last)",
+    "dropped and put back": f"{SQUARE} d = ReduceMean <keepdims = 0> (q, last) m = Unsqueeze (d, last)",
+    "put back under another name": f"{SQUARE} {axes(2)} d = ReduceMean <keepdims = 0> (q, last) m = Unsqueeze (d, a)",
+    "sum / n": f"{SQUARE} t = ReduceSum (q, last) m = Div (t, eight)",
+    "sum * 1/n": f"{SQUARE} t = ReduceSum (q, last) m = Mul (t, eighth)",
+    "1/n * sum": f"{SQUARE} t = ReduceSum (q, last) m = Mul (eighth, t)",
+    "sum of squares": "t = ReduceSumSquare (x, last) m = Div (t, eight)",
+    "n from the shape": f"""{SQUARE} t = ReduceSum (q, last)
+        h = Shape (scale) i = Constant <value = int64 {{0}}> () g = Gather (h, i) f = Cast <to = 1> (g) m = Div (t, f)""",
+    "axes from Range": f"""{SQUARE} h = Shape (x) k = Size (h) u = Constant <value = int64 {{1}}> () v = Sub (k, u)
+        a = Range (v, k, u) m = ReduceMean (q, a)""",
+}
+
+
+@pytest.mark.parametrize("mean", MEANS.values(), ids=MEANS)
+def test_matches(mean, build, check):
+    (norm,) = check(build(f"{mean} {REST}")).norms
+    assert (norm.axes, norm.n) == ((-1,), 8)
+
+
+def test_axes_as_attribute(build, check):
+    check(build(f"{SQUARE} m = ReduceMean <axes = [-1]> (q) {REST}", opset=13))
+
+
+@pytest.mark.parametrize(
+    ("given", "block", "n"),
+    [((1,), (1,), 6), ((-3,), (1,), 6), ((2, 3), (-2, -1), 28), ((-1, 2, 1), (-3, -2, -1), 168), ((1, 2), (1, 2), 24)],
+)
+def test_blocks_of_axes(given, block, n, build, check):
+    x = {"inputs": "float[b,6,4,7] x", "outputs": "float[b,6,4,7] y"}
+    (norm,) = check(build(f"{SQUARE} {axes(*given)} m = ReduceMean (q, a) {REST}", **x)).norms
+    assert (norm.axes, norm.n) == (block, n)
+
+
+@pytest.mark.parametrize("reduction", ["ReduceMean (q)", "ReduceMean <keepdims = 0> (q)"])
+def test_all_axes(reduction, build, check):
+    (norm,) = check(build(f"{SQUARE} m = {reduction} {REST}")).norms
+    assert norm.axes == (-3, -2, -1)
+
+
+def test_leading_axes_may_be_dropped(build, check):
+    body = f"{SQUARE} {axes(0)} m = ReduceMean <keepdims = 0> (q, a) {REST}"
+    (norm,) = check(build(body, inputs="float[4,8] x", outputs="float[4,8] y")).norms
+    assert norm.axes == (0,)
+
+
+def test_nothing_is_reduced_by_an_empty_list_of_axes(build):
+    from rms_deploy.fusion import fuse
+
+    body = f"{SQUARE} a = Constant <value = int64[0] {{}}> () m = ReduceMean <noop_with_empty_axes = 1> (q, a) {REST}"
+    result = fuse(build(body))
+    assert not result.norms
+    assert not result.left
+
+
+REFUSED = {
+    "axes not contiguous": (f"{SQUARE} {axes(0, 2)} m = ReduceMean (q, a)", "axes", "not one contiguous block"),
+    "axes computed": (
+        f"{SQUARE} k = ReduceMax <keepdims = 1> (i) a = Cast <to = 7> (k) m = ReduceMean (q, a)",
+        "axes",
+        "not constant",
+    ),
+    "sum / another number": (
+        f"{SQUARE} t = ReduceSum (q, last) m = Div (t, three)",
+        "mean_square",
+        "scaled by 3, not 8",
+    ),
+    "sum * n": (f"{SQUARE} t = ReduceSum (q, last) m = Mul (t, eight)", "mean_square", "scaled by 8, not 0.125"),
+    "sum / a per-channel number": (f"{SQUARE} t = ReduceSum (q, last) m = Div (t, scale)", "mean_square", "no scalar"),
+    "sum": (f"{SQUARE} t = ReduceSum (q, last) s0 = Sqrt (t) m = Mul (s0, s0)", "mean_square", "L2 norm"),
+    "variance": (
+        f"{SQUARE} t = ReduceMean (q, last) c = ReduceMean (x, last) d = Mul (c, c) m = Sub (t, d)",
+        "mean_square",
+        "a variance",
+    ),
+    "put back elsewhere": (
+        f"{SQUARE} {axes(1)} d = ReduceMean <keepdims = 0> (q, last) m = Unsqueeze (d, a)",
+        "mean_square",
+        "are put back",
+    ),
+    "dropped": (f"{SQUARE} m = ReduceMean <keepdims = 0> (q, last)", "normed", "keepdims = 0"),
+    "another axis dropped": (f"{SQUARE} {axes(1)} m = ReduceMean <keepdims = 0> (q, a)", "normed", "keepdims = 0"),
+}
+
+
+@pytest.mark.parametrize(("mean", "piece", "reason"), REFUSED.values(), ids=REFUSED)
+def test_refuses(mean, piece, reason, build, refused):
+    shape = "[8,8,8]" if "keepdims = 0" in mean else "[b,s,8]"
+    inputs = f"float{shape} x" + (", int64[2] i" if "(i)" in mean else "")
+    refused(build(f"{mean} {REST}", inputs=inputs, outputs="float[?,?,?] y"), piece=piece, reason=reason)
+
+
+def test_a_sum_over_an_axis_of_unknown_size_is_refused(build, refused):
+    body = f"{SQUARE} t = ReduceSum (q, last) m = Div (t, eight) {REST}"
+    refused(
+        build(body, inputs="float[b,s,h] x", outputs="float[b,s,h] y"),
+        piece="mean_square",
+        reason="the size of the axes is not static",
+    )
+
+
+def test_a_mean_over_an_axis_of_unknown_size_matches(build, check):
+    (norm,) = check(
+        build(f"{SQUARE} m = ReduceMean (q, last) {REST}", inputs="float[b,s,h] x", outputs="float[b,s,h] y")
+    ).norms
+    assert norm.n is None
+
+
+@pytest.mark.parametrize(("dtype", "name"), [("float16", "float16"), ("bfloat16", "bfloat16")])
+def test_squares_of_half_precision_are_refused(dtype, name, build, refused):
+    body = f"{SQUARE} t = ReduceMean (q, last) m = Cast <to = 1> (t) w = Cast <to = 1> (x) e = Add (m, eps) r = Sqrt (e) y = Div (w, r)"
+    refused(build(body, inputs=f"{dtype}[b,s,8] x"), piece="casts", reason=f"squared in {name}")
+
+
+def test_squares_of_half_precision_averaged_in_float32_are_refused(build, refused):
+    body = f"{SQUARE} p = Cast <to = 1> (q) m = ReduceMean (p, last) w = Cast <to = 1> (x) e = Add (m, eps) r = Sqrt (e) y = Div (w, r)"
+    refused(build(body, inputs="float16[b,s,8] x"), piece="casts", reason="squared in float16")
+
+
+def test_float64_is_refused(build, refused):
+    body = "d = Cast <to = 11> (x) q = Mul (d, d) m = ReduceMean (q, last) r = Sqrt (m) n = Div (d, r) y = Cast <to = 1> (n)"
+    refused(build(body), piece="casts", reason="squared in double")
