@@ -1,0 +1,130 @@
+"""The three ways in which `verify` runs a model: as the reference, as deployed, and in float64 as the truth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from rms_deploy import modelfile
+from rms_deploy.comparison import is_float, rounding_depth
+from rms_deploy.errors import RunError
+from rms_deploy.functions import norm_nodes
+from rms_deploy.passes.upcast import Upcast
+from rms_deploy.runtime import onnxruntime as runtime
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+__all__ = ["Runner", "candidate_runner", "reference_runner", "rounding", "truth_runner"]
+
+_NO_KERNEL: Final = "Could not find an implementation"
+_WIDE: Final[dict[ir.DataType, np.dtype[Any]]] = {
+    ir.DataType.FLOAT: np.dtype(np.float32),
+    ir.DataType.DOUBLE: np.dtype(np.float64),
+}
+_NARROW: Final = (ir.DataType.BFLOAT16, ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE)
+"""Float types, the least precise first."""
+
+_TRUTH_LIMIT: Final = 2**30
+"""Bytes of weights in float64 above which there is no truth: it would need more memory than a proof is worth."""
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A model ready to run."""
+
+    session: InferenceSession
+    how: str
+    upcast: ir.DataType | None = None
+    """The float type that it runs in, where that is not its own."""
+
+    def __call__(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """All outputs, by name.
+
+        Raises:
+            RunError: ONNX Runtime refuses the inputs, or a kernel fails.
+        """
+        if self.upcast is not None:
+            wide = _WIDE[self.upcast]
+            feeds = {n: a.astype(wide) if is_float(a.dtype) and a.dtype != wide else a for n, a in feeds.items()}
+        try:
+            return runtime.run(self.session, feeds)
+        except RunError as error:
+            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
+            raise RunError(f"inputs {shapes} do not run: {error}") from error
+
+
+def reference_runner(path: str | os.PathLike[str], model: ir.Model) -> Runner:
+    """Unoptimised, with our ops as the functions that the model carries; in float32 where there is no kernel.
+
+    Raises:
+        RunError: ONNX Runtime refuses the model.
+    """
+    library = any(node.op_identifier() not in model.functions for node in norm_nodes(model))
+    try:
+        return Runner(runtime.session(path, optimize=False, library=library), "as it is, unoptimised")
+    except RunError as error:
+        return _upcast_runner(path, error, optimize=False, library=library)
+
+
+def candidate_runner(path: str | os.PathLike[str], *, library: bool) -> Runner:
+    """Optimised, as it is deployed; in float32 where there is no kernel, so that at least its structure is proven.
+
+    Raises:
+        RunError: ONNX Runtime refuses the model.
+    """
+    try:
+        how = "optimised, with our library" if library else "optimised, without our library"
+        return Runner(runtime.session(path, library=library), how)
+    except RunError as error:
+        return _upcast_runner(path, error, optimize=True, library=library)
+
+
+def truth_runner(path: str | os.PathLike[str], model: ir.Model) -> tuple[Runner | None, str]:
+    """The reference in float64, or in float32 if that is wider than its own type; and what it is, or why not."""
+    weights = [v.const_value for v in model.graph.initializers.values() if v.const_value is not None]
+    if sum(8 * tensor.size for tensor in weights) > _TRUTH_LIMIT:
+        return None, "none: the model is too large to run in float64"
+    reason = ""
+    for to in (ir.DataType.DOUBLE, ir.DataType.FLOAT):
+        wide = modelfile.load(path)
+        if not Upcast(to)(wide).modified:
+            break
+        name = _WIDE[to].name
+        try:
+            return Runner(runtime.session(wide, optimize=False, library=False), f"the reference in {name}", to), (
+                f"the reference in {name}"
+            )
+        except RunError as error:
+            reason = reason or f"none: the reference does not run in {name}: {error}"
+    return None, reason or "none: the reference is in float64"
+
+
+def rounding(model: ir.Model, *, upcast: ir.DataType | None) -> tuple[np.dtype[Any], int]:
+    """The least precise float type of `model`, and how often in a row it rounds to that; `upcast`, if that is wider."""
+    found = {value.dtype for graph in model.graphs() for value in _values(graph)}
+    narrowest = next((dtype for dtype in _NARROW if dtype in found), ir.DataType.FLOAT)
+    depth = rounding_depth(model, np.dtype(narrowest.numpy()))
+    if upcast is not None and _NARROW.index(upcast) > _NARROW.index(narrowest):
+        narrowest = upcast
+    return np.dtype(narrowest.numpy()), depth
+
+
+def _values(graph: ir.Graph) -> list[ir.Value]:
+    outputs = [output for node in graph for output in node.outputs]
+    return [*graph.inputs, *graph.initializers.values(), *outputs]
+
+
+def _upcast_runner(path: str | os.PathLike[str], error: RunError, *, optimize: bool, library: bool) -> Runner:
+    """The model in float32, if `error` says that a kernel is missing and there is something to upcast."""
+    wide = modelfile.load(path)
+    if _NO_KERNEL not in str(error) or not Upcast(ir.DataType.FLOAT)(wide).modified:
+        raise error
+    session = runtime.session(wide, optimize=optimize, library=library)
+    return Runner(session, "upcast to float32, as ONNX Runtime's CPU provider has no kernel", ir.DataType.FLOAT)
