@@ -86,9 +86,13 @@ class Reader {
       return absent;
     }
     std::vector<int64_t> values(size);
-    if (size != 0) {
-      check(api_.KernelInfoGetAttributeArray_int64(info_, name, values.data(), &size));
+    if (size == 0) {  // also what ONNX Runtime says of a single int
+      int64_t single = 0;
+      const bool is_single = succeeded(api_, api_.KernelInfoGetAttribute_int64(info_, name, &single));
+      refuse(std::string(name) +
+             (is_single ? " has the wrong attribute type; use a list of ints" : " is empty; use at least one"));
     }
+    check(api_.KernelInfoGetAttributeArray_int64(info_, name, values.data(), &size));
     return values;
   }
 
@@ -122,8 +126,10 @@ bool read_round_before_scale(const Reader& reader, ElementType type) {
     return false;
   }
   if (value != static_cast<int64_t>(type)) {
-    reader.refuse(std::string(contract::kScaleType) + " is " + std::to_string(value) + "; use 1 (float32) or " +
-                  std::to_string(static_cast<int32_t>(type)) + ", the type of X (" + type_name(type) + ")");
+    const std::string of_x = type == ElementType::kFloat32 ? ""
+                                                           : " or " + std::to_string(static_cast<int32_t>(type)) +
+                                                                 " (" + type_name(type) + ", the type of X)";
+    reader.refuse(std::string(contract::kScaleType) + " is " + std::to_string(value) + "; use 1 (float32)" + of_x);
   }
   return true;
 }
@@ -166,9 +172,6 @@ Attributes read_attributes(const Api& api, const KernelInfo* info, Kind kind, El
   a.node = node_text(api, info, kind);
   const Reader reader(api, info, a.node);
   a.axes = reader.integers(contract::kAxes, {std::begin(contract::kAxesDefault), std::end(contract::kAxesDefault)});
-  if (a.axes.empty()) {
-    reader.refuse("axes is empty; use at least one axis");
-  }
   if (a.axes.size() > kMaxRank) {
     reader.refuse("axes has " + std::to_string(a.axes.size()) + " entries; use at most " + std::to_string(kMaxRank));
   }
@@ -186,7 +189,8 @@ View view_of(const Attributes& attributes, const int64_t* dims, size_t rank) {
   uint64_t seen = 0;  // a bit for each axis
   for (const int64_t axis : axes) {
     if (axis < -signed_rank || axis >= signed_rank) {
-      throw Error(attributes.node + ": axes has " + std::to_string(axis) + ", but X has rank " + std::to_string(rank));
+      throw Error(attributes.node + ": axes has " + std::to_string(axis) + "; X has rank " + std::to_string(rank) +
+                  ", use " + std::to_string(-signed_rank) + " to " + std::to_string(signed_rank - 1));
     }
     seen |= uint64_t{1} << (axis < 0 ? axis + signed_rank : axis);
   }

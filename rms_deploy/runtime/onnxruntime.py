@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import rms_deploy
 from rms_deploy import contract, modelfile
-from rms_deploy.errors import BuildError, InputError, MissingDependencyError, RunError
+from rms_deploy.errors import BuildError, InputError, MissingDependencyError, ModelFileError, RunError
 
 try:
     import onnxruntime as ort
@@ -39,6 +39,9 @@ _ERRORS: tuple[type[Exception], ...] = tuple(
     value for value in vars(_state).values() if isinstance(value, type) and issubclass(value, Exception)
 )
 """Every exception class of ONNX Runtime; they share no base of their own."""
+
+_RUN_ERRORS: tuple[type[Exception], ...] = (*_ERRORS, RuntimeError, ValueError)
+"""Of a run: its Python layer finds missing inputs, and inputs of the wrong kind, by itself."""
 
 
 def onnxruntime_library() -> Path:
@@ -75,6 +78,7 @@ def session(
         profile_prefix: write a profile to a file of this name, a time stamp added, when `end_profiling` is called.
 
     Raises:
+        ModelFileError: there is no such file.
         RunError: ONNX Runtime refuses the model.
         BuildError: `library` is true and the installation has none.
     """
@@ -106,6 +110,8 @@ def session(
         return _create(model.SerializeToString(), model.graph.name or "model", options)
     if isinstance(model, bytes):
         return _create(model, "model", options)
+    if not Path(model).is_file():
+        raise ModelFileError(f"{model}: no such file")
     return _create(os.fspath(model), os.fspath(model), options)
 
 
@@ -125,7 +131,7 @@ def run(running: ort.InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> dic
         arrays = {name: np.asarray(array, order="C") for name, array in feeds.items()}
         given = {name: _value(array) for name, array in arrays.items()}
         return dict(zip(names, map(_array, running.run_with_ort_values(names, given)), strict=True))
-    except (*_ERRORS, ValueError) as error:
+    except _RUN_ERRORS as error:
         raise RunError(_text(error)) from error
 
 
@@ -137,24 +143,30 @@ def _create(model: str | bytes, name: str, options: ort.SessionOptions) -> ort.I
 
 
 def _text(error: Exception) -> str:
-    """ONNX Runtime's message in one line, without its error code and its own source positions."""
+    """ONNX Runtime's message in one line, without its error code, its source positions and what it repeats."""
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error))
     text = re.sub(r"\S*\.(?:cc|h|cpp):\d+ (?:\w+::)*\S+(?: \[with [^\]]*\])?(?=\s)", "", text)
-    return " ".join(text.split())
+    text = re.sub(r"^.* Status Message: |^Exception during initialization: ", "", " ".join(text.split()))
+    return text.removesuffix(" Please fix either the inputs/outputs or the model.")
 
 
 def _reason(text: str) -> str:
     """What a failed load means, where ONNX Runtime does not say what to do."""
+    if types := re.search(r"no kernel def matches node inputs for Op: (\w+)", text):
+        return (
+            f"{types[1]} does not take these types; X is float32, float16 or bfloat16, "
+            "R has the type of X, and scale that of X or float32"
+        )
     unknown = re.search(r"([\w.]*):(\w+)\(-?\d*\) is not a registered function/op", text)
     if unknown is None:
         return text
-    domain, op = unknown.groups()
+    domain, op = unknown[1] or "ai.onnx", unknown[2]
     if domain == contract.DOMAIN:
         return (
             f"op {domain}::{op} is unknown to onnxruntime {ort.__version__} and the model carries no function for it; "
             "run it with the custom-op library (rms_deploy.session, or rms_deploy.onnxruntime_library())"
         )
-    return f"op {domain or 'ai.onnx'}::{op} is unknown to onnxruntime {ort.__version__}; it needs the library of that op"
+    return f"op {domain}::{op} is unknown to onnxruntime {ort.__version__}; it needs the library of that op"
 
 
 def _value(array: NDArray[Any]) -> ort.OrtValue:
@@ -168,13 +180,11 @@ def _value(array: NDArray[Any]) -> ort.OrtValue:
 
 def _array(value: ort.OrtValue) -> NDArray[Any]:
     if value.data_type() != "tensor(bfloat16)":
-        return value.numpy()
-    shape = value.shape()
-    size = int(np.prod(shape))
-    if size == 0:
-        return np.empty(shape, ml_dtypes.bfloat16)
-    memory = (ctypes.c_uint16 * size).from_address(value.data_ptr())  # numpy() knows no bfloat16
-    return np.frombuffer(memory, np.uint16).view(ml_dtypes.bfloat16).reshape(shape).copy()
+        array: NDArray[Any] = value.numpy()
+        return array
+    array = np.empty(value.shape(), ml_dtypes.bfloat16)
+    ctypes.memmove(array.ctypes.data, value.data_ptr(), array.nbytes)  # numpy() knows no bfloat16
+    return array
 
 
 @cache
