@@ -155,7 +155,7 @@ class _Trial:
         raise Refusal("its epsilon is neither inside nor added to nor a bound of the root")
 
     def check(self, norm: RMSNorm) -> None:
-        """Refuse unless `norm` gives the same with 1 to 3 leading axes; how many the module refuses is its own matter."""
+        """Refuse unless `norm` gives the same with 1, 2 and 3 leading axes, as far as the module takes them."""
         norm = _with_weight(norm, self)
         for lead in ((5,), (2, 3), (2, 2, 3)):
             x = torch.randn(*lead, *self.shape, generator=self.generator)

@@ -34,6 +34,10 @@ from rms_deploy.reference import normalized_axes
 __all__ = ["add_rms_norm", "partial_rms_norm", "rms_norm"]
 
 
+_LARGE = 1e15
+"""Below it, float32 holds the sum of the squares of 10^8 elements."""
+
+
 class _Block(NamedTuple):
     """x seen as (outer, n, inner), and how many of the n elements the mean is over."""
 
@@ -57,14 +61,16 @@ def _wide(x: Tensor) -> Tensor:
 
 
 def _root(x: Tensor, k: int, epsilon: float) -> Tensor:
-    """s = sqrt(mean of the first k squares + epsilon): (outer, 1, inner), from (outer, n, inner)."""
-    first = x[:, :k]
+    """s = sqrt(mean of the first k squares + epsilon): (outer, 1, inner), from (outer, n, inner).
+
+    A row whose squares could leave float32 is divided by its largest element first; the others by 1, which is exact.
+    """
     if not k:
         return x.new_zeros((x.shape[0], 1, x.shape[2]))
-    root = torch.sqrt(first.square().mean(1, keepdim=True) + epsilon)
-    if x.dtype == torch.float32 and not torch.isfinite(root).all():  # a sum of squares left float32, x did not
-        root = torch.sqrt(first.double().square().mean(1, keepdim=True) + epsilon).float()
-    return root
+    first = x[:, :k]
+    peak = first.detach().abs().amax(1, keepdim=True)
+    unit = torch.where((peak > _LARGE) & torch.isfinite(peak), peak, 1.0)
+    return torch.sqrt((first / unit).square().mean(1, keepdim=True) + epsilon / unit.square()) * unit
 
 
 def _forward(

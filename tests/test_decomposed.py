@@ -1,0 +1,58 @@
+"""The decomposed twins compute what the modules do."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rms_deploy.decomposed import decomposed
+from rms_deploy.nn import AddRMSNorm, LayerNorm, PartialRMSNorm, RMSNorm
+
+NORMS = {
+    "plain": lambda **o: RMSNorm(24, **o),
+    "no scale": lambda **o: RMSNorm(24, scale=False, **o),
+    "offset": lambda **o: RMSNorm(24, scale_offset=1.0, **o),
+    "rms_epsilon": lambda **o: RMSNorm(24, rms_epsilon=0.2, **o),
+    "rms_min": lambda **o: RMSNorm(24, rms_min=1.1, **o),
+    "two axes": lambda **o: RMSNorm((4, 24), **o),
+    "first axis": lambda **o: RMSNorm(3, axes=[-3], **o),
+    "partial": lambda **o: PartialRMSNorm(24, 5, **o),
+    "partial of two axes": lambda **o: PartialRMSNorm((4, 24), 30, **o),
+    "partial of leading axes": lambda **o: PartialRMSNorm((3, 4), 5, axes=[-3, -2], **o),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("order", [False, True])
+@pytest.mark.parametrize("name", NORMS)
+def test_twin_is_equal(name, order, dtype) -> None:
+    torch.manual_seed(0)
+    norm = NORMS[name](round_before_scale=order).to(dtype)
+    with torch.no_grad():
+        for parameter in norm.parameters():
+            parameter.normal_()
+    x = torch.randn(50, 3, 4, 24).to(dtype)
+    expected, actual = norm(x), decomposed(norm)(x)
+    assert actual.dtype == dtype
+    if dtype.itemsize == 2:
+        # x * (1 / r) instead of x / r rounds a few elements otherwise; the other order would do so to one in four
+        assert float((actual == expected).float().mean()) > 0.99
+    torch.testing.assert_close(actual, expected, rtol=4 * torch.finfo(dtype).eps, atol=0)
+
+
+def test_add_twin() -> None:
+    norm = AddRMSNorm(8)
+    x, residual = torch.randn(3, 8), torch.randn(3, 8)
+    torch.testing.assert_close(decomposed(norm)(x, residual), norm(x, residual))
+
+
+def test_weight_is_shared_and_gets_gradients() -> None:
+    norm = RMSNorm(8)
+    twin = decomposed(norm)
+    twin(torch.randn(3, 8)).sum().backward()
+    assert norm.weight.grad is not None
+
+
+def test_others_have_no_twin() -> None:
+    assert decomposed(LayerNorm(8)) is None
+    assert decomposed(torch.nn.RMSNorm(8)) is None

@@ -1,0 +1,168 @@
+"""The modules: what they compute, and what they refuse."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from rms_deploy.errors import InputError
+from rms_deploy.nn import AddRMSNorm, LayerNorm, PartialRMSNorm, RMSNorm
+
+
+def formula(x, scale, *, axes=(-1,), epsilon=1e-6, rms_epsilon=0.0, rms_min=0.0):
+    rms = torch.sqrt(x.double().square().mean(axes, keepdim=True) + epsilon) + rms_epsilon
+    return x.double() / rms.clamp(min=rms_min) * scale
+
+
+@torch.no_grad()
+def randomized(module: torch.nn.Module) -> torch.nn.Module:
+    generator = torch.Generator().manual_seed(1)
+    for parameter in module.parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return module
+
+
+def test_rms_norm() -> None:
+    x = torch.randn(3, 5, 16)
+    norm = randomized(RMSNorm(16, 1e-5))
+    torch.testing.assert_close(norm(x).double(), formula(x, norm.weight, epsilon=1e-5), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options", [{"rms_epsilon": 0.3}, {"rms_min": 1.5}, {"epsilon": 0.2, "rms_epsilon": 0.3, "rms_min": 1.5}]
+)
+def test_every_epsilon(options) -> None:
+    x = torch.randn(3, 5, 16)
+    torch.testing.assert_close(RMSNorm(16, **options)(x).double(), formula(x, 1.0, **options), rtol=1e-6, atol=1e-6)
+
+
+def test_scale_offset_starts_at_one_and_is_added() -> None:
+    x = torch.randn(4, 16)
+    norm = RMSNorm(16, scale_offset=1.0)
+    assert not norm.weight.any()
+    torch.testing.assert_close(norm(x), RMSNorm(16)(x))
+    randomized(norm)
+    torch.testing.assert_close(norm(x).double(), formula(x, 1 + norm.weight), rtol=1e-6, atol=1e-6)
+
+
+def test_scale_offset_is_added_in_float32() -> None:
+    norm = RMSNorm(4, scale_offset=1.0, dtype=torch.float16)
+    with torch.no_grad():
+        norm.weight.fill_(2**-12)  # 1 + 2^-12 is not a float16 number
+    assert norm.scale().dtype == torch.float32
+    assert norm.scale()[0] == 1 + 2**-12
+
+
+def test_no_scale() -> None:
+    x = torch.randn(4, 16)
+    norm = RMSNorm(16, scale=False)
+    assert list(norm.parameters()) == []
+    assert norm.state_dict() == {}
+    torch.testing.assert_close(norm(x), RMSNorm(16)(x))
+    assert norm.half()(x.half()).dtype == torch.float16
+
+
+def test_axes() -> None:
+    x = torch.randn(2, 6, 3, 4)
+    channels = randomized(RMSNorm(6, axes=[-3]))
+    assert channels.weight.shape == (6, 1, 1)
+    torch.testing.assert_close(channels(x).double(), formula(x, channels.weight, axes=(1,)), rtol=1e-6, atol=1e-6)
+    block = randomized(RMSNorm((3, 4)))
+    torch.testing.assert_close(block(x).double(), formula(x, block.weight, axes=(-2, -1)), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_rounding_order_follows_the_dtype_of_x(dtype) -> None:
+    x = torch.randn(64, 64).to(dtype)
+    norm = randomized(RMSNorm(64, round_before_scale=True)).to(dtype)
+    expected = formula(x, 1.0).to(dtype) * norm.weight
+    # float32 statistics move a rounding in 2^-8 of the elements at most; the other order would move about 1 in 4
+    assert float((norm(x) == expected).float().mean()) > 0.99
+
+
+@pytest.mark.parametrize(
+    ("p", "n", "k"),
+    [(1.0, 16, 16), (1, 16, 1), (16, 16, 16), (0.0625, 16, 1), (0.0625, 17, 2), (1e-9, 16, 1), (0.5, 7, 4)],
+)
+def test_partial_size_is_the_ceiling_of_a_fraction(p, n, k) -> None:
+    norm = PartialRMSNorm(n, p)
+    assert norm.partial_size == k
+    x = torch.randn(3, n)
+    rms = torch.sqrt(x[:, :k].double().square().mean(-1, keepdim=True) + 1e-6)
+    torch.testing.assert_close(norm(x).double(), x.double() / rms, rtol=1e-5, atol=1e-6)
+
+
+def test_partial_of_several_axes_counts_in_row_major_order() -> None:
+    x = torch.randn(3, 4, 5)
+    norm = PartialRMSNorm((4, 5), 7)
+    rms = torch.sqrt(x.flatten(1)[:, :7].square().mean(-1) + 1e-6)
+    torch.testing.assert_close(norm(x), x / rms[:, None, None])
+
+
+def test_add_rms_norm() -> None:
+    x, residual = torch.randn(3, 16).half(), torch.randn(3, 16).half()
+    norm = randomized(AddRMSNorm(16)).half()
+    y, total = norm(x, residual)
+    torch.testing.assert_close(total, x + residual, rtol=0, atol=0)
+    plain = RMSNorm(16).half()
+    plain.load_state_dict(norm.state_dict())
+    torch.testing.assert_close(y, plain(total), rtol=0, atol=0)
+
+
+def test_layer_norm_is_torchs() -> None:
+    x = torch.randn(3, 16)
+    torch.testing.assert_close(LayerNorm(16)(x), torch.nn.functional.layer_norm(x, (16,)))
+    assert len(list(LayerNorm(16).parameters())) == 2
+    assert list(LayerNorm(16, scale=False).parameters()) == []
+
+
+def test_trains() -> None:
+    norm = AddRMSNorm(8)
+    x = torch.randn(4, 8, requires_grad=True)
+    y, total = norm(x, x)
+    (y.sum() + total.sum()).backward()
+    assert x.grad is not None
+    assert norm.weight.grad is not None
+
+
+def test_state_dict_is_that_of_torch() -> None:
+    theirs = randomized(torch.nn.RMSNorm(8, eps=1e-6))
+    ours = RMSNorm(8)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(4, 8)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_repr_says_what_differs_from_the_default() -> None:
+    assert repr(RMSNorm(8)) == "RMSNorm([8], axes=[-1], epsilon=1e-06)"
+    assert "scale_offset=1.0" in repr(RMSNorm(8, scale_offset=1.0))
+    assert "partial_size=2" in repr(PartialRMSNorm(8, 0.25))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: RMSNorm(0), "shape: 0 is not accepted"),
+        (lambda: RMSNorm([]), r"shape: \[\] is not accepted"),
+        (lambda: RMSNorm([4, 2.5]), r"shape: \[4, 2.5\] is not accepted"),
+        (lambda: RMSNorm(4, -1e-6), "epsilon: -1e-06 is not accepted"),
+        (lambda: RMSNorm(4, rms_epsilon=math.inf), "rms_epsilon: inf is not accepted"),
+        (lambda: RMSNorm(4, rms_min=math.nan), "rms_min: nan is not accepted"),
+        (lambda: RMSNorm(4, axes=[1]), r"axes: \[1\] is not accepted"),
+        (lambda: RMSNorm((4, 5), axes=[-1, -3]), r"axes: \[-1, -3\] is not accepted"),
+        (lambda: RMSNorm(4, axes=[-1, -2]), "one contiguous negative axis for each of 1 sizes"),
+        (lambda: PartialRMSNorm(4, 0.0), "p: 0.0 is not accepted"),
+        (lambda: PartialRMSNorm(4, 1.5), "p: 1.5 is not accepted"),
+        (lambda: PartialRMSNorm(4, 0), r"a size \(an int, 1 ... 4\)"),
+        (lambda: PartialRMSNorm(4, 5), "p: 5 is not accepted"),
+        (lambda: PartialRMSNorm(4, True), "p: True is not accepted"),
+        (lambda: PartialRMSNorm(4, math.nan), "p: nan is not accepted"),
+        (lambda: RMSNorm(4)(torch.ones(2, 5)), r"x: shape \[2, 5\] does not have sizes \[4\] at axes \[-1\]"),
+        (lambda: RMSNorm((2, 4))(torch.ones(4)), r"x: shape \[4\] does not have sizes"),
+    ],
+)
+def test_refusals(make, message) -> None:
+    with pytest.raises(InputError, match=message):
+        make()
