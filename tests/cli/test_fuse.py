@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+
+import onnx
+import pytest
+from click.testing import CliRunner
+
+from rms_deploy.cli.main import rms_deploy
+
+NORM = "q = Mul (h, h) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (h, r) y = Mul (n, scale)"
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(rms_deploy, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+@pytest.fixture
+def model(tmp_path, build):
+    path = tmp_path / "in.onnx"
+    onnx.save(build(f"h = Add (x, z) {NORM}", inputs="float[b,s,8] x, float[b,s,8] z"), path)
+    return path
+
+
+def ops(path):
+    return [node.op_type for node in onnx.load(path).graph.node]
+
+
+def test_fuses(model, tmp_path):
+    result = invoke("fuse", model, "-o", tmp_path / "out.onnx")
+    assert result.exit_code == 0
+    assert result.stdout == f"fused 1 of 1 norms (1 AddRMSNorm) -> {tmp_path / 'out.onnx'}\n"
+    assert ops(tmp_path / "out.onnx") == ["AddRMSNorm"]
+
+
+def test_no_residual(model, tmp_path):
+    invoke("fuse", model, "-o", tmp_path / "out.onnx", "--no-residual")
+    assert ops(tmp_path / "out.onnx") == ["Add", "RMSNorm"]
+
+
+def test_in_place_and_twice(model):
+    assert invoke("fuse", model, "-o", model).exit_code == 0
+    once = model.read_bytes()
+    result = invoke("fuse", model, "-o", model)
+    assert "fused 0 of 0 norms, 1 were fused before" in result.stdout
+    assert model.read_bytes() == once
+
+
+def test_explain(tmp_path, build):
+    other = NORM.replace("eps", "w").replace("h", "x")
+    for name in "qmerny":
+        other = (
+            other.replace(f"{name} =", f"{name}2 =")
+            .replace(f"({name},", f"({name}2,")
+            .replace(f"({name})", f"({name}2)")
+        )
+    body = NORM.replace("h", "x") + " " + other.replace(", r)", ", r2)").replace("(q,", "(q2,")
+    model = build(body, inputs="float[b,s,8] x, float w", outputs="float[b,s,8] y, float[b,s,8] y2")
+    model.graph.node[8].name = "layers.3/Add_2"
+    onnx.save(model, tmp_path / "in.onnx")
+    result = invoke("fuse", tmp_path / "in.onnx", "-o", tmp_path / "out.onnx", "--explain")
+    assert "fused 1 of 2 norms" in result.stdout
+    assert "float32[8]" in result.stdout
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("layers.3/Add_2")]
+    assert line.split() == "layers.3/Add_2 epsilon epsilon is a graph input (w)".split()
+    quiet = invoke("fuse", tmp_path / "in.onnx", "-o", tmp_path / "out.onnx")
+    assert "left 1; --explain says why" in quiet.stdout
+
+
+def test_json(model, tmp_path):
+    result = invoke("fuse", model, "-o", tmp_path / "out.onnx", "--json")
+    data = json.loads(result.stdout)
+    assert (data["found"], data["fused"], data["norms"][0]["kind"]) == (1, 1, "AddRMSNorm")
+
+
+def test_a_model_without_norms_is_said(tmp_path, build):
+    onnx.save(build("y = Exp (x)"), tmp_path / "in.onnx")
+    result = invoke("fuse", tmp_path / "in.onnx", "-o", tmp_path / "out.onnx")
+    assert result.exit_code == 0
+    assert "warning:" in result.stderr
+    assert "no RMSNorm was found" in result.stderr
+    assert ops(tmp_path / "out.onnx") == ["Exp"]
+
+
+@pytest.mark.parametrize("bad", ["missing", "directory", "text", "truncated"])
+def test_bad_input_is_one_line_and_exit_code_1(bad, model, tmp_path):
+    path = tmp_path / "bad.onnx"
+    if bad == "directory":
+        path.mkdir()
+    elif bad != "missing":
+        path.write_bytes(b"not a model" if bad == "text" else model.read_bytes()[:-20])
+    result = invoke("fuse", path, "-o", tmp_path / "out.onnx")
+    assert result.exit_code == 1
+    assert [line for line in result.stderr.splitlines() if "Error" in line] == [result.stderr.splitlines()[-1]]
+    assert str(path) in result.stderr.splitlines()[-1]
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_bad_output(model, tmp_path):
+    result = invoke("fuse", model, "-o", tmp_path)
+    assert result.exit_code == 1
+    assert "is a directory" in result.stderr
+
+
+def test_the_output_is_required(model):
+    assert invoke("fuse", model).exit_code == 2

@@ -1,0 +1,219 @@
+# ruff: noqa: E501 - a graph a line
+"""What happens around the norm; how it is recognised is tested piece by piece."""
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from rms_deploy.fusion import fuse
+from rms_deploy.passes.fuse_rms_norm import FuseRMSNorm
+from rms_deploy.passes.rewriting import UNIT_SCALE
+
+CORE = "q = Mul (x, x) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (x, r)"
+NORM = f"{CORE} y = Mul (n, scale)"
+
+
+def ops(model):
+    return [node.op_type for node in model.graph]
+
+
+def test_dead_nodes_and_initialisers_go(build, check):
+    model = check(build(NORM)).model
+    assert ops(model) == ["RMSNorm"]
+    assert list(model.graph.initializers) == ["scale"]
+
+
+def test_the_pass_does_nothing_the_second_time(build):
+    model = ir.from_proto(build(NORM))
+    assert FuseRMSNorm()(model).modified
+    assert not FuseRMSNorm()(model).modified
+
+
+def test_what_was_dead_before_stays(build, check):
+    model = build(f"d = Exp (x) {NORM}")
+    assert ops(check(model).model) == ["Exp", "RMSNorm"]
+
+
+def test_names_and_notes_survive(build):
+    model = build(
+        f"a = Exp (x) {NORM.replace('(x', '(a').replace(', x)', ', a)')} z = Neg (y)", outputs="float[b,s,8] z"
+    )
+    model.doc_string, model.producer_name, model.graph.name = "doc", "producer", "name"
+    model.metadata_props.add(key="author", value="someone")
+    for node in model.graph.node:
+        node.name = f"node_{node.output[0]}"
+        node.metadata_props.add(key="made by", value=node.op_type)
+    model.graph.value_info.append(onnx.helper.make_tensor_value_info("y", 1, ["b", "s", 8], doc_string="normalised"))
+    fused = ir.to_proto(fuse(model).model)
+    assert (fused.doc_string, fused.producer_name, fused.graph.name) == ("doc", "producer", "name")
+    assert [(p.key, p.value) for p in fused.metadata_props] == [("author", "someone")]
+    assert [(n.name, list(n.input), list(n.output)) for n in fused.graph.node] == [
+        ("node_a", ["x"], ["a"]),
+        ("node_y", ["a", "scale"], ["y"]),
+        ("node_z", ["y"], ["z"]),
+    ]
+    assert [(p.key, p.value) for p in fused.graph.node[1].metadata_props] == [("made by", "Mul")]
+    assert ("y", "normalised") in [(v.name, v.doc_string) for v in fused.graph.value_info]
+
+
+def test_only_the_domain_is_added_to_the_opsets(build):
+    fused = ir.to_proto(fuse(build(NORM)).model)
+    assert {o.domain: o.version for o in fused.opset_import} == {"": 18, "com.microsoft": 1, "rms_deploy": 1}
+
+
+SHARED = {
+    "the mean square": ("t = Exp (m)", "float[b,s,1] t"),
+    "the root": ("t = Exp (r)", "float[b,s,1] t"),
+    "the square": ("t = Exp (q)", "float[b,s,8] t"),
+    "the norm without scale": ("t = Exp (n)", "float[b,s,8] t"),
+}
+
+
+@pytest.mark.parametrize(("more", "output"), SHARED.values(), ids=SHARED)
+def test_what_something_else_reads_stays(more, output, build, check):
+    norms = 2 if "(n)" in more else 1
+    model = check(build(f"{NORM} {more}", outputs=f"float[b,s,8] y, {output}"), norms=norms).model
+    assert ops(model).count("RMSNorm") == norms
+
+
+@pytest.mark.parametrize(
+    ("value", "shape", "norms"), [("m", "b,s,1", 1), ("r", "b,s,1", 1), ("q", "b,s,8", 1), ("n", "b,s,8", 2)]
+)
+def test_outputs_of_the_graph_stay(value, shape, norms, build, check):
+    check(build(NORM, outputs=f"float[b,s,8] y, float[{shape}] {value}"), norms=norms)
+
+
+def test_one_mean_square_for_several_norms(build, check):
+    body = "q = Mul (x, x) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (x, r) y = Mul (n, scale) y2 = Mul (n, half)"
+    more = "e3 = Add (m, half) i = Pow (e3, minus_half) y3 = Mul (i, x)"
+    outputs = "float[b,s,8] y, float[b,s,8] y2, float[b,s,8] y3"
+    result = check(build(f"{body} {more}", outputs=outputs), norms=3)
+    assert ops(result.model) == ["RMSNorm"] * 3
+    assert sorted(round(norm.epsilon, 4) for norm in result.norms) == [3e-4, 3e-4, 0.5]
+
+
+def test_a_chain_of_norms(build, check):
+    second = NORM.replace("(x", "(y").replace(", x)", ", y)")
+    for name in "qmern":
+        second = second.replace(f"{name} =", f"{name}2 =").replace(f"({name}", f"({name}2")
+    second = second.replace(", r)", ", r2)").replace("y = Mul", "y2 = Mul")
+    result = check(build(f"{NORM} {second}", outputs="float[b,s,8] y2"), norms=2)
+    assert ops(result.model) == ["RMSNorm", "RMSNorm"]
+
+
+def test_weightless_norms_share_one_scale(build, check):
+    body = f"{CORE} y = Identity (n)" + " q2 = Mul (y, y) m2 = ReduceMean (q2, last) r2 = Sqrt (m2) z = Div (y, r2)"
+    model = build(body, outputs="float[b,s,8] z")
+    feeds = {"x": np.random.default_rng(0).standard_normal((2, 3, 8)).astype(np.float32)}
+    fused = check(model, norms=2, feeds=feeds).model
+    assert list(fused.graph.initializers) == [UNIT_SCALE]
+
+
+def test_the_shared_scale_takes_no_name_that_is_taken(build, check):
+    model = build(f"{UNIT_SCALE} = Exp (x) {CORE} y = Add (n, {UNIT_SCALE})")
+    assert list(check(model).model.graph.initializers) == [UNIT_SCALE + "_"]
+
+
+@pytest.mark.parametrize("typed", [True, False], ids=["x of the body", "x of the graph around"])
+def test_inside_the_bodies_of_if(typed, build, check):
+    inner = f"a = Exp (x) {NORM.replace('(x', '(a').replace(', x)', ', a)')}" if typed else NORM
+    body = f"""
+        y = If (c) <
+            then_branch = t () => (float[b,s,8] y1) {{ {inner.replace("y =", "y1 =")} }},
+            else_branch = f () => (float[b,s,8] y2) {{ y2 = Neg (x) }}
+        >
+    """
+    model = build(body, inputs="float[b,s,8] x, bool c")
+    for condition in (True, False):
+        feeds = {"x": np.random.default_rng(0).standard_normal((2, 3, 8)).astype(np.float32), "c": np.array(condition)}
+        check(model, feeds=feeds)
+
+
+def test_a_scale_inside_a_body_does_not_join_the_norm_outside(build, check):
+    body = f"""
+        {CORE}
+        y = If (c) <
+            then_branch = t () => (float[b,s,8] y1) {{ y1 = Mul (n, scale) }},
+            else_branch = f () => (float[b,s,8] y2) {{ y2 = Identity (n) }}
+        >
+    """
+    feeds = {"x": np.random.default_rng(0).standard_normal((2, 3, 8)).astype(np.float32), "c": np.array(True)}
+    result = check(build(body, inputs="float[b,s,8] x, bool c"), feeds=feeds)
+    assert result.norms[0].scale == "float32[]"
+
+
+def test_the_body_of_a_loop(build, check):
+    inner = "q = Mul (v, v) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (v, r) w = Mul (n, scale)"
+    body = f"""
+        k = Constant <value = int64 {{3}}> ()
+        y = Loop (k, , x) <body = b (int64 i, bool c, float[b,s,8] v) => (bool d, float[b,s,8] w) {{ d = Identity (c) {inner} }}>
+    """
+    check(build(body))
+
+
+FUNCTION = """
+    <ir_version: 8, opset_import: ["" : 18, "local" : 1]>
+    g (float[2,3,8] x, float[8] w) => (float[2,3,8] y) { y = local.Norm (x, w) }
+    <domain: "local", opset_import: ["" : 18]>
+    Norm (x, w) => (y) {
+        two = Constant <value = float {2}> () eps = Constant <value = float {3e-4}> () last = Constant <value_ints = [-1]> ()
+        q = Pow (x, two) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (x, r) y = Mul (n, w)
+    }
+"""
+
+
+def test_a_local_function_whose_types_are_unknown_is_a_near_miss(refused):
+    refused(onnx.parser.parse_model(FUNCTION), piece="casts", reason="element type of x is not known")
+
+
+def test_a_local_function_that_casts_is_fused_but_for_its_scale(check):
+    text = FUNCTION.replace("q = Pow (x, two)", "u = Cast <to = 1> (x) q = Pow (u, two)").replace("Div (x", "Div (u")
+    model = onnx.parser.parse_model(text)
+    (function,) = (f for f in check(model).model.functions.values() if f.domain == "local")
+    assert "RMSNorm" in [node.op_type for node in function]
+
+
+def test_the_bodies_of_our_own_ops_are_left_alone(build):
+    fused = fuse(build(NORM)).model
+    (function,) = fused.functions.values()
+    assert "RMSNorm" not in [node.op_type for node in fuse(fused).model.functions[function.identifier()]]
+
+
+def test_a_file_without_types_is_inferred(build, check):
+    model = build(f"a = Exp (x) {NORM.replace('(x', '(a').replace(', x)', ', a)')}")
+    assert not model.graph.value_info
+    check(model)
+
+
+def test_a_graph_that_shape_inference_cannot_read_keeps_what_it_knows(build):
+    """An operator that nobody knows stands before the norm; the type of its output is not known."""
+    result = fuse(build(f"a = com.microsoft.Unknown (x) {NORM.replace('(x', '(a').replace(', x)', ', a)')}"))
+    assert not result.norms
+    assert "element type of x is not known" in result.left[0].reason
+
+
+def test_unknown_operators_around_a_norm_do_not_matter(build):
+    model = build(f"{NORM} z = com.microsoft.Unknown (y)", outputs="float[b,s,8] z")
+    assert ops(fuse(model).model) == ["RMSNorm", "Unknown"]
+
+
+def test_it_is_linear_in_the_graph(build):
+    """Ten times the layers take about ten times as long."""
+    import time
+
+    def seconds(layers):
+        nodes = []
+        for i in range(layers):
+            a, b = f"x{i}" if i else "x", f"x{i + 1}"
+            nodes.append(
+                f"q{i} = Mul ({a}, {a}) m{i} = ReduceMean (q{i}, last) e{i} = Add (m{i}, eps) r{i} = Sqrt (e{i}) "
+                f"n{i} = Div ({a}, r{i}) s{i} = Mul (n{i}, scale) {b} = Exp (s{i})"
+            )
+        model = ir.from_proto(build(" ".join(nodes) + f" y = Identity (x{layers})"))
+        start = time.perf_counter()
+        assert len(fuse(model).norms) == layers
+        return time.perf_counter() - start
+
+    seconds(10)
+    assert seconds(1000) < 40 * max(seconds(100), 0.01)
