@@ -107,18 +107,12 @@ def truth_runner(path: str | os.PathLike[str], model: ir.Model) -> tuple[Runner 
 
 
 def rounding(model: ir.Model, *, upcast: ir.DataType | None) -> tuple[np.dtype[Any], int]:
-    """The least precise float type of `model`, and how often in a row it rounds to that; `upcast`, if that is wider."""
-    found = {value.dtype for graph in model.graphs() for value in _values(graph)}
-    narrowest = next((dtype for dtype in _NARROW if dtype in found), ir.DataType.FLOAT)
-    depth = rounding_depth(model, np.dtype(narrowest.numpy()))
+    """The least precise float type that `model` rounds to, and how often in a row; `upcast`, if that is wider."""
+    depths = ((dtype, rounding_depth(model, np.dtype(dtype.numpy()))) for dtype in _NARROW)
+    narrowest, depth = next(((dtype, depth) for dtype, depth in depths if depth), (ir.DataType.FLOAT, 1))
     if upcast is not None and _NARROW.index(upcast) > _NARROW.index(narrowest):
         narrowest = upcast
     return np.dtype(narrowest.numpy()), depth
-
-
-def _values(graph: ir.Graph) -> list[ir.Value]:
-    outputs = [output for node in graph for output in node.outputs]
-    return [*graph.inputs, *graph.initializers.values(), *outputs]
 
 
 def _upcast_runner(path: str | os.PathLike[str], error: RunError, *, optimize: bool, library: bool) -> Runner:

@@ -1,0 +1,212 @@
+"""Equal models are proven equal; each kind of wrong one is found out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnx_ir as ir
+import pytest
+
+from rms_deploy import modelfile
+from rms_deploy.errors import InputError, ModelFileError, RunError
+from rms_deploy.functions import attach_functions
+from rms_deploy.verification import verify
+
+CODES = {"float": 1, "float16": 10, "bfloat16": 16}
+SCALE = (
+    "<float[8] w = {1.5, -0.7, 0.3, 2.1, -1.2, 0.9, 1.1, 0.4}, float[8] v = {-0.7, 1.5, 0.3, 2.1, -1.2, 0.9, 1.1, 0.4},"
+    " bfloat16 one = {16256}>"  # the bits of 1
+)
+DECOMPOSED = """
+    wide = Cast<to=1>(x) two = Constant<value_float=2.0>() square = Pow(wide, two)
+    axes = Constant<value_ints=[-1]>() mean = ReduceMean<keepdims=1>(square, axes)
+    epsilon = Constant<value_float=1e-6>() biased = Add(mean, epsilon) root = Sqrt(biased)
+    normed = Div(wide, root) scaled = Mul(normed, w) y = Cast<to={code}>(scaled)
+"""
+FUSED = "y = rms_deploy.RMSNorm<epsilon=1e-6>(x, w)"
+
+
+def write(path: Path, body: str, *, dtype: str = "float", inputs: str = "", function: bool = True) -> Path:
+    header = '<ir_version: 8, opset_import: ["" : 18, "rms_deploy" : 1]>'
+    inputs = inputs or f"{dtype}[batch,seq,8] x"
+    code = CODES[dtype]
+    text = f"{header} g ({inputs}) => ({dtype}[batch,seq,8] y) {SCALE} {{ {body.format(code=code)} }}"
+    model = ir.from_proto(onnx.parser.parse_model(text))
+    if function:
+        attach_functions(model)
+    modelfile.save(model, path)
+    return path
+
+
+@pytest.fixture(params=CODES)
+def pair(request, tmp_path):
+    """A decomposed norm and a writer of candidates, in each dtype."""
+    reference = write(tmp_path / "a.onnx", DECOMPOSED, dtype=request.param)
+    return reference, lambda body: write(tmp_path / "b.onnx", body, dtype=request.param), request.param
+
+
+@pytest.mark.parametrize("library", [True, False])
+def test_a_fused_twin_is_equal_for_every_kind_of_input(pair, library):
+    reference, candidate, dtype = pair
+    result = verify(reference, candidate(FUSED), library=library)
+    assert result.passed, result.worst
+    assert [check.kind for check in result.checks] == ["normal", "outlier", "tiny", "huge"]
+    for check in result.checks:
+        assert check.difference.elements == check.difference.finite == 2 * 16 * 8
+        # One rounding of the output is off by 0.29 eps; three times that is more than any order of float32 sums adds.
+        eps = {"float": 2**-23, "float16": 2**-10, "bfloat16": 2**-7}[dtype]
+        assert check.candidate_error is not None
+        assert check.candidate_error.relative_l2 < eps
+    assert result.reference_run == "as it is, unoptimised"
+    assert result.truth == "the reference in float64"
+    json.dumps(result.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "y = rms_deploy.RMSNorm<epsilon=1e-5>(x, w)",
+        "y = rms_deploy.RMSNorm<epsilon=1.1e-6>(x, w)",
+        "y = rms_deploy.RMSNorm<epsilon=1e-6>(x, v)",
+        "y = rms_deploy.PartialRMSNorm<epsilon=1e-6, partial_size=7>(x, w)",
+        "y = rms_deploy.RMSNorm<epsilon=0.0, rms_epsilon=1e-6>(x, w)",
+    ],
+)
+def test_a_wrong_norm_is_not_equal(pair, body):
+    reference, candidate, _ = pair
+    result = verify(reference, candidate(body))
+    assert not result.passed
+    assert not result.worst.passed
+    assert result.worst.difference.relative_l2 > result.tolerance
+
+
+@pytest.mark.parametrize("body", [FUSED, FUSED.replace("1e-6", "1e-5")])
+def test_bfloat16_without_a_kernel_is_compared_in_float32(tmp_path, body):
+    """ONNX Runtime's CPU provider has no bfloat16 Mul: the reference cannot run as it is, the candidate can or not."""
+    low = DECOMPOSED.replace("scaled =", "low = Cast<to=16>(normed) v16 = Cast<to=16>(w) y = Mul(low, v16) unused =")
+    reference = write(tmp_path / "a.onnx", low.replace("y = Cast<to={code}>(scaled)", ""), dtype="bfloat16")
+    candidate = write(tmp_path / "b.onnx", body, dtype="bfloat16")
+    result = verify(reference, candidate)
+    assert result.reference_run.startswith("upcast to float32")
+    assert result.candidate_run == "optimised, with our library"
+    assert result.tolerance_origin.startswith("4 eps(bfloat16)")
+    assert result.passed == (body == FUSED)
+    candidate = write(tmp_path / "c.onnx", body.replace("y =", "z =") + " y = Mul(z, one)", dtype="bfloat16")
+    result = verify(reference, candidate)
+    assert result.candidate_run.startswith("upcast to float32")
+    assert result.tolerance_origin.startswith("4 eps(float32)")
+    assert result.passed == (body == FUSED)
+
+
+def test_a_nan_where_the_reference_has_none_is_not_equal(tmp_path):
+    reference = write(tmp_path / "a.onnx", DECOMPOSED)
+    body = FUSED.replace("y =", "z =") + (
+        " c = Constant<value_float=3.0>() nan = Constant<value_float=-1.0>() r = Sqrt(nan)"
+        " big = Greater(z, c) y = Where(big, r, z)"
+    )
+    result = verify(reference, write(tmp_path / "b.onnx", body))
+    assert not result.passed
+    assert result.worst.difference.nonfinite_mismatches > 0
+    assert "NaN or infinite where the other is not" in result.worst.note
+
+
+def test_two_models_that_give_nothing_but_nan_prove_nothing(tmp_path):
+    body = "z = Sub(x, x) y = Div(z, z)"
+    result = verify(write(tmp_path / "a.onnx", body), write(tmp_path / "b.onnx", body))
+    assert not result.passed
+    assert result.checks[0].note == "no element is finite: nothing is proven"
+
+
+def test_a_reference_that_overflows_is_not_the_measure(tmp_path):
+    """The mean of x^2 squared once more overflows float32 for huge inputs, and nothing else; then rms_norm / 1 is 0."""
+    body = (
+        DECOMPOSED.replace("Pow(wide, two)", "Mul(s, s)")
+        .replace("square =", "thousand = Constant<value_float=1e4>() s = Mul(wide, thousand) square =")
+        .replace("normed = Div(wide, root)", "normed = Div(s, root)")
+    )
+    result = verify(
+        write(tmp_path / "a.onnx", body), write(tmp_path / "b.onnx", "y = rms_deploy.RMSNorm<epsilon=1e-14>(x, w)")
+    )
+    checks = {check.kind: check for check in result.checks}
+    assert checks["huge"].passed
+    assert "the reference is further than the tolerance from the truth" in checks["huge"].note
+    assert checks["normal"].passed
+    assert not checks["normal"].note
+
+
+def test_an_integer_output_must_be_equal(tmp_path):
+    text = '<ir_version: 8, opset_import: ["" : 18]> g (float[4,8] x) => (int64[4,1] y) {{ y = {}<axis=1>(x) }}'
+    paths = []
+    for op in ("ArgMax", "ArgMin"):
+        paths.append(tmp_path / f"{op}.onnx")
+        onnx.save(onnx.parser.parse_model(text.format(op)), paths[-1])
+    assert verify(paths[0], paths[0]).passed
+    assert not verify(paths[0], paths[1], tolerance=100).passed
+
+
+def test_ids_stay_inside_the_table_and_need_one_kind_only(tmp_path):
+    text = (
+        '<ir_version: 8, opset_import: ["" : 18]> g (int64[batch,seq] ids) => (float[batch,seq,2] y) '
+        "<float[3,2] table = {1, 2, 3, 4, 5, 6}> { y = Gather(table, ids) }"
+    )
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "a.onnx")
+    result = verify(tmp_path / "a.onnx", tmp_path / "a.onnx", dims={"seq": 50})
+    assert result.passed
+    assert [check.kind for check in result.checks] == ["normal"]
+    assert result.shapes == {"ids": (2, 50)}
+
+
+def test_real_inputs_and_a_given_tolerance(tmp_path):
+    reference = write(tmp_path / "a.onnx", DECOMPOSED)
+    candidate = write(tmp_path / "b.onnx", FUSED.replace("1e-6", "1e-5"))
+    x = np.random.default_rng(0).standard_normal((1, 3, 8)).astype(np.float32)
+    np.savez(tmp_path / "in.npz", x=x)
+    for inputs in (tmp_path / "in.npz", {"x": x}):
+        result = verify(reference, candidate, inputs=inputs)
+        assert [check.kind for check in result.checks] == ["given"]
+        assert not result.passed
+        # The mean square is about 1: 9e-6 more under the root changes it by 4.5e-6.
+        assert verify(reference, candidate, inputs=inputs, tolerance=1e-5).passed
+
+
+def test_the_seed_decides(tmp_path):
+    reference, candidate = write(tmp_path / "a.onnx", DECOMPOSED), write(tmp_path / "b.onnx", FUSED)
+    first, same, other = (verify(reference, candidate, seed=seed).to_dict() for seed in (0, 0, 1))
+    assert first == same
+    assert first["checks"] != other["checks"]
+
+
+def test_what_cannot_be_compared_is_one_line(tmp_path):
+    reference = write(tmp_path / "a.onnx", DECOMPOSED)
+    half = write(tmp_path / "half.onnx", DECOMPOSED, dtype="float16")
+    with pytest.raises(InputError, match=r"input x is float32.* in the first model and float16"):
+        verify(reference, half)
+    with pytest.raises(InputError, match="inputs differ: x in the first, x, z in the second"):
+        verify(reference, write(tmp_path / "more.onnx", DECOMPOSED, inputs="float[batch,seq,8] x, float[1] z"))
+    with pytest.raises(InputError, match="tolerance is -1; use 0 or more"):
+        verify(reference, reference, tolerance=-1)
+    with pytest.raises(InputError, match="leave the shapes out"):
+        verify(reference, reference, inputs={}, dims={"batch": 1})
+    with pytest.raises(ModelFileError, match="no such file"):
+        verify(reference, tmp_path / "missing.onnx")
+
+
+def test_a_model_that_the_runtime_refuses_is_one_line(tmp_path):
+    reference = write(tmp_path / "a.onnx", DECOMPOSED)
+    unknown = write(tmp_path / "b.onnx", "y = rms_deploy.Unknown(x)", function=False)
+    with pytest.raises(RunError, match="Unknown") as caught:
+        verify(reference, unknown)
+    assert "\n" not in str(caught.value)
+    bare = write(tmp_path / "c.onnx", FUSED, function=False)
+    assert verify(reference, bare).passed
+    assert verify(bare, reference).passed, "without a function body, the reference needs the library"
+    with pytest.raises(RunError, match="RMSNorm"):
+        verify(reference, bare, library=False)
+    with pytest.raises(RunError, match=r"inputs x \[2, 16, 8\], z \[3\] do not run"):
+        body = DECOMPOSED.replace("scaled = Mul(normed, w)", "u = Mul(normed, w) scaled = Add(u, z)")
+        path = write(tmp_path / "d.onnx", body, inputs="float[batch,seq,8] x, float[n] z")
+        verify(path, path, dims={"n": 3})
