@@ -1,0 +1,97 @@
+"""From a name to a module: the built-in ones, a user's own, and every way to get it wrong."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from rms_deploy.errors import InputError
+from rms_deploy.model_source import resolve
+from rms_deploy.models import MODELS
+
+FACTORIES = """
+import torch
+from torch import nn
+
+x = torch.ones(2, 4)
+value = 3
+
+def bare(): return nn.Linear(4, 4)
+def pair(): return nn.Linear(4, 4), x
+def named(): return nn.Linear(4, 4), {"input": x}
+def full(): return nn.Linear(4, 4), (x,), {"input": {0: "rows"}}, ["y"]
+def wrong(): return 3
+def long(): return nn.Linear(4, 4), (x,), None, (), None
+def failing(): raise ValueError("no weights here\\nsecond line")
+def needy(size): return nn.Linear(size, size)
+class Space:
+    inner = staticmethod(pair)
+"""
+
+
+@pytest.fixture(name="factories")
+def _factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module in the current folder."""
+    (tmp_path / "my_factories.py").write_text(FACTORIES)
+    (tmp_path / "broken_factories.py").write_text("import nothing_of_this_name")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    return "my_factories"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_built_in_models(name) -> None:
+    source = resolve(name)
+    assert len(source.output_names) == 1
+    assert len(source.dynamic_shapes) == len(source.inputs) == 1
+
+
+def test_factories_of_the_user(factories) -> None:
+    path = list(sys.path)
+    assert len(resolve(f"{factories}:pair").inputs) == 1
+    assert list(resolve(f"{factories}:named").inputs) == ["input"]
+    assert resolve(f"{factories}:Space.inner").dynamic_shapes is None
+    full = resolve(f"{factories}:full")
+    assert (full.dynamic_shapes, full.output_names) == ({"input": {0: "rows"}}, ("y",))
+    assert sys.path == path
+
+
+def test_given_inputs_come_first(factories) -> None:
+    x = torch.ones(5, 4)
+    assert resolve(f"{factories}:pair", x).inputs[0] is x
+    assert resolve(f"{factories}:bare", [x]).inputs == (x,)
+    module = torch.nn.Linear(4, 4)
+    assert resolve(module, {"input": x}).module is module
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("llama-huge", "model 'llama-huge' is not known; use llama-tiny, llama-small, .*or package.module:factory"),
+        ("my_factories:", "is not known"),
+        (":bare", "is not known"),
+        ("no_such_module:f", "module no_such_module cannot be imported: ModuleNotFoundError"),
+        ("broken_factories:f", "cannot be imported: ModuleNotFoundError: No module named 'nothing_of_this_name'"),
+        ("..:f", r"module \.\. cannot be imported"),
+        ("my_factories:missing", "module my_factories has no 'missing'"),
+        ("my_factories:value", "value is int, not a function"),
+        ("my_factories:failing", "the factory failed: ValueError: no weights here$"),
+        ("my_factories:needy", "the factory failed: TypeError: .*missing 1 required"),
+        ("my_factories:wrong", "the factory returned int; return a torch.nn.Module"),
+        ("my_factories:long", r"the factory returned \(Linear, tuple, NoneType, tuple, NoneType\)"),
+        ("my_factories:bare", "my_factories:bare: no example inputs"),
+    ],
+)
+@pytest.mark.usefixtures("factories")
+def test_mistakes_are_one_line(name, message) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        resolve(name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_module_without_inputs() -> None:
+    with pytest.raises(InputError, match="Linear: no example inputs"):
+        resolve(torch.nn.Linear(4, 4))
