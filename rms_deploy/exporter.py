@@ -32,8 +32,14 @@ NormForm = Literal["custom", "standard", "decomposed"]
 Exporter = Literal["dynamo", "legacy"]
 
 DEFAULT_OPSET = 20
-_OLDEST_OPSET = 18
-_NEWEST_OPSET = 25
+
+# Oldest and newest opset that each exporter writes for each form.
+_OPSETS: dict[tuple[str, str], tuple[int, int]] = {
+    ("dynamo", "custom"): (18, 25),
+    ("dynamo", "standard"): (STANDARD_OPSET, 25),
+    ("dynamo", "decomposed"): (18, STANDARD_OPSET - 1),  # from 23 on, torch writes RMSNormalization by itself
+    ("legacy", "decomposed"): (14, 20),
+}
 
 _log = logging.getLogger(__name__)
 
@@ -104,12 +110,14 @@ def _checked(norm: str, exporter: str, dtype: str | None, opset: int | None) -> 
     ):
         if value not in accepted:
             raise InputError(f"{name} {value!r} is not supported; use {', '.join(a for a in accepted if a)}")
-    if exporter == "legacy" and norm != "decomposed":
-        raise InputError(f"the legacy exporter cannot write norm {norm!r}; use norm 'decomposed' or exporter 'dynamo'")
-    oldest = STANDARD_OPSET if norm == "standard" else _OLDEST_OPSET
-    chosen = max(DEFAULT_OPSET, oldest) if opset is None else opset
-    if not oldest <= chosen <= _NEWEST_OPSET:
-        raise InputError(f"opset {chosen} is not supported for norm {norm!r}; use {oldest} to {_NEWEST_OPSET}")
+    if (exporter, norm) not in _OPSETS:
+        raise InputError(
+            f"the {exporter} exporter cannot write norm {norm!r}; use norm 'decomposed' or exporter 'dynamo'"
+        )
+    oldest, newest = _OPSETS[exporter, norm]
+    chosen = min(max(DEFAULT_OPSET, oldest), newest) if opset is None else opset
+    if not oldest <= chosen <= newest:
+        raise InputError(f"opset {chosen} is not supported for norm {norm!r}; use {oldest} to {newest}")
     return chosen
 
 
