@@ -1,0 +1,113 @@
+"""`rms-deploy verify`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rms_deploy.cli.console import is_quiet, json_option, print_json, status, stdout
+from rms_deploy.cli.shape_options import as_text, dim_option, shape_option
+from rms_deploy.cli.table import print_table
+
+if TYPE_CHECKING:
+    from rms_deploy.comparison import Difference
+    from rms_deploy.verification import Check, Verification
+
+__all__ = ["command", "print_verification"]
+
+
+@click.command("verify", short_help="Prove that two ONNX models compute the same.")
+@click.argument("reference", type=click.Path(path_type=Path))
+@click.argument("candidate", type=click.Path(path_type=Path))
+@shape_option
+@dim_option
+@click.option("--inputs", type=click.Path(path_type=Path), help="An .npz file with one array per input.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random inputs.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    help="Largest relative L2 difference. [default: what rounding explains, by dtype and depth]",
+)
+@click.option("--no-library", is_flag=True, help="Run CANDIDATE without our library, its norms inlined.")
+@json_option
+def command(
+    reference: Path,
+    candidate: Path,
+    shapes: dict[str, tuple[int, ...]],
+    dims: dict[str, int],
+    inputs: Path | None,
+    seed: int,
+    tolerance: float | None,
+    no_library: bool,
+    as_json: bool,
+) -> None:
+    """Prove that CANDIDATE, as deployed, computes what REFERENCE does; exit with 1 if it does not.
+
+    Both get the same inputs, random or from a file: normal ones, ones with an outlier channel, tiny and huge ones.
+    REFERENCE runs unoptimised. The error columns are the distance of each from REFERENCE in float64.
+    """
+    from rms_deploy.verification import verify
+
+    with status(f"verifying {candidate}"):
+        result = verify(
+            reference,
+            candidate,
+            inputs=inputs,
+            shapes=shapes,
+            dims=dims,
+            seed=seed,
+            tolerance=tolerance,
+            library=not no_library,
+        )
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        print_verification(result, quiet=is_quiet())
+    if not result.passed:
+        raise SystemExit(1)
+
+
+def print_verification(result: Verification, *, quiet: bool = False) -> None:
+    """The worst output of each kind of input, and the verdict; `quiet`: the verdict only."""
+    if not quiet:
+        header = ("inputs", "worst output", "result", "rel. L2", "max abs", "max ulp", "ref. error", "cand. error", "")
+        print_table(header, [_row(check) for check in result.worst_by_kind()], left=3)
+        stdout.print(
+            f"reference: {result.reference_run}\ncandidate: {result.candidate_run}\ntruth:     {result.truth}\n"
+            f"inputs:    {as_text(result.shapes)}",
+            markup=False,
+            soft_wrap=True,
+        )
+    limit = f"{result.tolerance:.2g} ({result.tolerance_origin})"
+    worst = result.worst
+    if result.passed:
+        text = f"equal within {limit}: {len(result.checks)} comparison{'s' * (len(result.checks) > 1)}, "
+        text += f"relative L2 at most {worst.difference.relative_l2:.2g}"
+    else:
+        failed = sum(not check.passed for check in result.checks)
+        text = f"NOT equal within {limit}: {failed} of {len(result.checks)} failed, worst {worst.output} "
+        text += f"for {worst.kind} inputs: relative L2 {worst.difference.relative_l2:.2g}"
+        text += f"; {worst.note}" if worst.note else ""
+    stdout.print(text, markup=False, soft_wrap=True, style="green" if result.passed else "bold red")
+
+
+def _row(check: Check) -> tuple[str, ...]:
+    return (
+        check.kind,
+        f"{check.output} ({check.dtype})",
+        "equal" if check.passed else "NOT equal",
+        f"{check.difference.relative_l2:.2g}",
+        f"{check.difference.max_abs:.2g}",
+        str(check.difference.max_ulp),
+        _error(check.reference_error),
+        _error(check.candidate_error),
+        check.note,
+    )
+
+
+def _error(error: Difference | None) -> str:
+    if error is None:
+        return ""
+    return "not finite" if error.nonfinite_mismatches else f"{error.relative_l2:.2g}"

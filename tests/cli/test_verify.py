@@ -1,0 +1,161 @@
+"""`rms-deploy verify`: the table, the verdict, the exit code, and one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from click.testing import CliRunner
+from onnx.external_data_helper import convert_model_to_external_data
+
+from rms_deploy.cli.main import rms_deploy
+
+
+def write(path, body="y = Exp(x)", *, ir_version=8, domain=""):
+    opsets = f'["" : 18{domain}]'
+    text = f"<ir_version: {ir_version}, opset_import: {opsets}> g (float[batch,8] x) => (float[batch,8] y) {{ {body} }}"
+    onnx.save(onnx.parser.parse_model(text), path)
+    return str(path)
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(rms_deploy, ["verify", *map(str, arguments)], catch_exceptions=False)
+
+
+@pytest.fixture
+def same(tmp_path):
+    return write(tmp_path / "a.onnx"), write(tmp_path / "b.onnx", "z = Identity(x) y = Exp(z)")
+
+
+@pytest.fixture
+def different(tmp_path):
+    return write(tmp_path / "a.onnx"), write(tmp_path / "c.onnx", "z = Exp(x) y = Neg(z)")
+
+
+def test_equal_models_end_with_0(same):
+    result = invoke(*same, "--no-library")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:5]] == ["normal", "outlier", "tiny", "huge"]
+    assert lines[-1].startswith("equal within 4.8e-07 (4 eps(float32) sqrt(1 roundings in a row)): 4 comparisons")
+
+
+def test_different_models_end_with_1(different):
+    result = invoke(*different, "--no-library", "--shape", "x=3x8", "--seed", "5")
+    assert result.exit_code == 1
+    assert "x=3x8" in result.stdout
+    last = result.stdout.splitlines()[-1]
+    assert last.startswith("NOT equal within 4.8e-07")
+    assert "worst y for" in last
+
+
+def test_quiet_prints_the_verdict_only(different):
+    result = CliRunner().invoke(rms_deploy, ["-q", "verify", *different, "--no-library"], catch_exceptions=False)
+    assert result.exit_code == 1
+    assert len(result.output.splitlines()) == 1
+    assert result.stderr == ""
+
+
+def test_json_has_every_comparison(different):
+    result = invoke(*different, "--no-library", "--json", "--dim", "batch=3")
+    assert result.exit_code == 1
+    data = json.loads(result.stdout)
+    assert data["passed"] is False
+    assert data["shapes"] == {"x": [3, 8]}
+    assert data["checks"][0]["relative_l2"] == pytest.approx(2)
+    assert data["reference"] == {"path": different[0], "run": "as it is, unoptimised"}
+    assert data["tolerance_origin"] == "4 eps(float32) sqrt(1 roundings in a row)"
+
+
+def test_inputs_from_a_file_and_a_tolerance(different, tmp_path):
+    np.savez(tmp_path / "in.npz", x=np.zeros((1, 8), np.float32))
+    arguments = (*different, "--no-library", "--inputs", tmp_path / "in.npz")
+    assert invoke(*arguments, "--tolerance", "1.9").exit_code == 1
+    result = invoke(*arguments, "--tolerance", "2")
+    assert result.exit_code == 0
+    assert "equal within 2 (given): 1 comparison," in result.stdout
+
+
+def mistakes(tmp_path):
+    good = write(tmp_path / "good.onnx")
+    content = (tmp_path / "good.onnx").read_bytes()
+    (tmp_path / "truncated.onnx").write_bytes(content[: len(content) // 2])
+    (tmp_path / "text.onnx").write_text("this is not a model")
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    newer = write(tmp_path / "newer.onnx", ir_version=99)
+    unknown = write(tmp_path / "unknown.onnx", "y = acme.Exp(x)", domain=', "acme" : 1')
+    bare = write(tmp_path / "bare.onnx", "y = rms_deploy.RMSNorm(x, x)", domain=', "rms_deploy" : 1')
+    np.savez(tmp_path / "in.npz", z=np.zeros((1, 8), np.float32))
+    return {
+        "missing": ((good, tmp_path / "missing.onnx"), "missing.onnx: no such file"),
+        "folder": ((tmp_path, good), "is a directory"),
+        "truncated": ((good, tmp_path / "truncated.onnx"), "truncated.onnx: is not an ONNX model, or is truncated"),
+        "text": ((tmp_path / "text.onnx", good), "text.onnx: is not an ONNX model"),
+        "empty": ((good, tmp_path / "empty.onnx"), "empty.onnx: is not an ONNX model"),
+        "newer": ((good, newer), "IR version 99 is newer than"),
+        "unknown": ((good, unknown), "acme"),
+        "bare": ((good, bare, "--no-library"), "RMSNorm"),
+        "data": ((good, external(tmp_path)), "external data file weights.bin is missing"),
+        "shape": (
+            (good, good, "--shape", "x=1x9"),
+            "input x: shape [1, 9] was given; the model takes float32[batch,8]",
+        ),
+        "name": ((good, good, "--shape", "z=1"), "the model has no input 'z'; it has x"),
+        "dim": ((good, good, "--dim", "z=1"), "the model has no dynamic dimension 'z'; it has batch"),
+        "inputs": ((good, good, "--inputs", tmp_path / "in.npz"), "the model has no input 'z'"),
+        "no inputs": ((good, good, "--inputs", tmp_path / "no.npz"), "no.npz: no such file"),
+    }
+
+
+def external(tmp_path):
+    """A model whose weights were left behind."""
+    text = (
+        '<ir_version: 8, opset_import: ["" : 18]> g (float[batch,8] x) => (float[batch,8] y) '
+        "<float[8] w = {1, 2, 3, 4, 5, 6, 7, 8}> { y = Mul(x, w) }"
+    )
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer[0].raw_data = onnx.numpy_helper.to_array(model.graph.initializer[0]).tobytes()
+    model.graph.initializer[0].ClearField("float_data")
+    convert_model_to_external_data(model, location="weights.bin", size_threshold=0)
+    path = tmp_path / "external.onnx"
+    onnx.save(model, path)
+    (tmp_path / "weights.bin").unlink()
+    return path
+
+
+CASES = (
+    *("missing", "folder", "truncated", "text", "empty", "newer", "unknown", "bare", "data", "shape", "name", "dim"),
+    *("inputs", "no inputs"),
+)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_mistake_is_one_line_and_exit_code_1(tmp_path, case):
+    arguments, message = mistakes(tmp_path)[case]
+    result = CliRunner().invoke(rms_deploy, ["-q", "verify", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1, result.stderr
+    assert message in result.stderr
+
+
+def test_a_mistake_has_no_traceback_and_no_noise_in_a_process_of_its_own(tmp_path):
+    for case in ("unknown", "truncated"):
+        arguments, message = mistakes(tmp_path)[case]
+        command = [sys.executable, "-m", "rms_deploy", "-q", "verify", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_a_wrong_option_is_a_usage_error(same):
+    assert invoke(*same, "--tolerance", "-1").exit_code == 2
+    assert invoke(same[0]).exit_code == 2
