@@ -145,7 +145,8 @@ def _create(model: str | bytes, name: str, options: ort.SessionOptions) -> ort.I
 def _text(error: Exception) -> str:
     """ONNX Runtime's message in one line, without its error code, its source positions and what it repeats."""
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error))
-    text = re.sub(r"\S*\.(?:cc|h|cpp):\d+ (?:\w+::)*\S+(?: \[with [^\]]*\])?(?=\s)", "", text)
+    position = r"\S+\.(?:cc|cpp|h):\d+ "  # then a function's name, or its whole signature
+    text = re.sub(position + r"(?:[\w:]+ (?=[A-Z])|.*?\)(?: const)? (?=[A-Z[]))", "", text)
     text = re.sub(r"^.* Status Message: |^Exception during initialization: ", "", " ".join(text.split()))
     return text.removesuffix(" Please fix either the inputs/outputs or the model.")
 
