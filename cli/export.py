@@ -12,7 +12,7 @@ from rms_deploy.cli.console import is_quiet, json_option, print_json, status, st
 if TYPE_CHECKING:
     from rms_deploy.export_summary import ExportSummary
 
-__all__ = ["command"]
+__all__ = ["command", "load_export"]
 
 
 @click.command("export", short_help="A PyTorch model to ONNX, each RMSNorm as one op.")
@@ -55,11 +55,12 @@ def command(
     with status(f"exporting {model}"):
         from rms_deploy.export_summary import summarize
 
-        summary = summarize(_export()(model, output, dynamic=not static, **options))
+        summary = summarize(load_export()(model, output, dynamic=not static, **options))
     _print_result(model, output, summary, norm=options["norm"], as_json=as_json)
 
 
-def _export() -> Any:
+def load_export() -> Any:
+    """`rms_deploy.export`, or the pip command for what it needs."""
     from rms_deploy.errors import MissingDependencyError
 
     try:

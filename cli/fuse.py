@@ -13,7 +13,7 @@ from rms_deploy.cli.console import is_quiet, json_option, print_json, status, st
 if TYPE_CHECKING:
     from rms_deploy.fusion import FusionResult
 
-__all__ = ["command"]
+__all__ = ["command", "print_fusion"]
 
 
 @click.command("fuse", short_help="Find decomposed RMSNorms and fuse each into one op.")
@@ -35,12 +35,13 @@ def command(model: Path, output: Path, no_residual: bool, explain: bool, as_json
     if as_json:
         print_json(result.to_dict())
     else:
-        _print_result(result, output, explain=explain)
+        print_fusion(result, output, explain=explain)
     if not result.found and not is_quiet():
         stderr.print(f"warning: {model}: no RMSNorm was found; {output} computes what it did", markup=False)
 
 
-def _print_result(result: FusionResult, output: Path, *, explain: bool) -> None:
+def print_fusion(result: FusionResult, output: Path, *, explain: bool = False) -> None:
+    """How many norms were fused, and of which kind; `explain`: every norm, and every near miss."""
     from rms_deploy.cli.norm_table import print_near_misses, print_norms
 
     if explain:

@@ -13,5 +13,6 @@ __all__ = ["MODELS"]
 MODELS: Final[dict[str, str]] = {
     "llama-tiny": "rms_deploy.models.llama:llama_tiny",
     "llama-small": "rms_deploy.models.llama:llama_small",
+    "norm-4096": "rms_deploy.models.layer:norm_4096",
 }
 """Name of each built-in model, and the `package.module:factory` behind it."""

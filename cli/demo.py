@@ -1,0 +1,99 @@
+"""`rms-deploy demo`"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+
+from rms_deploy.cli.console import is_quiet, status, stdout
+
+__all__ = ["command"]
+
+_SHAPES = {
+    "llama-tiny": {"input_ids": (1, 128)},
+    "llama-small": {"input_ids": (1, 128)},
+    "norm-4096": {"x": (128, 4096)},
+}
+
+
+@click.command("demo", short_help="Export, fuse, verify and measure a small decoder.")
+@click.option(
+    "--model",
+    type=click.Choice(["llama-tiny", "llama-small"]),
+    default="llama-small",
+    show_default=True,
+    help="The built-in decoder.",
+)
+@click.option("--keep", type=click.Path(path_type=Path), help="Leave the ONNX files in this folder.")
+def command(model: str, keep: Path | None) -> None:
+    """Export a small decoder as users' files look, fuse its norms, prove it equal and measure what that gained.
+
+    Then the same for one RMSNorm of 128 x 4096 on its own. Each step is shown as the command that does it.
+    """
+    with _inside(keep):
+        for name in (model, "norm-4096"):
+            _run(name)
+
+
+@contextmanager
+def _inside(keep: Path | None) -> Iterator[None]:
+    """In the folder `keep`, or in one that vanishes, so that the files have the names that the commands show."""
+    from rms_deploy.errors import OutputError
+
+    before = Path.cwd()
+    with TemporaryDirectory(prefix="rms-deploy-demo-") as temporary:
+        folder = keep or Path(temporary)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be a folder: {error.strerror}") from error
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)
+
+
+def _run(model: str) -> None:
+    from rms_deploy.benchmark import bench
+    from rms_deploy.cli.bench import print_benchmark, progress
+    from rms_deploy.cli.fuse import print_fusion
+    from rms_deploy.cli.verify import print_verification
+    from rms_deploy.fusion import fuse
+    from rms_deploy.verification import verify
+
+    shapes = _SHAPES[model]
+    text = " ".join(f"--shape {name}={'x'.join(map(str, sizes))}" for name, sizes in shapes.items())
+    plain, fused = Path(f"{model}.onnx"), Path(f"{model}-fused.onnx")
+    _show(f"export {model} --norm decomposed -o {plain}")
+    with status("exporting (torch takes some seconds)"):
+        _export(model, plain)
+    _show(f"fuse {plain} -o {fused}")
+    print_fusion(fuse(plain, fused), fused)
+    _show(f"verify {plain} {fused} {text}")
+    with status("verifying"):
+        verification = verify(plain, fused, shapes=shapes)
+    print_verification(verification, quiet=True)
+    _show(f"bench {plain} {fused} {text} --seconds 4")
+    with progress() as on_progress:
+        result = bench([plain, fused], shapes=shapes, seconds=4.0, on_progress=on_progress)
+    print_benchmark(result, quiet=is_quiet())
+    stdout.print()
+    if result.failed or not verification.passed:
+        raise SystemExit(1)
+
+
+def _export(model: str, output: Path) -> None:
+    from rms_deploy.cli.export import load_export
+
+    load_export()(model, output, norm="decomposed")
+
+
+def _show(arguments: str) -> None:
+    if not is_quiet():
+        stdout.print(f"$ rms-deploy {arguments}", markup=False, style="bold", soft_wrap=True)
