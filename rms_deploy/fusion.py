@@ -76,14 +76,14 @@ def fuse(
         modelfile.check_target(Path(output))
     fused = opened(model)
     before = set(norm_nodes(fused))
-    result = FuseRMSNorm()(fused)
+    facts = Facts(fused)
+    result = FuseRMSNorm(facts)(fused)
     assert isinstance(result, FuseRMSNormResult)
     modified = result.modified
     if residual:
-        modified |= FuseAddRMSNorm()(fused).modified
+        modified |= FuseAddRMSNorm(facts)(fused).modified
     if modified:
         attach_functions(fused)
-    facts = Facts(fused)
     after = [(node, described(node, facts)) for node in norm_nodes(fused)]
     if output is not None:
         modelfile.save(fused, output)

@@ -24,9 +24,14 @@ class FuseAddRMSNorm(ir.passes.InPlacePass):
     5. Of several norms of one sum, the first takes the Add.
     """
 
+    def __init__(self, facts: Facts | None = None) -> None:
+        """`facts` of the model, where several passes share them; they are looked up anew if none are given."""
+        super().__init__()
+        self.facts = facts
+
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Fuse in place."""
-        facts = Facts(model)
+        facts = self.facts or Facts(model)
         modified = False
         for graph in list(graphs_of(model)):
             nodes = tuple(graph)

@@ -33,9 +33,14 @@ class FuseRMSNorm(ir.passes.InPlacePass):
     The main graph, the bodies inside it, and local functions are treated alike. Function bodies are not attached.
     """
 
+    def __init__(self, facts: Facts | None = None) -> None:
+        """`facts` of the model, where several passes share them; they are looked up anew if none are given."""
+        super().__init__()
+        self.facts = facts
+
     def call(self, model: ir.Model) -> FuseRMSNormResult:
         """Fuse in place."""
-        facts = Facts(model)
+        facts = self.facts or Facts(model)
         refusals: list[Refusal] = []
         modified = False
         for graph in list(graphs_of(model)):

@@ -62,7 +62,7 @@ def test_explain(tmp_path, build):
     assert "fused 1 of 2 norms" in result.stdout
     assert "float32[8]" in result.stdout
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("layers.3/Add_2")]
-    assert line.split() == "layers.3/Add_2 epsilon epsilon is a graph input (w)".split()
+    assert line.split() == ["layers.3/Add_2", "epsilon", "epsilon", "is", "a", "graph", "input", "(w)"]
     quiet = invoke("fuse", tmp_path / "in.onnx", "-o", tmp_path / "out.onnx")
     assert "left 1; --explain says why" in quiet.stdout
 

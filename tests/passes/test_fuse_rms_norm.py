@@ -45,6 +45,7 @@ def test_names_and_notes_survive(build):
         node.name = f"node_{node.output[0]}"
         node.metadata_props.add(key="made by", value=node.op_type)
     model.graph.value_info.append(onnx.helper.make_tensor_value_info("y", 1, ["b", "s", 8], doc_string="normalised"))
+    model.graph.value_info[0].metadata_props.add(key="of", value="y")
     fused = ir.to_proto(fuse(model).model)
     assert (fused.doc_string, fused.producer_name, fused.graph.name) == ("doc", "producer", "name")
     assert [(p.key, p.value) for p in fused.metadata_props] == [("author", "someone")]
@@ -54,7 +55,8 @@ def test_names_and_notes_survive(build):
         ("node_z", ["y"], ["z"]),
     ]
     assert [(p.key, p.value) for p in fused.graph.node[1].metadata_props] == [("made by", "Mul")]
-    assert ("y", "normalised") in [(v.name, v.doc_string) for v in fused.graph.value_info]
+    (y,) = [value for value in fused.graph.value_info if value.name == "y"]
+    assert (y.doc_string, y.metadata_props[0].value) == ("normalised", "y")
 
 
 def test_only_the_domain_is_added_to_the_opsets(build):
@@ -191,6 +193,14 @@ def test_a_graph_that_shape_inference_cannot_read_keeps_what_it_knows(build):
     result = fuse(build(f"a = com.microsoft.Unknown (x) {NORM.replace('(x', '(a').replace(', x)', ', a)')}"))
     assert not result.norms
     assert "element type of x is not known" in result.left[0].reason
+
+
+def test_shape_inference_starts_from_what_the_file_says_of_unknown_operators(build):
+    norm = NORM.replace("(x", "(c").replace(", x)", ", c)")
+    model = build(f"a = com.microsoft.Unknown (x) c = Exp (a) {norm}")
+    model.graph.value_info.append(onnx.helper.make_tensor_value_info("a", 1, ["b", "s", 8]))
+    result = fuse(model)
+    assert result.norms[0].scale == "float32[8]"
 
 
 def test_unknown_operators_around_a_norm_do_not_matter(build):

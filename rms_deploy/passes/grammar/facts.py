@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cached_property
 
-import onnx
 import onnx_ir as ir
 
-from rms_deploy import schemas
-from rms_deploy.contract import DOMAIN
+from rms_deploy.passes.grammar.inference import Known, Shape, dims_of, infer
 
-__all__ = ["ELEMENT_NAMES", "Dim", "Facts", "Shape", "is_op"]
-
-Dim = int | str | None
-Shape = tuple[Dim, ...]
+__all__ = ["ELEMENT_NAMES", "Facts", "is_op"]
 
 ELEMENT_NAMES = {ir.DataType.FLOAT: "float32", ir.DataType.FLOAT16: "float16", ir.DataType.BFLOAT16: "bfloat16"}
 """Element types that the contract has, with their contract names."""
 
 _WIDER = {ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
-_SMALL = 1024
-"""Bytes up to which an initialiser is given to shape inference with its values: shapes and axes are that small."""
-
-_Known = tuple[ir.DataType | None, Shape | None]
 
 
 def is_op(node: ir.Node | None, *op_types: str) -> bool:
@@ -48,11 +38,14 @@ class Facts:
             return value.dtype
         if value.const_value is not None:
             return value.const_value.dtype
+        node = value.producer()
+        if node is not None and is_op(node, "Cast"):
+            return self.cast_type(node)
         return self._inferred_of(value)[0]
 
     def shape(self, value: ir.Value) -> Shape | None:
         """Dims: int where static, a symbol where the model names one, None where nothing is known. None: no rank."""
-        own = _dims(value.shape if value.const_value is None else value.const_value.shape)
+        own = dims_of(value.shape if value.const_value is None else value.const_value.shape)
         if own is not None and None not in own:
             return own
         inferred = self._inferred_of(value)[1]
@@ -101,56 +94,12 @@ class Facts:
         lossless = old is not None and (old == new or (old in _WIDER and new == ir.DataType.FLOAT))
         return source if lossless else None
 
-    def _inferred_of(self, value: ir.Value) -> _Known:
+    def _inferred_of(self, value: ir.Value) -> Known:
         return self._inferred.get((id(value.graph), value.name), (None, None))
 
     @cached_property
-    def _inferred(self) -> dict[tuple[int, str | None], _Known]:
-        proto = _without_weights(self.model)
-        schemas.register()
-        try:
-            proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-        except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
-            return {}  # nothing more is known than what the file says
-        known: dict[tuple[int, str | None], _Known] = {}
-        for mine, inferred in zip(self.model.graphs(), ir.from_proto(proto).graphs(), strict=True):
-            for value in _values(inferred):
-                known[id(mine), value.name] = (value.dtype, _dims(value.shape))
-        return known
-
-
-def _without_weights(model: ir.Model) -> onnx.ModelProto:
-    """A copy for shape inference: large weights become inputs, and shapes are left out where they can be inferred.
-
-    Exporters name a dim anew at every operator; inferred from the inputs, the same dim has the same name throughout.
-    """
-    copy = model.clone()
-    for graph in copy.graphs():
-        for value in list(graph.initializers.values()):
-            tensor = value.const_value
-            if tensor is None or tensor.nbytes <= _SMALL:
-                continue
-            value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(_dims(tensor.shape) or ())
-            graph.initializers.pop(value.name or "")
-            if graph is copy.graph and not value.is_graph_input():
-                graph.inputs.append(value)
-        for node in graph:
-            if node.domain in ("", DOMAIN):
-                for value in node.outputs:
-                    value.shape = None
-    return ir.to_proto(copy)
-
-
-def _values(graph: ir.Graph) -> Iterable[ir.Value]:
-    yield from graph.inputs
-    for node in graph:
-        yield from node.outputs
-
-
-def _dims(shape: ir.ShapeProtocol | None) -> Shape | None:
-    if shape is None:
-        return None
-    return tuple(dim if isinstance(dim, int) else dim.value for dim in shape.dims)
+    def _inferred(self) -> dict[tuple[int, str | None], Known]:
+        return infer(self.model)
 
 
 def _equal(a: Shape | None, b: Shape | None) -> bool:

@@ -58,7 +58,7 @@ def test_the_two_orders_differ(half, build, run, feeds_of):
 def test_a_norm_that_ends_in_float32_is_one_of_float32(half, build, check):
     result = check(graph(build, half, f"{UP} {CORE} y = Mul (n, f)", out="float"))
     assert result.norms[0].dtype == "float32"
-    assert [node.op_type for node in result.model.graph] == ["Cast", "RMSNorm"]
+    assert [(node.op_type, node.inputs[0].name) for node in result.model.graph] == [("Cast", "x"), ("RMSNorm", "w")]
 
 
 def test_a_norm_that_ends_in_the_other_half_type_is_one_of_float32(build, check):

@@ -33,6 +33,7 @@ KEPT = {
     "per row": ("y = Mul (n, w)", "float[b,s,1] w", "float[b,s,8] y"),
     "of unknown shape": (f"{ALL} g = Compress <axis = 0> (w, c) y = Mul (n, g)", "float[8] w", "float[b,s,8] y"),
     "grows the rank": ("y = Mul (n, w)", "float[1,1,1,8] w", "float[1,b,s,8] y"),
+    "scalar that grows the rank": ("y = Mul (n, w)", "float[1,1,1,1] w", "float[1,b,s,8] y"),
     "computed from x": ("t = Tanh (x) y = Mul (n, t)", "float z", "float[b,s,8] y"),
     "the norm itself": ("y = Mul (n, n)", "float z", "float[b,s,8] y"),
 }

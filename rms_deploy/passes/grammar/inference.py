@@ -1,0 +1,100 @@
+"""Shape inference by onnx, without changing the model, loading its weights or copying them.
+
+Exporters name a dim anew at every operator. So shapes in the file are not given to onnx where it can infer them: one
+dim then has one name from the inputs on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import onnx
+import onnx_ir as ir
+from onnx_ir import serde
+
+from rms_deploy import schemas
+from rms_deploy.contract import DOMAIN
+
+__all__ = ["Dim", "Known", "Shape", "dims_of", "infer"]
+
+Dim = int | str | None
+Shape = tuple[Dim, ...]
+Known = tuple[ir.DataType | None, Shape | None]
+
+_SMALL = 1024
+"""Bytes up to which an initialiser is given to onnx with its values: shapes and axes are that small."""
+
+
+def infer(model: ir.Model) -> dict[tuple[int, str | None], Known]:
+    """Element type and shape of the values of the main graph and its bodies, by (id of the graph, name)."""
+    proto = _without_weights(model)
+    schemas.register()
+    try:
+        proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        return {}  # nothing more is known than what the file says
+    return {
+        (id(graph), value.name): _known(value.type.tensor_type)
+        for graph, inferred in _pairs(model.graph, proto.graph)
+        for value in (*inferred.input, *inferred.value_info, *inferred.output)
+    }
+
+
+def dims_of(shape: ir.ShapeProtocol | None) -> Shape | None:
+    """The dims of an onnx-ir shape."""
+    if shape is None:
+        return None
+    return tuple(dim if isinstance(dim, int) else dim.value for dim in shape.dims)
+
+
+def _known(tensor: onnx.TypeProto.Tensor) -> Known:
+    dtype = ir.DataType(tensor.elem_type) if tensor.elem_type else None
+    if not tensor.HasField("shape"):
+        return dtype, None
+    return dtype, tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim)
+
+
+def _pairs(graph: ir.Graph, proto: onnx.GraphProto) -> Iterator[tuple[ir.Graph, onnx.GraphProto]]:
+    """Each graph with its proto, bodies included."""
+    yield graph, proto
+    for node, node_proto in zip(graph, proto.node, strict=True):
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH and not attribute.is_ref():
+                body = next(a.g for a in node_proto.attribute if a.name == attribute.name)
+                yield from _pairs(attribute.as_graph(), body)
+
+
+def _without_weights(model: ir.Model) -> onnx.ModelProto:
+    proto = onnx.ModelProto(ir_version=model.ir_version)
+    for domain, version in model.opset_imports.items():
+        proto.opset_import.add(domain=domain, version=version)
+    for function in model.functions.values():
+        serde.serialize_function_into(proto.functions.add(), function, create_value_info=False)
+    graph = proto.graph
+    graph.name = model.graph.name or "graph"
+    _add_values(graph.input, model.graph.inputs)
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if tensor is not None and tensor.nbytes <= _SMALL:
+            serde.serialize_tensor_into(graph.initializer.add(), tensor)
+        elif tensor is not None and not value.is_graph_input():
+            dims = dims_of(tensor.shape) or ()
+            graph.input.append(onnx.helper.make_tensor_value_info(value.name or "", int(tensor.dtype), dims))
+    for node in model.graph:
+        serde.serialize_node_into(graph.node.add(), node)
+        if node.domain not in ("", DOMAIN):  # unknown to onnx: what the file says is all there is
+            _add_values(graph.value_info, (v for v in node.outputs if v.name and not v.is_graph_output()))
+    for value in model.graph.outputs:
+        info = graph.output.add(name=value.name)
+        if value.type is not None:
+            serde.serialize_type_into(info.type, value.type)
+        producer = value.producer()
+        if value.shape is not None and producer is not None and producer.domain not in ("", DOMAIN):
+            serde.serialize_shape_into(info.type, value.shape)
+    return proto
+
+
+def _add_values(infos: onnx.GraphProto, values: Iterable[ir.Value]) -> None:
+    for value in values:
+        if value.type is not None:
+            serde.serialize_value_into(infos.add(), value)
