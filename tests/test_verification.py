@@ -12,9 +12,10 @@ import onnx_ir as ir
 import pytest
 
 from rms_deploy import modelfile
+from rms_deploy.comparison import difference
 from rms_deploy.errors import InputError, ModelFileError, RunError
 from rms_deploy.functions import attach_functions
-from rms_deploy.verification import verify
+from rms_deploy.verification import _verdict, verify
 
 CODES = {"float": 1, "float16": 10, "bfloat16": 16}
 SCALE = (
@@ -122,10 +123,10 @@ def test_two_models_that_give_nothing_but_nan_prove_nothing(tmp_path):
 
 
 def test_a_reference_that_overflows_is_not_the_measure(tmp_path):
-    """The mean of x^2 squared once more overflows float32 for huge inputs, and nothing else; then rms_norm / 1 is 0."""
+    """It normalises 10000 x, whose squares overflow float32 for huge x: there it divides by infinity and gives 0."""
     body = (
         DECOMPOSED.replace("Pow(wide, two)", "Mul(s, s)")
-        .replace("square =", "thousand = Constant<value_float=1e4>() s = Mul(wide, thousand) square =")
+        .replace("square =", "factor = Constant<value_float=1e4>() s = Mul(wide, factor) square =")
         .replace("normed = Div(wide, root)", "normed = Div(s, root)")
     )
     result = verify(
@@ -136,6 +137,26 @@ def test_a_reference_that_overflows_is_not_the_measure(tmp_path):
     assert "the reference is further than the tolerance from the truth" in checks["huge"].note
     assert checks["normal"].passed
     assert not checks["normal"].note
+
+
+@pytest.mark.parametrize(
+    ("to_reference", "reference_error", "candidate_error", "passed"),
+    [
+        (1, 0, 0, True),
+        (1, 9, 9, True),
+        (2, 9, 1, True),
+        (2, 9, 9, False),
+        (2, 1, 1, False),
+        (2, None, None, False),
+    ],
+)
+def test_the_truth_decides_only_where_the_reference_is_off(to_reference, reference_error, candidate_error, passed):
+    """The tolerance is 1; the truth is 0."""
+
+    def at(distance):
+        return None if distance is None else difference(np.array([1.0 + distance]), np.array([1.0]))
+
+    assert _verdict("huge", at(to_reference), at(reference_error), at(candidate_error), 1.0)[0] == passed
 
 
 def test_an_integer_output_must_be_equal(tmp_path):
