@@ -13,7 +13,7 @@ from rms_deploy.cli.table import print_table
 
 if TYPE_CHECKING:
     from rms_deploy.comparison import Difference
-    from rms_deploy.verification import Check, Verification
+    from rms_deploy.verification_result import Check, Verification
 
 __all__ = ["command", "print_verification"]
 
