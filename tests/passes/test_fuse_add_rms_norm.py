@@ -68,7 +68,7 @@ def test_a_chain_of_residuals(build, check):
             .replace(f"({name})", f"({name}2)")
         )
     body = f"{ADD} k = Add (h, y) {second}"
-    result = check(build(body, inputs=TWO, outputs="float[b,s,8] y2, float[b,s,8] k"), norms=2)
+    result = check(build(body, inputs=TWO, outputs="float[b,s,8] y2, float[b,s,8] k"), norms=2, through_layers=True)
     assert ops(result) == ["AddRMSNorm", "AddRMSNorm"]
 
 

@@ -25,6 +25,46 @@ def test_refuses(end, build, refused):
     refused(build(f"{ROOT} {end}", **TWO), piece="normed", reason="another tensor")
 
 
+SCALED_FIRST = {
+    "(x * w) / r": "p = Mul (x, scale) y = Div (p, r)",
+    "(w * x) / r": "p = Mul (scale, x) y = Div (p, r)",
+    "(x * w) * i": "p = Mul (x, scale) i = Reciprocal (r) y = Mul (p, i)",
+    "x * (i * w)": "i = Reciprocal (r) p = Mul (i, scale) y = Mul (x, p)",
+    "(w * i) * x": "i = Reciprocal (r) p = Mul (scale, i) y = Mul (p, x)",
+    "(w / r) * x": "p = Div (scale, r) y = Mul (p, x)",
+}
+
+
+@pytest.mark.parametrize("end", SCALED_FIRST.values(), ids=SCALED_FIRST)
+def test_scaled_before_it_is_divided(end, build, check):
+    result = check(build(f"{ROOT} {end}"))
+    assert result.norms[0].scale == "float32[8]"
+    assert [node.op_type for node in result.model.graph] == ["RMSNorm"]
+
+
+def test_scaled_on_both_sides(build, check):
+    """One scale is part of the op, the other product stays."""
+    result = check(build(f"{ROOT} p = Div (scale, r) n = Mul (p, x) y = Mul (n, half)"))
+    assert [node.op_type for node in result.model.graph] == ["RMSNorm", "Mul"]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "p = Mul (x, z) y = Div (p, r)",
+        "i = Reciprocal (r) p = Mul (i, z) y = Mul (x, p)",
+        "p = Div (z, r) y = Mul (p, x)",
+    ],
+)
+def test_a_factor_that_does_not_fit_is_no_scale(end, build, refused):
+    refused(build(f"{ROOT} {end}", **TWO), piece="normed", reason="another tensor")
+
+
+def test_two_scales_before_it_is_divided(build, refused):
+    end = "p = Mul (x, scale) i = Reciprocal (r) j = Mul (i, scale) y = Mul (p, j)"
+    refused(build(f"{ROOT} {end}"), piece="normed", reason="another tensor")
+
+
 def test_the_root_divided_by_x_is_a_near_miss(build, refused):
     refused(build(f"{ROOT} y = Div (r, x)"), piece="normed", reason="nothing divides x")
 
