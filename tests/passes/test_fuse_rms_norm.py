@@ -95,6 +95,12 @@ def test_one_mean_square_for_several_norms(build, check):
     assert sorted(round(norm.epsilon, 4) for norm in result.norms) == [3e-4, 3e-4, 0.5]
 
 
+def test_a_norm_whose_scale_is_another_end_of_the_same_norm(build, check):
+    """Only for an x of one axis does a norm of x have the shape of a scale."""
+    model = build(f"{CORE} a = Mul (n, scale) y = Mul (n, a)", inputs="float[8] x", outputs="float[8] y, float[8] a")
+    check(model, norms=2, feeds={"x": np.random.default_rng(0).standard_normal(8).astype(np.float32)})
+
+
 def test_a_chain_of_norms(build, check):
     second = NORM.replace("(x", "(y").replace(", x)", ", y)")
     for name in "qmern":
