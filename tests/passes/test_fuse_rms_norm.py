@@ -98,7 +98,9 @@ def test_one_mean_square_for_several_norms(build, check):
 def test_a_norm_whose_scale_is_another_end_of_the_same_norm(build, check):
     """Only for an x of one axis does a norm of x have the shape of a scale."""
     model = build(f"{CORE} a = Mul (n, scale) y = Mul (n, a)", inputs="float[8] x", outputs="float[8] y, float[8] a")
-    check(model, norms=2, feeds={"x": np.random.default_rng(0).standard_normal(8).astype(np.float32)})
+    fused = check(model, norms=2, feeds={"x": np.random.default_rng(0).standard_normal(8).astype(np.float32)}).model
+    first, second = fused.graph
+    assert second.inputs[1] is first.outputs[0]
 
 
 def test_a_chain_of_norms(build, check):

@@ -1,6 +1,8 @@
 # ruff: noqa: E501 - a graph a line
 import pytest
 
+from rms_deploy.fusion import fuse
+
 REST = "e = Add (m, eps) r = Sqrt (e) y = Div (x, r)"
 SQUARE = "q = Mul (x, x)"
 
@@ -59,8 +61,6 @@ def test_leading_axes_may_be_dropped(build, check):
 
 
 def test_nothing_is_reduced_by_an_empty_list_of_axes(build):
-    from rms_deploy.fusion import fuse
-
     body = f"{SQUARE} a = Constant <value = int64[0] {{}}> () m = ReduceMean <noop_with_empty_axes = 1> (q, a) {REST}"
     result = fuse(build(body))
     assert not result.norms

@@ -1,5 +1,8 @@
 # ruff: noqa: E501 - a graph a line
+import onnx
 import pytest
+
+from rms_deploy.fusion import fuse
 
 MEAN = "q = Mul (x, x) m = ReduceMean (q, last)"
 
@@ -139,7 +142,7 @@ def test_an_epsilon_that_grows_the_rank_is_refused(build, refused):
 
 
 def overridable(model):
-    model.graph.input.append(__import__("onnx").helper.make_tensor_value_info("eps", 1, []))
+    model.graph.input.append(onnx.helper.make_tensor_value_info("eps", 1, []))
     return model
 
 
@@ -148,8 +151,6 @@ def test_an_overridable_epsilon_is_refused(build, refused):
 
 
 def test_before_ir_4_every_initialiser_is_an_input_and_constant(build):
-    from rms_deploy.fusion import fuse
-
     model = overridable(build(f"{MEAN} e = Add (m, eps) {DIVIDE}"))
     model.ir_version = 3
     assert len(fuse(model).norms) == 1
@@ -157,8 +158,6 @@ def test_before_ir_4_every_initialiser_is_an_input_and_constant(build):
 
 @pytest.mark.parametrize("end", ["y = Add (m, z)", "y = Mul (x, m)", "y = Exp (m)"])
 def test_a_mean_square_without_a_root_is_no_near_miss(end, build):
-    from rms_deploy.fusion import fuse
-
     result = fuse(build(f"{MEAN} {end}", inputs=f"{X}, float z", outputs="float[?,?,?] y"))
     assert not result.norms
     assert not result.left

@@ -1,5 +1,7 @@
 import pytest
 
+from rms_deploy.fusion import fuse
+
 REST = "m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (x, r) y = Mul (n, scale)"
 
 SQUARES = {
@@ -75,8 +77,6 @@ def test_an_exponent_that_grows_the_rank_is_refused(build, refused):
 
 
 def test_a_product_of_two_tensors_is_nothing(build):
-    from rms_deploy.fusion import fuse
-
     result = fuse(build(f"q = Mul (x, z) {REST}", inputs="float[b,s,8] x, float[b,s,8] z"))
     assert not result.norms
     assert not result.left
