@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from one_node import element_type, node_model, samples, scale_type, weights
+from one_node import node_model, samples, scale_type, weights
 from onnx import TensorProto, helper
 
 from rms_deploy.reference import add_rms_norm, rms_norm
@@ -84,4 +84,4 @@ def results(folder: Path, name: str, expected: dict[str, Any]) -> dict[str, Any]
         return {key: out[f"{key}_out"].astype(array.dtype) for key, array in expected.items()}
 
 
-__all__ = ["all_cases", "element_type", "results", "run_cases", "write_cases"]
+__all__ = ["all_cases", "behind_casts", "results", "run_cases", "write_cases"]
