@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
-from .norms import NormKind, make_norm
+from rms_deploy.models.norms import NormKind, make_norm
 
 __all__ = ["Decoder", "DecoderConfig", "llama_small", "llama_tiny"]
 

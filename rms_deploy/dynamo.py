@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
 import tempfile
@@ -53,9 +54,11 @@ def export_legacy(source: Source, *, opset: int, dynamic_shapes: Any) -> ir.Mode
     """Export with `torch.onnx.export(dynamo=False)`, the TorchScript tracer. It does not know our ops.
 
     Raises:
-        ExportError: torch refused, or the dynamic shapes are not {input: {axis: name}}.
+        ExportError: torch refused; it takes dynamic shapes only as {axis: name} for each input.
     """
     positional, named = _arguments(source)
+    names = list(inspect.signature(source.module.forward).parameters)
+    axes = dynamic_shapes if isinstance(dynamic_shapes, dict) else dict(zip(names, dynamic_shapes or (), strict=False))
     with tempfile.TemporaryDirectory() as folder, _one_line_errors(source.module), _quiet():
         path = Path(folder, "model.onnx")
         torch.onnx.export(
@@ -65,9 +68,9 @@ def export_legacy(source: Source, *, opset: int, dynamic_shapes: Any) -> ir.Mode
             kwargs=named,
             dynamo=False,
             opset_version=opset,
-            input_names=list(dynamic_shapes or ()) or None,
+            input_names=list(named or names[: len(positional)]),
             output_names=list(source.output_names) or None,
-            dynamic_axes=dynamic_shapes,
+            dynamic_axes={name: axis for name, axis in axes.items() if axis},
         )
         model = ir.load(path)
         ir.external_data.load_to_model(model)

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from rms_deploy.errors import InputError
-from rms_deploy.models import MODELS  # type: ignore[import-not-found]  # the build maps models/ here
+from rms_deploy.models import MODELS
 
 __all__ = ["Source", "one_line", "resolve"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,13 +34,13 @@ class Space:
 
 
 @pytest.fixture(name="factories")
-def _factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def _factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A module in the current folder."""
     (tmp_path / "my_factories.py").write_text(FACTORIES)
     (tmp_path / "broken_factories.py").write_text("import nothing_of_this_name")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))
-    return "my_factories"
+    yield "my_factories"
+    sys.modules.pop("my_factories", None)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -1,0 +1,120 @@
+"""`rms-deploy export`: files, one line a result, one line a mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+
+from rms_deploy.cli.main import rms_deploy
+from rms_deploy.models import MODELS
+
+FACTORIES = """
+import torch
+from torch import nn
+from rms_deploy.nn import RMSNorm
+
+def ours(): return RMSNorm(8), torch.ones(2, 8)
+def theirs(): return nn.Sequential(nn.RMSNorm(8)), torch.ones(2, 8)
+def failing(): raise ValueError("no weights here")
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder, with a module of factories in it."""
+    (tmp_path / "export_factories.py").write_text(FACTORIES)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    sys.modules.pop("export_factories", None)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(rms_deploy, ["export", *arguments], catch_exceptions=False)
+
+
+def test_list() -> None:
+    assert run("--list").stdout.splitlines() == list(MODELS)
+    assert json.loads(run("--list", "--json").stdout) == {"models": list(MODELS)}
+
+
+def test_built_in_model(folder) -> None:
+    result = run("llama-tiny", "-o", "out.onnx", "--dtype", "float16", "--opset", "21")
+    assert result.exit_code == 0
+    size = (folder / "out.onnx").stat().st_size
+    expected = f"exported llama-tiny (5 RMSNorm, opset 21, float16, {size / 2**20:.1f} MiB) -> out.onnx\n"
+    assert result.stdout == expected
+    assert onnx.load("out.onnx").opset_import[0].version == 21
+    assert [path.name for path in folder.iterdir() if path.suffix == ".onnx"] == ["out.onnx"]
+
+
+def test_default_file_and_json(folder) -> None:
+    result = run("export_factories:ours", "--norm", "standard", "--json")
+    assert json.loads(result.stdout) == {
+        "model": "export_factories:ours",
+        "output": "ours.onnx",
+        "bytes": (folder / "ours.onnx").stat().st_size,
+        "norms": {"RMSNormalization": 1},
+        "opset": 23,
+        "dtype": "float32",
+    }
+
+
+def test_swap_and_static(folder) -> None:
+    result = run("export_factories:theirs")
+    assert "no norm op (custom)" in result.stdout
+    assert "warning: export_factories:theirs: no norm of rms_deploy.nn; try --swap" in result.stderr
+    result = run("export_factories:theirs", "--swap", "--static")
+    assert "1 RMSNorm, opset 20" in result.stdout
+    assert "warning" not in result.stderr
+    shape = onnx.load(folder / "theirs.onnx").graph.input[0].type.tensor_type.shape
+    assert [dim.dim_value for dim in shape.dim] == [2, 8]
+
+
+def test_legacy_exporter() -> None:
+    result = run("export_factories:ours", "--exporter", "legacy", "--norm", "decomposed")
+    assert result.stdout.startswith("exported export_factories:ours (no norm op (decomposed), opset 20, float32")
+    assert "warning" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["llama-huge"], "model 'llama-huge' is not known; use llama-tiny"),
+        (["no_such_module:f"], "no_such_module:f: module no_such_module cannot be imported"),
+        (["export_factories:missing"], "has no 'missing'"),
+        (["export_factories:failing"], "the factory failed: ValueError: no weights here"),
+        (["llama-tiny", "--dtype", "int8"], "dtype 'int8' is not supported; use float32, float16, bfloat16"),
+        (["llama-tiny", "--opset", "3"], "opset 3 is not supported"),
+        (["llama-tiny", "-o", "missing/out.onnx"], "the folder missing does not exist"),
+        (["llama-tiny", "-o", "."], "is a directory"),
+        (["llama-tiny", "--exporter", "legacy"], "cannot write norm 'custom'"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_1(arguments, message, folder) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 1
+    errors = [line for line in result.stderr.splitlines() if not line.startswith("exporting ")]
+    assert len(errors) == 1
+    assert errors[0].startswith("Error: ")
+    assert message in errors[0]
+    assert not result.stdout
+    assert not list(folder.glob("**/*.onnx"))
+
+
+@pytest.mark.parametrize("arguments", [[], ["llama-tiny", "--norm", "fast"], ["llama-tiny", "--opset", "new"]])
+def test_usage_is_exit_code_2(arguments) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+def test_missing_torch_names_the_extra() -> None:
+    code = "import sys; sys.modules['torch'] = None; from rms_deploy.cli.main import main; main()"
+    result = subprocess.run([sys.executable, "-c", code, "export", "llama-tiny"], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "export needs torch, which is not installed; pip install 'rms-deploy[export]'" in result.stderr
