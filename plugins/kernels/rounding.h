@@ -25,6 +25,12 @@ struct BFloat16 {
   uint16_t bits;
 };
 
+// A value of a 16-bit type in the memory of a float32: each load and each store rounds to Half.
+template <class Half>
+struct Held {
+  float value;
+};
+
 namespace rounding {
 
 static RMS_DEPLOY_HOST_DEVICE uint32_t bits_of(float value) {
@@ -95,6 +101,21 @@ RMS_DEPLOY_HOST_DEVICE Float16 from_float<Float16>(float value) {
   }
   const uint32_t rounded = magnitude + 0x0fffU + ((magnitude >> 13) & 1U);
   return {static_cast<uint16_t>(sign | ((rounded - ((127U - 15U) << 23)) >> 13))};
+}
+
+template <class Half>
+static RMS_DEPLOY_HOST_DEVICE float to_float(Held<Half> held) {
+  return to_float(from_float<Half>(held.value));
+}
+
+template <>
+RMS_DEPLOY_HOST_DEVICE Held<Float16> from_float<Held<Float16>>(float value) {
+  return {to_float(from_float<Float16>(value))};
+}
+
+template <>
+RMS_DEPLOY_HOST_DEVICE Held<BFloat16> from_float<Held<BFloat16>>(float value) {
+  return {to_float(from_float<BFloat16>(value))};
 }
 
 }  // namespace rms_deploy

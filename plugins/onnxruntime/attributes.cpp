@@ -119,19 +119,20 @@ std::string node_text(const Api& api, const KernelInfo* info, Kind kind) {
   return std::string(op_name(kind)) + " node '" + name + "'";
 }
 
-bool read_round_before_scale(const Reader& reader, ElementType type) {
+// A 16-bit scale_type with a float32 X is a node that ONNX Runtime promoted: see README.md.
+ElementType read_scale_type(const Reader& reader, ElementType type) {
   int64_t value = contract::kScaleTypeDefault;
   reader.integer(contract::kScaleType, &value);
-  if (value == static_cast<int64_t>(ElementType::kFloat32)) {
-    return false;
+  for (const ElementType accepted : {ElementType::kFloat32, ElementType::kFloat16, ElementType::kBFloat16}) {
+    if (value == static_cast<int64_t>(accepted) &&
+        (accepted == type || accepted == ElementType::kFloat32 || type == ElementType::kFloat32)) {
+      return accepted;
+    }
   }
-  if (value != static_cast<int64_t>(type)) {
-    const std::string of_x = type == ElementType::kFloat32 ? ""
-                                                           : " or " + std::to_string(static_cast<int32_t>(type)) +
-                                                                 " (" + type_name(type) + ", the type of X)";
-    reader.refuse(std::string(contract::kScaleType) + " is " + std::to_string(value) + "; use 1 (float32)" + of_x);
-  }
-  return true;
+  const std::string of_x = type == ElementType::kFloat32 ? ", or 10 (float16) or 16 (bfloat16) if X holds such values"
+                                                         : " or " + std::to_string(static_cast<int32_t>(type)) + " (" +
+                                                               type_name(type) + ", the type of X)";
+  reader.refuse(std::string(contract::kScaleType) + " is " + std::to_string(value) + "; use 1 (float32)" + of_x);
 }
 
 int64_t read_partial_size(const Reader& reader) {
@@ -178,7 +179,9 @@ Attributes read_attributes(const Api& api, const KernelInfo* info, Kind kind, El
   a.epsilon = reader.bound(contract::kEpsilon, contract::kEpsilonDefault);
   a.rms_epsilon = reader.bound(contract::kRmsEpsilon, contract::kRmsEpsilonDefault);
   a.rms_min = reader.bound(contract::kRmsMin, contract::kRmsMinDefault);
-  a.round_before_scale = read_round_before_scale(reader, type);
+  const ElementType scale_type = read_scale_type(reader, type);
+  a.round_before_scale = scale_type != ElementType::kFloat32;
+  a.rounding = a.round_before_scale ? scale_type : type;
   a.partial_size = kind == Kind::kPartialNorm ? read_partial_size(reader) : 0;
   return a;
 }

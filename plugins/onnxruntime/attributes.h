@@ -19,7 +19,8 @@ struct Attributes {
   float rms_epsilon;
   float rms_min;
   bool round_before_scale;
-  int64_t partial_size;  // 0: all
+  contract::ElementType rounding;  // the type that all is rounded to: that of X, or a 16-bit type in a float32 X
+  int64_t partial_size;            // 0: all
 };
 
 // Highest rank of X: shapes are kept on the stack, and sets of axes in the bits of an integer.

@@ -38,7 +38,8 @@ int64_t Shape::size() const {
 Kernel::Kernel(const Api& api, const KernelInfo* info, Kind kind, contract::ElementType type,
                contract::ElementType scale_type, cpu::NormFunction norm)
     : api_(api), kind_(kind), attributes_(read_attributes(api, info, kind, type)), norm_(norm) {
-  template_.type = type;
+  template_.type = attributes_.rounding;
+  template_.held_in_float32 = attributes_.rounding != type;
   template_.scale_type = scale_type;
   template_.round_before_scale = attributes_.round_before_scale;
   template_.epsilon = attributes_.epsilon;

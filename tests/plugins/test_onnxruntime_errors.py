@@ -19,7 +19,7 @@ ATTRIBUTES = {
     "rms_min is nan; use a finite number, at least 0": {"rms_min": float("nan")},
     "epsilon has the wrong attribute type; use a float": {"epsilon": 1},
     "rms_min has the wrong attribute type; use a float": {"rms_min": "0"},
-    "scale_type is 10; use 1 (float32)": {"scale_type": 10},
+    "scale_type is 2; use 1 (float32), or 10 (float16) or 16 (bfloat16) if X holds such values": {"scale_type": 2},
     "scale_type has the wrong attribute type; use an int": {"scale_type": 1.0},
     "axes has the wrong attribute type; use a list of ints": {"axes": -1},
     "axes is [0,2]; use one contiguous block of distinct axes": {"axes": [0, 2]},

@@ -31,7 +31,7 @@ void norm_order(const Problem& p, int64_t first, int64_t last) {
 
 template <class T, class S>
 void norm_types(const Problem& p, int64_t first, int64_t last) {
-  if constexpr (sizeof(T) == sizeof(float)) {  // both orders round the quotient to float32
+  if constexpr (std::is_same_v<T, float>) {  // both orders round the quotient to float32
     norm_order<T, S, false>(p, first, last);
   } else {
     p.round_before_scale ? norm_order<T, S, true>(p, first, last) : norm_order<T, S, false>(p, first, last);
@@ -40,6 +40,9 @@ void norm_types(const Problem& p, int64_t first, int64_t last) {
 
 template <class T>
 void norm_type(const Problem& p, int64_t first, int64_t last) {
+  if (p.held_in_float32) {
+    return norm_order<Held<T>, float, true>(p, first, last);
+  }
   p.scale_type == contract::ElementType::kFloat32 ? norm_types<T, float>(p, first, last)
                                                   : norm_types<T, T>(p, first, last);
 }

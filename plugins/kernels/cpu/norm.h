@@ -15,7 +15,8 @@ namespace rms_deploy::cpu {
 inline constexpr int64_t kColumns = 256;
 
 struct Problem {
-  contract::ElementType type = contract::ElementType::kFloat32;        // T, of x, residual, y, sum
+  contract::ElementType type = contract::ElementType::kFloat32;  // T, of x, residual, y, sum
+  bool held_in_float32 = false;  // T is a 16-bit type, but the memory of all tensors is float32; round_before_scale
   contract::ElementType scale_type = contract::ElementType::kFloat32;  // S, of scale
   const void* x = nullptr;
   const void* residual = nullptr;  // not null: add-norm

@@ -3,6 +3,8 @@
 // vector, reduction.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/cpu/statistic.h"
 
 namespace rms_deploy::cpu::RMS_DEPLOY_LEVEL {
@@ -103,7 +105,7 @@ struct Scale {
   Vector one;  // kScalar
 
   static __attribute__((always_inline)) Vector rounded(Vector value) {
-    if constexpr (kRoundFirst && sizeof(S) != sizeof(T)) {
+    if constexpr (kRoundFirst && !std::is_same_v<S, T>) {
       return round_to<T>(value);
     } else {
       return value;

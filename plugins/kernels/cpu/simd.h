@@ -173,6 +173,44 @@ RMS_DEPLOY_INLINE void store(BFloat16* to, Vector value) { store_16_bits(to, bfl
 
 #endif
 
+// Rounds each lane to T and back.
+template <class T>
+RMS_DEPLOY_INLINE Vector round_to(Vector value) {
+  T rounded[kWidth];
+  store(rounded, value);
+  return load(rounded);
+}
+
+template <>
+inline __attribute__((always_inline)) Vector round_to<float>(Vector value) {
+  return value;
+}
+
+template <>
+inline __attribute__((always_inline)) Vector round_to<BFloat16>(Vector value) {
+  return vector_of(bfloat16_bits(value) << 16);
+}
+
+template <>
+inline __attribute__((always_inline)) Vector round_to<Held<Float16>>(Vector value) {
+  return round_to<Float16>(value);
+}
+
+template <>
+inline __attribute__((always_inline)) Vector round_to<Held<BFloat16>>(Vector value) {
+  return round_to<BFloat16>(value);
+}
+
+template <class Half>
+RMS_DEPLOY_INLINE Vector load(const Held<Half>* from) {
+  return round_to<Half>(load(&from->value));
+}
+
+template <class Half>
+RMS_DEPLOY_INLINE void store(Held<Half>* to, Vector value) {
+  store(&to->value, round_to<Half>(value));
+}
+
 // The first `count` (< kWidth) elements; the other lanes are zero.
 template <class T>
 RMS_DEPLOY_INLINE Vector load_partial(const T* from, int64_t count) {
@@ -190,24 +228,6 @@ RMS_DEPLOY_INLINE void store_partial(T* to, Vector value, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
     to[i] = padded[i];
   }
-}
-
-// Rounds each lane to T and back.
-template <class T>
-RMS_DEPLOY_INLINE Vector round_to(Vector value) {
-  T rounded[kWidth];
-  store(rounded, value);
-  return load(rounded);
-}
-
-template <>
-inline __attribute__((always_inline)) Vector round_to<float>(Vector value) {
-  return value;
-}
-
-template <>
-inline __attribute__((always_inline)) Vector round_to<BFloat16>(Vector value) {
-  return vector_of(bfloat16_bits(value) << 16);
 }
 
 }  // namespace rms_deploy::cpu::RMS_DEPLOY_LEVEL
