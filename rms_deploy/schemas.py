@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+
 import onnx
 
 from rms_deploy.contract import DOMAIN, OPS, TYPE_CONSTRAINTS, VERSION, Op
@@ -18,6 +20,8 @@ def register() -> None:
     for op in OPS.values():
         if not onnx.defs.has(op.name, VERSION, DOMAIN):
             onnx.defs.register_schema(_schema(op))
+            # onnx before 1.23 crashes at exit if a schema still holds a Python function then.
+            atexit.register(onnx.defs.deregister_schema, op.name, VERSION, DOMAIN)
 
 
 def _schema(op: Op) -> onnx.defs.OpSchema:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import onnx
 import pytest
 
@@ -56,3 +59,8 @@ def test_missing_attribute_is_refused() -> None:
     with pytest.raises(onnx.checker.ValidationError, match="partial_size"):
         infer("""<ir_version: 9, opset_import: ["": 18, "rms_deploy": 1]>
             g (float[4,8] x, float[8] w) => (float[4,8] y) { y = rms_deploy.PartialRMSNorm (x, w) }""")
+
+
+def test_the_interpreter_ends_well() -> None:
+    """onnx before 1.23 crashed at exit while a schema held a Python function."""
+    subprocess.run([sys.executable, "-c", "from rms_deploy import schemas; schemas.register()"], check=True)
