@@ -98,9 +98,10 @@ def _import(name: str, module_name: str) -> Any:
 
 
 def one_line(error: BaseException) -> str:
-    """Type and first line of the message of an error that is not ours."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    """Type and message of an error that is not ours: its first line, and the second where that ends in a colon."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    shown = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
+    return f"{type(error).__name__}: {shown}" if shown else type(error).__name__
 
 
 def _as_tuple(inputs: Any) -> tuple[Any, ...]:
