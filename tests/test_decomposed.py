@@ -8,6 +8,12 @@ import torch
 from rms_deploy.decomposed import decomposed
 from rms_deploy.nn import AddRMSNorm, LayerNorm, PartialRMSNorm, RMSNorm
 
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
 NORMS = {
     "plain": lambda **o: RMSNorm(24, **o),
     "no scale": lambda **o: RMSNorm(24, scale=False, **o),

@@ -11,6 +11,11 @@ from rms_deploy.errors import InputError
 from rms_deploy.nn import AddRMSNorm, LayerNorm, PartialRMSNorm, RMSNorm
 
 
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
 def formula(x, scale, *, axes=(-1,), epsilon=1e-6, rms_epsilon=0.0, rms_min=0.0):
     rms = torch.sqrt(x.double().square().mean(axes, keepdim=True) + epsilon) + rms_epsilon
     return x.double() / rms.clamp(min=rms_min) * scale

@@ -12,6 +12,11 @@ from rms_deploy.norm_probe import Refusal, probe
 HALF = [torch.float16, torch.bfloat16]
 
 
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
 class Norm(nn.Module):
     """A norm as someone might write it: `code(x, weight)`."""
 

@@ -10,6 +10,11 @@ from rms_deploy.nn import RMSNorm
 from rms_deploy.swap import swap
 
 
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
 class LlamaRMSNorm(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
