@@ -14,7 +14,7 @@ namespace rms_deploy::ort {
 inline constexpr uint32_t kVersion = 18;
 
 enum ErrorCode : int32_t { kFail = 1, kInvalidArgument = 2, kNotImplemented = 9 };
-enum Characteristic : int32_t { kRequired = 0, kOptional = 1 };
+enum Characteristic : int32_t { kRequired = 0 };
 
 struct Status;
 struct Value;
@@ -40,7 +40,6 @@ struct CustomOp;
   F(85, KernelInfoGetAttribute_float, Status*, (const KernelInfo* info, const char* name, float* value))               \
   F(86, KernelInfoGetAttribute_int64, Status*, (const KernelInfo* info, const char* name, int64_t* value))             \
   F(87, KernelInfoGetAttribute_string, Status*, (const KernelInfo* info, const char* name, char* value, size_t* size)) \
-  F(89, KernelContext_GetOutputCount, Status*, (const KernelContext* context, size_t* count))                          \
   F(90, KernelContext_GetInput, Status*, (const KernelContext* context, size_t index, const Value** value))            \
   F(91, KernelContext_GetOutput, Status*,                                                                              \
     (KernelContext * context, size_t index, const int64_t* dims, size_t rank, Value** value))                          \

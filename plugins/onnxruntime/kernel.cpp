@@ -139,9 +139,7 @@ void Kernel::compute(KernelContext* context) const {
   };
   problem.y = output(0);
   if (add) {
-    size_t outputs = 0;
-    check(api_.KernelContext_GetOutputCount(context, &outputs));
-    problem.sum = outputs > 1 ? output(1) : nullptr;
+    problem.sum = output(1);
   }
   run(context, problem);
 }

@@ -81,7 +81,9 @@ Op::Op(const Api& table, cpu::NormFunction function, Kind op_kind, contract::Ele
   GetOutputTypeCount = output_count;
   KernelDestroy = [](void* kernel) { delete static_cast<OwnedKernel*>(kernel); };
   GetInputCharacteristic = [](const CustomOp*, size_t) -> int32_t { return kRequired; };
-  GetOutputCharacteristic = [](const CustomOp*, size_t index) -> int32_t { return index == 0 ? kRequired : kOptional; };
+  // Both outputs of an add-norm: ONNX Runtime gives the shape function no way to ask whether a node has the second, and
+  // writes past its end when told the shape of one that is left out.
+  GetOutputCharacteristic = [](const CustomOp*, size_t) -> int32_t { return kRequired; };
   GetInputMemoryType = [](const CustomOp*, size_t) -> int32_t { return 0; };
   GetVariadicInputMinArity = [](const CustomOp*) { return 0; };
   GetVariadicInputHomogeneity = [](const CustomOp*) { return 0; };

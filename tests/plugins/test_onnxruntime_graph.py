@@ -10,6 +10,7 @@ from one_node import assert_close, element_type, model_of, node_model, run_node,
 from onnx import TensorProto, helper
 
 from rms_deploy import contract
+from rms_deploy.errors import RunError
 from rms_deploy.reference import add_rms_norm, rms_norm
 from rms_deploy.runtime import onnxruntime as runtime
 
@@ -56,13 +57,11 @@ def test_a_known_shape_folds_what_depends_on_it(tmp_path):
 
 
 @pytest.mark.parametrize("outputs", [["Y"], ["Y", ""]], ids=["left-out", "unnamed"])
-@pytest.mark.parametrize("axes", [[1], [2]], ids=["channels", "rows"])
-def test_a_sum_that_nobody_wants(types, outputs, axes):
-    x, r = samples((2, 33, 35), types[0]), samples((2, 33, 35), types[0], seed=2)
-    scale = weights((33, 1) if axes == [1] else (35,), types[1])
-    y = run_node("AddRMSNorm", {"X": x, "R": r, "scale": scale}, outputs=outputs, axes=axes)
-    assert list(y) == ["Y"]
-    assert_close(y["Y"], add_rms_norm(x, r, scale, axes=axes)[0])
+def test_a_sum_that_is_left_out_is_refused(outputs):
+    """ONNX Runtime writes past the end of the outputs when a shape function sets one that the node does not have."""
+    x, scale = samples((2, 35), "float32"), weights((35,), "float32")
+    with pytest.raises(RunError, match="AddRMSNorm"):
+        run_node("AddRMSNorm", {"X": x, "R": x, "scale": scale}, outputs=outputs)
 
 
 @pytest.mark.parametrize("shape", [(40, 257), (3, 96, 7)], ids=["rows", "channels"])
@@ -76,7 +75,7 @@ def test_memory_that_is_reused(types, shape):
         norm("RMSNorm", ["A", "scale"], ["B"], axes=axes),
         norm("AddRMSNorm", ["B", "B", "scale"], ["C", "S"], axes=axes),
         norm("AddRMSNorm", ["C", "S", "scale"], ["D", "S2"], axes=axes),
-        norm("AddRMSNorm", ["D", "S2", "scale"], ["E"], axes=axes),
+        norm("AddRMSNorm", ["D", "S2", "scale"], ["E", "S3"], axes=axes),
         norm("PartialRMSNorm", ["E", "scale"], ["Y"], axes=axes, partial_size=11),
     ]
     if types[0] == "bfloat16":  # the CPU provider has no Neg for it
