@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from rms_deploy import contract
 from rms_deploy.errors import RunError
-from rms_deploy.reference import add_rms_norm, rms_norm
+from rms_deploy.reference import rms_norm
 from rms_deploy.runtime import onnxruntime as runtime
 
 
