@@ -1,0 +1,52 @@
+"""What the README says is so: its Python block runs, its commands and links exist. CI runs its two shell commands."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from rms_deploy import contract
+from rms_deploy.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_python_block_runs(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
+    subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True)
+    assert (tmp_path / "fused.onnx").exists()
+
+
+def test_commands_exist() -> None:
+    named = set(re.findall(r"rms-deploy (\w+)", README))
+    assert {"export", "fuse", "verify", "bench", "inspect", "demo"} <= named
+    for name in named:
+        assert name in main._COMMANDS, name
+
+
+def test_options_exist() -> None:
+    """Every --option in the table of commands is one of the command in its row, or of all of them."""
+    for name, text in re.findall(r"^\| `rms-deploy (\w+)[^|]*\|([^|]+)\|$", README, re.MULTILINE):
+        help_text = CliRunner().invoke(main.rms_deploy, [name, "--help"], catch_exceptions=False).output
+        for option in re.findall(r"`(--[a-z-]+)", text):
+            assert option in help_text, (name, option)
+
+
+def test_links_exist() -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_ops_and_attributes_are_those_of_the_contract() -> None:
+    for op in contract.OPS.values():
+        inputs, outputs = (", ".join(f"{n}: {t}" for n, t in names) for names in (op.inputs, op.outputs))
+        assert f"{op.name}({inputs}) -> {outputs}" in README
+        for attribute in op.attributes:
+            assert f"| `{attribute.name}` |" in README
