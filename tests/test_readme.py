@@ -25,7 +25,7 @@ def test_python_block_runs(tmp_path: Path) -> None:
 
 
 def test_commands_exist() -> None:
-    named = set(re.findall(r"rms-deploy (\w+)", README))
+    named = set(re.findall(r"(?:`|&& )rms-deploy (\w+)", README))
     assert {"export", "fuse", "verify", "bench", "inspect", "demo"} <= named
     for name in named:
         assert name in main._COMMANDS, name
