@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from .case import Case
 from .casts import CASTS
+from .context import CONTEXT
 from .decoys import DECOYS
+from .exporters import EXPORTERS
+from .native import NATIVE
 from .pieces import PIECES
+from .residual import RESIDUAL
 
 __all__ = ["CASES", "Case"]
 
-CASES: list[Case] = [*PIECES, *CASTS, *DECOYS]
+CASES: list[Case] = [*PIECES, *CASTS, *NATIVE, *RESIDUAL, *CONTEXT, *EXPORTERS, *DECOYS]

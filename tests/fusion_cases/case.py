@@ -80,6 +80,8 @@ class Case:
     """Whether a row of zeros is defined."""
     cancels: bool = False
     """Whether an addition follows that can cancel: errors are then relative to the largest number."""
+    runs: bool = True
+    """Whether any evaluator can run it."""
     valid: bool = True
     """Whether the original passes the checker."""
     shapes: bool = True

@@ -96,8 +96,7 @@ def _cases(dtype: str) -> list[Case]:
     ]
     cases += [
         Case(f"loss, {dtype}", f"{name}, precision gain allowed", text.replace("TT", str(number)), 1, **signature,
-             constants=constants, options={"allow_precision_gain": True}, gains=True,
-             missing="fuse has no allow_precision_gain yet")
+             constants=constants, options={"allow_precision_gain": True}, gains=True)
         for name, text in _LOSES.items()
     ]  # fmt: skip
     return cases

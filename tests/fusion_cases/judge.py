@@ -33,7 +33,7 @@ def feeds_of(case: Case, seed: int = 0) -> dict[str, Any]:
             continue
         tensor = value.type.tensor_type
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-        shape = [case.dims.get(d.dim_param) or _DIMS.get(d.dim_param) or d.dim_value or 2 for d in tensor.shape.dim]
+        shape = [_size(case, dim) for dim in tensor.shape.dim]
         if not tensor.HasField("shape"):
             shape = [3, 5, 8]
         if dtype.kind == "b":
@@ -50,6 +50,12 @@ def feeds_of(case: Case, seed: int = 0) -> dict[str, Any]:
                 array.reshape(-1, shape[-1])[-1] = 0
         feeds[value.name] = np.asarray(array).astype(dtype)
     return feeds
+
+
+def _size(case: Case, dim: onnx.TensorShapeProto.Dimension) -> int:
+    if dim.HasField("dim_value"):
+        return dim.dim_value
+    return {**_DIMS, **case.dims}.get(dim.dim_param, 2)
 
 
 def run_unoptimised(model: onnx.ModelProto, feeds: dict[str, Any]) -> list[Any]:
