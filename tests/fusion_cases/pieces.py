@@ -317,6 +317,31 @@ _ATTRIBUTES = [
          inputs="float[b,2,4] x", outputs="float[b,2,4] y", constants={"c": _W8.reshape(2, 4)}),
 ]  # fmt: skip
 
+_HIDDEN = "q = Mul (x, x) a = Identity (last) m = ReduceMean <keepdims=1> (q, a)"
+_RANK = "the rank of the mean square is not found through Identity"
+_FOUND = [  # by the generator
+    Case("found", "axes behind Identity, epsilon [1,1]",
+         norm(square="", mean=_HIDDEN, root="e = Add (m, k) r = Sqrt (e)"), 1, inputs="float[b,8] x",
+         outputs="float[b,8] y", constants={"k": np.float32([[3e-4]])}, missing=_RANK),
+    Case("found", "axes behind Identity, exponent [1,1,1]",
+         norm(square="", mean=_HIDDEN, root="e = Add (m, eps) r = Pow (e, k)", inverse="n = Mul (x, r)"), 1,
+         constants={"k": np.float32([[[-0.5]]])}, missing=_RANK),
+    Case("found", "axes behind Identity, n [1,1,1]",
+         norm(square="q = Mul (x, x) a = Identity (last)", mean="t = ReduceSum (q, a) m = Mul (t, k)"), 1,
+         constants={"k": np.float32([[[0.125]]])}, missing=_RANK),
+    Case("found", "axes behind Identity, floor [1,1,1]",
+         norm(square="", mean=_HIDDEN, root="k = Sqrt (m) r = Max (k, f)"), 1,
+         constants={"f": np.float32([[[0.125]]])}, missing=_RANK),
+    Case("found", "x cast twice, scaled before the division",
+         "c = Cast <to=1> (x) d = Cast <to=1> (x) k = Mul (w, d) a = Abs (c) q = Pow (a, two) "
+         "m = ReduceMean (q, last) e = Add (m, eps) r = Pow (e, half) i = Pow (r, minus_one) y = Mul (k, i)", 1,
+         inputs="bfloat16[b,s,8] x"),
+    Case("found", "x centred with a mean that is unsqueezed",
+         "k = ReduceMean <keepdims=0> (x, last) u = Unsqueeze (k, last) d = Sub (x, u) q = Mul (d, d) "
+         "m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (d, r) y = Mul (n, w)", 0, cancels=True,
+         reason="LayerNorm"),
+]  # fmt: skip
+
 _GROUPED = (
     "{gated} k = Reshape (u, groups) q = Mul (k, k) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) "
     "i = Reciprocal (r) d = Mul (k, i) n = Reshape (d, back) y = Mul (n, w)"
@@ -376,4 +401,5 @@ PIECES: list[Case] = [
     ),
     *_GROUP_CASES,
     *_SHAPES,
+    *_FOUND,
 ]

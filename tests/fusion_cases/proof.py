@@ -1,0 +1,52 @@
+"""That `fuse` did right by a generated model."""
+
+from __future__ import annotations
+
+import onnx
+import onnx.printer
+import onnx_ir as ir
+
+from rms_deploy import schemas
+from rms_deploy.fusion import fuse
+from rms_deploy.runtime import onnxruntime as runtime
+
+from .generator import Generated
+from .judge import deviation, evaluate, half_types
+
+__all__ = ["fault_of", "prove"]
+
+
+def prove(generated: Generated) -> None:
+    """Raise AssertionError, with the model as text, unless all holds: numbers, validity, count, idempotence."""
+    fault = fault_of(generated)
+    assert not fault, f"{fault}; sites: {generated.sites}\n{onnx.printer.to_text(generated.model)}"
+
+
+def fault_of(generated: Generated) -> str:
+    """What does not hold; empty if all does."""
+    model, feeds = generated.model, generated.feeds
+    onnx.checker.check_model(model, full_check=True)
+    result = fuse(model)
+    fused = ir.to_proto(result.model)
+    truth = evaluate(model, feeds)
+    cancels = "centred" in generated.sites  # a mean is subtracted
+    fault = deviation(evaluate(fused, feeds), truth, cancels=cancels)
+    if fault:
+        return f"wrong numbers: {fault}"
+    if not half_types(model):
+        kernel = list(runtime.run(runtime.session(fused), feeds).values())
+        fault = deviation(kernel, truth, cancels=cancels)
+        if fault:
+            return f"wrong numbers with the library: {fault}"
+    schemas.register()
+    onnx.checker.check_model(fused, full_check=True)
+    onnx.shape_inference.infer_shapes(fused, check_type=True, strict_mode=True, data_prop=True)
+    if len(result.norms) != generated.norms:
+        which = "too many" if len(result.norms) > generated.norms else "too few"
+        return f"{which} fused; left: {[miss.reason for miss in result.left]}"
+    if len(result.left) > len(generated.sites) - generated.norms and generated.norms == len(generated.sites):
+        return f"nothing is left, and it says {result.left}"
+    again = fuse(fused)
+    if ir.to_proto(again.model).SerializeToString(deterministic=True) != fused.SerializeToString(deterministic=True):
+        return "the second time changes something"
+    return ""
