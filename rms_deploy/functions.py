@@ -11,6 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import onnx.helper
+import onnx.numpy_helper
 import onnx.parser
 import onnx_ir as ir
 
@@ -21,6 +24,9 @@ __all__ = ["attach_functions", "function_body", "norm_nodes"]
 
 _FLOAT32 = ELEMENT_TYPES["float32"]
 _FUNCTIONS_IR_VERSION = 8
+_CONSTANT_OPSET = 12
+"""The first in which Constant has value_float and its like."""
+_FLOAT_ATTRIBUTES = (onnx.AttributeProto.FLOAT, onnx.AttributeProto.FLOATS)
 
 
 def norm_nodes(model: ir.Model) -> Iterator[ir.Node]:
@@ -53,22 +59,30 @@ def attach_functions(model: ir.Model) -> None:
         return
     model.opset_imports[DOMAIN] = VERSION
     model.ir_version = max(model.ir_version, _FUNCTIONS_IR_VERSION)
+    bodies: dict[ir.OperatorIdentifier, ir.Function] = {}
     for name, users in sorted(nodes.items()):
         for node in users:
             for attribute, value in OPS[name].defaults().items():
                 if attribute not in node.attributes:
                     node.attributes.add(ir.convenience.convert_attribute(attribute, value))
         function = ir.serde.deserialize_function(function_body(OPS[name], users, opset=model.opset_imports[""]))
-        model.functions[function.identifier()] = function
+        bodies[function.identifier()] = function
+    # Ours come first: onnx's evaluator wants the functions that another one calls before it.
+    others = dict(model.functions)
+    model.functions.clear()
+    model.functions.update({**bodies, **others})
 
 
 def function_body(op: Op, nodes: Iterable[ir.Node], *, opset: int) -> onnx.FunctionProto:
-    """The body of `op` that serves all of `nodes`, in the operators of ONNX `opset` (13 or later).
+    """The body of `op` that serves all of `nodes`, in the operators of ONNX `opset`.
+
+    Below 12, where Constant takes no attribute of a function, the constants of the nodes are written into the body.
 
     Raises:
         InputError: the opset has no operator for what the nodes need.
     """
-    needs = _Needs.of(op, list(nodes), opset)
+    nodes = list(nodes)
+    needs = _Needs.of(op, nodes, opset)
     lines = "\n".join(f"  {line}" for line in _body(op, needs))
     inputs, outputs = (", ".join(name for name, _ in names) for names in (op.inputs, op.outputs))
     attributes = ", ".join(attribute.name for attribute in op.attributes)
@@ -78,7 +92,28 @@ def function_body(op: Op, nodes: Iterable[ir.Node], *, opset: int) -> onnx.Funct
     )
     function = onnx.parser.parse_function(text)
     function.doc_string = op.meaning
+    if opset < _CONSTANT_OPSET:
+        _write_constants(function, op, nodes, opset)
     return function
+
+
+def _write_constants(function: onnx.FunctionProto, op: Op, nodes: list[ir.Node], opset: int) -> None:
+    """Give each Constant of the body its value as a tensor, the one form that there is below opset 12."""
+    for node in function.node:
+        if node.op_type != "Constant":
+            continue
+        (given,) = node.attribute
+        value: Any = None if given.ref_attr_name else onnx.helper.get_attribute_value(given)
+        if given.ref_attr_name:
+            values = {_attribute(op, user, given.ref_attr_name) for user in nodes}
+            if len(values) > 1:
+                raise InputError(
+                    f"{op.name}: norms with different {given.ref_attr_name} in one model of opset {opset}: a function "
+                    f"needs opset >= {_CONSTANT_OPSET} for it; convert the model, or fuse it without functions"
+                )
+            value = values.pop()
+        array = np.asarray(value, np.float32 if given.type in _FLOAT_ATTRIBUTES else np.int64)
+        node.attribute[0].CopyFrom(onnx.helper.make_attribute("value", onnx.numpy_helper.from_array(array)))
 
 
 @dataclass(frozen=True)

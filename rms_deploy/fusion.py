@@ -54,6 +54,7 @@ def fuse(
     output: str | os.PathLike[str] | None = None,
     *,
     residual: bool = True,
+    allow_precision_gain: bool = False,
 ) -> FusionResult:
     """Find the decomposed and native RMSNorms of a model and make each one op of the domain `rms_deploy`.
 
@@ -66,6 +67,8 @@ def fuse(
             are shared with the result.
         output: where to write the fused model; may be the file that was read.
         residual: also fuse a residual Add into the norm of its sum (`AddRMSNorm`).
+        allow_precision_gain: also fuse norms that take their statistics in a half type. The op takes them in float32,
+            so the result differs, and is nearer to the exact one; the note of such a norm says so.
 
     Raises:
         ModelFileError: the file cannot be read.
@@ -77,7 +80,7 @@ def fuse(
     fused = opened(model)
     before = set(norm_nodes(fused))
     facts = Facts(fused)
-    result = FuseRMSNorm(facts)(fused)
+    result = FuseRMSNorm(facts, allow_gain=allow_precision_gain)(fused)
     assert isinstance(result, FuseRMSNormResult)
     modified = result.modified
     if residual:

@@ -14,8 +14,9 @@ import onnx_ir as ir
 from rms_deploy import modelfile
 from rms_deploy.contract import DOMAIN, OPS
 from rms_deploy.passes.emission import emission
+from rms_deploy.passes.expand_skip_norm import is_skip_norm, why_not_expanded
 from rms_deploy.passes.grammar import ELEMENT_NAMES, Facts, graphs_of, label, search
-from rms_deploy.passes.report import NearMiss, Norm, near_miss, place_of
+from rms_deploy.passes.report import NOTE, NearMiss, Norm, near_miss, place_of
 
 __all__ = ["Inspection", "NearMiss", "Norm", "described", "inspect", "opened"]
 
@@ -108,6 +109,7 @@ def described(node: ir.Node, facts: Facts) -> Norm:
         partial_size=values["partial_size"],
         rounding=None if dtype == ir.DataType.FLOAT else rounding,
         scale=_scale(node.inputs[-1], facts),
+        note=node.meta.get(NOTE, ""),
     )
 
 
@@ -115,12 +117,17 @@ def _native(node: ir.Node, facts: Facts, reasons: list[NearMiss], *, taken: bool
     x = node.inputs[0] if node.inputs else None
     scale = {"Skip": 2}.get(node.op_type[:4], 1)
     epsilon, axis = node.attributes.get("epsilon"), node.attributes.get("axis")
+    default = 1e-12 if scale == 2 else 1e-5
     first = -1 if axis is None or axis.is_ref() else axis.as_int()
     rank = None if x is None else facts.rank(x)
     start = first if first < 0 or rank is None else first - rank
     axes = tuple(range(start, 0)) if start < 0 else None
     dtype = None if x is None else facts.dtype(x)
-    note = _FUSE_TAKES if taken else "; ".join(miss.reason for miss in reasons) or "fuse does not take this op"
+    why_not = "; ".join(miss.reason for miss in reasons) or "fuse does not take this op"
+    if is_skip_norm(node):
+        why_not = why_not_expanded(node, facts) or ""
+        taken = not why_not
+    note = _FUSE_TAKES if taken else why_not
     return Norm(
         kind=node.op_type,
         form="native",
@@ -129,7 +136,7 @@ def _native(node: ir.Node, facts: Facts, reasons: list[NearMiss], *, taken: bool
         dtype=None if dtype is None else ELEMENT_NAMES.get(dtype, dtype.name.lower()),
         axes=axes,
         n=None if axes is None else _block_size(node.inputs[:1], axes, facts),
-        epsilon=1e-5 if epsilon is None else None if epsilon.is_ref() else epsilon.as_float(),
+        epsilon=default if epsilon is None else None if epsilon.is_ref() else epsilon.as_float(),
         rms_epsilon=0.0,
         rms_min=0.0,
         partial_size=None,

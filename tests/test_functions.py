@@ -70,7 +70,7 @@ def assert_close(actual: np.ndarray, exact: np.ndarray, *, roundings: float) -> 
 ORDERS = pytest.mark.parametrize("round_before_scale", [False, True], ids=["once", "first"])
 
 
-@pytest.mark.parametrize("opset", [13, 17, 18, 23])
+@pytest.mark.parametrize("opset", [11, 13, 17, 18, 23])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("epsilons", [{}, {"epsilon": 0.25, "rms_epsilon": 0.5, "rms_min": 1.7}])
 def test_onnxruntime_runs_it(opset: int, dtype: str, epsilons: dict[str, float]) -> None:
@@ -199,3 +199,13 @@ def test_nodes_carry_every_attribute() -> None:
 def test_element_dtype_names_what_is_accepted() -> None:
     with pytest.raises(InputError, match="dtype 'int8' is not supported; use float32, float16, bfloat16"):
         element_dtype("int8")
+
+
+def test_below_opset_12_the_constants_are_written_into_the_body() -> None:
+    """Constant has no value_float there. So all nodes of an op have to agree."""
+    model = model_of(RMS_NORM, (2, 8), (8,), opset=11, epsilon=0.25)
+    onnx.checker.check_model(ir.to_proto(model), full_check=True)
+    other = next(iter(model.graph))
+    model.graph.append(ir.node("RMSNorm", other.inputs, {"epsilon": 0.5}, domain=DOMAIN))
+    with pytest.raises(InputError, match="different epsilon in one model of opset 11"):
+        attach_functions(model)

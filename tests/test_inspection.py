@@ -72,7 +72,7 @@ NATIVE = {
     "LayerNormalization": ("y = LayerNormalization <epsilon = 1e-3> (x, w)", "fuse does not take this op"),
     "SkipSimplifiedLayerNormalization": (
         "y = com.microsoft.SkipSimplifiedLayerNormalization (x, x, w)",
-        "fuse does not take this op",
+        "fuse takes it",
     ),
 }
 
@@ -82,7 +82,8 @@ def test_native_norms(kind, body, note, build):
     (norm,) = inspect(build(body, inputs="float[b,s,8] x, float[8] w", opset=23)).norms
     assert (norm.kind, norm.form, norm.note) == (kind, "native", note)
     assert (norm.n, norm.axes, norm.dtype, norm.scale) == (8, (-1,), "float32", "float32[8]")
-    assert norm.epsilon == pytest.approx(1e-3 if kind == "LayerNormalization" else 1e-5)
+    epsilons = {"LayerNormalization": 1e-3, "SkipSimplifiedLayerNormalization": 1e-12}
+    assert norm.epsilon == pytest.approx(epsilons.get(kind, 1e-5))
 
 
 def test_why_a_native_norm_is_not_taken(build):

@@ -14,6 +14,8 @@ from rms_deploy.passes.report import Norm, place_of
 
 __all__ = ["Emission", "emission", "explicit_attributes"]
 
+_NATIVE = ("RMSNormalization", "SimplifiedLayerNormalization")
+
 _Attribute = int | float | tuple[int, ...]
 
 
@@ -32,6 +34,10 @@ class Emission:
         """Whether X must be cast to the type of the op first."""
         return facts.dtype(self.x) != self.dtype
 
+    def scale_needs_cast(self, facts: Facts) -> bool:
+        """Whether scale must be cast to float32 first."""
+        return self.scale is not None and facts.dtype(self.scale) not in (self.dtype, ir.DataType.FLOAT)
+
     def described(self, found: Derivation, facts: Facts) -> Norm:
         """As `inspect` lists it before it is fused."""
         name = ELEMENT_NAMES[self.dtype]
@@ -41,7 +47,9 @@ class Emission:
         rounding: Literal["once", "before scale"] = "before scale" if found.rounds_before_scale else "once"
         return Norm(
             kind=self.op_type,
-            form="decomposed" if found.anchor.op_type.startswith("Reduce") else "native",
+            form="native"
+            if found.anchor.op_type.endswith(("RMSNormalization", "LayerNormalization"))
+            else "decomposed",
             node=label(found.anchor),
             place=place_of(found.anchor),
             dtype=name,
@@ -64,13 +72,10 @@ def emission(found: Derivation, facts: Facts) -> Emission:
     A scale that was only cast up from the type of x is taken as it was.
     """
     origin = facts.origin(found.x)
-    dtype = ir.DataType.FLOAT
-    x = found.x if facts.dtype(origin) != dtype else origin
-    if found.is_narrow:
-        x = origin
-        dtype = facts.dtype(origin) or dtype
+    dtype = (facts.dtype(origin) if found.is_narrow else None) or ir.DataType.FLOAT
+    x = found.x if facts.dtype(found.x) == dtype != facts.dtype(origin) else origin
     scale = found.scale
-    if scale is not None and facts.dtype(facts.origin(scale)) == dtype:
+    if scale is not None and facts.dtype(facts.origin(scale)) in (dtype, ir.DataType.FLOAT):
         scale = facts.origin(scale)
     attributes: dict[str, _Attribute] = {
         "axes": found.axes,

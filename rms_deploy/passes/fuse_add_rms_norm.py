@@ -84,6 +84,7 @@ def _replace(add: ir.Node, norm: ir.Node, place: ir.Node, facts: Facts) -> ir.No
         doc_string=norm.doc_string,
         metadata_props=dict(norm.metadata_props),
     )
+    node.meta.update(norm.meta)
     norm.graph.insert_after(place, node)
     old_y.replace_all_uses_with(y, replace_graph_outputs=True)
     old_sum.replace_all_uses_with(total, replace_graph_outputs=True)

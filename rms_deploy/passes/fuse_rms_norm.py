@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from rms_deploy.contract import DOMAIN, VERSION
 from rms_deploy.passes.emission import emission, explicit_attributes
+from rms_deploy.passes.expand_skip_norm import ExpandSkipNorm
 from rms_deploy.passes.grammar import Derivation, Facts, Refusal, graphs_of, search
+from rms_deploy.passes.report import NOTE
 from rms_deploy.passes.rewriting import annotate, remove_if_dead, successor, unit_scale
 
 __all__ = ["FuseRMSNorm", "FuseRMSNormResult"]
@@ -27,27 +30,32 @@ class FuseRMSNorm(ir.passes.InPlacePass):
 
     1. Where the norm ends, a node of our domain takes the name of the value and its place in the graph.
     2. A norm without scale gets a scalar scale of one, shared by all of them.
-    3. Where a norm of a half type ends in float32, and no float32 x is there to start from, x is cast first.
-    4. Nodes and initialisers that only the norm read are removed; what something else reads stays.
+    3. SkipSimplifiedLayerNormalization is expanded first.
+    4. Where a norm of a half type ends in float32, and no float32 x is there to start from, x is cast first.
+    5. Nodes and initialisers that only the norm read are removed; what something else reads stays.
 
     The main graph, the bodies inside it, and local functions are treated alike. Function bodies are not attached.
     """
 
-    def __init__(self, facts: Facts | None = None) -> None:
-        """`facts` of the model, where several passes share them; they are looked up anew if none are given."""
+    def __init__(self, facts: Facts | None = None, *, allow_gain: bool = False) -> None:
+        """`facts` of the model, where several passes share them; they are looked up anew if none are given.
+
+        `allow_gain`: also fuse norms whose statistics the model rounds to a half type.
+        """
         super().__init__()
         self.facts = facts
+        self.allow_gain = allow_gain
 
     def call(self, model: ir.Model) -> FuseRMSNormResult:
         """Fuse in place."""
         facts = self.facts or Facts(model)
         refusals: list[Refusal] = []
-        modified = False
+        modified = ExpandSkipNorm(facts)(model).modified  # case 3
         for graph in list(graphs_of(model)):
             for anchor in tuple(graph):
                 if anchor.graph is None:  # went away with a norm before it
                     continue
-                findings = search(anchor, facts)
+                findings = search(anchor, facts, allow_gain=self.allow_gain)
                 refusals += findings.refusals
                 replaced: dict[ir.Value, ir.Value] = {}
                 for found in findings.norms:
@@ -64,12 +72,13 @@ def _replace(found: Derivation, model: ir.Model, facts: Facts, replaced: Mapping
     graph = last.graph
     op = emission(found, facts)
     x = op.x
-    if op.needs_cast(facts):  # case 3
-        cast = ir.node("Cast", [x], {"to": op.dtype})
-        cast.outputs[0].type, cast.outputs[0].shape = ir.TensorType(op.dtype), x.shape
-        graph.insert_before(last, cast)
-        x = cast.outputs[0]
+    if op.needs_cast(facts):  # case 4
+        x = _cast(x, op.dtype, last)
     scale = unit_scale(model, graph, last) if op.scale is None else replaced.get(op.scale, op.scale)  # case 2
+    if op.scale_needs_cast(facts):
+        scale = _cast(scale, ir.DataType.FLOAT, last)
+    if found.scale_shape is not None:
+        scale = _expand(scale, found.scale_shape, last)
     annotate(x, facts)
     annotate(scale, facts)
     output = successor(found.value, facts)
@@ -83,8 +92,27 @@ def _replace(found: Derivation, model: ir.Model, facts: Facts, replaced: Mapping
         doc_string=last.doc_string,
         metadata_props=dict(last.metadata_props),
     )
+    if found.gain is not None:
+        node.meta[NOTE] = f"precision gained: {found.gain.reason}"
     graph.insert_after(last, node)
     found.value.replace_all_uses_with(output, replace_graph_outputs=True)
     graph.opset_imports[DOMAIN] = VERSION
-    remove_if_dead(last)  # case 4
+    remove_if_dead(last)  # case 5
     return output
+
+
+def _cast(value: ir.Value, to: ir.DataType, before: ir.Node) -> ir.Value:
+    cast = ir.node("Cast", [value], {"to": to})
+    cast.outputs[0].type, cast.outputs[0].shape = ir.TensorType(to), value.shape
+    assert before.graph is not None
+    before.graph.insert_before(before, cast)
+    return cast.outputs[0]
+
+
+def _expand(value: ir.Value, shape: tuple[int, ...], before: ir.Node) -> ir.Value:
+    target = ir.node("Constant", [], {"value": ir.tensor(np.asarray(shape, np.int64))})
+    expand = ir.node("Expand", [value, target.outputs[0]])
+    expand.outputs[0].type, expand.outputs[0].shape = value.type, ir.Shape(shape)
+    assert before.graph is not None
+    before.graph.insert_before(before, [target, expand])
+    return expand.outputs[0]

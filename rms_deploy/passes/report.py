@@ -10,7 +10,11 @@ import onnx_ir as ir
 
 from rms_deploy.passes.grammar import Refusal, label
 
-__all__ = ["NearMiss", "Norm", "near_miss", "place_of"]
+__all__ = ["NOTE", "NearMiss", "Norm", "near_miss", "place_of"]
+
+
+NOTE = "rms_deploy.note"
+"""Key of a node's `meta`, which is not saved: what `Norm.note` says of it."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Norm:
     scale: str
     """Type and shape of the scale, or 'none'."""
     note: str = ""
-    """Why it is not fused, or what of it stays outside."""
+    """Why it is not fused, what of it stays outside, or what fusing it changed."""
 
 
 @dataclass(frozen=True)

@@ -14,18 +14,17 @@ __all__ = ["Derivation", "Refusal", "Stage", "label"]
 class Stage(IntEnum):
     """What a value has been recognised as. A norm may end at NORMED and every stage after it."""
 
-    SUM_OF_SQUARES = 0
-    MEAN_SQUARE = 1
-    INVERSE_MEAN_SQUARE = 2
-    ROOT = 3
-    INVERSE_ROOT = 4
-    NORMED = 5
+    MEAN_SQUARE = 0
+    INVERSE_MEAN_SQUARE = 1
+    ROOT = 2
+    INVERSE_ROOT = 3
+    NORMED = 4
     """x / rms, in the type that the statistics are computed in."""
-    SCALED = 6
+    SCALED = 5
     """x / rms * scale, not yet rounded to the type of x."""
-    ROUNDED = 7
+    ROUNDED = 6
     """x / rms, rounded to the type of x."""
-    DONE = 8
+    DONE = 7
     """Scaled and of the type of x, in either order."""
 
 
@@ -52,6 +51,10 @@ class Derivation:
     axes: tuple[int, ...]
     n: int | None
     """Number of elements normalised over, where all dims of the block are static."""
+    dtype: ir.DataType = ir.DataType.FLOAT
+    """Element type of `value`."""
+    is_sum: bool = False
+    """Whether the squares were summed and not averaged yet: `value` and the constants are off by a power of n."""
     keeps_axes: bool = True
     """Whether the reduced axes are still there as ones, or not needed, so that the statistics broadcast against x."""
     epsilon: float | None = None
@@ -59,10 +62,14 @@ class Derivation:
     rms_min: float | None = None
     partial_size: int | None = None
     scale: ir.Value | None = None
+    scale_shape: tuple[int, ...] | None = None
+    """What scale has to be expanded to, where it has fewer elements than the block of axes."""
     rounds_before_scale: bool = False
     """Whether x / rms was rounded to the type of x before it was scaled."""
     doubt: Refusal | None = None
     """Set where the rest may still look like a norm, but must not be fused."""
+    gain: Refusal | None = None
+    """Set where the model rounds its statistics to a half type, which the op does not."""
 
     def at(self, value: ir.Value, stage: Stage | None = None, **changes: Any) -> Derivation:
         """The derivation one step further, at `value`."""
@@ -71,6 +78,10 @@ class Derivation:
     def doubting(self, piece: str, node: ir.Node, reason: str) -> Derivation:
         """The same with a reason not to fuse it. The first reason stays."""
         return self if self.doubt else replace(self, doubt=Refusal(piece, node, reason))
+
+    def gaining(self, node: ir.Node, reason: str) -> Derivation:
+        """The same with a rounding that the op would not make. The first reason stays."""
+        return self if self.gain else replace(self, gain=Refusal("casts", node, reason))
 
     @property
     def is_norm(self) -> bool:

@@ -13,13 +13,18 @@ import onnx_ir as ir
 from onnx_ir import serde
 
 from rms_deploy import schemas
-from rms_deploy.contract import DOMAIN
+from rms_deploy.contract import DOMAIN, VERSION
 
 __all__ = ["Dim", "Known", "Shape", "dims_of", "infer"]
 
 Dim = int | str | None
 Shape = tuple[Dim, ...]
 Known = tuple[ir.DataType | None, Shape | None]
+
+_CONTRIB = "com.microsoft"
+_SKIP_NORMS = ("SkipSimplifiedLayerNormalization", "SkipLayerNormalization")
+_LIKE_FIRST = ("SimplifiedLayerNormalization", "FastGelu", "Gelu", "QuickGelu", "BiasGelu", "RotaryEmbedding")
+"""Operators of ONNX Runtime whose first output has the type and shape of their first input."""
 
 _SMALL = 1024
 """Bytes up to which an initialiser is given to onnx with its values: shapes and axes are that small."""
@@ -66,7 +71,7 @@ def _pairs(graph: ir.Graph, proto: onnx.GraphProto) -> Iterator[tuple[ir.Graph, 
 
 def _without_weights(model: ir.Model) -> onnx.ModelProto:
     proto = onnx.ModelProto(ir_version=model.ir_version)
-    for domain, version in model.opset_imports.items():
+    for domain, version in {DOMAIN: VERSION, **model.opset_imports}.items():
         proto.opset_import.add(domain=domain, version=version)
     for function in model.functions.values():
         serde.serialize_function_into(proto.functions.add(), function, create_value_info=False)
@@ -81,7 +86,8 @@ def _without_weights(model: ir.Model) -> onnx.ModelProto:
             dims = dims_of(tensor.shape) or ()
             graph.input.append(onnx.helper.make_tensor_value_info(value.name or "", int(tensor.dtype), dims))
     for node in model.graph:
-        serde.serialize_node_into(graph.node.add(), node)
+        if not _stand_in(node, graph):
+            serde.serialize_node_into(graph.node.add(), node)
         if node.domain not in ("", DOMAIN):  # unknown to onnx: what the file says is all there is
             _add_values(graph.value_info, (v for v in node.outputs if v.name and not v.is_graph_output()))
     for value in model.graph.outputs:
@@ -92,6 +98,35 @@ def _without_weights(model: ir.Model) -> onnx.ModelProto:
         if value.shape is not None and producer is not None and producer.domain not in ("", DOMAIN):
             serde.serialize_shape_into(info.type, value.shape)
     return proto
+
+
+def _stand_in(node: ir.Node, graph: onnx.GraphProto) -> bool:
+    """Add an operator that onnx knows, of the same types and shapes, in the place of one of ONNX Runtime's."""
+    if not node.inputs or node.inputs[0] is None:
+        return False
+    names, x = [value.name or "" for value in node.outputs], node.inputs[0].name or ""
+    if node.op_type in _SKIP_NORMS and node.domain == _CONTRIB:
+        outputs = [name if name else f"{names[0]}/sum" for name in (names[0], *names[3:4])]
+        if len(outputs) == 1 or len(node.inputs) < 3 or node.inputs[1] is None or node.inputs[2] is None:
+            graph.node.add(op_type="Identity", input=[x], output=names[:1])
+        else:
+            graph.node.add(op_type="AddRMSNorm", domain=DOMAIN, input=[x, x, x], output=outputs)
+        return True
+    if node.op_type in _LIKE_FIRST and (node.domain == _CONTRIB or node.op_type == "SimplifiedLayerNormalization"):
+        graph.node.add(op_type="Identity", input=[x], output=names[:1])
+        return True
+    if node.op_type == "MatMulNBits" and node.domain == _CONTRIB and len(node.inputs) > 2:
+        k, n = (node.attributes.get(name) for name in "KN")
+        scales = node.inputs[2]
+        dtype = scales and (scales.dtype or (scales.const_value and scales.const_value.dtype))
+        if k is None or n is None or k.is_ref() or n.is_ref() or not dtype:
+            return False
+        weight = f"{names[0]}/weight"
+        dims = (k.as_int(), n.as_int())
+        graph.input.append(onnx.helper.make_tensor_value_info(weight, int(dtype), dims))
+        graph.node.add(op_type="MatMul", input=[x, weight], output=names[:1])
+        return True
+    return False
 
 
 def _add_values(infos: onnx.GraphProto, values: Iterable[ir.Value]) -> None:

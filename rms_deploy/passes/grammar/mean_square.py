@@ -1,27 +1,31 @@
 """mean_square(x): ReduceMean(square), and sums of squares divided by n. This is where every norm is anchored.
 
 1. ReduceMean(square).
-2. ReduceSum(square) or ReduceSumSquare(x), later Div by n or Mul by 1 / n (`average`).
-3. Axes as attribute, as input, or left out (all axes); positive or negative; one contiguous block.
-4. keepdims 1, or 0 followed by Unsqueeze (`unsqueeze`), or 0 where the ones were not needed.
+2. ReduceSum(square), ReduceSumSquare(x), or Einsum(x, x) that sums over axes; `size.average` makes them a mean.
+3. ReduceL2(x): the root of 2.
+4. LpNormalization(x), p = 2: x over 3. ONNX defines it as zero for a row of zeros, which a floor does too.
+5. Axes as attribute, as input, or left out (all axes); positive or negative; one contiguous block.
+6. keepdims 1, or 0 followed by Unsqueeze or Reshape, or 0 where the ones were not needed.
 """
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
 import onnx_ir as ir
 
-from rms_deploy.passes.grammar.constants import integers, scalar, why_not_scalar
+from rms_deploy.passes.grammar.constants import integers
 from rms_deploy.passes.grammar.derivation import Derivation, Refusal, Stage
-from rms_deploy.passes.grammar.facts import ELEMENT_NAMES, Facts
+from rms_deploy.passes.grammar.facts import ELEMENT_NAMES, HALF, Facts
+from rms_deploy.passes.grammar.inference import Dim
 from rms_deploy.passes.grammar.square import centred, square
 
-__all__ = ["anchor", "average", "unsqueeze", "variance"]
+__all__ = ["anchor", "anchor_einsum", "anchor_normalized", "reshape", "unsqueeze", "variance"]
 
 _PIECE = "mean_square"
-_HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+_LEAST_ROOT = 2.0**-63
+"""The smallest root whose square float32 holds in full precision."""
 
 
 def anchor(node: ir.Node, facts: Facts) -> Derivation | None:
@@ -30,7 +34,8 @@ def anchor(node: ir.Node, facts: Facts) -> Derivation | None:
     if source is None:
         return None
     squared: tuple[ir.Value, Refusal | None] | None
-    squared = (source, None) if node.op_type == "ReduceSumSquare" else square(facts.origin(source), facts)
+    whole = node.op_type in ("ReduceSumSquare", "ReduceL2")
+    squared = (source, None) if whole else square(facts.origin(source), facts)
     if squared is None:
         return None
     x, doubt = squared
@@ -38,37 +43,59 @@ def anchor(node: ir.Node, facts: Facts) -> Derivation | None:
     if axes is None:
         return None
     keeps = node.attributes.get("keepdims")
-    stage = Stage.MEAN_SQUARE if node.op_type == "ReduceMean" else Stage.SUM_OF_SQUARES
-    found = Derivation(stage, node.outputs[0], node, x, (), None, doubt=doubt)
+    stage = Stage.ROOT if node.op_type == "ReduceL2" else Stage.MEAN_SQUARE
+    found = Derivation(stage, node.outputs[0], node, x, (), None, is_sum=node.op_type != "ReduceMean", doubt=doubt)
     if isinstance(axes, Refusal):
         return found.doubting(axes.piece, axes.node, axes.reason)
     found = found.at(
         node.outputs[0],
         axes=axes,
         n=_block_size(axes, facts, x),
+        dtype=facts.dtype(source) or found.dtype,
         keeps_axes=keeps is None or keeps.as_int() == 1 or _covers_front(axes, facts, x),
     )
     return _with_doubts(found, facts)
 
 
-def average(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
-    """sum of squares / n, or * (1 / n)"""
-    if found.stage is not Stage.SUM_OF_SQUARES:
+def anchor_normalized(node: ir.Node, facts: Facts) -> Derivation | None:
+    """The derivation at x / |x| of LpNormalization."""
+    x = node.inputs[0] if node.inputs else None
+    p, axis = (node.attributes.get(name) for name in ("p", "axis"))
+    if x is None or (p is not None and (p.is_ref() or p.as_int() != 2)) or (axis is not None and axis.is_ref()):
         return None
-    if node.op_type == "Div" and node.inputs[0] is not found.value:
+    axes = _block((-1 if axis is None else axis.as_int(),), facts.rank(x), node)
+    dtype = facts.dtype(x)
+    if isinstance(axes, Refusal) or dtype not in ELEMENT_NAMES:
         return None
-    other = node.inputs[1] if node.inputs[0] is found.value else node.inputs[0]
-    step = found.at(node.outputs[0], Stage.MEAN_SQUARE)
-    factor = scalar(other, facts, beside=found.value)
-    if factor is None:
-        return step.doubting(_PIECE, node, f"the number of elements {why_not_scalar(other, facts)}")
-    if found.n is None:
-        return step.doubting(_PIECE, node, "the sum is divided by a constant, but the size of the axes is not static")
-    expected = np.float32(found.n) if node.op_type == "Div" else np.float32(1) / np.float32(found.n)
-    if np.float32(factor) != expected:
-        reason = f"the sum of {found.n} squares is scaled by {factor:g}, not {float(expected):g}"
-        return step.doubting(_PIECE, node, reason)
-    return step
+    stage = Stage.ROUNDED if dtype in HALF else Stage.NORMED
+    n = _block_size(axes, facts, x)
+    return Derivation(stage, node.outputs[0], node, x, axes, n, dtype=dtype, is_sum=True, rms_min=_LEAST_ROOT)
+
+
+def anchor_einsum(node: ir.Node, facts: Facts) -> Derivation | None:
+    """The derivation at Einsum(x, x) such as "bsd,bsd->bs"."""
+    equation = node.attributes.get("equation")
+    if equation is None or equation.is_ref() or len(node.inputs) != 2:
+        return None
+    a, b = node.inputs
+    terms, _, out = equation.as_string().replace(" ", "").partition("->")
+    first, _, second = terms.partition(",")
+    letters = first.replace("...", "")
+    if a is None or b is None or first != second or not facts.same(a, b) or len(set(letters)) != len(letters):
+        return None
+    # The letters that are summed over; before an ellipsis they count from the front, after it from the end.
+    front, ellipsis, back = first.partition("...")
+    kept = "".join(letter for letter in first if letter in out or letter == ".")
+    if not (front + back).isalpha() or kept != out or len(out) == len(first) or (ellipsis and facts.rank(a) is None):
+        return None
+    summed = [i for i, letter in enumerate(front) if letter not in out]
+    summed += [i - len(back) for i, letter in enumerate(back) if letter not in out]
+    axes = _block(tuple(summed), facts.rank(a) if ellipsis else len(front), node)
+    if isinstance(axes, Refusal):
+        return None
+    found = Derivation(Stage.MEAN_SQUARE, node.outputs[0], node, a, axes, _block_size(axes, facts, a), is_sum=True)
+    found = found.at(node.outputs[0], dtype=facts.dtype(a) or found.dtype, keeps_axes=_covers_front(axes, facts, a))
+    return _with_doubts(found, facts)
 
 
 def unsqueeze(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
@@ -84,6 +111,30 @@ def unsqueeze(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | No
     return step.doubting(_PIECE, node, f"the axes {list(found.axes)} are reduced, but {list(axes or ())} are put back")
 
 
+def reshape(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
+    """The reduced axes put back as ones, or the shape kept"""
+    if found.is_norm or node.inputs[0] is not found.value:
+        return None
+    old, new, of_x = facts.shape(found.value), facts.shape(node.outputs[0]), facts.shape(found.x)
+    step = found.at(node.outputs[0], keeps_axes=True)
+    if of_x is not None and new is not None and len(new) == len(of_x):
+        block = {axis % len(of_x) for axis in found.axes}
+        others = [(new[axis], of_x[axis]) for axis in range(len(of_x)) if axis not in block]
+        if all(new[axis] == 1 for axis in block) and _all_but_one_are_equal(others):
+            return step
+    if old is not None and old == new and None not in old:
+        return found.at(node.outputs[0])
+    return step.doubting(_PIECE, node, "the mean square is reshaped, not proven to the shape of x with ones")
+
+
+def _all_but_one_are_equal(pairs: list[tuple[Dim, Dim]]) -> bool:
+    """Whether shapes with as many elements are equal: in all dims, or in all but one, which the others then prove."""
+    unproven = [pair for pair in pairs if pair[0] is None or pair[0] != pair[1]]
+    # A dim that may be zero proves nothing of the others.
+    proof = all(isinstance(a, int) and a > 0 for a, b in pairs if (a, b) not in unproven)
+    return not unproven or (len(unproven) == 1 and proof)
+
+
 def variance(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:  # noqa: ARG001 - as every piece
     """mean(x^2) - mean(x)^2"""
     if found.stage is not Stage.MEAN_SQUARE:
@@ -95,10 +146,10 @@ def _with_doubts(found: Derivation, facts: Facts) -> Derivation:
     dtype, node = facts.dtype(found.x), found.anchor
     if dtype is None:
         return found.doubting("casts", node, "the element type of x is not known, and shape inference cannot tell it")
-    if dtype in _HALF:
+    if dtype in HALF:
         reason = f"x is squared in {ELEMENT_NAMES[dtype]}; the op computes in float32, which would change the precision"
-        return found.doubting("casts", node, reason)
-    if dtype != ir.DataType.FLOAT:
+        found = found.gaining(node, reason)
+    elif facts.dtype(facts.origin(found.x)) not in ELEMENT_NAMES:
         return found.doubting("casts", node, f"x is squared in {dtype.name.lower()}; the op computes in float32")
     sub = centred(found.x, facts)
     if sub is not None:

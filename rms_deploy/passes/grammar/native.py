@@ -8,11 +8,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import onnx_ir as ir
 
 from rms_deploy.passes.grammar.derivation import Derivation, Stage
 from rms_deploy.passes.grammar.facts import ELEMENT_NAMES, Facts
+from rms_deploy.passes.grammar.inference import Shape
 from rms_deploy.passes.grammar.scaled import fits
 
 __all__ = ["DEFAULT_EPSILON", "anchor_native"]
@@ -39,10 +41,27 @@ def anchor_native(node: ir.Node, facts: Facts) -> Derivation | None:
         return found.doubting("native", node, f"stash_type is {stash_type}; the op computes in float32")
     if not math.isfinite(epsilon) or epsilon < 0:
         return found.doubting("epsilon", node, f"epsilon is {epsilon:g}; it must be finite and not negative")
-    if not fits(scale, found, facts):
-        shape = facts.shape(scale)
+    found = _typed(found, facts)
+    shape = facts.shape(scale)
+    # By the definition of these ops the scale has the shape of the axes, also where that of x is not known.
+    defined = facts.shape(x) is None and shape is not None and len(shape) == 1 and found.axes == (-1,)
+    if found.doubt is None and not defined and not fits(scale, found, facts):
+        block = _smaller(shape, found, facts)
+        if block is not None:
+            return replace(found, scale_shape=block)
         return found.doubting("scaled", node, f"scale has the shape {shape and list(shape)}, which is not that of axes")
-    return _typed(found, facts)
+    return found
+
+
+def _smaller(shape: Shape | None, found: Derivation, facts: Facts) -> tuple[int, ...] | None:
+    """The dims of the block, if a scale of `shape` has fewer elements and broadcasts into them."""
+    of_x = facts.shape(found.x)
+    block = () if of_x is None else tuple(of_x[axis] for axis in found.axes)
+    static = tuple(dim for dim in block if isinstance(dim, int))
+    if shape is None or len(static) != len(found.axes) or len(shape) > len(static):
+        return None
+    pairs = zip(shape, static[len(static) - len(shape) :], strict=True)
+    return static if all(dim in (1, size) for dim, size in pairs) else None
 
 
 def _with_axes(found: Derivation, axis: int, facts: Facts) -> Derivation:
@@ -64,8 +83,10 @@ def _typed(found: Derivation, facts: Facts) -> Derivation:
     of_x, of_scale = facts.dtype(found.x), facts.dtype(found.scale)
     if of_x not in ELEMENT_NAMES or of_scale is None:
         return found.doubting("native", found.anchor, "x is not known to be float32, float16 or bfloat16")
+    if of_scale == ir.DataType.FLOAT != of_x == found.value.dtype:  # not what ONNX says, but what the file does
+        return found.at(found.value, dtype=of_x)
     if of_scale == ir.DataType.FLOAT:
         return found.at(found.value, Stage.SCALED)
     if of_scale == of_x:
-        return found.at(found.value, rounds_before_scale=found.anchor.op_type == "RMSNormalization")
+        return found.at(found.value, dtype=of_x, rounds_before_scale=found.anchor.op_type == "RMSNormalization")
     return found.doubting("native", found.anchor, f"scale is {of_scale.name.lower()} beside x in {ELEMENT_NAMES[of_x]}")

@@ -12,9 +12,11 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
+from rms_deploy.passes.grammar.constants import scalar
 from rms_deploy.passes.grammar.derivation import Derivation, Refusal, Stage
-from rms_deploy.passes.grammar.facts import Facts, is_op
+from rms_deploy.passes.grammar.facts import HALF, Facts, is_op
 from rms_deploy.passes.grammar.scaled import fits
+from rms_deploy.passes.grammar.size import averaged, is_power_of_size
 from rms_deploy.passes.grammar.square import readings
 
 __all__ = ["normed", "scale_inverse"]
@@ -32,11 +34,15 @@ def normed(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | Refus
         return found.doubt or Refusal(_PIECE, node, reason)
     whole = _reading_of(above, found, facts)
     if whole is not None:
-        return whole.at(node.outputs[0], Stage.NORMED if found.scale is None else Stage.SCALED)
+        return _normed(whole, node, whole.scale)
     for x, scale in _factors(above):
-        part = _reading_of(x, found, facts) if found.scale is None else None
-        if part is not None and fits(scale, part, facts):
-            return part.at(node.outputs[0], Stage.SCALED, scale=scale)
+        part = _reading_of(x, found, facts)
+        if part is None:
+            continue
+        if found.is_sum and is_power_of_size(scale, scalar(scale, facts), 0.5, found, facts):
+            return _normed(averaged(part, node), node, part.scale)
+        if found.scale is None and fits(scale, part, facts):
+            return _normed(part, node, facts.unexpanded(scale, part.x))
     if scale_inverse(found, node, facts) is not None:
         return None
     return found.doubt or Refusal(
@@ -49,7 +55,14 @@ def scale_inverse(found: Derivation, node: ir.Node, facts: Facts) -> Derivation 
     scale = _above(found, node)
     if scale is None or found.scale is not None or not found.keeps_axes or not fits(scale, found, facts):
         return None
-    return found.at(node.outputs[0], Stage.INVERSE_ROOT, scale=scale)
+    return found.at(node.outputs[0], Stage.INVERSE_ROOT, scale=facts.unexpanded(scale, found.x))
+
+
+def _normed(found: Derivation, node: ir.Node, scale: ir.Value | None) -> Derivation:
+    narrow = found.dtype in HALF
+    unscaled, product = (Stage.ROUNDED, Stage.DONE) if narrow else (Stage.NORMED, Stage.SCALED)
+    stage = unscaled if scale is None else product
+    return found.at(node.outputs[0], stage, scale=scale, rounds_before_scale=narrow and scale is not None)
 
 
 def _above(found: Derivation, node: ir.Node) -> ir.Value | None:

@@ -4,6 +4,7 @@
 2. Max, Clip: a floor under either; under the mean square it is the square of rms_min.
 3. Sqrt, Pow(0.5); Pow(-0.5).
 4. Reciprocal, Div(1, .), Pow(-1): of the mean square or of the root.
+5. The root squared again, before any constant: what ReduceL2 is used for.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from rms_deploy.passes.grammar.constants import scalar, why_not_scalar
 from rms_deploy.passes.grammar.derivation import Derivation, Stage
 from rms_deploy.passes.grammar.facts import Facts
 
-__all__ = ["add_epsilon", "floor", "invert", "power", "sqrt"]
+__all__ = ["add_epsilon", "floor", "invert", "power", "sqrt", "square"]
 
 _INVERSE = {Stage.MEAN_SQUARE: Stage.INVERSE_MEAN_SQUARE, Stage.ROOT: Stage.INVERSE_ROOT}
 _ROOT = {Stage.MEAN_SQUARE: Stage.ROOT, Stage.INVERSE_MEAN_SQUARE: Stage.INVERSE_ROOT}
@@ -68,10 +69,6 @@ def floor(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
 
 def sqrt(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:  # noqa: ARG001 - as every piece
     """root of the mean square, or of its inverse"""
-    if found.stage is Stage.SUM_OF_SQUARES:
-        return found.at(node.outputs[0], Stage.ROOT).doubting(
-            "mean_square", node, "the root of the sum of squares, not of the mean: an L2 norm"
-        )
     stage = _ROOT.get(found.stage)
     return None if stage is None else found.at(node.outputs[0], stage)
 
@@ -86,6 +83,15 @@ def invert(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
     return found.at(node.outputs[0], stage)
 
 
+def square(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:  # noqa: ARG001
+    """root * root: the mean square again, as after ReduceL2"""
+    if found.stage is not Stage.ROOT or (node.op_type == "Mul" and node.inputs[0] is not node.inputs[1]):
+        return None
+    if found.epsilon is not None or found.rms_epsilon is not None or found.rms_min is not None:
+        return found.at(node.outputs[0], Stage.MEAN_SQUARE).doubting("root", node, "a root with a constant is squared")
+    return found.at(node.outputs[0], Stage.MEAN_SQUARE)
+
+
 def power(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
     """Pow(0.5), Pow(-0.5), Pow(-1)"""
     if found.is_norm or node.inputs[0] is not found.value:
@@ -93,6 +99,8 @@ def power(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
     exponent = scalar(node.inputs[1], facts, beside=found.value)
     if exponent == 0.5:
         return sqrt(found, node, facts)
+    if exponent == 2 and found.stage is Stage.ROOT:
+        return square(found, node, facts)
     stage = _INVERSE.get(found.stage) if exponent == -1 else None
     if exponent == -0.5 and found.stage is Stage.MEAN_SQUARE:
         stage = Stage.INVERSE_ROOT

@@ -27,12 +27,18 @@ def scaled(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
     scale = node.inputs[1] if node.inputs[0] is found.value else node.inputs[0]
     if scale is None or scale is found.value or not fits(scale, found, facts):
         return None
+    scale = facts.unexpanded(scale, found.x)
     return found.at(node.outputs[0], stage, scale=scale, rounds_before_scale=found.stage is Stage.ROUNDED)
 
 
 def fits(scale: ir.Value, found: Derivation, facts: Facts) -> bool:
     """Whether `scale` broadcasts into the block that is normalised over, and into nothing else."""
+    if not _has_a_type_for(found, scale, facts):
+        return False
+    scale = facts.unexpanded(scale, found.x)
     shape, of_x = facts.shape(scale), facts.shape(found.x)
+    if shape is not None and shape in ((), (1,)):
+        return True
     if shape is None or of_x is None or len(shape) > len(of_x):
         return False
     dims = [dim for dim in shape if isinstance(dim, int)]
@@ -44,3 +50,8 @@ def fits(scale: ir.Value, found: Derivation, facts: Facts) -> bool:
     block = {axis % rank for axis in found.axes}
     ones = (1,) * (rank - len(shape))
     return all(dim == of_x[axis] if axis in block else dim == 1 for axis, dim in enumerate((*ones, *dims)))
+
+
+def _has_a_type_for(found: Derivation, scale: ir.Value, facts: Facts) -> bool:
+    """The op takes a scale in float32, or in the type of x."""
+    return facts.dtype(facts.origin(scale)) in (ir.DataType.FLOAT, facts.dtype(facts.origin(found.x)))

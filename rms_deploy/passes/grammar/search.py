@@ -4,19 +4,20 @@ A piece of the grammar takes (derivation, node that consumes its value, facts) a
 further, or a refusal, or None where the node is nothing to it. A new spelling is a new piece in `_PIECES`, or a new
 anchor in `_ANCHORS`; nothing else knows which spellings exist.
 
-A norm ends at every value that something else than a next piece reads. So statistics that several norms share, or that
-are outputs of the graph, are never lost: what is still read stays.
+A norm ends at the first value that something else than a next piece reads. So statistics that several norms share, or
+that are outputs of the graph, are never lost: what is still read stays. Where x / rms itself is read, the norm ends
+there, and its scale stays a product: one norm, not two.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
 from rms_deploy.contract import DOMAIN
-from rms_deploy.passes.grammar import casts, mean_square, native, normed, root, scaled
+from rms_deploy.passes.grammar import casts, mean_square, native, normed, root, scaled, size
 from rms_deploy.passes.grammar.derivation import Derivation, Refusal, Stage
 from rms_deploy.passes.grammar.facts import Facts
 
@@ -25,6 +26,9 @@ __all__ = ["Findings", "graphs_of", "search"]
 _Piece = Callable[[Derivation, ir.Node, Facts], Derivation | Refusal | None]
 
 _ANCHORS: dict[tuple[str, str], Callable[[ir.Node, Facts], Derivation | None]] = {
+    ("", "Einsum"): mean_square.anchor_einsum,
+    ("", "LpNormalization"): mean_square.anchor_normalized,
+    ("", "ReduceL2"): mean_square.anchor,
     ("", "ReduceMean"): mean_square.anchor,
     ("", "ReduceSum"): mean_square.anchor,
     ("", "ReduceSumSquare"): mean_square.anchor,
@@ -38,12 +42,14 @@ _PIECES: dict[str, tuple[_Piece, ...]] = {
     "Cast": (casts.cast,),
     "CastLike": (casts.cast,),
     "Clip": (root.floor,),
-    "Div": (mean_square.average, root.invert, normed.normed, normed.scale_inverse),
+    "Div": (size.average, root.invert, normed.normed, normed.scale_inverse),
+    "Expand": (casts.expand,),
     "Identity": (casts.identity,),
     "Max": (root.floor,),
-    "Mul": (mean_square.average, normed.normed, normed.scale_inverse, scaled.scaled),
+    "Mul": (size.average, root.square, normed.normed, normed.scale_inverse, scaled.scaled),
     "Pow": (root.power,),
     "Reciprocal": (root.invert,),
+    "Reshape": (mean_square.reshape,),
     "Sqrt": (root.sqrt,),
     "Sub": (mean_square.variance,),
     "Unsqueeze": (mean_square.unsqueeze,),
@@ -57,6 +63,7 @@ class Findings:
     norms: list[Derivation] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     furthest: Derivation | None = None
+    allow_gain: bool = False
 
     def refuse(self, refusal: Refusal) -> None:
         """Keep `refusal` once."""
@@ -64,16 +71,20 @@ class Findings:
             self.refusals.append(refusal)
 
 
-def search(anchor: ir.Node, facts: Facts) -> Findings:
-    """Every norm that is anchored at `anchor`; its length does not depend on the size of the graph."""
-    findings = Findings()
+def search(anchor: ir.Node, facts: Facts, *, allow_gain: bool = False) -> Findings:
+    """Every norm that is anchored at `anchor`; its length does not depend on the size of the graph.
+
+    `allow_gain`: also take norms whose statistics the model rounds to a half type.
+    """
+    findings = Findings(allow_gain=allow_gain)
     start = _ANCHORS.get((anchor.domain, anchor.op_type))
     found = None if start is None else start(anchor, facts)
     if found is None:
         return findings
     _follow(found, facts, findings)
     last = findings.furthest
-    if not findings.norms and not findings.refusals and last is not None and last.stage > Stage.MEAN_SQUARE:
+    nothing = not findings.norms and not findings.refusals
+    if nothing and last is not None and last.stage > Stage.MEAN_SQUARE and not (last.is_sum or last.is_norm):
         findings.refuse(last.doubt or Refusal("normed", anchor, "nothing divides x by its root"))
     return findings
 
@@ -88,20 +99,32 @@ def graphs_of(model: ir.Model) -> Iterator[ir.Graph]:
 def _follow(found: Derivation, facts: Facts, findings: Findings) -> None:
     if findings.furthest is None or found.stage > findings.furthest.stage:
         findings.furthest = found
-    ends = found.value.is_graph_output()
-    for node in found.value.consumers():
-        step = _step(found, node, facts)
+    steps = [_step(found, node, facts) for node in found.value.consumers()]
+    if found.is_norm and (found.value.is_graph_output() or not all(isinstance(step, Derivation) for step in steps)):
+        refusal = _refusal(found, findings)
+        if refusal is None:
+            findings.norms.append(found)
+            return
+        if found.anchor.op_type != "LpNormalization":  # one node with a name of its own, which is not this one
+            findings.refuse(refusal)
+    for step in steps:
         if isinstance(step, Derivation):
             _follow(step, facts, findings)
-            continue
-        ends = True
-        if step is not None:
+        elif step is not None:
             findings.refuse(step)
-    if found.is_norm and ends:
-        if found.doubt is not None:
-            findings.refuse(found.doubt)
-        else:
-            findings.norms.append(found)
+
+
+def _refusal(found: Derivation, findings: Findings) -> Refusal | None:
+    """Why what looks like a norm at its end is not fused."""
+    if found.doubt is not None:
+        return found.doubt
+    if found.is_sum:
+        return Refusal("mean_square", found.anchor, "x is divided by the root of the sum of squares: an L2 norm")
+    if found.dtype == ir.DataType.DOUBLE:
+        return Refusal("casts", found.anchor, "the norm ends in float64; the op computes in float32")
+    if found.gain is not None and not findings.allow_gain:
+        return replace(found.gain, reason=f"{found.gain.reason}; --allow-precision-gain fuses it")
+    return None
 
 
 def _step(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | Refusal | None:

@@ -20,6 +20,11 @@ __all__ = ["Reading", "centred", "readings", "square"]
 
 _PIECE = "square"
 
+_AFTER_A_SUM = ("Mul", "Div", "Unsqueeze", "Reshape", "Expand")
+"""What makes a mean of a sum, or puts it in shape."""
+
+_MAX_STEPS = 4
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -63,10 +68,18 @@ def centred(x: ir.Value, facts: Facts) -> ir.Node | None:
     node = facts.origin(x).producer()
     if node is None or not is_op(node, "Sub") or node.inputs[0] is None or node.inputs[1] is None:
         return None
-    mean = facts.origin(node.inputs[1]).producer()
-    if mean is None or not is_op(mean, "ReduceMean", "GlobalAveragePool") or mean.inputs[0] is None:
-        return None
-    return node if facts.same(mean.inputs[0], node.inputs[0]) else None
+    return node if _is_mean(node.inputs[1], node.inputs[0], facts, _MAX_STEPS) else None
+
+
+def _is_mean(value: ir.Value | None, of: ir.Value, facts: Facts, steps: int) -> bool:
+    """Whether `value` is a reduction of `of`, scaled or put in shape after it."""
+    node = None if value is None else facts.origin(value).producer()
+    if node is None or not steps or not node.inputs or node.inputs[0] is None:
+        return False
+    if is_op(node, "ReduceMean", "ReduceSum", "GlobalAveragePool"):
+        return facts.same(node.inputs[0], of)
+    sources = node.inputs if is_op(node, "Mul", "Div") else node.inputs[:1]
+    return is_op(node, *_AFTER_A_SUM) and any(_is_mean(source, of, facts, steps - 1) for source in sources)
 
 
 def _leading(node: ir.Node, facts: Facts) -> int | None:

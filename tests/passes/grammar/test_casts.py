@@ -1,6 +1,8 @@
 # ruff: noqa: E501 - a graph a line
 import pytest
 
+from rms_deploy.fusion import fuse
+
 UP = "w = Cast <to = 1> (x)"
 CORE = "q = Mul (w, w) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) i = Reciprocal (r) n = Mul (w, i)"
 HALF = [("float16", 10), ("bfloat16", 16)]
@@ -87,7 +89,7 @@ def test_both_a_rounded_and_an_unrounded_end(half, build, check):
     assert {norm.dtype for norm in check(model, norms=2).norms} == {name, "float32"}
 
 
-REFUSED = {
+LOSSES = {
     "the inverse root rounded": (
         f"{UP} {CORE.replace('n = Mul (w, i)', '')} j = DOWN (i) y = Mul (x, j)",
         "T",
@@ -96,16 +98,67 @@ REFUSED = {
         f"{UP} q = Mul (w, w) m = ReduceMean (q, last) j = DOWN (m) k = Cast <to = 1> (j) r = Sqrt (k) n = Div (w, r) y = DOWN (n)",
         "T",
     ),
-    "the root in float64": (
-        f"{UP} q = Mul (w, w) m = ReduceMean (q, last) j = Cast <to = 11> (m) k = Sqrt (j) r = Cast <to = 1> (k) y = Div (w, r)",
-        "float",
-    ),
 }
 
 
-@pytest.mark.parametrize(("body", "out"), REFUSED.values(), ids=REFUSED)
-def test_statistics_in_another_type_are_refused(body, out, half, build, refused):
+@pytest.mark.parametrize(("body", "out"), LOSSES.values(), ids=LOSSES)
+def test_statistics_in_a_half_type_are_refused(body, out, half, build, refused):
     refused(graph(build, half, body, out=out), piece="casts", reason="the statistics are cast to")
+
+
+@pytest.mark.parametrize(("body", "out"), LOSSES.values(), ids=LOSSES)
+def test_a_gain_of_precision_may_be_allowed_and_is_noted(body, out, half, build):
+    result = fuse(graph(build, half, body, out=out), allow_precision_gain=True)
+    (norm,) = result.norms
+    assert norm.dtype == half[0]
+    assert norm.note.startswith("precision gained: the statistics are cast to")
+
+
+DOUBLE = "d = Cast <to = 11> (x) q = Mul (d, d) m = ReduceMean (q, last) r = Sqrt (m)"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"{DOUBLE} n = Div (d, r) y = Cast <to = 1> (n)",
+        f"{DOUBLE} s = Cast <to = 1> (r) y = Div (x, s)",
+        f"{DOUBLE} n = Div (d, r) g = Cast <to = 11> (scale) o = Mul (n, g) y = Cast <to = 1> (o)",
+    ],
+    ids=["back after the norm", "back after the root", "scaled in float64"],
+)
+def test_float64_inside_a_float32_norm(body, build, check, feeds_of):
+    model = build(body)
+    feeds = feeds_of(model)
+    feeds["x"] += (feeds["x"] == 0) * 0.01
+    assert [node.op_type for node in check(model, feeds=feeds).model.graph] == ["RMSNorm"]
+
+
+def test_the_root_in_float64_of_a_half_type(half, build, check):
+    body = f"{UP} q = Mul (w, w) m = ReduceMean (q, last) j = Cast <to = 11> (m) e = Add (j, tiny) k = Sqrt (e) r = Cast <to = 1> (k) n = Div (w, r) y = DOWN (n)"
+    check(graph(build, half, body.replace("e = Add (j, tiny)", "t = Cast <to = 11> (eps) e = Add (j, t)")))
+
+
+def test_a_norm_that_ends_in_float64_is_refused(build, refused):
+    refused(build(f"{DOUBLE} y = Div (d, r)", outputs="double[b,s,8] y"), piece="casts", reason="ends in float64")
+
+
+EXPANDED = "q = Mul (x, x) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e)"
+
+
+@pytest.mark.parametrize("target", ["h = Shape (x)", "k = Neg (x) h = Shape (k)"])
+def test_statistics_expanded_to_the_shape_of_x(target, build, check):
+    check(build(f"{EXPANDED} {target} t = Expand (r, h) y = Div (x, t)"))
+
+
+def test_statistics_expanded_to_another_shape_are_refused(build, refused):
+    body = f"{EXPANDED} h = Shape (z) t = Expand (r, h) y = Div (x, t)"
+    model = build(body, inputs="float[b,s,8] x, float[t,b,s,8] z", outputs="float[t,b,s,8] y")
+    refused(model, piece="casts", reason="not proven to be that of x")
+
+
+def test_a_scale_expanded_to_the_shape_of_x(build, check):
+    result = check(build(f"{EXPANDED} n = Div (x, r) h = Shape (x) t = Expand (scale, h) y = Mul (n, t)"))
+    assert [node.op_type for node in result.model.graph] == ["RMSNorm"]
 
 
 def test_rounding_before_the_square_is_part_of_x(build, check):
