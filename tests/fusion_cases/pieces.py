@@ -336,6 +336,9 @@ _FOUND = [  # by the generator
          "c = Cast <to=1> (x) d = Cast <to=1> (x) k = Mul (w, d) a = Abs (c) q = Pow (a, two) "
          "m = ReduceMean (q, last) e = Add (m, eps) r = Pow (e, half) i = Pow (r, minus_one) y = Mul (k, i)", 1,
          inputs="bfloat16[b,s,8] x"),
+    Case("found", "scale behind Cast and Identity, multiplied into the inverse",
+         norm(inverse="i = Reciprocal (r) j = Identity (w16) c = Cast <to=1> (j)", scale="k = Mul (c, i) y = Mul (k, x)"),
+         1, missing="the cast of the scale is taken for the tensor that is divided"),
     Case("found", "x centred with a mean that is unsqueezed",
          "k = ReduceMean <keepdims=0> (x, last) u = Unsqueeze (k, last) d = Sub (x, u) q = Mul (d, d) "
          "m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (d, r) y = Mul (n, w)", 0, cancels=True,
