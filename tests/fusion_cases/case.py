@@ -19,9 +19,9 @@ Formula = Callable[[Arrays], "list[Any]"]
 
 _WEIGHT = [1.5, -0.7, 0.3, 2.1, -1.2, 0.9, 1.1, 0.4]
 CONSTANTS: dict[str, Any] = {
-    "eps": np.float32(3e-4),
-    "eps1": np.float32([3e-4]),
-    "eps111": np.float32([[[3e-4]]]),
+    "eps": np.float32(1e-6),
+    "eps1": np.float32([1e-6]),
+    "eps111": np.float32([[[1e-6]]]),
     "floor": np.float32(0.3),
     "tiny": np.float32(1e-12),
     "zero": np.float32(0),

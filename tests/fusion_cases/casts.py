@@ -82,7 +82,7 @@ def _cases(dtype: str) -> list[Case]:
     constants = {
         "ww": np.array(_WEIGHT, kind),
         "kk": np.array(3e-4, kind),
-        "eps64": np.float64(3e-4),
+        "eps64": np.float64(1e-6),
     }
     cases = [
         Case(f"casts, {dtype}", name, text.replace("TT", str(number)), _SAME_COUNT.get(name, 1), **signature,
@@ -105,10 +105,10 @@ def _cases(dtype: str) -> list[Case]:
 _FLOAT32 = [
     Case("casts, float32", "double compute",
          "c = Cast <to=11> (x) q = Mul (c, c) m = ReduceMean (q, last) e = Add (m, eps64) r = Sqrt (e) n = Div (c, r) "
-         "h = Cast <to=1> (n) y = Mul (h, w)", 1, constants={"eps64": np.float64(3e-4)}),
+         "h = Cast <to=1> (n) y = Mul (h, w)", 1, constants={"eps64": np.float64(1e-6)}),
     Case("casts, float32", "double compute, scale in double",
          "c = Cast <to=11> (x) q = Mul (c, c) m = ReduceMean (q, last) e = Add (m, eps64) r = Sqrt (e) n = Div (c, r) "
-         "d = Cast <to=11> (w) h = Mul (n, d) y = Cast <to=1> (h)", 1, constants={"eps64": np.float64(3e-4)}),
+         "d = Cast <to=11> (w) h = Mul (n, d) y = Cast <to=1> (h)", 1, constants={"eps64": np.float64(1e-6)}),
     Case("casts, float32", "statistics in double",
          "c = Cast <to=11> (x) q = Mul (c, c) m = ReduceMean (q, last) d = Cast <to=1> (m) e = Add (d, eps) "
          "r = Sqrt (e) n = Div (x, r) y = Mul (n, w)", 1),
@@ -122,7 +122,7 @@ _FLOAT32 = [
     Case("casts, double", "all in double",
          "q = Mul (x, x) m = ReduceMean (q, last) e = Add (m, eps64) r = Sqrt (e) n = Div (x, r) y = Mul (n, w64)", 0,
          inputs="double[b,s,8] x", outputs="double[b,s,8] y",
-         constants={"eps64": np.float64(3e-4), "w64": np.float64(_WEIGHT)}),
+         constants={"eps64": np.float64(1e-6), "w64": np.float64(_WEIGHT)}),
 ]  # fmt: skip
 
 CASTS: list[Case] = [*_cases("float16"), *_cases("bfloat16"), *_FLOAT32]

@@ -45,7 +45,7 @@ def feeds_of(case: Case, seed: int = 0) -> dict[str, Any]:
         array = generator.standard_normal(shape)
         if len(shape) > 1:
             array[..., 0] *= 5
-            array *= 10.0 ** generator.integers(-2, 2, [*shape[:-1], 1])
+            array *= 10.0 ** generator.integers(-3, 2, [*shape[:-1], 1])
             if case.zero_row:
                 array.reshape(-1, shape[-1])[-1] = 0
         feeds[value.name] = np.asarray(array).astype(dtype)

@@ -154,7 +154,7 @@ _NORMALIZE: dict[str, str] = {
     ),
 }
 
-_F32 = np.float32(3e-4)
+_F32 = np.float32(1e-6)
 _EPSILONS: dict[str, tuple[str, Any, float]] = {
     "[]": ("e = Add (m, k)", _F32, float(_F32)),
     "[1]": ("e = Add (m, k)", _F32.reshape(1), float(_F32)),
@@ -337,8 +337,9 @@ _FOUND = [  # by the generator
          "m = ReduceMean (q, last) e = Add (m, eps) r = Pow (e, half) i = Pow (r, minus_one) y = Mul (k, i)", 1,
          inputs="bfloat16[b,s,8] x"),
     Case("found", "scale behind Cast and Identity, multiplied into the inverse",
-         norm(inverse="i = Reciprocal (r) j = Identity (w16) c = Cast <to=1> (j)", scale="k = Mul (c, i) y = Mul (k, x)"),
-         1, missing="the cast of the scale is taken for the tensor that is divided"),
+         norm(inverse="i = Reciprocal (r) j = Identity (w16) c = Cast <to=1> (j)",
+              scale="k = Mul (c, i) y = Mul (k, x)"), 1,
+         missing="the cast of the scale is taken for the tensor that is divided"),
     Case("found", "x centred with a mean that is unsqueezed",
          "k = ReduceMean <keepdims=0> (x, last) u = Unsqueeze (k, last) d = Sub (x, u) q = Mul (d, d) "
          "m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (d, r) y = Mul (n, w)", 0, cancels=True,
