@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,9 @@ from onnx_ir.serde import SerdeError
 
 from rms_deploy.errors import ModelFileError, OutputError
 
-__all__ = ["atomic_path", "check_target", "load", "save"]
+__all__ = ["atomic_path", "check_target", "load", "normalize_domains", "save"]
+
+_ALIAS = "ai.onnx"
 
 _INLINE_LIMIT = 2**30
 """Bytes of weights above which a model is written with a data file: a protobuf message ends at 2 GiB."""
@@ -49,7 +52,15 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
         )
     for tensor in _external_tensors(model):
         _check_external(path, tensor)
+    normalize_domains(model)
     return model
+
+
+def normalize_domains(model: ir.Model) -> None:
+    """Write the default domain as the empty string where a file says `ai.onnx`, its legal alias."""
+    for imports in (model.opset_imports, *(function.opset_imports for function in model.functions.values())):
+        if _ALIAS in imports:
+            imports.setdefault("", imports.pop(_ALIAS))
 
 
 def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
@@ -82,35 +93,46 @@ def check_target(path: str | os.PathLike[str]) -> None:
     path = Path(path)
     if path.is_dir():
         raise OutputError(f"{path}: is a directory; give a file name")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: the folder {path.parent} does not exist; create it first")
-    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{path}: is a device or a pipe; give a file name")
+    if not path.resolve().parent.is_dir():
+        raise OutputError(f"{path}: the folder {path.resolve().parent} does not exist; create it first")
+    if not os.access(path.resolve().parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise OutputError(f"{path}: no permission to write here")
 
 
 @contextmanager
 def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a path beside `target` to write to; it becomes `target` when the block ends, and vanishes if it fails."""
-    target = Path(target)
+    """Yield a path beside `target` to write to; it becomes `target` when the block ends, and vanishes if it fails.
+
+    A link stays a link, and a file that is replaced hands on its permissions.
+    """
+    target = Path(target).resolve()
     temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
     try:
         yield temporary
+        if target.exists():
+            shutil.copymode(target, temporary)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def _save_with_data(model: ir.Model, path: Path) -> None:
-    data = f"{path.name}.data"
+    path = path.resolve()
+    data = path.with_name(f"{path.name}.data")
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
-        ir.save(model, Path(folder, path.name), external_data=data)
-        if Path(folder, data).exists():
-            Path(folder, data).replace(path.with_name(data))
-        Path(folder, path.name).replace(path)
+        ir.save(model, Path(folder, path.name), external_data=data.name)
+        for target in (data, path):  # the model last: it is of no use before its data
+            written = Path(folder, target.name)
+            if written.exists():
+                if target.exists():
+                    shutil.copymode(target, written)
+                written.replace(target)
 
 
 def _needs_data_file(model: ir.Model, path: Path) -> bool:
-    folder = path.parent.resolve()
+    folder = path.resolve().parent
     if any(Path(tensor.base_dir).resolve() != folder for tensor in _external_tensors(model)):
         return True
     values = (v.const_value for graph in model.graphs() for v in graph.initializers.values())
@@ -131,7 +153,7 @@ def _external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
 def _check_external(path: Path, tensor: ir.ExternalTensor) -> None:
     folder = path.absolute().parent.resolve()
     data = (folder / tensor.location).resolve()
-    if not data.is_relative_to(folder):
+    if not data.is_relative_to(folder) or ".." in Path(tensor.location).parts:
         raise ModelFileError(f"{path}: external data {tensor.location} of {tensor.name} is outside the model's folder")
     if not data.is_file():
         raise ModelFileError(f"{path}: external data file {tensor.location} is missing; copy it beside the model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +127,7 @@ def test_truncated_data(tmp_path: Path) -> None:
     assert "weights.bin is truncated: w ends at byte 512, the file at 100" in refusal(path)
 
 
-@pytest.mark.parametrize("location", ["../weights.bin", "{absolute}"])
+@pytest.mark.parametrize("location", ["../weights.bin", "{absolute}", "weights.bin/../weights.bin"])
 def test_data_outside_the_folder(tmp_path: Path, location: str) -> None:
     path = write_model(tmp_path / "in", external=True)
     model = onnx.load(path, load_external_data=False)
@@ -155,3 +156,39 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
         raise RuntimeError("half way")
     assert target.read_text() == "before"
     assert [p.name for p in tmp_path.iterdir()] == ["out.onnx"]
+
+
+def test_permissions_and_links_stay(tmp_path: Path) -> None:
+    model = modelfile.load(write_model(tmp_path / "in"))
+    target, link = tmp_path / "out.onnx", tmp_path / "link.onnx"
+    target.touch(mode=0o600)
+    link.symlink_to(target)
+    modelfile.save(model, link)
+    assert link.is_symlink()
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert onnx.load(target).graph.node
+
+
+@pytest.mark.parametrize("limit", [0, 2**30], ids=["with data file", "inline"])
+def test_permissions_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    path = write_model(tmp_path)
+    path.chmod(0o640)
+    monkeypatch.setattr(modelfile, "_INLINE_LIMIT", limit)
+    modelfile.save(modelfile.load(path), path)
+    assert path.stat().st_mode & 0o777 == 0o640
+    np.testing.assert_array_equal(read_weights(path), WEIGHTS)
+
+
+def test_a_pipe_is_no_target(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="is a device or a pipe"):
+        modelfile.check_target(tmp_path / "pipe")
+
+
+def test_the_alias_of_the_default_domain(tmp_path: Path) -> None:
+    """`ai.onnx` and the empty string name one domain."""
+    path = write_model(tmp_path)
+    proto = onnx.load(path)
+    proto.opset_import[0].domain = "ai.onnx"
+    onnx.save(proto, path)
+    assert modelfile.load(path).opset_imports == {"": 18}
