@@ -37,6 +37,9 @@ __all__ = ["add_rms_norm", "partial_rms_norm", "rms_norm"]
 _LARGE = 1e15
 """Below it, float32 holds the sum of the squares of 10^8 elements."""
 
+_SMALL = 1e-15
+"""Above it, a square is a normal float32 number, and so is that of an element 10^4 times smaller."""
+
 
 class _Block(NamedTuple):
     """x seen as (outer, n, inner), and how many of the n elements the mean is over."""
@@ -60,17 +63,41 @@ def _wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def _root(x: Tensor, k: int, epsilon: float) -> Tensor:
-    """s = sqrt(mean of the first k squares + epsilon): (outer, 1, inner), from (outer, n, inner).
+class _Row(NamedTuple):
+    """x = (scaled) x * unit, s = root * unit, r = rms * unit: (outer, n, inner), and (outer, 1, inner) for the rest.
 
-    A row whose squares could leave float32 is divided by its largest element first; the others by 1, which is exact.
+    `unbounded`: where r is not `rms_min`.
     """
-    if not k:
-        return x.new_zeros((x.shape[0], 1, x.shape[2]))
-    first = x[:, :k]
-    peak = first.detach().abs().amax(1, keepdim=True)
-    unit = torch.where((peak > _LARGE) & torch.isfinite(peak), peak, 1.0)
-    return torch.sqrt((first / unit).square().mean(1, keepdim=True) + epsilon / unit.square()) * unit
+
+    x: Tensor
+    unit: Tensor
+    root: Tensor
+    rms: Tensor
+    unbounded: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, k: int, epsilon: float, rms_epsilon: float, rms_min: float) -> _Row:
+        """Statistics of the first k elements.
+
+        A row whose squares could leave float32 has as its unit the largest of what enters r; the others have 1, which
+        is exact.
+        """
+        if not k:
+            root = x.new_zeros((x.shape[0], 1, x.shape[2]))
+            rms = torch.clamp(root + rms_epsilon, min=rms_min)
+            return cls(x, torch.ones_like(root), root, rms, torch.zeros_like(root, dtype=torch.bool))
+        peak = x[:, :k].detach().abs().amax(1, keepdim=True)
+        largest = peak.clamp(min=max(math.sqrt(epsilon), rms_epsilon, rms_min))
+        leaves = ((largest > _LARGE) & torch.isfinite(largest)) | ((largest > 0) & (largest < _SMALL))
+        unit = torch.where(leaves, largest, 1.0)
+        scaled = x / unit
+        # Tensors: a number divided by a tensor is multiplied by its reciprocal, which is infinite below 2^-128.
+        root_epsilon, added, bound = (
+            torch.full_like(unit, value) / unit for value in (math.sqrt(epsilon), rms_epsilon, rms_min)
+        )
+        inside = torch.where(leaves, root_epsilon.square(), epsilon)
+        root = torch.sqrt(scaled[:, :k].square().mean(1, keepdim=True) + inside)
+        return cls(scaled, unit, root, torch.maximum(root + added, bound), root + added > bound)
 
 
 def _forward(
@@ -84,9 +111,8 @@ def _forward(
     partial_size: int | None = None,
 ) -> Tensor:
     block = _Block.of(x, axes, partial_size)
-    wide = _wide(x).reshape(block.outer, block.n, block.inner)
-    rms = torch.clamp(_root(wide, block.k, epsilon) + rms_epsilon, min=rms_min)
-    normed = (wide / rms).reshape(x.shape)
+    row = _Row.of(_wide(x).reshape(block[:3]), block.k, epsilon, rms_epsilon, rms_min)
+    normed = (row.x / row.rms).reshape(x.shape)
     if round_before_scale:
         return (normed.to(x.dtype) * scale.to(x.dtype)).contiguous()
     return (normed * scale.to(normed.dtype)).to(x.dtype).contiguous()
@@ -104,20 +130,16 @@ def _backward(
 ) -> tuple[Tensor, Tensor]:
     """(dL/dx, dL/dscale), by the formula at the top."""
     block = _Block.of(x, axes, partial_size)
-    shape = (block.outer, block.n, block.inner)
-    wide = _wide(x).reshape(shape)
-    root = _root(wide, block.k, epsilon)
-    unclamped = root + rms_epsilon
-    rms = torch.clamp(unclamped, min=rms_min)
-    normed = wide / rms
-    grad_wide = grad.to(wide.dtype)
+    row = _Row.of(_wide(x).reshape(block[:3]), block.k, epsilon, rms_epsilon, rms_min)
+    normed = row.x / row.rms
+    grad_wide = grad.to(normed.dtype)
     grad_scale = (grad_wide * normed.reshape(x.shape)).sum_to_size(scale.shape).to(scale.dtype)
-    grad_normed = (grad_wide * scale.to(wide.dtype)).reshape(shape)
+    grad_normed = (grad_wide * scale.to(normed.dtype)).reshape(block[:3])
     share = (grad_normed * normed).sum(1, keepdim=True) / max(block.k, 1)
-    varies = (unclamped > rms_min) & (root > 0)
+    varies = row.unbounded & (row.root > 0)
     grad_x = grad_normed.clone()
-    grad_x[:, : block.k] -= torch.where(varies, wide[:, : block.k] / root * share, 0.0)
-    return (grad_x / rms).reshape(x.shape).to(x.dtype), grad_scale
+    grad_x[:, : block.k] -= torch.where(varies, row.x[:, : block.k] / row.root * share, 0.0)
+    return (grad_x / row.rms / row.unit).reshape(x.shape).to(x.dtype), grad_scale
 
 
 @torch.library.custom_op("rms_deploy::rms_norm", mutates_args=())

@@ -126,6 +126,31 @@ def test_finite_input_does_not_overflow() -> None:
     assert_near_reference(y, reference.rms_norm(as_numpy(x)), roundings=1)
 
 
+@pytest.mark.parametrize("magnitude", [1e-13, 1e-17, 1e-25, 1e-37, 1e-41, 2.0**-149])
+@pytest.mark.parametrize(
+    "epsilons",
+    [(0.0, 0.0, 0.0), (1e-50, 0.0, 0.0), (1e-34, 0.0, 0.0), (1e-6, 0.0, 0.0), (0.0, 1e-25, 0.0), (0.0, 0.0, 1e-25)],
+)
+def test_small_input_does_not_underflow(magnitude, epsilons) -> None:
+    """Down to the smallest number of float32, whose square is 0 there."""
+    x = (rand(8, 33) * magnitude).float()
+    x[0] = magnitude
+    for k in (33, 5):
+        kept = x[x[:, :k].any(1)]  # a row of zeros has no result, but with an epsilon
+        y = partial_rms_norm(kept, torch.ones(()), k, [-1], *epsilons, False)
+        options = dict(zip(("epsilon", "rms_epsilon", "rms_min"), epsilons, strict=True))
+        assert_near_reference(y, reference.rms_norm(as_numpy(kept), partial_size=k, **options), roundings=1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_rows_of_the_smallest_number_are_ones(dtype) -> None:
+    tiny = torch.tensor(torch.finfo(dtype).smallest_normal / 2, dtype=dtype)
+    assert tiny > 0
+    for value in (tiny, torch.full((), 1e-25).to(dtype)):
+        if value > 0:
+            assert torch.equal(norm0(value.repeat(3, 16), torch.ones(())), torch.ones(3, 16, dtype=dtype))
+
+
 def test_zeros_nan_and_infinity_are_those_of_the_formula() -> None:
     x = torch.tensor([[0.0, 0.0], [math.nan, 1.0], [math.inf, 1.0], [3.0, 4.0]])
     for epsilon in (1e-6, 0.0):
@@ -250,11 +275,15 @@ def test_opcheck(dtype) -> None:
 # What the paper proves of RMSNorm, with epsilon 0: section 4.1 (invariance) and 4.2 (gradients).
 
 
+FACTORS = [1e-300, 1e-160, 1e-25, 1e-3, 0.5, 7.0, 1e4, 1e25, 1e160]
+"""The squares of the first leave float32 and float64."""
+
+
 def norm0(x: Tensor, scale: Tensor) -> Tensor:
     return rms_norm(x, scale, [-1], 0.0, 0.0, 0.0, False)
 
 
-@pytest.mark.parametrize("a", [1e-3, 0.5, 7.0, 1e4])
+@pytest.mark.parametrize("a", FACTORS)
 def test_rescaling_invariance(a) -> None:
     x, scale = rand(5, 16), rand(16, seed=1)
     torch.testing.assert_close(norm0(a * x, scale), norm0(x, scale))
@@ -263,7 +292,7 @@ def test_rescaling_invariance(a) -> None:
     torch.testing.assert_close(*partial)
 
 
-@pytest.mark.parametrize("a", [1e-3, 0.5, 7.0, 1e4])
+@pytest.mark.parametrize("a", FACTORS)
 def test_input_gradient_is_inverse_to_the_input_and_orthogonal_to_it(a) -> None:
     x, scale, grad = rand(5, 16).requires_grad_(), rand(16, seed=1), rand(5, 16, seed=2)
     scaled = (a * x.detach()).requires_grad_()
@@ -273,7 +302,7 @@ def test_input_gradient_is_inverse_to_the_input_and_orthogonal_to_it(a) -> None:
     torch.testing.assert_close((dx * x).sum(-1), torch.zeros(5, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("a", [1e-3, 0.5, 7.0, 1e4])
+@pytest.mark.parametrize("a", FACTORS)
 def test_weight_matrix_and_scale_gradients(a) -> None:
     """y = g * (W x) / RMS(W x): dW is invariant to the scale of x and inverse to that of W; dg is invariant to both."""
 
