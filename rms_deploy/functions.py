@@ -20,7 +20,7 @@ import onnx_ir as ir
 from rms_deploy.contract import DOMAIN, ELEMENT_TYPES, OPS, PARTIAL_RMS_NORM, VERSION, Op
 from rms_deploy.errors import InputError
 
-__all__ = ["attach_functions", "function_body", "norm_nodes"]
+__all__ = ["attach_functions", "function_body", "norm_nodes", "write_defaults"]
 
 _FLOAT32 = ELEMENT_TYPES["float32"]
 _FUNCTIONS_IR_VERSION = 8
@@ -62,15 +62,20 @@ def attach_functions(model: ir.Model) -> None:
     bodies: dict[ir.OperatorIdentifier, ir.Function] = {}
     for name, users in sorted(nodes.items()):
         for node in users:
-            for attribute, value in OPS[name].defaults().items():
-                if attribute not in node.attributes:
-                    node.attributes.add(ir.convenience.convert_attribute(attribute, value))
+            write_defaults(node)
         function = ir.serde.deserialize_function(function_body(OPS[name], users, opset=model.opset_imports[""]))
         bodies[function.identifier()] = function
     # Ours come first: onnx's evaluator wants the functions that another one calls before it.
     others = dict(model.functions)
     model.functions.clear()
     model.functions.update({**bodies, **others})
+
+
+def write_defaults(node: ir.Node) -> None:
+    """Give `node` the attributes that it leaves out."""
+    for attribute, value in OPS[node.op_type].defaults().items():
+        if attribute not in node.attributes:
+            node.attributes.add(ir.convenience.convert_attribute(attribute, value))
 
 
 def function_body(op: Op, nodes: Iterable[ir.Node], *, opset: int) -> onnx.FunctionProto:

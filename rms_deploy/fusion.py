@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import onnx
 import onnx_ir as ir
 
 from rms_deploy import modelfile
-from rms_deploy.functions import attach_functions, norm_nodes
-from rms_deploy.inspection import described, opened
+from rms_deploy.functions import norm_nodes
+from rms_deploy.inspection import described, native, opened
 from rms_deploy.passes.fuse_add_rms_norm import FuseAddRMSNorm
 from rms_deploy.passes.fuse_rms_norm import FuseRMSNorm, FuseRMSNormResult
-from rms_deploy.passes.grammar import Facts
+from rms_deploy.passes.grammar import Facts, graphs_of
+from rms_deploy.passes.lower_to_plugins import PLUGIN_DOMAIN, raise_plugins
 from rms_deploy.passes.report import NearMiss, Norm, near_miss
+from rms_deploy.targets import check_target, lower
 
-__all__ = ["FusionResult", "fuse"]
+__all__ = ["VERIFY_LIMIT", "FusionResult", "fuse"]
+
+VERIFY_LIMIT: Final = 20_000
+"""Nodes up to which every site is run by default: some seconds."""
+
+_OPS_OF: Final = {
+    "onnx": ("RMSNormalization",),
+    "onnxruntime": ("SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization"),
+}
+"""What is in the form of the target already, and is left."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +65,11 @@ def fuse(
     model: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
     output: str | os.PathLike[str] | None = None,
     *,
+    target: str = "rms_deploy",
+    functions: bool = True,
     residual: bool = True,
     allow_precision_gain: bool = False,
+    verify: bool | None = None,
 ) -> FusionResult:
     """Find the decomposed and native RMSNorms of a model and make each one op of the domain `rms_deploy`.
 
@@ -66,33 +81,51 @@ def fuse(
         model: a file, a proto or an onnx-ir model. A given model is not changed: its graph is copied, its weights
             are shared with the result.
         output: where to write the fused model; may be the file that was read.
+        target: what the norms become, one of `targets.TARGETS`. What it cannot express stays an op of our domain.
+        functions: give the ops of our domain their function bodies.
         residual: also fuse a residual Add into the norm of its sum (`AddRMSNorm`).
         allow_precision_gain: also fuse norms that take their statistics in a half type. The op takes them in float32,
             so the result differs, and is nearer to the exact one; the note of such a norm says so.
+        verify: run each norm, cut out of the model, in both forms before it is replaced, and leave it if they differ;
+            default: in models of up to `VERIFY_LIMIT` nodes.
 
     Raises:
         ModelFileError: the file cannot be read.
         OutputError: `output` cannot be written.
-        InputError: the opset is too old for the body of an op that the model needs.
+        InputError: the opset is too old for the body of an op that the model needs, or no such target.
     """
     if output is not None:
         modelfile.check_target(Path(output))
+    check_target(target)
     fused = opened(model)
+    raised = target != PLUGIN_DOMAIN and raise_plugins(fused)
     before = set(norm_nodes(fused))
     facts = Facts(fused)
-    result = FuseRMSNorm(facts, allow_gain=allow_precision_gain)(fused)
+    if verify is None:
+        verify = sum(len(graph) for graph in fused.graphs()) <= VERIFY_LIMIT
+    skip = partial(_is_target, _OPS_OF.get(target, ()))
+    result = FuseRMSNorm(facts, allow_gain=allow_precision_gain, prove=verify, skip=skip)(fused)
     assert isinstance(result, FuseRMSNormResult)
-    modified = result.modified
+    modified = result.modified or raised
     if residual:
         modified |= FuseAddRMSNorm(facts)(fused).modified
-    if modified:
-        attach_functions(fused)
     after = [(node, described(node, facts)) for node in norm_nodes(fused)]
+    kept = [native(n, facts, [], taken=False) for g in graphs_of(fused) for n in g if skip(n, facts)]
+    if modified or not functions or target != "rms_deploy":
+        fused = lower(fused, target, functions=functions)
     if output is not None:
         modelfile.save(fused, output)
     return FusionResult(
         fused,
         norms=tuple(norm for node, norm in after if node not in before),
-        already=tuple(norm for node, norm in after if node in before),
+        already=(*(norm for node, norm in after if node in before), *kept),
         left=tuple(near_miss(refusal) for refusal in result.refusals),
     )
+
+
+def _is_target(ops: tuple[str, ...], node: ir.Node, facts: Facts) -> bool:
+    """Whether `node` is what the target makes of a norm, and valid: x and scale of one type."""
+    if node.op_type not in ops or node.domain not in ("", "com.microsoft"):
+        return False
+    types = [facts.dtype(value) for value in node.inputs if value is not None]
+    return len(types) > 1 and len(set(types)) == 1

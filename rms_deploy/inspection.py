@@ -16,9 +16,9 @@ from rms_deploy.contract import DOMAIN, OPS
 from rms_deploy.passes.emission import emission
 from rms_deploy.passes.expand_skip_norm import is_skip_norm, why_not_expanded
 from rms_deploy.passes.grammar import ELEMENT_NAMES, Facts, graphs_of, label, search
-from rms_deploy.passes.report import NOTE, NearMiss, Norm, near_miss, place_of
+from rms_deploy.passes.report import NOTE, PROOF, NearMiss, Norm, near_miss, place_of
 
-__all__ = ["Inspection", "NearMiss", "Norm", "described", "inspect", "opened"]
+__all__ = ["Inspection", "NearMiss", "Norm", "described", "inspect", "native", "opened"]
 
 _NATIVE = (
     "RMSNormalization",
@@ -78,7 +78,7 @@ def inspect(model: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> Inspe
             findings = search(node, facts)
             reasons = [near_miss(refusal) for refusal in findings.refusals]
             if node.op_type in _NATIVE and node.domain in _NATIVE_DOMAINS:
-                norms.append(_native(node, facts, reasons, taken=bool(findings.norms)))
+                norms.append(native(node, facts, reasons, taken=bool(findings.norms)))
                 continue
             misses += reasons
             norms += [replace(emission(f, facts).described(f, facts), note=_FUSE_TAKES) for f in findings.norms]
@@ -95,6 +95,7 @@ def described(node: ir.Node, facts: Facts) -> Norm:
     rounds_first = values["scale_type"] != ir.DataType.FLOAT
     rounding: Literal["once", "before scale"] = "before scale" if rounds_first else "once"
     axes = tuple(values["axes"])
+    proof = node.meta.get(PROOF)
     return Norm(
         kind=node.op_type,
         form="fused",
@@ -110,10 +111,13 @@ def described(node: ir.Node, facts: Facts) -> Norm:
         rounding=None if dtype == ir.DataType.FLOAT else rounding,
         scale=_scale(node.inputs[-1], facts),
         note=node.meta.get(NOTE, ""),
+        max_ulp=None if proof is None else proof.max_ulp,
+        unproven="" if proof is None else proof.why_not,
     )
 
 
-def _native(node: ir.Node, facts: Facts, reasons: list[NearMiss], *, taken: bool) -> Norm:
+def native(node: ir.Node, facts: Facts, reasons: list[NearMiss], *, taken: bool) -> Norm:
+    """One node that is a whole norm, of another domain, as `inspect` lists it."""
     x = node.inputs[0] if node.inputs else None
     scale = {"Skip": 2}.get(node.op_type[:4], 1)
     epsilon, axis = node.attributes.get("epsilon"), node.attributes.get("axis")

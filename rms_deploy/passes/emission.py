@@ -12,9 +12,9 @@ from rms_deploy.contract import ELEMENT_TYPES, OPS
 from rms_deploy.passes.grammar import ELEMENT_NAMES, Derivation, Facts, label
 from rms_deploy.passes.report import Norm, place_of
 
-__all__ = ["Emission", "emission", "explicit_attributes"]
+__all__ = ["NATIVE_OPS", "Emission", "emission", "explicit_attributes"]
 
-_NATIVE = ("RMSNormalization", "SimplifiedLayerNormalization")
+NATIVE_OPS = ("RMSNormalization", "SimplifiedLayerNormalization")
 
 _Attribute = int | float | tuple[int, ...]
 

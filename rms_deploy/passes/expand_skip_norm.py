@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import onnx_ir as ir
@@ -24,10 +25,15 @@ class ExpandSkipNorm(ir.passes.InPlacePass):
     2. A node is left as it is where `why_not_expanded` says why: what it becomes must be a norm that fuses.
     """
 
-    def __init__(self, facts: Facts | None = None) -> None:
-        """`facts` of the model, where several passes share them; they are looked up anew if none are given."""
+    def __init__(
+        self,
+        facts: Facts | None = None,
+        skip: Callable[[ir.Node, Facts], bool] = lambda node, facts: False,  # noqa: ARG005
+    ) -> None:
+        """`facts` of the model, where several passes share them, and which nodes to leave."""
         super().__init__()
         self.facts = facts
+        self.skip = skip
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Expand in place."""
@@ -35,7 +41,7 @@ class ExpandSkipNorm(ir.passes.InPlacePass):
         modified = False
         for graph in list(graphs_of(model)):
             for node in tuple(graph):
-                if is_skip_norm(node) and why_not_expanded(node, facts) is None:
+                if is_skip_norm(node) and not self.skip(node, facts) and why_not_expanded(node, facts) is None:
                     _expand(node, facts)
                     modified = True
         return ir.passes.PassResult(model, modified)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from rms_deploy.contract import DOMAIN, VERSION
-from rms_deploy.passes.emission import emission, explicit_attributes
+from rms_deploy.passes.emission import NATIVE_OPS, emission, explicit_attributes
 from rms_deploy.passes.expand_skip_norm import ExpandSkipNorm
 from rms_deploy.passes.grammar import Derivation, Facts, Refusal, graphs_of, search
-from rms_deploy.passes.report import NOTE
+from rms_deploy.passes.report import NOTE, PROOF
 from rms_deploy.passes.rewriting import annotate, remove_if_dead, successor, unit_scale
+from rms_deploy.passes.site_proof import Proof, SiteProver
 
 __all__ = ["FuseRMSNorm", "FuseRMSNormResult"]
 
@@ -37,34 +38,62 @@ class FuseRMSNorm(ir.passes.InPlacePass):
     The main graph, the bodies inside it, and local functions are treated alike. Function bodies are not attached.
     """
 
-    def __init__(self, facts: Facts | None = None, *, allow_gain: bool = False) -> None:
-        """`facts` of the model, where several passes share them; they are looked up anew if none are given.
+    def __init__(
+        self,
+        facts: Facts | None = None,
+        *,
+        allow_gain: bool = False,
+        prove: bool = False,
+        skip: Callable[[ir.Node, Facts], bool] = lambda node, facts: False,  # noqa: ARG005
+    ) -> None:
+        """What to fuse, and how.
 
-        `allow_gain`: also fuse norms whose statistics the model rounds to a half type.
+        Args:
+            facts: of the model, where several passes share them; they are looked up anew if none are given.
+            allow_gain: also fuse norms whose statistics the model rounds to a half type.
+            prove: run each norm before it is replaced, and leave it if the op gives other numbers.
+            skip: which nodes anchor nothing.
         """
         super().__init__()
         self.facts = facts
         self.allow_gain = allow_gain
+        self.prove = prove
+        self.skip = skip
 
     def call(self, model: ir.Model) -> FuseRMSNormResult:
         """Fuse in place."""
         facts = self.facts or Facts(model)
         refusals: list[Refusal] = []
-        modified = ExpandSkipNorm(facts)(model).modified  # case 3
+        modified = ExpandSkipNorm(facts, self.skip)(model).modified  # case 3
+        prover = SiteProver(facts) if self.prove else None
         for graph in list(graphs_of(model)):
             for anchor in tuple(graph):
-                if anchor.graph is None:  # went away with a norm before it
+                if anchor.graph is None or self.skip(anchor, facts):  # or it went away with a norm before it
                     continue
                 findings = search(anchor, facts, allow_gain=self.allow_gain)
                 refusals += findings.refusals
                 replaced: dict[ir.Value, ir.Value] = {}
-                for found in findings.norms:
-                    replaced[found.value] = _replace(found, model, facts, replaced)
+                proofs = [_proof(found, facts, prover) for found in findings.norms]
+                for found, proof in zip(findings.norms, proofs, strict=True):
+                    if not proof.passed:
+                        refusals.append(Refusal("verify", anchor, proof.why_not))
+                        continue
+                    replaced[found.value] = _replace(found, model, facts, replaced, proof)
                     modified = True
         return FuseRMSNormResult(model, modified, tuple(refusals))
 
 
-def _replace(found: Derivation, model: ir.Model, facts: Facts, replaced: Mapping[ir.Value, ir.Value]) -> ir.Value:
+def _proof(found: Derivation, facts: Facts, prover: SiteProver | None) -> Proof:
+    if prover is None:
+        return Proof(None)
+    if found.anchor.op_type in NATIVE_OPS:
+        return Proof(None, "one op of a known definition")
+    return prover(found, emission(found, facts))
+
+
+def _replace(
+    found: Derivation, model: ir.Model, facts: Facts, replaced: Mapping[ir.Value, ir.Value], proof: Proof
+) -> ir.Value:
     """Put the op where the norm ends; `replaced` are the ends of other norms with the same anchor."""
     last = found.value.producer()
     assert last is not None
@@ -92,6 +121,7 @@ def _replace(found: Derivation, model: ir.Model, facts: Facts, replaced: Mapping
         doc_string=last.doc_string,
         metadata_props=dict(last.metadata_props),
     )
+    node.meta[PROOF] = proof
     if found.gain is not None:
         node.meta[NOTE] = f"precision gained: {found.gain.reason}"
     graph.insert_after(last, node)

@@ -7,9 +7,10 @@ from typing import Final
 
 import onnx_ir as ir
 
-from rms_deploy.contract import DOMAIN, OPS, PARTIAL_RMS_NORM
+from rms_deploy.contract import DOMAIN
 from rms_deploy.errors import InputError
 from rms_deploy.functions import norm_nodes
+from rms_deploy.passes.norm_attributes import axes_of, float_of, int_of, why_not_trailing
 
 __all__ = ["STANDARD_OPSET", "LowerToStandard"]
 
@@ -41,7 +42,7 @@ class LowerToStandard(ir.passes.InPlacePass):
             raise InputError(f"RMSNormalization needs opset >= {STANDARD_OPSET}, the model has {opset}")
         modified = False
         for node in list(norm_nodes(model)):
-            reason = _refusal(node)
+            reason = why_not_trailing(node, "RMSNormalization")
             if reason is None:
                 _lower(node)
                 modified = True
@@ -52,24 +53,6 @@ class LowerToStandard(ir.passes.InPlacePass):
         if modified and not any(norm_nodes(model)):
             model.opset_imports.pop(DOMAIN, None)
         return ir.passes.PassResult(model, modified)
-
-
-def _refusal(node: ir.Node) -> str | None:
-    """Why RMSNormalization cannot say what `node` does."""
-    x = node.inputs[0]
-    if node.op_type == PARTIAL_RMS_NORM.name:
-        return "RMSNormalization has no partial mean"
-    for name in ("rms_epsilon", "rms_min"):
-        if _float(node, name) != 0:
-            return f"RMSNormalization has no {name}, here {_float(node, name):g}"
-    if x is None or x.dtype is None:
-        return "the type of X is not known"
-    axes = _axes(node)
-    rank = None if x.shape is None else len(x.shape)
-    if rank is None and max(axes) >= 0:
-        return f"the rank of X is not known, and axes {list(axes)} count from the front"
-    last = max(axis if axis < 0 else axis - (rank or 0) for axis in axes)
-    return None if last == -1 else f"RMSNormalization has only trailing axes, not {list(axes)}"
 
 
 def _lower(node: ir.Node) -> None:
@@ -83,14 +66,14 @@ def _lower(node: ir.Node) -> None:
         new.append(ir.node("Add", [x, node.inputs[1]], name=f"{node.name}_add"))
         x = new[-1].outputs[0]
         _like(x, node.outputs[1])
-    round_before_scale = dtype == _FLOAT32 or _int(node, "scale_type") == dtype
+    round_before_scale = dtype == _FLOAT32 or int_of(node, "scale_type") == dtype
     inner = dtype if round_before_scale else _FLOAT32
     shape = node.outputs[0].shape
     x_inner = _cast(x, dtype, inner, new, f"{node.name}_x")
     scale = node.inputs[-1]
     assert scale is not None
     scale = _cast(scale, scale.dtype, inner, new, f"{node.name}_scale")
-    attributes = {"axis": _first_axis(node), "epsilon": _float(node, "epsilon"), "stash_type": int(_FLOAT32)}
+    attributes = {"axis": _first_axis(node), "epsilon": float_of(node, "epsilon"), "stash_type": int(_FLOAT32)}
     norm = ir.node("RMSNormalization", [x_inner, scale], attributes, name=node.name)
     norm.outputs[0].dtype, norm.outputs[0].shape = inner, shape
     new.append(norm)
@@ -117,27 +100,6 @@ def _like(value: ir.Value, old: ir.Value) -> None:
     value.name, value.type, value.shape = old.name, old.type, old.shape
 
 
-def _axes(node: ir.Node) -> tuple[int, ...]:
-    attribute = node.attributes.get("axes")
-    default = OPS[node.op_type].defaults()["axes"]
-    assert isinstance(default, tuple)
-    return default if attribute is None else tuple(attribute.as_ints())
-
-
 def _first_axis(node: ir.Node) -> int:
     """The axis from which on RMSNormalization normalises, counted from the end."""
-    return -len(_axes(node))
-
-
-def _float(node: ir.Node, name: str) -> float:
-    attribute = node.attributes.get(name)
-    default = OPS[node.op_type].defaults()[name]
-    assert isinstance(default, float)
-    return default if attribute is None else attribute.as_float()
-
-
-def _int(node: ir.Node, name: str) -> int:
-    attribute = node.attributes.get(name)
-    default = OPS[node.op_type].defaults()[name]
-    assert isinstance(default, int)
-    return default if attribute is None else attribute.as_int()
+    return -len(axes_of(node))

@@ -10,11 +10,15 @@ import onnx_ir as ir
 
 from rms_deploy.passes.grammar import Refusal, label
 
-__all__ = ["NOTE", "NearMiss", "Norm", "near_miss", "place_of"]
+__all__ = ["NOTE", "PROOF", "NearMiss", "Norm", "near_miss", "place_of"]
 
 
 NOTE = "rms_deploy.note"
 """Key of a node's `meta`, which is not saved: what `Norm.note` says of it."""
+
+
+PROOF = "rms_deploy.proof"
+"""Key of a node's `meta`: what running the norm that it replaced showed."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,10 @@ class Norm:
     """Type and shape of the scale, or 'none'."""
     note: str = ""
     """Why it is not fused, what of it stays outside, or what fusing it changed."""
+    max_ulp: int | None = None
+    """Largest distance between the norm as it was and as it is now, on the rows that `fuse` ran; None: not run."""
+    unproven: str = ""
+    """Why `fuse` did not run it."""
 
 
 @dataclass(frozen=True)

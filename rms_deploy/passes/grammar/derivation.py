@@ -8,6 +8,8 @@ from typing import Any
 
 import onnx_ir as ir
 
+from rms_deploy.passes.grammar.facts import Facts
+
 __all__ = ["Derivation", "Refusal", "Stage", "label"]
 
 
@@ -82,6 +84,10 @@ class Derivation:
     def gaining(self, node: ir.Node, reason: str) -> Derivation:
         """The same with a rounding that the op would not make. The first reason stays."""
         return self if self.gain else replace(self, gain=Refusal("casts", node, reason))
+
+    def ranked(self, facts: Facts) -> ir.Value:
+        """A value of the rank that `value` has, or may be broadcast to: x, where that of `value` is not known."""
+        return self.x if self.keeps_axes and facts.rank(self.value) is None else self.value
 
     @property
     def is_norm(self) -> bool:

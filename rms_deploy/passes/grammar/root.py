@@ -32,7 +32,7 @@ def add_epsilon(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | 
     name = "epsilon" if found.stage is Stage.MEAN_SQUARE else "rms_epsilon"
     other = node.inputs[1] if node.inputs[0] is found.value else node.inputs[0]
     step = found.at(node.outputs[0])
-    value = scalar(other, facts, beside=found.value)
+    value = scalar(other, facts, beside=found.ranked(facts))
     if value is None:
         return step.doubting(name, node, f"{name} {why_not_scalar(other, facts)}")
     if not math.isfinite(value) or value < 0:
@@ -56,7 +56,7 @@ def floor(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
     others = [value for value in node.inputs if value is not found.value]
     if len(others) != 1 or len(node.inputs) - len(others) != 1:
         return None
-    value = scalar(others[0], facts, beside=found.value)
+    value = scalar(others[0], facts, beside=found.ranked(facts))
     if value is None:
         return step.doubting("rms_min", node, f"the floor {why_not_scalar(others[0], facts)}")
     if not math.isfinite(value) or value < 0:
@@ -78,7 +78,7 @@ def invert(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
     stage = _INVERSE.get(found.stage)
     if stage is None:
         return None
-    if node.op_type == "Div" and scalar(node.inputs[0], facts, beside=found.value) != 1:
+    if node.op_type == "Div" and scalar(node.inputs[0], facts, beside=found.ranked(facts)) != 1:
         return None
     return found.at(node.outputs[0], stage)
 
@@ -96,7 +96,7 @@ def power(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
     """Pow(0.5), Pow(-0.5), Pow(-1)"""
     if found.is_norm or node.inputs[0] is not found.value:
         return None
-    exponent = scalar(node.inputs[1], facts, beside=found.value)
+    exponent = scalar(node.inputs[1], facts, beside=found.ranked(facts))
     if exponent == 0.5:
         return sqrt(found, node, facts)
     if exponent == 2 and found.stage is Stage.ROOT:

@@ -12,7 +12,7 @@ import math
 import onnx_ir as ir
 
 from rms_deploy.passes.grammar.derivation import Derivation, Stage
-from rms_deploy.passes.grammar.facts import Facts
+from rms_deploy.passes.grammar.facts import ELEMENT_NAMES, Facts
 
 __all__ = ["fits", "scaled"]
 
@@ -33,7 +33,7 @@ def scaled(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
 
 def fits(scale: ir.Value, found: Derivation, facts: Facts) -> bool:
     """Whether `scale` broadcasts into the block that is normalised over, and into nothing else."""
-    if not _has_a_type_for(found, scale, facts):
+    if facts.dtype(facts.origin(scale)) not in ELEMENT_NAMES:
         return False
     scale = facts.unexpanded(scale, found.x)
     shape, of_x = facts.shape(scale), facts.shape(found.x)
@@ -50,8 +50,3 @@ def fits(scale: ir.Value, found: Derivation, facts: Facts) -> bool:
     block = {axis % rank for axis in found.axes}
     ones = (1,) * (rank - len(shape))
     return all(dim == of_x[axis] if axis in block else dim == 1 for axis, dim in enumerate((*ones, *dims)))
-
-
-def _has_a_type_for(found: Derivation, scale: ir.Value, facts: Facts) -> bool:
-    """The op takes a scale in float32, or in the type of x."""
-    return facts.dtype(facts.origin(scale)) in (ir.DataType.FLOAT, facts.dtype(facts.origin(found.x)))

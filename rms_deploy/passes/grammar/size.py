@@ -38,7 +38,7 @@ def average(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None
     if other is None or other is found.value:
         return None
     exponent = _EXPONENTS.get(found.stage, 0.5) * (-1 if node.op_type == "Div" else 1)
-    factor = scalar(other, facts, beside=found.value)
+    factor = scalar(other, facts, beside=found.ranked(facts))
     if is_power_of_size(other, factor, exponent, found, facts):
         return averaged(found, node)
     if found.stage is not Stage.MEAN_SQUARE:

@@ -1,0 +1,124 @@
+"""Each norm run before it is replaced: as the model spells it, and as our op, on rows that tell the two apart."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnx.reference
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from rms_deploy.numerics import ulp_distance
+from rms_deploy.passes.emission import Emission
+from rms_deploy.passes.grammar import Derivation, Facts
+from rms_deploy.passes.site import Site, cut
+
+__all__ = ["Proof", "SiteProver"]
+
+_WIDE_ULPS: Final = 16
+_HALF_ULPS: Final = 2
+_HALF_FRACTION: Final = 0.05
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What running one site showed."""
+
+    max_ulp: int | None
+    """The largest distance in units in the last place; None: it was not run."""
+    why_not: str = ""
+    """Why it was not run, or why it must not be fused."""
+    passed: bool = True
+
+
+class SiteProver:
+    """Runs sites, each kind of site once, with onnx's own evaluator.
+
+    Tolerance, where n elements are summed: in float32 and wider 16 ulp or sqrt(n) if that is more, as the two forms may
+    add in another order and round some ten times; in half types 2 ulp, in one element of twenty, as those differences
+    change an element only where they cross a rounding boundary.
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._proofs: dict[bytes, Proof] = {}
+
+    def __call__(self, found: Derivation, op: Emission) -> Proof:
+        """Run the site of `found` in both forms."""
+        site = cut(found, op, self._facts)
+        if isinstance(site, str):
+            return Proof(None, site)
+        if site.key not in self._proofs:
+            self._proofs[site.key] = _prove(site, enforced=found.gain is None)
+        return self._proofs[site.key]
+
+
+def _prove(site: Site, *, enforced: bool) -> Proof:
+    worst = 0
+    n = math.prod(site.shapes["x"][axis] for axis in site.axes)
+    try:
+        evaluators = [onnx.reference.ReferenceEvaluator(model) for model in (site.original, site.rewritten())]
+        for rows, feeds in _feeds(site, n):
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")  # rows of zeros divide by zero where there is no epsilon
+                names = {value.name for value in evaluators[1].proto_.graph.input}
+                (expected,) = evaluators[0].run(None, feeds)
+                (actual,) = evaluators[1].run(None, {name: feeds[name] for name in names})
+            reason, distance = _difference(np.asarray(actual), np.asarray(expected), n)
+            worst = max(worst, distance)
+            if reason and enforced:
+                return Proof(worst, f"run on {rows} rows, the op differs: {reason}", passed=False)
+    except (RuntimeError, TypeError, ValueError, NotImplementedError, AttributeError, KeyError, IndexError) as error:
+        return Proof(None, f"onnx's evaluator does not run it: {' '.join(str(error).split())[:120]}")
+    return Proof(worst)
+
+
+def _difference(actual: NDArray[Any], expected: NDArray[Any], n: int) -> tuple[str, int]:
+    if actual.dtype != expected.dtype or actual.shape != expected.shape:
+        return f"{actual.dtype}{list(actual.shape)}, not {expected.dtype}{list(expected.shape)}", 0
+    if not actual.size:
+        return "", 0
+    distance = ulp_distance(np.ascontiguousarray(actual), np.ascontiguousarray(expected))
+    worst = int(distance.max())
+    half = actual.dtype.itemsize == 2
+    if worst > (_HALF_ULPS if half else max(_WIDE_ULPS, math.isqrt(n))):
+        return ("NaN or infinity" if worst == np.iinfo(np.int64).max else f"{worst} ulp"), worst
+    differing = np.count_nonzero(distance)
+    if half and differing > max(2, _HALF_FRACTION * actual.size):
+        return f"{differing} of {actual.size} elements are rounded otherwise", worst
+    return "", worst
+
+
+def _feeds(site: Site, n: int) -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
+    """Rows of each kind. The rest of the inputs are random."""
+    generator = np.random.default_rng(0)
+    dtypes = {value.name: _numpy(value) for value in site.original.graph.input}
+    others = {
+        name: np.asarray(generator.standard_normal(shape)).astype(dtypes[name]) for name, shape in site.shapes.items()
+    }
+    x = generator.standard_normal(site.shapes["x"])
+    outlier = x * np.where(generator.random(x.shape) < max(0.1, 1 / n), 300.0, 1.0)
+    # Below the largest square whose sum is finite: in float32 the statistics of both forms overflow beyond it.
+    limit = float(ml_dtypes.finfo(dtypes["x"]).max)  # type: ignore[no-untyped-call]
+    largest = min(limit / 2, math.sqrt(float(np.finfo(np.float32).max) / max(n, 1)) / 2)
+    peak = float(np.abs(x).max(initial=1.0))
+    kinds = {
+        "random": x,
+        "small": x * 1e-2,
+        "outlier": outlier,
+        "zero": np.zeros_like(x),
+        "near-overflow": x / peak * largest,
+    }
+    for kind, rows in kinds.items():
+        yield kind, {**others, "x": rows.astype(dtypes["x"])}
+
+
+def _numpy(value: onnx.ValueInfoProto) -> np.dtype[Any]:
+    return np.dtype(ir.DataType(value.type.tensor_type.elem_type).numpy())

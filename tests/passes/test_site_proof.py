@@ -1,0 +1,141 @@
+# ruff: noqa: E501 - a graph a line
+"""Each norm is run before it is replaced: a wrong op is found, and left."""
+
+from dataclasses import replace
+
+import onnx_ir as ir
+import pytest
+
+from rms_deploy.fusion import fuse
+from rms_deploy.passes import fuse_rms_norm, site_proof
+
+CORE = "q = Mul (x, x) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (x, r)"
+NORM = f"{CORE} y = Mul (n, scale)"
+HALF = "u = Cast <to = 1> (x) q = Mul (u, u) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (u, r) h = Cast <to = 10> (n) y = Mul (h, g)"
+
+
+def test_every_norm_says_how_far_it_is_from_what_it_was(build):
+    (norm,) = fuse(build(NORM)).norms
+    assert norm.max_ulp == 0
+    (norm,) = fuse(build(NORM.replace("n = Div (x, r)", "i = Reciprocal (r) n = Mul (x, i)"))).norms
+    assert 0 < norm.max_ulp <= 4
+
+
+def test_it_can_be_left_out(build):
+    (norm,) = fuse(build(NORM), verify=False).norms
+    assert norm.max_ulp is None
+
+
+def changed(monkeypatch, **attributes):
+    """A grammar that reads the constants wrongly."""
+    right = fuse_rms_norm.emission
+
+    def wrong(found, facts):
+        op = right(found, facts)
+        return replace(op, attributes={**op.attributes, **attributes})
+
+    monkeypatch.setattr(fuse_rms_norm, "emission", wrong)
+
+
+WRONG = {
+    "epsilon": ({"epsilon": 3.1e-4}, "run on "),
+    "epsilon lost": ({"epsilon": 0.0}, "run on "),
+    "epsilon outside": ({"epsilon": 0.0, "rms_epsilon": 3e-4}, "run on "),
+    "axes": ({"axes": (1,)}, "run on random rows"),
+    "floor": ({"rms_min": 0.02}, "run on small rows"),
+}
+
+
+@pytest.mark.parametrize(("attributes", "reason"), WRONG.values(), ids=WRONG)
+def test_a_wrong_op_is_not_fused(attributes, reason, build, monkeypatch):
+    model = build(NORM.replace("scale", "half"))
+    before = ir.to_proto(ir.from_proto(model)).SerializeToString(deterministic=True)
+    changed(monkeypatch, **attributes)
+    result = fuse(model)
+    assert not result.norms
+    assert result.left[0].piece == "verify"
+    assert result.left[0].reason.startswith(reason)
+    assert ir.to_proto(result.model).SerializeToString(deterministic=True) == before
+    assert fuse(model, verify=False).norms, "without the proof it would be fused"
+
+
+def test_the_wrong_order_of_rounding_is_not_fused(build, monkeypatch):
+    changed(monkeypatch, scale_type=1)
+    result = fuse(build(HALF, inputs="float16[b,s,64] x, float16[64] g", outputs="float16[b,s,64] y"))
+    assert not result.norms
+    assert "are rounded otherwise" in result.left[0].reason
+
+
+def test_only_the_site_that_differs_is_left(build, monkeypatch):
+    second = NORM.replace("(x", "(y").replace(", x)", ", y)").replace("eps", "half")
+    for name in "qmern":
+        second = second.replace(f"{name} =", f"{name}2 =").replace(f"({name}", f"({name}2")
+    second = second.replace(", r)", ", r2)").replace("y = Mul", "z = Mul")
+    model = build(f"{NORM} {second}", outputs="float[b,s,8] z")
+    changed(monkeypatch, epsilon=0.5)
+    result = fuse(model)
+    assert (len(result.norms), len(result.left)) == (1, 1)
+    assert result.norms[0].node == "z"
+
+
+def test_equal_sites_run_once(build, monkeypatch):
+    layers = []
+    for i in range(6):
+        a, b = f"x{i}" if i else "x", f"x{i + 1}"
+        layers.append(
+            f"q{i} = Mul ({a}, {a}) m{i} = ReduceMean (q{i}, last) e{i} = Add (m{i}, eps) r{i} = Sqrt (e{i}) "
+            f"n{i} = Div ({a}, r{i}) s{i} = Mul (n{i}, scale) {b} = Exp (s{i})"
+        )
+    runs = []
+    prove = site_proof._prove
+    monkeypatch.setattr(
+        site_proof, "_prove", lambda site, enforced: runs.append(site) or prove(site, enforced=enforced)
+    )
+    assert len(fuse(build(" ".join(layers) + " y = Identity (x6)")).norms) == 6
+    assert len(runs) == 1
+
+
+UNPROVEN = {
+    "unknown shape": (
+        "a = com.microsoft.Unknown (x)" + NORM.replace("(x", "(a").replace(", x)", ", a)"),
+        "is not known",
+    ),
+    "one op": ("y = com.microsoft.SimplifiedLayerNormalization (x, scale)", "a known definition"),
+}
+
+
+@pytest.mark.parametrize(("body", "reason"), UNPROVEN.values(), ids=UNPROVEN)
+def test_what_cannot_be_run_says_why(body, reason, build):
+    (norm,) = fuse(build(body)).norms
+    assert norm.max_ulp is None
+    assert reason in norm.unproven
+
+
+def test_large_static_shapes_are_run_small(build):
+    model = build(NORM, inputs="float[64,4096,8] x", outputs="float[64,4096,8] y")
+    (norm,) = fuse(model).norms
+    assert norm.max_ulp == 0
+
+
+def test_weights_are_not_loaded(build):
+    """A scale is an input of the site, so its numbers do not matter."""
+    model = ir.from_proto(
+        build(NORM.replace("scale", "w"), inputs="float[b,s,512] x, float[512] w", outputs="float[b,s,512] y")
+    )
+    scale = model.graph.inputs.pop()
+
+    def fail():
+        raise AssertionError
+
+    scale.const_value = ir.LazyTensor(fail, dtype=ir.DataType.FLOAT, shape=ir.Shape([512]), name="w")
+    model.graph.register_initializer(scale)
+    assert len(fuse(model).norms) == 1
+
+
+def test_a_gain_of_precision_is_measured_but_not_refused(build):
+    body = CORE.replace("eps", "h") + " y = Mul (n, g)"
+    constant = "h = Constant <value = float16 {14131}> ()"
+    model = build(f"{constant} {body}", inputs="float16[b,s,8] x, float16[8] g", outputs="float16[b,s,8] y")
+    (norm,) = fuse(model, allow_precision_gain=True).norms
+    assert norm.max_ulp
+    assert norm.note.startswith("precision gained")
