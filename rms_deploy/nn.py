@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -108,7 +109,8 @@ class PartialRMSNorm(RMSNorm):
 
     Args:
         shape: as in `RMSNorm`; n is its product.
-        p: a fraction, 0 < p <= 1: k = ceil(n * p); or a size, an int in 1 ... n: k = p. So 1.0 is all and 1 is one.
+        p: a fraction, 0 < p <= 1: k = ceil(n * p), exactly, with p the decimal that was written; or a size, an int in
+            1 ... n: k = p. So 1.0 is all and 1 is one.
         epsilon: as in `RMSNorm`.
         **options: as in `RMSNorm`.
 
@@ -202,5 +204,5 @@ def _partial_size(p: float, n: int) -> int:
     if isinstance(p, int) and not isinstance(p, bool) and 1 <= p <= n:
         return p
     if isinstance(p, float) and 0 < p <= 1:
-        return math.ceil(n * p)
+        return math.ceil(n * Fraction(repr(float(p))))  # the decimal as written: in floats, 100 * 0.07 is above 7
     raise InputError(f"p: {p!r} is not accepted; give a fraction (a float, 0 < p <= 1) or a size (an int, 1 ... {n})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -89,7 +90,19 @@ def test_rounding_order_follows_the_dtype_of_x(dtype) -> None:
 
 @pytest.mark.parametrize(
     ("p", "n", "k"),
-    [(1.0, 16, 16), (1, 16, 1), (16, 16, 16), (0.0625, 16, 1), (0.0625, 17, 2), (1e-9, 16, 1), (0.5, 7, 4)],
+    [
+        (1.0, 16, 16),
+        (1, 16, 1),
+        (16, 16, 16),
+        (0.0625, 16, 1),
+        (0.0625, 17, 2),
+        (1e-9, 16, 1),
+        (0.5, 7, 4),
+        (0.07, 100, 7),  # in floats, 7.000000000000001
+        (0.14, 100, 14),
+        (0.07, 101, 8),
+        (np.float64(0.07), 100, 7),
+    ],
 )
 def test_partial_size_is_the_ceiling_of_a_fraction(p, n, k) -> None:
     norm = PartialRMSNorm(n, p)
