@@ -31,6 +31,19 @@ struct Held {
   float value;
 };
 
+template <class T>
+struct IsHeld {
+  static constexpr bool value = false;
+};
+
+template <class Half>
+struct IsHeld<Held<Half>> {
+  static constexpr bool value = true;
+};
+
+template <class T>
+inline constexpr bool kIsHeld = IsHeld<T>::value;
+
 namespace rounding {
 
 static RMS_DEPLOY_HOST_DEVICE uint32_t bits_of(float value) {

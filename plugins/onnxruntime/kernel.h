@@ -31,7 +31,8 @@ class Kernel {
   Kind kind_;
   Attributes attributes_;
   cpu::NormFunction norm_;
-  cpu::Problem template_;  // all that does not change from call to call
+  cpu::Problem template_;    // all that does not change from call to call
+  bool is_float32_ = false;  // the memory of all tensors but scale
   bool scale_is_constant_ = false;
   Shape constant_scale_{};
 };

@@ -1,5 +1,7 @@
 // inner > 1: the normalised elements of a column are `inner` apart, the columns are neighbours. The vectors run along
-// the columns. A unit is a block of kColumns columns; pass 1 sweeps it for the sums of squares, pass 2 writes it.
+// the columns. A unit is a block of kColumns columns: it is read once for the sums of squares, which brings it into the
+// second-level cache, and read again from there to be written. A row of the block is a piece of another page, where
+// the prefetchers of CPUs start anew; so the kernel asks for lines itself, some rows ahead.
 #pragma once
 
 #include "kernels/cpu/rows.h"
@@ -9,7 +11,7 @@ namespace rms_deploy::cpu::RMS_DEPLOY_LEVEL {
 // Terms that a float32 accumulator takes before it is folded into a double.
 constexpr int64_t kDepth = 16;
 
-// The statistics of a block of columns, as the vectors of pass 2 want them.
+// The statistics of a block of columns, in the order of T's pairs.
 struct ColumnStatistics {
   Statistic each[kColumns];
   float high[kColumns];
@@ -17,30 +19,38 @@ struct ColumnStatistics {
   bool any_wide;
 };
 
+// Which column stands at `position` of a block of pairs.
+template <class T>
+RMS_DEPLOY_INLINE int64_t column_at(int64_t position) {
+  const int64_t pair = position / kPair * kPair;
+  const int64_t lane = position - pair;
+  return !kEvenOdd<T> ? position : pair + (lane < kWidth ? 2 * lane : 2 * (lane - kWidth) + 1);
+}
+
 template <class T, bool kAdd>
-static void column_sums_of_squares(const Source<T, kAdd>& source, const Problem& p, int64_t columns, double* totals) {
-  float sums[kColumns];
-  for (int64_t c = 0; c < columns; ++c) {
+static void column_sums_of_squares(const Reader<T, kAdd>& reader, const Problem& p, int64_t columns, double* totals) {
+  for (int64_t c = 0; c < kColumns; ++c) {
     totals[c] = 0.0;
   }
-  for (int64_t k = 0; k < p.statistics_size;) {
-    const int64_t end = p.statistics_size - k > kDepth ? k + kDepth : p.statistics_size;
-    for (int64_t c = 0; c < columns; ++c) {
-      sums[c] = 0.0F;
-    }
-    for (; k < end; ++k) {
-      int64_t c = 0;
-      for (; c + kWidth <= columns; c += kWidth) {
-        const Vector v = source.whole(k * p.inner + c);
-        store(sums + c, load(sums + c) + v * v);
+  for (int64_t begin = 0; begin < p.statistics_size; begin += kDepth) {
+    const int64_t end = begin + kDepth < p.statistics_size ? begin + kDepth : p.statistics_size;
+    for (int64_t c = 0; c < columns; c += kPair) {
+      Vector sums[2] = {};
+      for (int64_t k = begin; k < end; ++k) {
+        const int64_t i = k * p.inner + c;
+        __builtin_prefetch(reinterpret_cast<const char*>(reader.x + i) + kDepth * p.inner * sizeof(T));
+        if (c + kPair <= columns) {
+          reader.squares(i, sums[0], sums[1]);
+        } else {
+          reader.partial_squares(i, columns - c, sums[0], sums[1]);
+        }
       }
-      if (c < columns) {
-        const Vector v = source.partial(k * p.inner + c, columns - c);
-        store_partial(sums + c, load_partial(sums + c, columns - c) + v * v, columns - c);
+      float lanes[kPair];
+      store(lanes, sums[0]);
+      store(lanes + kWidth, sums[1]);
+      for (int lane = 0; lane < kPair; ++lane) {
+        totals[c + lane] += static_cast<double>(lanes[lane]);
       }
-    }
-    for (int64_t c = 0; c < columns; ++c) {
-      totals[c] += static_cast<double>(sums[c]);
     }
   }
 }
@@ -59,51 +69,55 @@ template <class T>
 static void column_statistics(const T* x, const double* totals, const Problem& p, int64_t columns,
                               ColumnStatistics& statistics) {
   statistics.any_wide = false;
-  for (int64_t c = 0; c < columns; ++c) {
-    const bool holds = float32_holds(totals[c], p);
-    const double sum_of_squares = holds ? totals[c] : column_sum_of_squares_float64(x + c, p);
-    const Statistic s = statistic_of(sum_of_squares, p, holds);
+  for (int64_t c = 0; c < (columns + kPair - 1) / kPair * kPair; ++c) {
+    const bool exists = column_at<T>(c) < columns;
+    const bool holds = !exists || float32_holds(totals[c], p);
+    const double sum = holds ? totals[c] : column_sum_of_squares_float64(x + column_at<T>(c), p);
+    const Statistic s = statistic_of<T>(sum, p, holds);
     statistics.each[c] = s;
     statistics.high[c] = s.high;
     statistics.low[c] = s.low;
-    statistics.any_wide = statistics.any_wide || s.wide;
+    statistics.any_wide = statistics.any_wide || (exists && s.wide);
   }
 }
 
-template <class T, class S, bool kRoundFirst, bool kScalar>
-static void write_columns(const T* x, const Scale<T, S, kRoundFirst, kScalar>& scale, T* y, const Problem& p,
-                          int64_t columns, const ColumnStatistics& s) {
+template <class T, bool kRoundFirst>
+static void write_columns(const T* x, T* y, const Problem& p, int64_t columns, const ColumnStatistics& s) {
+  constexpr int64_t kAhead = 4;  // rows, of which each takes about as long as memory does to answer
   for (int64_t k = 0; k < p.n; ++k) {
     const int64_t row = k * p.inner;
-    const Vector factor = kScalar ? scale.one : scale.rounded(broadcast(scale.single(k)));
-    int64_t c = 0;
-    for (; c + kWidth <= columns; c += kWidth) {
-      const Vector quotient = divide(load(x + row + c), load(s.high + c), load(s.low + c));
-      store(y + row + c, scaled<T, kRoundFirst>(quotient, factor));
-    }
-    if (c < columns) {
-      const int64_t rest = columns - c;
-      const Vector quotient =
-          divide(load_partial(x + row + c, rest), load_partial(s.high + c, rest), load_partial(s.low + c, rest));
-      store_partial(y + row + c, scaled<T, kRoundFirst>(quotient, factor), rest);
+    const float scale = scale_at(p, p.scalar_scale ? 0 : k);
+    const Vector factor = broadcast(kRoundFirst ? to_float(from_float<T>(scale)) : quiet(scale));
+    for (int64_t c = 0; c < columns; c += kPair) {
+      const T* from = x + row + c;
+      T* to = y + row + c;
+      __builtin_prefetch(reinterpret_cast<char*>(to) + kAhead * p.inner * sizeof(T), 1);
+      Vector pair[2];
+      c + kPair <= columns ? load_pair(from, pair) : load_partial_pair(from, columns - c, pair);
+      unrolled<2>(RMS_DEPLOY_BODY(half) {
+        const int64_t i = c + half * kWidth;
+        pair[half] = scaled<T, kRoundFirst>(divide<T>(pair[half], load(s.high + i), load(s.low + i)), factor);
+      });
+      c + kPair <= columns ? store_pair<false>(to, pair) : store_partial_pair(to, pair, columns - c);
     }
   }
 }
 
-template <class T, class S, bool kRoundFirst, bool kScalar>
-static void write_columns_float64(const T* x, const Scale<T, S, kRoundFirst, kScalar>& scale, T* y, const Problem& p,
-                                  int64_t columns, const ColumnStatistics& s) {
+template <class T, bool kRoundFirst>
+static void write_columns_float64(const T* x, T* y, const Problem& p, int64_t columns, const ColumnStatistics& s) {
   for (int64_t k = 0; k < p.n; ++k) {
-    for (int64_t c = 0; c < columns; ++c) {
-      const int64_t i = k * p.inner + c;
-      y[i] = scaled_one<T, kRoundFirst>(divide_one(to_float(x[i]), s.each[c]), scale.single(k));
+    const float scale = scale_at(p, p.scalar_scale ? 0 : k);
+    for (int64_t position = 0; position < (columns + kPair - 1) / kPair * kPair; ++position) {
+      const int64_t i = k * p.inner + column_at<T>(position);
+      if (column_at<T>(position) < columns) {
+        y[i] = scaled_one<T, kRoundFirst>(divide_one<T>(to_float(x[i]), s.each[position]), scale);
+      }
     }
   }
 }
 
-template <class T, class S, bool kRoundFirst, bool kScalar, bool kAdd>
+template <class T, bool kRoundFirst, bool kAdd>
 static void norm_columns(const Problem& p, int64_t first, int64_t last) {
-  const Scale<T, S, kRoundFirst, kScalar> scale(p.scale);
   const int64_t blocks = (p.inner + kColumns - 1) / kColumns;
   double totals[kColumns];
   ColumnStatistics statistics;
@@ -113,18 +127,18 @@ static void norm_columns(const Problem& p, int64_t first, int64_t last) {
     const int64_t offset = unit / blocks * p.n * p.inner + column;
     const T* x = static_cast<const T*>(p.x) + offset;
     T* y = static_cast<T*>(p.y) + offset;
-    Source<T, kAdd> source{x, nullptr, nullptr};
+    Reader<T, kAdd> reader{x, nullptr, nullptr};
     if constexpr (kAdd) {
-      source.residual = static_cast<const T*>(p.residual) + offset;
-      source.sum = p.sum == nullptr ? y : static_cast<T*>(p.sum) + offset;
-      x = source.sum;
+      reader.residual = static_cast<const T*>(p.residual) + offset;
+      reader.sum = p.sum == nullptr ? y : static_cast<T*>(p.sum) + offset;
+      x = reader.sum;
     }
-    column_sums_of_squares(source, p, columns, totals);
+    column_sums_of_squares(reader, p, columns, totals);
     column_statistics(x, totals, p, columns, statistics);
     if (statistics.any_wide) {
-      write_columns_float64(x, scale, y, p, columns, statistics);
+      write_columns_float64<T, kRoundFirst>(x, y, p, columns, statistics);
     } else {
-      write_columns<T, S, kRoundFirst, kScalar>(x, scale, y, p, columns, statistics);
+      write_columns<T, kRoundFirst>(x, y, p, columns, statistics);
     }
   }
 }

@@ -8,43 +8,45 @@ void norm(const Problem& problem, int64_t first, int64_t last);
 
 namespace {
 
-template <class T, class S, bool kRoundFirst, bool kScalar, bool kAdd>
-void norm_view(const Problem& p, int64_t first, int64_t last) {
-  if (p.inner == 1) {
-    norm_rows<T, S, kRoundFirst, kScalar, kAdd>(p, first, last);
-  } else {
-    norm_columns<T, S, kRoundFirst, kScalar, kAdd>(p, first, last);
-  }
+// Calls `function` with true or false as a constant.
+template <class Function>
+void as_constant(bool value, const Function& function) {
+  value ? function(std::true_type{}) : function(std::false_type{});
 }
 
-template <class T, class S, bool kRoundFirst>
+// Streamed stores are worth their code at the levels and for the types that are used for speed, and need whole vectors.
+template <class T>
+constexpr bool kMayStream = kHasStreams && (std::is_same_v<T, float> || sizeof(T) == sizeof(uint16_t));
+
+template <class T>
+bool streams(const Problem& p) {
+  return p.stream && reinterpret_cast<uintptr_t>(p.y) % sizeof(Vector) == 0 &&
+         static_cast<size_t>(p.n) * sizeof(T) % sizeof(Vector) == 0;
+}
+
+template <class T, bool kRoundFirst>
 void norm_order(const Problem& p, int64_t first, int64_t last) {
-  const bool add = p.residual != nullptr;
-  if (p.scalar_scale) {
-    add ? norm_view<T, S, kRoundFirst, true, true>(p, first, last)
-        : norm_view<T, S, kRoundFirst, true, false>(p, first, last);
-  } else {
-    add ? norm_view<T, S, kRoundFirst, false, true>(p, first, last)
-        : norm_view<T, S, kRoundFirst, false, false>(p, first, last);
-  }
-}
-
-template <class T, class S>
-void norm_types(const Problem& p, int64_t first, int64_t last) {
-  if constexpr (std::is_same_v<T, float>) {  // both orders round the quotient to float32
-    norm_order<T, S, false>(p, first, last);
-  } else {
-    p.round_before_scale ? norm_order<T, S, true>(p, first, last) : norm_order<T, S, false>(p, first, last);
-  }
+  as_constant(p.residual != nullptr, [&](auto add) {
+    if (p.inner != 1) {
+      return norm_columns<T, kRoundFirst, add.value>(p, first, last);
+    }
+    if constexpr (kMayStream<T>) {
+      if (streams<T>(p)) {
+        Rows<T, kRoundFirst, add.value, true>(p).norm(first, last);
+        return finish_streams();
+      }
+    }
+    Rows<T, kRoundFirst, add.value, false>(p).norm(first, last);
+  });
 }
 
 template <class T>
 void norm_type(const Problem& p, int64_t first, int64_t last) {
   if (p.held_in_float32) {
-    return norm_order<Held<T>, float, true>(p, first, last);
+    norm_order<Held<T>, true>(p, first, last);
+  } else {
+    p.round_before_scale ? norm_order<T, true>(p, first, last) : norm_order<T, false>(p, first, last);
   }
-  p.scale_type == contract::ElementType::kFloat32 ? norm_types<T, float>(p, first, last)
-                                                  : norm_types<T, T>(p, first, last);
 }
 
 }  // namespace
@@ -52,7 +54,7 @@ void norm_type(const Problem& p, int64_t first, int64_t last) {
 void norm(const Problem& p, int64_t first, int64_t last) {
   switch (p.type) {
     case contract::ElementType::kFloat32:
-      return norm_types<float, float>(p, first, last);
+      return norm_order<float, false>(p, first, last);  // both orders round the quotient to float32
     case contract::ElementType::kFloat16:
       return norm_type<Float16>(p, first, last);
     case contract::ElementType::kBFloat16:

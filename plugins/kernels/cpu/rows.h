@@ -1,9 +1,12 @@
-// inner = 1: each row is contiguous. Pass 1 takes the sum of squares (and writes the sum of an add-norm), pass 2 reads
-// the row again, from the cache, and writes y. Both passes go through four parts: 64 elements, whole vectors, a partial
-// vector, reduction.
+// inner = 1: each row is contiguous. A row is read for its sum of squares (and the sum of an add-norm is written), then
+// read again, from a cache, and written.
+//
+// Short rows are taken several at a time, so that their divisions and roots, some 60 cycles each, overlap.
+// Where the tensor does not fit the caches (Problem::stream), memory must never wait: while a row is written, one ahead
+// of it is read, in one loop. Where it does fit, that loop would only push the row out of the first-level cache.
 #pragma once
 
-#include <type_traits>
+#include <algorithm>
 
 #include "kernels/cpu/statistic.h"
 
@@ -11,85 +14,181 @@ namespace rms_deploy::cpu::RMS_DEPLOY_LEVEL {
 
 constexpr int kLanes = 64;
 constexpr int kRegisters = kLanes / kWidth;
+constexpr int kPairs = kLanes / kPair;
 constexpr int64_t kChunk = 32 * kLanes;
+constexpr int64_t kBlockBytes = 8192;  // of x that are read before they are written: a quarter of a usual L1
+constexpr int64_t kMaxRows = 16;
+constexpr int64_t kScale =
+    4096;  // elements of scale that are rounded, and brought into the order of T's pairs, at a time
 
-// Adds the 64 accumulators by halves: lane i to lane i + 32, and so on, in the same order for every vector width.
+// Adds the 64 accumulators by halves: lane i to lane i + 32, and so on, in the same order for every vector width. The
+// last addition is that of the even lanes to the odd ones, so kEvenOdd gives the same bits.
+template <class T>
 RMS_DEPLOY_INLINE float reduce(Vector (&sums)[kRegisters]) {
-  for (int half = kRegisters / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) {
-      sums[i] += sums[i + half];
-    }
+  if constexpr (kRegisters > 8) {
+    unrolled<8>(RMS_DEPLOY_BODY(i) { sums[i] += sums[(i + 8) % kRegisters]; });
   }
-  float lanes[kWidth];
-  store(lanes, sums[0]);
-  for (int half = kWidth / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) {
-      lanes[i] += lanes[i + half];
-    }
+  if constexpr (kRegisters > 4) {
+    unrolled<4>(RMS_DEPLOY_BODY(i) { sums[i] += sums[(i + 4) % kRegisters]; });
   }
-  return lanes[0];
+  unrolled<2>(RMS_DEPLOY_BODY(i) { sums[i] += sums[i + 2]; });
+  return kEvenOdd<T> ? add_lanes(sums[0]) + add_lanes(sums[1]) : add_lanes(sums[0] + sums[1]);
 }
 
-// x, or x + residual rounded to T and stored.
+// A NaN of a float32 scale without the payload that a bfloat16 cannot hold: see store_pair.
+RMS_DEPLOY_INLINE float quiet(float value) { return value == value ? value : __builtin_nanf(""); }
+
+// Elements 0 ... n - 1 of a float32 scale, rounded to T if kRound, in the order of T's pairs, with zeros up to a whole
+// pair.
+template <class T, bool kRound>
+static void order(const float* from, float* to, int64_t n) {
+  for (int64_t i = 0; i < n; i += kPair) {
+    float pair[kPair];
+    for (int64_t lane = 0; lane < kPair; ++lane) {
+      const int64_t place = !kEvenOdd<T> ? lane : lane % 2 * kWidth + lane / 2;
+      pair[place] = i + lane < n ? quiet(from[i + lane]) : 0.0F;
+    }
+    unrolled<2>(RMS_DEPLOY_BODY(half) {
+      const Vector v = load(pair + half * kWidth);
+      store(to + i + half * kWidth, kRound ? round_to<T>(v) : v);
+    });
+  }
+}
+
+// What is read of a row: x, or x + residual rounded to T and stored.
 template <class T, bool kAdd>
-struct Source {
+struct Reader {
   const T* x;
   const T* residual;
   T* sum;
 
-  __attribute__((always_inline)) Vector whole(int64_t i) const {
+  __attribute__((always_inline)) void squares(int64_t i, Vector& even, Vector& odd) const {
+    Vector pair[2];
+    load_pair(x + i, pair);
     if constexpr (kAdd) {
-      const Vector total = round_to<T>(load(x + i) + load(residual + i));
-      store(sum + i, total);
-      return total;
-    } else {
-      return load(x + i);
+      Vector other[2];
+      load_pair(residual + i, other);
+      pair[0] += other[0];
+      pair[1] += other[1];
+      store_pair<false>(sum + i, pair);
     }
+    even += pair[0] * pair[0];
+    odd += pair[1] * pair[1];
   }
 
-  __attribute__((always_inline)) Vector partial(int64_t i, int64_t count) const {
+  // Elements first ... end - 1, fewer than kLanes.
+  __attribute__((always_inline)) void last_squares(int64_t first, int64_t end, Vector (&sums)[kRegisters]) const {
+    int64_t i = first;
+    unrolled<kPairs>(RMS_DEPLOY_BODY(r) {
+      if (i + kPair <= end) {
+        squares(i, sums[2 * r], sums[2 * r + 1]);
+      } else if (i < end) {
+        partial_squares(i, end - i, sums[2 * r], sums[2 * r + 1]);
+      }
+      i += kPair;
+    });
+  }
+
+  __attribute__((always_inline)) void partial_squares(int64_t i, int64_t count, Vector& even, Vector& odd) const {
+    Vector pair[2];
+    load_partial_pair(x + i, count, pair);
     if constexpr (kAdd) {
-      const Vector total = round_to<T>(load_partial(x + i, count) + load_partial(residual + i, count));
-      store_partial(sum + i, total, count);
-      return total;
-    } else {
-      return load_partial(x + i, count);
+      Vector other[2];
+      load_partial_pair(residual + i, count, other);
+      pair[0] += other[0];
+      pair[1] += other[1];
+      store_partial_pair(sum + i, pair, count);
     }
+    even += pair[0] * pair[0];
+    odd += pair[1] * pair[1];
   }
 };
 
-template <class T, bool kAdd>
-static double row_sum_of_squares(const Source<T, kAdd>& source, int64_t size) {
+// How a row is written. S is T, or float32 that was rounded and brought into the order of T's pairs.
+template <class T, bool kRoundFirst, bool kStream, class S>
+struct Writer {
+  const T* x;
+  const S* scale;
+  T* y;
+  Vector high;
+  Vector low;
+
+  Writer(const T* from, const S* factors, T* target, const Statistic& s)
+      : x(from), scale(factors), y(target), high(broadcast(s.high)), low(broadcast(s.low)) {}
+
+  __attribute__((always_inline)) void write(int64_t i) const {
+    Vector pair[2];
+    Vector factors[2];
+    load_pair(x + i, pair);
+    load_pair(scale + i, factors);
+    multiply(pair, factors);
+    store_pair<kStream>(y + i, pair);
+  }
+
+  __attribute__((always_inline)) void write_partial(int64_t i, int64_t count) const {
+    Vector pair[2];
+    Vector factors[2];
+    load_partial_pair(x + i, count, pair);
+    if constexpr (std::is_same_v<S, T>) {
+      load_partial_pair(scale + i, count, factors);
+    } else {  // the order of pairs is not that of memory: there are whole pairs
+      load_pair(scale + i, factors);
+    }
+    multiply(pair, factors);
+    store_partial_pair(y + i, pair, count);
+  }
+
+  // Elements first ... n - 1; first is a multiple of kPair.
+  void rest(int64_t first, int64_t n) const {
+    int64_t i = first;
+    for (; i + kPair <= n; i += kPair) {
+      write(i);
+    }
+    if (i < n) {
+      write_partial(i, n - i);
+    }
+  }
+
+ private:
+  __attribute__((always_inline)) void multiply(Vector (&pair)[2], const Vector (&factors)[2]) const {
+    unrolled<2>(RMS_DEPLOY_BODY(half) {
+      pair[half] = scaled<T, kRoundFirst>(divide<T>(pair[half], high, low), factors[half]);
+    });
+  }
+};
+
+// The sum of squares of the elements 0 ... size - 1 that `reader` reads. With a writer, writes its row of n elements in
+// the same loop.
+template <class T, class AReader, class AWriter>
+RMS_DEPLOY_INLINE double read_row(const AReader reader, int64_t size, const AWriter writer, int64_t n) {
   double total = 0.0;
-  for (int64_t i = 0; i < size;) {
-    const int64_t end = size - i > kChunk ? i + kChunk : size;
+  int64_t i = 0;
+  for (int64_t end = 0; end < size;) {
+    end = size - i > kChunk ? i + kChunk : size;
     Vector sums[kRegisters] = {};
     for (; i + kLanes <= end; i += kLanes) {
-#pragma GCC unroll 16
-      for (int r = 0; r < kRegisters; ++r) {
-        const Vector v = source.whole(i + r * kWidth);
-        sums[r] += v * v;
-      }
+      unrolled<kPairs>(RMS_DEPLOY_BODY(r) {
+        reader.squares(i + r * kPair, sums[2 * r], sums[2 * r + 1]);
+        writer.write(i + r * kPair);
+      });
     }
-#pragma GCC unroll 16
-    for (int r = 0; r < kRegisters; ++r) {
-      if (i + kWidth <= end) {
-        const Vector v = source.whole(i);
-        sums[r] += v * v;
-        i += kWidth;
-      } else if (i < end) {
-        const Vector v = source.partial(i, end - i);
-        sums[r] += v * v;
-        i = end;
-      }
+    if (i < end) {
+      reader.last_squares(i, end, sums);
     }
-    total += static_cast<double>(reduce(sums));
+    total += static_cast<double>(reduce<T>(sums));
   }
+  writer.rest(size - size % kLanes, n);
   return total;
 }
 
+// In place of a Writer: nothing is written.
+struct NoWriter {
+  __attribute__((always_inline)) void write(int64_t) const {}
+  void rest(int64_t, int64_t) const {}
+};
+
 template <class T>
-static double row_sum_of_squares_float64(const T* x, int64_t size) {
+static double sum_of_squares_float64(const T* x, int64_t size) {
   double total = 0.0;
   for (int64_t i = 0; i < size; ++i) {
     const double v = static_cast<double>(to_float(x[i]));
@@ -98,92 +197,121 @@ static double row_sum_of_squares_float64(const T* x, int64_t size) {
   return total;
 }
 
-// What stands in `scale`: S elements along the row, or one for all; rounded to T where the order asks for it.
-template <class T, class S, bool kRoundFirst, bool kScalar>
-struct Scale {
-  const S* elements;
-  Vector one;  // kScalar
+// The rows of one call, or one thread's part of them.
+template <class T, bool kRoundFirst, bool kAdd, bool kStream>
+class Rows {
+ public:
+  explicit Rows(const Problem& problem) : p_(problem) {}
 
-  static __attribute__((always_inline)) Vector rounded(Vector value) {
-    if constexpr (kRoundFirst && !std::is_same_v<S, T>) {
-      return round_to<T>(value);
-    } else {
-      return value;
+  void norm(int64_t first, int64_t last) {
+    if constexpr (!kIsHeld<T>) {
+      if (!p_.scalar_scale && p_.scale_type == p_.type) {
+        return run<T>(static_cast<const T*>(p_.scale), first, last);
+      }
+    }
+    order_scale(0, p_.n < kScale ? p_.n : kScale);
+    run<float>(ordered_, first, last);
+  }
+
+ private:
+  template <class S>
+  using AWriter = Writer<T, kRoundFirst, kStream, S>;
+
+  template <class S>
+  void run(const S* scale, int64_t first, int64_t last) {
+    const int64_t at_once = kBlockBytes / static_cast<int64_t>(sizeof(T)) / p_.n;
+    const int64_t rows = at_once < 1 ? 1 : at_once < kMaxRows ? at_once : kMaxRows;
+    const auto end_of = [&](int64_t begin) { return begin + rows < last ? begin + rows : last; };
+    const bool whole = static_cast<const void*>(scale) != ordered_ || p_.n <= kScale;  // scale, at once
+    const bool ahead = kStream && whole;
+    read(first, end_of(first));
+    for (int64_t begin = first; begin < last; begin += rows) {
+      take_statistics(begin, end_of(begin));
+      for (int64_t row = begin; row < end_of(begin); ++row) {
+        const Statistic& s = statistics_[row - begin];
+        if constexpr (kStream) {
+          if (ahead && row + rows < last && !s.wide) {
+            const AWriter<S> writer(source(row), scale, y(row), s);
+            totals_[row - begin] = read_row<T>(reader(row + rows), p_.statistics_size, writer, p_.n);
+            continue;
+          }
+        }
+        write(scale, whole, row, s);
+        if (ahead && row + rows < last) {
+          read(row + rows, row + rows + 1, row - begin);
+        }
+      }
+      if (!ahead && begin + rows < last) {
+        read(begin + rows, end_of(begin + rows));
+      }
     }
   }
 
-  explicit Scale(const void* scale)
-      : elements(static_cast<const S*>(scale)), one(kScalar ? rounded(broadcast(to_float(elements[0]))) : Vector{}) {}
+  const T* x(int64_t row) const { return static_cast<const T*>(p_.x) + row * p_.n; }
+  T* y(int64_t row) const { return static_cast<T*>(p_.y) + row * p_.n; }
+  T* sum(int64_t row) const {  // where nobody wants it, y holds it meanwhile
+    return static_cast<T*>(p_.sum == nullptr ? p_.y : p_.sum) + row * p_.n;
+  }
+  // What is normalised.
+  const T* source(int64_t row) const { return kAdd ? sum(row) : x(row); }
 
-  __attribute__((always_inline)) Vector whole(int64_t i) const {
-    if constexpr (kScalar) {
-      return one;
-    } else {
-      return rounded(load(elements + i));
+  Reader<T, kAdd> reader(int64_t row) const {
+    return {x(row), kAdd ? static_cast<const T*>(p_.residual) + row * p_.n : nullptr, kAdd ? sum(row) : nullptr};
+  }
+
+  // The rows begin ... end - 1, into totals_ from `slot` on.
+  __attribute__((noinline)) void read(int64_t begin, int64_t end, int64_t slot = 0) {
+    for (int64_t row = begin; row < end; ++row) {
+      totals_[slot + row - begin] = read_row<T>(reader(row), p_.statistics_size, NoWriter{}, 0);
     }
   }
 
-  __attribute__((always_inline)) Vector partial(int64_t i, int64_t count) const {
-    if constexpr (kScalar) {
-      return one;
-    } else {
-      return rounded(load_partial(elements + i, count));
+  void take_statistics(int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const double total = totals_[row - begin];
+      const bool holds = float32_holds(total, p_);
+      statistics_[row - begin] =
+          statistic_of<T>(holds ? total : sum_of_squares_float64(source(row), p_.statistics_size), p_, holds);
     }
   }
 
-  __attribute__((always_inline)) float single(int64_t i) const { return to_float(elements[kScalar ? 0 : i]); }
-};
-
-template <class T, class S, bool kRoundFirst, bool kScalar>
-static void write_row(const T* x, const Scale<T, S, kRoundFirst, kScalar>& scale, T* y, int64_t n, const Statistic& s) {
-  const Vector high = broadcast(s.high);
-  const Vector low = broadcast(s.low);
-  int64_t i = 0;
-#pragma GCC unroll 4
-  for (; i + kWidth <= n; i += kWidth) {
-    const Vector quotient = divide(load(x + i), high, low);
-    store(y + i, scaled<T, kRoundFirst>(quotient, scale.whole(i)));
-  }
-  if (i < n) {
-    const Vector quotient = divide(load_partial(x + i, n - i), high, low);
-    store_partial(y + i, scaled<T, kRoundFirst>(quotient, scale.partial(i, n - i)), n - i);
-  }
-}
-
-template <class T, class S, bool kRoundFirst, bool kScalar>
-static void write_row_float64(const T* x, const Scale<T, S, kRoundFirst, kScalar>& scale, T* y, int64_t n,
-                              const Statistic& s) {
-  for (int64_t i = 0; i < n; ++i) {
-    y[i] = scaled_one<T, kRoundFirst>(divide_one(to_float(x[i]), s), scale.single(i));
-  }
-}
-
-template <class T, class S, bool kRoundFirst, bool kScalar, bool kAdd>
-static void norm_rows(const Problem& p, int64_t first, int64_t last) {
-  const Scale<T, S, kRoundFirst, kScalar> scale(p.scale);
-  for (int64_t row = first; row < last; ++row) {
-    const int64_t offset = row * p.n;
-    const T* x = static_cast<const T*>(p.x) + offset;
-    T* y = static_cast<T*>(p.y) + offset;
-    Source<T, kAdd> source{x, nullptr, nullptr};
-    if constexpr (kAdd) {
-      source.residual = static_cast<const T*>(p.residual) + offset;
-      source.sum =
-          p.sum == nullptr ? y : static_cast<T*>(p.sum) + offset;  // nobody wants the sum: y holds it meanwhile
-      x = source.sum;
+  // Elements first ... first + n - 1 of scale.
+  void order_scale(int64_t first, int64_t n) {
+    if (!p_.scalar_scale) {
+      order<T, kRoundFirst>(static_cast<const float*>(p_.scale) + first, ordered_, n);
+    } else if (first == 0) {
+      const float value = scale_at(p_, 0);
+      std::fill_n(ordered_, kScale, kRoundFirst ? to_float(from_float<T>(value)) : quiet(value));
     }
-    double sum_of_squares = row_sum_of_squares(source, p.statistics_size);
-    const bool holds = float32_holds(sum_of_squares, p);
-    if (!holds) {
-      sum_of_squares = row_sum_of_squares_float64(x, p.statistics_size);
-    }
-    const Statistic s = statistic_of(sum_of_squares, p, holds);
+  }
+
+  template <class S>
+  void write(const S* scale, bool whole, int64_t row, const Statistic& s) {
     if (s.wide) {
-      write_row_float64(x, scale, y, p.n, s);
-    } else {
-      write_row<T, S, kRoundFirst, kScalar>(x, scale, y, p.n, s);
+      return write_float64(row, s);
+    }
+    if (whole) {
+      return AWriter<S>(source(row), scale, y(row), s).rest(0, p_.n);
+    }
+    for (int64_t i = 0; i < p_.n; i += kScale) {
+      const int64_t size = p_.n - i < kScale ? p_.n - i : kScale;
+      order_scale(i, size);
+      AWriter<S>(source(row) + i, scale, y(row) + i, s).rest(0, size);
     }
   }
-}
+
+  void write_float64(int64_t row, const Statistic& s) const {
+    const T* from = source(row);
+    for (int64_t i = 0; i < p_.n; ++i) {
+      y(row)[i] =
+          scaled_one<T, kRoundFirst>(divide_one<T>(to_float(from[i]), s), scale_at(p_, p_.scalar_scale ? 0 : i));
+    }
+  }
+
+  const Problem& p_;
+  double totals_[kMaxRows];
+  Statistic statistics_[kMaxRows];
+  alignas(64) float ordered_[kScale];
+};
 
 }  // namespace rms_deploy::cpu::RMS_DEPLOY_LEVEL

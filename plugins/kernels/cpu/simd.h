@@ -5,6 +5,8 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
+#include <utility>
 
 #include "kernels/rounding.h"
 
@@ -20,11 +22,28 @@ namespace rms_deploy::cpu::RMS_DEPLOY_LEVEL {
 
 #if defined(__AVX512F__)
 constexpr int kWidth = 16;
+constexpr bool kHasStreams = true;
 #elif defined(__AVX2__)
 constexpr int kWidth = 8;
+constexpr bool kHasStreams = true;
 #else
 constexpr int kWidth = 4;
+constexpr bool kHasStreams = false;
 #endif
+
+// Calls body(0), body(1) ... body(kCount - 1) with constants: an array of vectors that is indexed by them only stays in
+// registers, which a loop that is unrolled later does not promise.
+template <class Body, int... kIndex>
+RMS_DEPLOY_INLINE void unrolled_over(const Body& body, std::integer_sequence<int, kIndex...>) {
+  (body(std::integral_constant<int, kIndex>{}), ...);
+}
+
+template <int kCount, class Body>
+RMS_DEPLOY_INLINE void unrolled(const Body& body) {
+  unrolled_over(body, std::make_integer_sequence<int, kCount>{});
+}
+
+#define RMS_DEPLOY_BODY(index) [&](auto index) __attribute__((always_inline))
 
 using Vector = float __attribute__((vector_size(kWidth * sizeof(float))));
 using Bits = uint32_t __attribute__((vector_size(kWidth * sizeof(uint32_t))));
@@ -52,9 +71,38 @@ RMS_DEPLOY_INLINE Bits bfloat16_bits(Vector value) {
   return value == value ? rounded : nan;
 }
 
+// The rounded float32, whose upper half is the bfloat16; for a value that is no NaN, or a NaN with zeros below.
+RMS_DEPLOY_INLINE Bits bfloat16_rounded(Vector value) {
+  const Bits bits = bits_of(value);
+  return (bits + 0x7fffU + ((bits >> 16) & 1U)) & 0xffff0000U;
+}
+
+#if defined(__SSE4_1__)
+RMS_DEPLOY_INLINE float add_four(__m128 v) {
+  v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+  return _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)));
+}
+#endif
+
+#if defined(__AVX2__)
+RMS_DEPLOY_INLINE float add_eight(__m256 v) {
+  return add_four(_mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1)));
+}
+#endif
+
 #if defined(__AVX512F__)
 
 constexpr bool kHasFma = true;
+
+RMS_DEPLOY_INLINE float add_lanes(Vector v) {
+  return add_eight(_mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1)));
+}
+
+RMS_DEPLOY_INLINE void stream(float* to, Vector value) { _mm512_stream_ps(to, (__m512)value); }
+
+RMS_DEPLOY_INLINE void stream(Float16* to, Vector value) {
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtps_ph((__m512)value, _MM_FROUND_TO_NEAREST_INT));
+}
 
 RMS_DEPLOY_INLINE Vector fma(Vector a, Vector b, Vector c) {
   return (Vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
@@ -79,6 +127,14 @@ RMS_DEPLOY_INLINE void store(BFloat16* to, Vector value) {
 #elif defined(__AVX2__)
 
 constexpr bool kHasFma = true;
+
+RMS_DEPLOY_INLINE float add_lanes(Vector v) { return add_eight((__m256)v); }
+
+RMS_DEPLOY_INLINE void stream(float* to, Vector value) { _mm256_stream_ps(to, (__m256)value); }
+
+RMS_DEPLOY_INLINE void stream(Float16* to, Vector value) {
+  _mm_stream_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph((__m256)value, _MM_FROUND_TO_NEAREST_INT));
+}
 
 RMS_DEPLOY_INLINE Vector fma(Vector a, Vector b, Vector c) {
   return (Vector)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
@@ -117,6 +173,8 @@ RMS_DEPLOY_INLINE Vector fma(Vector a, Vector b, Vector c) { return a * b + c; }
 #endif
 
 #if defined(__SSE4_1__)
+RMS_DEPLOY_INLINE float add_lanes(Vector v) { return add_four((__m128)v); }
+
 RMS_DEPLOY_INLINE Bits load_16_bits(const void* from) {
   return (Bits)_mm_cvtepu16_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(from)));
 }
@@ -125,6 +183,8 @@ RMS_DEPLOY_INLINE void store_16_bits(void* to, Bits bits) {
   _mm_storel_epi64(static_cast<__m128i*>(to), _mm_packus_epi32((__m128i)bits, (__m128i)bits));
 }
 #else
+RMS_DEPLOY_INLINE float add_lanes(Vector v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+
 RMS_DEPLOY_INLINE Bits load_16_bits(const void* from) {
   uint16_t half[kWidth];
   std::memcpy(half, from, sizeof half);
@@ -225,6 +285,81 @@ template <class T>
 RMS_DEPLOY_INLINE void store_partial(T* to, Vector value, int64_t count) {
   T padded[kWidth];
   store(padded, value);
+  for (int64_t i = 0; i < count; ++i) {
+    to[i] = padded[i];
+  }
+}
+
+// Stores past the caches, where the level has it for the type.
+template <class T>
+RMS_DEPLOY_INLINE void stream(T* to, Vector value) {
+  store(to, value);
+}
+
+// Makes streamed stores visible to other threads before what this thread does next.
+RMS_DEPLOY_INLINE void finish_streams() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
+
+// A pair: 2 x kWidth elements as two vectors. float32 and float16 are in order. bfloat16 has the even elements in the
+// first vector and the odd ones in the second, which costs two operations to read and three to put together, in place
+// of four and six: a bfloat16 is the upper half of a float32.
+constexpr int kPair = 2 * kWidth;
+
+template <class T>
+constexpr bool kEvenOdd = std::is_same_v<T, BFloat16>;
+
+template <class T>
+RMS_DEPLOY_INLINE void load_pair(const T* from, Vector (&pair)[2]) {
+  pair[0] = load(from);
+  pair[1] = load(from + kWidth);
+}
+
+template <>
+inline __attribute__((always_inline)) void load_pair<BFloat16>(const BFloat16* from, Vector (&pair)[2]) {
+  Bits both;
+  std::memcpy(&both, from, sizeof both);
+  pair[0] = vector_of(both << 16);
+  pair[1] = vector_of(both & 0xffff0000U);
+}
+
+// Stores a pair, and leaves in it what was stored, rounded to T. kStream: past the caches; `to` is then aligned to the
+// bytes of a Vector. bfloat16: a NaN must have no payload in its low 16 bits, as none has that came from a bfloat16.
+template <bool kStream, class T>
+RMS_DEPLOY_INLINE void store_pair(T* to, Vector (&pair)[2]) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    const Bits even = bfloat16_rounded(pair[0]);
+    const Bits odd = bfloat16_rounded(pair[1]);
+    pair[0] = vector_of(even);
+    pair[1] = vector_of(odd);
+    const Vector both = vector_of((even >> 16) | odd);
+    float* const words = reinterpret_cast<float*>(to);
+    kStream ? stream(words, both) : store(words, both);
+  } else {
+    unrolled<2>(RMS_DEPLOY_BODY(half) {
+      kStream ? stream(to + half * kWidth, pair[half]) : store(to + half * kWidth, pair[half]);
+      pair[half] = round_to<T>(pair[half]);
+    });
+  }
+}
+
+// The first `count` (< kPair) elements of a pair; the others are zero, and are not stored. Not inlined: once a row at
+// most, but in every part of every kernel.
+template <class T>
+static __attribute__((noinline)) void load_partial_pair(const T* from, int64_t count, Vector (&pair)[2]) {
+  T padded[kPair] = {};
+  for (int64_t i = 0; i < count; ++i) {
+    padded[i] = from[i];
+  }
+  load_pair(padded, pair);
+}
+
+template <class T>
+static __attribute__((noinline)) void store_partial_pair(T* to, Vector (&pair)[2], int64_t count) {
+  T padded[kPair];
+  store_pair<false>(padded, pair);
   for (int64_t i = 0; i < count; ++i) {
     to[i] = padded[i];
   }

@@ -19,8 +19,8 @@ namespace rms_deploy::cpu::RMS_DEPLOY_LEVEL {
 // The root mean square of one row or column, with its three epsilons, and its reciprocal in two float32 terms.
 struct Statistic {
   double rms;
-  float high;  // 1 / rms, rounded towards zero
-  float low;   // the rest, never zero: so that infinity * (high + low) is infinity
+  float high;  // 1 / rms; for a float32 quotient rounded towards zero
+  float low;   // the rest, for a float32 quotient: never zero, so that infinity * (high + low) is infinity
   bool wide;   // float32 cannot hold it: divide in float64
 };
 
@@ -37,6 +37,7 @@ RMS_DEPLOY_INLINE bool float32_holds(double sum_of_squares, const Problem& p) {
   return mean >= 0x1p-100 && mean <= 0x1p+126;
 }
 
+template <class T>
 RMS_DEPLOY_INLINE Statistic statistic_of(double sum_of_squares, const Problem& p, bool float32_was_enough) {
   Statistic s;
   s.rms = root_mean_square(sum_of_squares, p);
@@ -44,18 +45,25 @@ RMS_DEPLOY_INLINE Statistic statistic_of(double sum_of_squares, const Problem& p
   s.wide = !float32_was_enough || !(s.rms <= 0x1p+64);
   const double reciprocal = 1.0 / s.rms;
   s.high = static_cast<float>(reciprocal);
-  if (static_cast<double>(s.high) > reciprocal) {
-    s.high *= 1.0F - 0x1p-24F;  // the float32 below
+  s.low = 0.0F;
+  if constexpr (std::is_same_v<T, float>) {
+    if (static_cast<double>(s.high) > reciprocal) {
+      s.high *= 1.0F - 0x1p-24F;  // the float32 below
+    }
+    const double low = reciprocal - static_cast<double>(s.high);
+    s.low = low > 0.0 ? static_cast<float>(low) : s.high * 0x1p-60F;
   }
-  const double low = reciprocal - static_cast<double>(s.high);
-  s.low = low > 0.0 ? static_cast<float>(low) : s.high * 0x1p-60F;
   return s;
 }
 
-// x / rms, rounded once: x * (high + low) by one fused multiply-add. Two operations that pipeline, where a division
-// takes four times as long as the memory and, with rms rounded to float32, would round twice.
+// x / rms. For a float32 result it is rounded once: x * (high + low) by one fused multiply-add. Two operations that
+// pipeline, where a division takes four times as long as the memory and, with rms rounded to float32, would round
+// twice. For a 16-bit result one product is enough: two roundings of 2^-24 change one element in some thousands.
+template <class T>
 RMS_DEPLOY_INLINE Vector divide(Vector x, Vector high, Vector low) {
-  if constexpr (kHasFma) {
+  if constexpr (!std::is_same_v<T, float>) {
+    return x * high;
+  } else if constexpr (kHasFma) {
     return fma(x, high, x * low);
   } else {  // the product of two float32 is exact in float64, and so, but for a few in a billion, is the result
     using Wide = double __attribute__((vector_size(kWidth * sizeof(double))));
@@ -65,16 +73,37 @@ RMS_DEPLOY_INLINE Vector divide(Vector x, Vector high, Vector low) {
 }
 
 // The same for one element, with a statistic that may need float64.
+template <class T>
 RMS_DEPLOY_INLINE float divide_one(float x, const Statistic& s) {
   const double wide_x = static_cast<double>(x);
-  return static_cast<float>(s.wide ? wide_x / s.rms
-                                   : wide_x * static_cast<double>(s.high) + static_cast<double>(x * s.low));
+  if (s.wide) {
+    return static_cast<float>(wide_x / s.rms);
+  }
+  if constexpr (std::is_same_v<T, float>) {
+    return static_cast<float>(wide_x * static_cast<double>(s.high) + static_cast<double>(x * s.low));
+  } else {
+    return x * s.high;
+  }
+}
+
+RMS_DEPLOY_INLINE float scale_at(const Problem& p, int64_t i) {
+  switch (p.scale_type) {
+    case contract::ElementType::kFloat32:
+      return static_cast<const float*>(p.scale)[i];
+    case contract::ElementType::kFloat16:
+      return to_float(static_cast<const Float16*>(p.scale)[i]);
+    case contract::ElementType::kBFloat16:
+      return to_float(static_cast<const BFloat16*>(p.scale)[i]);
+  }
+  return 0.0F;
 }
 
 // The contract's two rounding orders: scale applied in float32, or to the rounded quotient and itself rounded to T.
 template <class T, bool kRoundFirst>
 RMS_DEPLOY_INLINE Vector scaled(Vector quotient, Vector scale) {
-  if constexpr (kRoundFirst) {
+  if constexpr (kRoundFirst && std::is_same_v<T, BFloat16>) {
+    return vector_of(bfloat16_rounded(quotient)) * scale;
+  } else if constexpr (kRoundFirst) {
     return round_to<T>(quotient) * scale;
   } else {
     return quotient * scale;

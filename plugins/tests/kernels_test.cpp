@@ -1,0 +1,283 @@
+// The CPU kernels against float64, for the sanitizers: every width around the vectors, every misalignment, every type
+// and option; in memory that ends where the tensor ends (AddressSanitizer sees a byte beyond it), with NaN in the gap
+// before it, in place, streamed, and cut into parts for threads. Exits with 1 and says which case failed.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "kernels/cpu/dispatch.h"
+#include "kernels/rounding.h"
+
+namespace {
+
+using rms_deploy::BFloat16;
+using rms_deploy::Float16;
+using rms_deploy::from_float;
+using rms_deploy::contract::ElementType;
+using rms_deploy::cpu::Problem;
+
+int failures = 0;
+
+size_t bytes_of(ElementType type) { return type == ElementType::kFloat32 ? 4 : 2; }
+
+// Half a unit in the last place, relative to a number with mantissa 1.
+double epsilon_of(ElementType type) {
+  return type == ElementType::kFloat32 ? 0x1p-24 : type == ElementType::kFloat16 ? 0x1p-11 : 0x1p-8;
+}
+
+// A tensor that ends at the end of its allocation, `offset` elements into it.
+class Tensor {
+ public:
+  Tensor(ElementType type, int64_t size, int64_t offset, float fill = std::numeric_limits<float>::quiet_NaN())
+      : type_(type), offset_(offset), size_(size), bytes_(bytes_of(type) * static_cast<size_t>(offset + size)) {
+    memory_ = std::make_unique<unsigned char[]>(bytes_);
+    for (int64_t i = -offset; i < size; ++i) {
+      set(i, fill);
+    }
+  }
+
+  void set(int64_t i, float value) {
+    unsigned char* at = memory_.get() + bytes_of(type_) * static_cast<size_t>(offset_ + i);
+    const Float16 half = from_float<Float16>(value);
+    const BFloat16 brain = from_float<BFloat16>(value);
+    const void* from = type_ == ElementType::kFloat32   ? static_cast<const void*>(&value)
+                       : type_ == ElementType::kFloat16 ? static_cast<const void*>(&half)
+                                                        : &brain;
+    std::memcpy(at, from, bytes_of(type_));
+  }
+
+  float get(int64_t i) const {
+    const unsigned char* at = memory_.get() + bytes_of(type_) * static_cast<size_t>(offset_ + i);
+    float value;
+    Float16 half;
+    BFloat16 brain;
+    switch (type_) {
+      case ElementType::kFloat32:
+        std::memcpy(&value, at, sizeof value);
+        return value;
+      case ElementType::kFloat16:
+        std::memcpy(&half, at, sizeof half);
+        return rms_deploy::to_float(half);
+      case ElementType::kBFloat16:
+        std::memcpy(&brain, at, sizeof brain);
+        return rms_deploy::to_float(brain);
+    }
+    return 0.0F;
+  }
+
+  void* data() const { return memory_.get() + bytes_of(type_) * static_cast<size_t>(offset_); }
+  bool gap_is(float fill) const {
+    for (int64_t i = -offset_; i < 0; ++i) {
+      if (get(i) != fill) {
+        return false;
+      }
+    }
+    return true;
+  }
+  bool same_bits(const Tensor& other) const { return std::memcmp(data(), other.data(), data_bytes()) == 0; }
+  size_t data_bytes() const { return bytes_of(type_) * static_cast<size_t>(size_); }
+
+ private:
+  ElementType type_;
+  int64_t offset_;
+  int64_t size_;
+  size_t bytes_;
+  std::unique_ptr<unsigned char[]> memory_;
+};
+
+float random_number() {
+  static uint64_t state = 88172645463325252U;
+  state ^= state << 13;
+  state ^= state >> 7;
+  state ^= state << 17;
+  return static_cast<float>(static_cast<double>(state >> 11) * 0x1p-52 - 1.0);
+}
+
+struct Case {
+  ElementType type;
+  ElementType scale_type;
+  int64_t outer;
+  int64_t n;
+  int64_t inner;
+  int64_t statistics_size;
+  int64_t offset;
+  bool add;
+  bool scalar_scale;
+  bool round_before_scale;
+  bool in_place;
+  bool stream;
+  int threads;
+};
+
+void fail(const Case& c, const char* what, int64_t i) {
+  ++failures;
+  std::printf(
+      "%s: type %d scale %d (%lld, %lld, %lld) statistics %lld offset %lld add %d scalar %d first %d in place %d "
+      "stream %d threads %d element %lld\n",
+      what, static_cast<int>(c.type), static_cast<int>(c.scale_type), static_cast<long long>(c.outer),
+      static_cast<long long>(c.n), static_cast<long long>(c.inner), static_cast<long long>(c.statistics_size),
+      static_cast<long long>(c.offset), c.add, c.scalar_scale, c.round_before_scale, c.in_place, c.stream, c.threads,
+      static_cast<long long>(i));
+}
+
+void run(const rms_deploy::cpu::Level& level, const Problem& problem, int threads) {
+  const int64_t units = rms_deploy::cpu::unit_count(problem);
+  std::vector<std::thread> pool;
+  for (int part = 0; part < threads; ++part) {
+    pool.emplace_back(level.norm, std::cref(problem), units * part / threads, units * (part + 1) / threads);
+  }
+  for (std::thread& thread : pool) {
+    thread.join();
+  }
+}
+
+// Y against float64, from the values that the kernel read.
+void compare(const Case& c, const Tensor& normalised, const Tensor& scale, const Tensor& y) {
+  // Rounding the quotient, the scale and the product; and what float32 adds to the statistic.
+  const double tolerance = epsilon_of(c.type) * (c.round_before_scale ? 3 : 1) + 3 * 0x1p-24;
+  for (int64_t o = 0; o < c.outer; ++o) {
+    for (int64_t column = 0; column < c.inner; ++column) {
+      const auto index = [&](int64_t k) { return (o * c.n + k) * c.inner + column; };
+      double sum = 0.0;
+      for (int64_t k = 0; k < c.statistics_size; ++k) {
+        sum += static_cast<double>(normalised.get(index(k))) * static_cast<double>(normalised.get(index(k)));
+      }
+      const double rms = std::sqrt(sum / static_cast<double>(c.statistics_size) + 1e-6);
+      for (int64_t k = 0; k < c.n; ++k) {
+        const double factor = static_cast<double>(scale.get(c.scalar_scale ? 0 : k));
+        const double expected = static_cast<double>(normalised.get(index(k))) / rms * factor;
+        if (!(std::fabs(static_cast<double>(y.get(index(k))) - expected) <=
+              tolerance * std::fabs(expected) + 0x1p-24)) {
+          return fail(c, "wrong", index(k));
+        }
+      }
+    }
+  }
+}
+
+void check(const rms_deploy::cpu::Level& level, const Case& c) {
+  const int64_t size = c.outer * c.n * c.inner;
+  Tensor x(c.type, size, c.offset);
+  Tensor residual(c.type, size, c.offset);
+  Tensor scale(c.scale_type, c.scalar_scale ? 1 : c.n, c.offset);
+  Tensor y(c.type, size, c.offset, 7.0F);
+  Tensor sum(c.type, size, c.offset, 7.0F);
+  for (int64_t i = 0; i < size; ++i) {
+    x.set(i, 3.0F * random_number());
+    residual.set(i, 3.0F * random_number());
+    sum.set(i, c.add ? x.get(i) + residual.get(i) : x.get(i));
+  }
+  for (int64_t i = 0; i < (c.scalar_scale ? 1 : c.n); ++i) {
+    scale.set(i, 2.0F * random_number());
+  }
+  Tensor written(c.type, size, c.offset, 7.0F);
+  Problem p;
+  p.type = c.type;
+  p.scale_type = c.scale_type;
+  p.x = x.data();
+  p.residual = c.add ? residual.data() : nullptr;
+  p.scale = scale.data();
+  p.y = c.in_place ? (c.add ? residual.data() : x.data()) : y.data();
+  p.sum = !c.add ? nullptr : c.in_place ? x.data() : written.data();
+  p.outer = c.outer;
+  p.n = c.n;
+  p.inner = c.inner;
+  p.statistics_size = c.statistics_size;
+  p.scalar_scale = c.scalar_scale;
+  p.round_before_scale = c.round_before_scale;
+  p.stream = c.stream;
+  run(level, p, c.threads);
+  if (!c.in_place && !y.gap_is(7.0F)) {
+    fail(c, "wrote before the output", 0);
+  }
+  if (c.add && !(c.in_place ? x : written).same_bits(sum)) {
+    fail(c, "wrong sum", 0);
+  }
+  compare(c, sum, scale, c.in_place ? (c.add ? residual : x) : y);
+}
+
+void check_shapes(const rms_deploy::cpu::Level& level, ElementType type, ElementType scale_type) {
+  const bool half = type != ElementType::kFloat32;
+  int64_t number = 0;
+  const auto both = [&](int64_t outer, int64_t n, int64_t inner) {
+    ++number;  // the options are walked through from shape to shape, in cycles of coprime lengths
+    const bool add = number % 2 == 0;
+    const int64_t statistics = !add && number % 3 == 0 ? 1 + n / 3 : n;
+    check(level, {type, scale_type, outer, n, inner, statistics, number % 17, add, number % 5 == 0,
+                  half && number % 7 < 3, number % 11 < 4, number % 13 < 6, static_cast<int>(1 + number % 3)});
+  };
+  for (int64_t n = 1; n <= 3 * 64 + 2; ++n) {
+    both(1 + n % 5, n, 1);
+    both(1 + n % 5, n, 1);
+    both(1, 1 + n % 23, n);
+  }
+  for (const int64_t n : {255, 256, 257, 896, 2047, 2048, 2049, 4095, 4096, 4097, 8193}) {
+    for (int option = 0; option < 12; ++option) {
+      both(5, n, 1);
+    }
+  }
+  for (const int64_t inner : {255, 256, 257, 300, 515}) {
+    for (int option = 0; option < 6; ++option) {
+      both(2, 37, inner);
+    }
+  }
+  // Aligned rows of whole vectors: the ones that are streamed.
+  for (int64_t rows = 1; rows < 40; ++rows) {
+    check(level, {type, scale_type, rows, 64 * (1 + rows % 5), 1, 64, 0, false, false, false, false, true, 2});
+    check(level, {type, scale_type, rows, 1024, 1, 1024, 0, true, rows % 2 == 0, half, rows % 3 == 0, true, 3});
+  }
+}
+
+// Bit for bit the same for any cut.
+void check_threads(const rms_deploy::cpu::Level& level, ElementType type) {
+  const int64_t n = 173;
+  const int64_t rows = 61;
+  Tensor x(type, rows * n, 0);
+  Tensor scale(ElementType::kFloat32, n, 0, 1.25F);
+  for (int64_t i = 0; i < rows * n; ++i) {
+    x.set(i, random_number());
+  }
+  Tensor first(type, rows * n, 0);
+  for (int threads = 1; threads <= 4; ++threads) {
+    Tensor y(type, rows * n, 0);
+    Problem p;
+    p.type = type;
+    p.x = x.data();
+    p.scale = scale.data();
+    p.y = (threads == 1 ? first : y).data();
+    p.outer = rows;
+    p.n = n;
+    p.inner = 1;
+    p.statistics_size = n;
+    run(level, p, threads);
+    if (threads > 1 && !y.same_bits(first)) {
+      fail({type, ElementType::kFloat32, rows, n, 1, n, 0, false, false, false, false, false, threads}, "other bits",
+           0);
+    }
+  }
+}
+
+}  // namespace
+
+int main() {
+  const char* problem = nullptr;
+  const rms_deploy::cpu::Level* level = rms_deploy::cpu::select_level(std::getenv("RMS_DEPLOY_ISA"), &problem);
+  if (level == nullptr) {
+    std::printf("%s\n", problem);
+    return 77;
+  }
+  for (const ElementType type : {ElementType::kFloat32, ElementType::kFloat16, ElementType::kBFloat16}) {
+    check_shapes(*level, type, ElementType::kFloat32);
+    if (type != ElementType::kFloat32) {
+      check_shapes(*level, type, type);
+    }
+    check_threads(*level, type);
+  }
+  std::printf("%s: %d failures\n", level->name, failures);
+  return failures == 0 ? 0 : 1;
+}
