@@ -20,7 +20,7 @@ from rms_deploy.contract import ELEMENT_TYPES
 from rms_deploy.decomposed import decomposed
 from rms_deploy.dynamo import export_dynamo, export_legacy
 from rms_deploy.errors import InputError
-from rms_deploy.model_source import Source, one_line, resolve
+from rms_deploy.model_source import Source, current_folder_importable, one_line, resolve
 from rms_deploy.module_tree import replaced
 from rms_deploy.nn import RMSNorm
 from rms_deploy.passes.lower_to_standard import STANDARD_OPSET, LowerToStandard
@@ -44,6 +44,7 @@ _OPSETS: dict[tuple[str, str], tuple[int, int]] = {
 _log = logging.getLogger(__name__)
 
 
+@current_folder_importable()
 def export(
     model: str | nn.Module,
     output: str | os.PathLike[str] | None = None,
@@ -62,7 +63,8 @@ def export(
 
     Args:
         model: a module; a name of `rms_deploy.models.MODELS`; or `package.module:factory`, where the factory returns a
-            module or (module, inputs[, dynamic_shapes[, output_names]]).
+            module or (module, inputs[, dynamic_shapes[, output_names]]). What it and the module import may lie in the
+            current folder.
         output: file to write; None writes none.
         inputs: of one example call: a tensor, a tuple of positional arguments, or a dict of named ones.
         dtype: float32, float16 or bfloat16: parameters, buffers and floating inputs are converted to it; None leaves

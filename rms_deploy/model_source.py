@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from rms_deploy.errors import InputError
 from rms_deploy.models import MODELS
 
-__all__ = ["Source", "one_line", "resolve"]
+__all__ = ["Source", "current_folder_importable", "one_line", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,24 @@ class Source:
     output_names: tuple[str, ...] = ()
 
 
+@contextmanager
+def current_folder_importable() -> Iterator[None]:
+    """The current folder comes first among those that modules are found in, while the block runs.
+
+    The block is to be as long as the user's code runs: a factory, and even a forward, may import.
+    """
+    folder = os.getcwd()  # noqa: PTH109 - sys.path holds strings
+    added = folder not in sys.path
+    if added:
+        sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        if added and folder in sys.path:
+            sys.path.remove(folder)
+
+
+@current_folder_importable()
 def resolve(model: str | nn.Module, inputs: Any = None) -> Source:
     """The module that `model` is or names, with its example inputs.
 
@@ -84,17 +104,10 @@ def _call_factory(name: str) -> Any:
 
 
 def _import(name: str, module_name: str) -> Any:
-    folder = os.getcwd()  # noqa: PTH109 - sys.path holds strings
-    added = folder not in sys.path
-    if added:
-        sys.path.insert(0, folder)
     try:
         return importlib.import_module(module_name)
     except Exception as error:  # whatever the user's code raises
         raise InputError(f"{name}: module {module_name} cannot be imported: {one_line(error)}") from error
-    finally:
-        if added and folder in sys.path:
-            sys.path.remove(folder)
 
 
 def one_line(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import logging
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,31 @@ def test_every_op_and_attribute(dtype) -> None:
     expected_y, expected_total = module(x.float())
     assert_close(y, expected_y, dtype, roundings=16)
     assert_close(total, expected_total, dtype, roundings=16)
+
+
+LAZY = """
+import torch
+class Lazy(torch.nn.Module):
+    def forward(self, x):
+        from export_lazy_neighbour import add
+        return add(x)
+def lazy(): return Lazy(), torch.ones(2, 3)
+"""
+
+
+@pytest.mark.parametrize("options", [{}, {"norm": "decomposed", "exporter": "legacy"}])
+def test_a_forward_may_import_from_the_current_folder(options, tmp_path, monkeypatch) -> None:
+    (tmp_path / "export_lazy.py").write_text(LAZY)
+    (tmp_path / "export_lazy_neighbour.py").write_text("def add(x): return x + 1")
+    monkeypatch.chdir(tmp_path)
+    path = list(sys.path)
+    try:
+        # With a name given, no call before the export has imported it already.
+        assert operators(checked(export("export_lazy:lazy", output_names=["y"], **options)))["Add"] == 1
+    finally:
+        for name in ("export_lazy", "export_lazy_neighbour"):
+            sys.modules.pop(name, None)
+    assert sys.path == path
 
 
 def test_no_node_adds_an_offset_at_run_time() -> None:

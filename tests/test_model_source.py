@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from rms_deploy.errors import InputError
-from rms_deploy.model_source import resolve
+from rms_deploy.model_source import current_folder_importable, resolve
 from rms_deploy.models import MODELS
 
 FACTORIES = """
@@ -28,6 +29,9 @@ def wrong(): return 3
 def long(): return nn.Linear(4, 4), (x,), None, (), None
 def failing(): raise ValueError("no weights here\\nsecond line")
 def needy(size): return nn.Linear(size, size)
+def lazy():
+    from neighbour_factories import size
+    return nn.Linear(size, size), x
 class Space:
     inner = staticmethod(pair)
 """
@@ -38,9 +42,11 @@ def _factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]
     """A module in the current folder."""
     (tmp_path / "my_factories.py").write_text(FACTORIES)
     (tmp_path / "broken_factories.py").write_text("import nothing_of_this_name")
+    (tmp_path / "neighbour_factories.py").write_text("size = 4")
     monkeypatch.chdir(tmp_path)
     yield "my_factories"
-    sys.modules.pop("my_factories", None)
+    for name in ("my_factories", "neighbour_factories"):
+        sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -58,6 +64,23 @@ def test_factories_of_the_user(factories) -> None:
     full = resolve(f"{factories}:full")
     assert (full.dynamic_shapes, full.output_names) == ({"input": {0: "rows"}}, ("y",))
     assert sys.path == path
+
+
+def test_a_factory_may_import_from_the_current_folder(factories) -> None:
+    path = list(sys.path)
+    assert resolve(f"{factories}:lazy").module.in_features == 4
+    assert sys.path == path
+
+
+def test_the_current_folder_is_importable_while_the_block_runs(factories) -> None:
+    path = list(sys.path)
+    with pytest.raises(ZeroDivisionError), current_folder_importable():
+        assert importlib.import_module(factories).value == 3
+        raise ZeroDivisionError
+    assert sys.path == path
+    sys.modules.pop(factories)
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module(factories)
 
 
 def test_given_inputs_come_first(factories) -> None:
