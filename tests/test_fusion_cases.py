@@ -40,7 +40,7 @@ def test_case(case):
     model = case.model()
     if case.valid:
         onnx.checker.check_model(model, full_check=True)
-    result = fuse(model, **case.options)
+    result = fuse(model, verify=False, **case.options)  # the matcher alone: what it matches has to be right
     fused = ir.to_proto(result.model)
     if case.runs:  # the numbers first: a wrong one is the worst that can happen
         check_numbers(case, fused, result.norms)
@@ -48,9 +48,31 @@ def test_case(case):
     check_report(case, result)
     if case.norms == 0:
         assert same(fused, ir.to_proto(ir.from_proto(model)))
-    again = fuse(fused, **case.options)
+    again = fuse(fused, verify=False, **case.options)
     assert not again.norms
     assert same(ir.to_proto(again.model), fused)
+
+
+PROOF_FAILS = {  # what the matcher has right and the proof refuses
+    "mean: ReduceSum / shape of the square, positive": "the length is read from the square, which the proof makes up",
+}
+
+
+def proven():
+    for case in CASES:
+        if case.norms and not case.missing:
+            reason = PROOF_FAILS.get(case.id)
+            yield pytest.param(
+                case, id=case.id, marks=[pytest.mark.xfail(reason=reason, strict=True)] if reason else []
+            )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", list(proven()))
+def test_the_built_in_proof_agrees(case):
+    counts = case.norms if isinstance(case.norms, tuple) else (case.norms,)
+    result = fuse(case.model(), verify=True, **case.options)
+    assert len(result.norms) in counts, result.left
 
 
 def same(one, other):
@@ -65,8 +87,9 @@ def check_numbers(case, fused, norms):
         return
     fault = deviation(evaluate(fused, feeds), truth, cancels=case.cancels)
     assert not fault, (fault, norms)
+    # unoptimised: ONNX Runtime fuses on its own, and some decoys wrongly
     if not half_types(fused) or {node.op_type for node in fused.graph.node} <= set(OPS):
-        kernel = list(runtime.run(runtime.session(fused), feeds).values())
+        kernel = list(runtime.run(runtime.session(fused, optimize=False), feeds).values())
         fault = deviation(kernel, truth, cancels=case.cancels)
         assert not fault, ("with the library", fault, norms)
 

@@ -106,7 +106,7 @@ class Case:
 
 def norm(
     *,
-    square: str = "q = Mul (x, x)",
+    square: str = "q = Pow (x, two)",
     mean: str = "m = ReduceMean <keepdims=1> (q, last)",
     root: str = "e = Add (m, eps) r = Sqrt (e)",
     inverse: str = "n = Div (x, r)",

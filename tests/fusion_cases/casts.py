@@ -10,7 +10,7 @@ from .case import Case, norm
 __all__ = ["CASTS"]
 
 _WEIGHT = [1.5, -0.7, 0.3, 2.1, -1.2, 0.9, 1.1, 0.4]
-_STATISTIC = "q = Mul (c, c) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e)"
+_STATISTIC = "q = Pow (c, two) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e)"
 _UP = f"c = Cast <to=1> (x) {_STATISTIC}"
 
 # {T}: number of the half type, {w}: a weight of that type
@@ -43,7 +43,7 @@ _HALF = {
         f"{_UP} n = Div (c, r) j = Mul (n, w) h = Cast <to=TT> (j) y = Mul (h, ww)"
     ),
     "through double": (
-        "c = Cast <to=11> (x) q = Mul (c, c) m = ReduceMean (q, last) e = Add (m, eps64) r = Sqrt (e) n = Div (c, r) "
+        "c = Cast <to=11> (x) q = Pow (c, two) m = ReduceMean (q, last) e = Add (m, eps64) r = Sqrt (e) n = Div (c, r) "
         "h = Cast <to=TT> (n) y = Mul (h, ww)"
     ),
 }
@@ -60,12 +60,12 @@ _LOSES = {
         "n = Div (d, r) h = Cast <to=TT> (n) y = Mul (h, ww)"
     ),
     "all in the half type": (
-        "q = Mul (x, x) m = ReduceMean (q, last) e = Add (m, kk) r = Sqrt (e) n = Div (x, r) y = Mul (n, ww)"
+        "q = Pow (x, two) m = ReduceMean (q, last) e = Add (m, kk) r = Sqrt (e) n = Div (x, r) y = Mul (n, ww)"
     ),
     "inverse root cast back first": (f"{_UP} i = Reciprocal (r) g = Cast <to=TT> (i) n = Mul (x, g) y = Mul (n, ww)"),
     "root cast back first": f"{_UP} g = Cast <to=TT> (r) n = Div (x, g) y = Mul (n, ww)",
     "mean cast back first": (
-        "c = Cast <to=1> (x) q = Mul (c, c) m = ReduceMean (q, last) g = Cast <to=TT> (m) e = Add (g, kk) "
+        "c = Cast <to=1> (x) q = Pow (c, two) m = ReduceMean (q, last) g = Cast <to=TT> (m) e = Add (g, kk) "
         "r = Sqrt (e) n = Div (x, r) y = Mul (n, ww)"
     ),
 }
@@ -110,17 +110,17 @@ _FLOAT32 = [
          "c = Cast <to=11> (x) q = Mul (c, c) m = ReduceMean (q, last) e = Add (m, eps64) r = Sqrt (e) n = Div (c, r) "
          "d = Cast <to=11> (w) h = Mul (n, d) y = Cast <to=1> (h)", 1, constants={"eps64": np.float64(1e-6)}),
     Case("casts, float32", "statistics in double",
-         "c = Cast <to=11> (x) q = Mul (c, c) m = ReduceMean (q, last) d = Cast <to=1> (m) e = Add (d, eps) "
+         "c = Cast <to=11> (x) q = Pow (c, two) m = ReduceMean (q, last) d = Cast <to=1> (m) e = Add (d, eps) "
          "r = Sqrt (e) n = Div (x, r) y = Mul (n, w)", 1),
     Case("casts, float32", "casts that change nothing",
-         "c = Cast <to=1> (x) q = Mul (c, c) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (c, r) "
+         "c = Cast <to=1> (x) q = Pow (c, two) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (c, r) "
          "h = Cast <to=1> (n) y = Mul (h, w)", 1),
     Case("casts, float32", "result cast down", f"{norm(scale='d = Mul (n, w)')} y = Cast <to=10> (d)", 1,
          outputs="float16[b,s,8] y"),
     Case("casts, float32", "result cast down before the scale",
          f"{norm(scale='d = Cast <to=10> (n)')} y = Mul (d, w16)", 1, outputs="float16[b,s,8] y"),
     Case("casts, double", "all in double",
-         "q = Mul (x, x) m = ReduceMean (q, last) e = Add (m, eps64) r = Sqrt (e) n = Div (x, r) y = Mul (n, w64)", 0,
+         "q = Pow (x, two) m = ReduceMean (q, last) e = Add (m, eps64) r = Sqrt (e) n = Div (x, r) y = Mul (n, w64)", 0,
          inputs="double[b,s,8] x", outputs="double[b,s,8] y",
          constants={"eps64": np.float64(1e-6), "w64": np.float64(_WEIGHT)}),
 ]  # fmt: skip

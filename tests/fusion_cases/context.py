@@ -80,7 +80,7 @@ _BODIES = [
              "{ f = Neg (x) q2 = Mul (f, f) m2 = ReduceMean (q2, last) e2 = Add (m2, eps) r2 = Sqrt (e2) "
              "d = Div (f, r2) }>", 2, inputs="float[b,s,8] x, bool c"),
     _context("half outside, half in a branch",
-             "q = Mul (x, x) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) y = If (c) <then_branch = one () "
+             "q = Pow (x, two) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) y = If (c) <then_branch = one () "
              f"=> (float[b,s,8] a) {{ n = Div (x, r) a = Mul (n, w) }}, {_ELSE}>", (0, 1),
              inputs="float[b,s,8] x, bool c"),
     _context("outside, used in a branch",
@@ -88,27 +88,27 @@ _BODIES = [
              inputs="float[b,s,8] x, bool c", outputs="float[b,s,8] z"),
     _context("in a Loop",
              "y = Loop (trips, c, x) <body = body (int64 i, bool k, float[b,s,8] a) => (bool j, float[b,s,8] d) "
-             "{ j = Identity (k) q = Mul (a, a) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) "
+             "{ j = Identity (k) q = Pow (a, two) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) "
              "n = Div (a, r) d = Mul (n, w) }>",
              inputs="float[b,s,8] x, bool c", constants={"trips": np.int64(3)}),
     _context("epsilon is carried by a Loop",
              "y, f = Loop (trips, c, x, eps) <body = body (int64 i, bool k, float[b,s,8] a, float g) "
-             "=> (bool j, float[b,s,8] d, float h) { j = Identity (k) q = Mul (a, a) m = ReduceMean (q, last) "
+             "=> (bool j, float[b,s,8] d, float h) { j = Identity (k) q = Pow (a, two) m = ReduceMean (q, last) "
              "e = Add (m, g) r = Sqrt (e) n = Div (a, r) d = Mul (n, w) h = Add (g, floor) }>", 0,
              inputs="float[b,s,8] x, bool c", constants={"trips": np.int64(3)}, reason="epsilon"),
     _context("scale is carried by a Loop",
              "y, f = Loop (trips, c, x, w) <body = body (int64 i, bool k, float[b,s,8] a, float[8] g) "
-             "=> (bool j, float[b,s,8] d, float[8] h) { j = Identity (k) q = Mul (a, a) m = ReduceMean (q, last) "
+             "=> (bool j, float[b,s,8] d, float[8] h) { j = Identity (k) q = Pow (a, two) m = ReduceMean (q, last) "
              "e = Add (m, eps) r = Sqrt (e) n = Div (a, r) d = Mul (n, g) h = Neg (g) }>",
              inputs="float[b,s,8] x, bool c", constants={"trips": np.int64(3)}),
     _context("in a Scan",
              "t, y = Scan (z, x) <num_scan_inputs=1, body = body (float[s,8] a, float[s,8] d) "
-             "=> (float[s,8] u, float[s,8] v2) { u = Add (a, d) q = Mul (u, u) m = ReduceMean (q, last) "
+             "=> (float[s,8] u, float[s,8] v2) { u = Add (a, d) q = Pow (u, two) m = ReduceMean (q, last) "
              "e = Add (m, eps) r = Sqrt (e) n = Div (u, r) v2 = Mul (n, w) }>",
              inputs="float[b,s,8] x, float[s,8] z", cancels=True),
     _context("in an If in a Loop",
              "y = Loop (trips, c, x) <body = body (int64 i, bool k, float[b,s,8] a) => (bool j, float[b,s,8] d) "
-             "{ j = Identity (k) d = If (k) <then_branch = one () => (float[b,s,8] f) { q = Mul (a, a) "
+             "{ j = Identity (k) d = If (k) <then_branch = one () => (float[b,s,8] f) { q = Pow (a, two) "
              "m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (a, r) f = Mul (n, w) }, "
              "else_branch = other () => (float[b,s,8] h) { h = Neg (a) }> }>",
              inputs="float[b,s,8] x, bool c", constants={"trips": np.int64(2)}),
@@ -148,7 +148,7 @@ _AROUND = [
     _context("no batch", f"{norm()}", inputs="float[s,8] x", outputs="float[s,8] y"),
     _context("a batch of zero", norm(), inputs="float[0,5,8] x", outputs="float[0,5,8] y", zero_row=False),
     _context("Identity everywhere",
-             "a = Identity (x) q = Mul (a, a) b2 = Identity (q) m = ReduceMean (b2, last) c = Identity (m) "
+             "a = Identity (x) q = Pow (a, two) b2 = Identity (q) m = ReduceMean (b2, last) c = Identity (m) "
              "e = Add (c, eps) d = Identity (e) r = Sqrt (d) f = Identity (r) n = Div (x, f) g = Identity (n) "
              "y = Mul (g, w)"),
     _context("Dropout that drops nothing", norm(inverse="k = Div (x, r) n = Dropout (k)")),

@@ -15,7 +15,7 @@ from .case import Case, norm
 __all__ = ["DECOYS"]
 
 _ROOT = "e = Add (m, eps) r = Sqrt (e)"
-_MEAN = "q = Mul (x, x) m = ReduceMean (q, last)"
+_MEAN = "q = Pow (x, two) m = ReduceMean (q, last)"
 _END = "n = Div (x, r) y = Mul (n, w)"
 _ROWS = "float[b,s,8] x, float[b,s,1] g"
 _TWO = "float[b,s,8] x, float[b,s,8] z"
@@ -34,14 +34,14 @@ _LAYER_NORMS = {
         "e = Add (m, eps) r = Sqrt (e) n = Div (f, r) y = Mul (n, w)"
     ),
     "LayerNorm of ReduceSum": (
-        "t = ReduceSum (x, last) u = Div (t, eight) d = Sub (x, u) q = Mul (d, d) m = ReduceMean (q, last) "
+        "t = ReduceSum (x, last) u = Div (t, eight) d = Sub (x, u) q = Pow (d, two) m = ReduceMean (q, last) "
         "e = Add (m, eps) r = Sqrt (e) i = Reciprocal (r) n = Mul (d, i) y = Mul (n, w)"
     ),
 }
 
 _DECOYS: dict[str, str] = {
     "variance instead of mean square": (
-        f"u = ReduceMean (x, last) d = Sub (x, u) q = Mul (d, d) m = ReduceMean (q, last) {_ROOT} {_END}"
+        f"u = ReduceMean (x, last) d = Sub (x, u) q = Pow (d, two) m = ReduceMean (q, last) {_ROOT} {_END}"
     ),
     "mean square minus square of the mean": (
         f"u = ReduceMean (x, last) p = Mul (u, u) q = Mul (x, x) t = ReduceMean (q, last) m = Sub (t, p) {_ROOT} {_END}"
@@ -50,19 +50,19 @@ _DECOYS: dict[str, str] = {
     "centred numerator only": f"{_MEAN} {_ROOT} d = Sub (x, m) n = Div (d, r) y = Mul (n, w)",
     "mean of x": f"a = Abs (x) m = ReduceMean (a, last) {_ROOT} {_END}",
     "ReduceL1": f"t = ReduceL1 (x, last) m = Div (t, eight) {_ROOT} {_END}",
-    "ReduceMax of the squares": f"q = Mul (x, x) m = ReduceMax (q, last) {_ROOT} {_END}",
-    "ReduceMin of the squares": f"q = Mul (x, x) m = ReduceMin (q, last) {_ROOT} {_END}",
-    "ReduceProd of the squares": f"q = Mul (x, x) m = ReduceProd (q, last) {_ROOT} {_END}",
+    "ReduceMax of the squares": f"q = Pow (x, two) m = ReduceMax (q, last) {_ROOT} {_END}",
+    "ReduceMin of the squares": f"q = Pow (x, two) m = ReduceMin (q, last) {_ROOT} {_END}",
+    "ReduceProd of the squares": f"q = Pow (x, two) m = ReduceProd (q, last) {_ROOT} {_END}",
     "cubed by Mul": f"p = Mul (x, x) a = Abs (x) q = Mul (p, a) m = ReduceMean (q, last) {_ROOT} {_END}",
     "fourth power": f"p = Mul (x, x) q = Mul (p, p) m = ReduceMean (q, last) {_ROOT} {_END}",
     "x * |x|": f"a = Abs (x) q = Mul (x, a) k = ReduceMean (q, last) m = Abs (k) {_ROOT} {_END}",
-    "Relu before the square": f"a = Relu (x) q = Mul (a, a) m = ReduceMean (q, last) {_ROOT} {_END}",
+    "Relu before the square": f"a = Relu (x) q = Pow (a, two) m = ReduceMean (q, last) {_ROOT} {_END}",
     "Relu in the numerator": f"{_MEAN} {_ROOT} a = Relu (x) n = Div (a, r) y = Mul (n, w)",
     "no root": f"{_MEAN} r = Add (m, eps) n = Div (x, r) y = Mul (n, w)",
     "root twice": f"{_MEAN} {_ROOT} k = Sqrt (r) n = Div (x, k) y = Mul (n, w)",
     "times the root": f"{_MEAN} {_ROOT} n = Mul (x, r) y = Mul (n, w)",
     "root divided by x": (
-        "a = Abs (x) c = Add (a, one) q = Mul (c, c) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) "
+        "a = Abs (x) c = Add (a, one) q = Pow (c, two) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) "
         "n = Div (r, c) y = Mul (n, w)"
     ),
     "Pow -1": f"{_MEAN} e = Add (m, eps) r = Pow (e, minus_one) n = Mul (x, r) y = Mul (n, w)",
@@ -104,7 +104,7 @@ _FORMS: list[tuple[str, str, dict[str, Any]]] = [
      {"inputs": "float[3,8,8] x", "outputs": "float[3,8,8] y", "constants": {"a": np.int64([3, 1, 8])}}),
     ("Transpose of the root", norm(root="e = Add (m, eps) k = Sqrt (e) r = Transpose <perm=[0,2,1]> (k)",),
      {"inputs": "float[3,8,8] x", "outputs": "float[3,8,8] y"}),
-    ("Transpose of x", norm(square="t = Transpose <perm=[0,2,1]> (x) q = Mul (t, t)"),
+    ("Transpose of x", norm(square="t = Transpose <perm=[0,2,1]> (x) q = Pow (t, two)"),
      {"inputs": "float[3,8,8] x", "outputs": "float[3,8,8] y"}),
     ("empty axes that reduce nothing", norm(mean="m = ReduceMean <noop_with_empty_axes=1> (q, a)"),
      {"constants": {"a": np.int64([])}}),
@@ -113,10 +113,10 @@ _FORMS: list[tuple[str, str, dict[str, Any]]] = [
      {"inputs": "float[b,s,8] x, float g", "feeds": {"g": np.float32(0.2)}}),
     ("floor per row", norm(root="k = Sqrt (m) a = Abs (g) h = Add (a, floor) r = Max (k, h)"), {"inputs": _ROWS}),
     ("numerator loses precision", norm(inverse="h = Cast <to=10> (x) d = Cast <to=1> (h) n = Div (d, r)"), {}),
-    ("statistics of a rounded x", norm(square="h = Cast <to=10> (x) d = Cast <to=1> (h) q = Mul (d, d)"), {}),
+    ("statistics of a rounded x", norm(square="h = Cast <to=10> (x) d = Cast <to=1> (h) q = Pow (d, two)"), {}),
     ("mean square is rounded", norm(root="h = Cast <to=10> (m) d = Cast <to=1> (h) e = Add (d, eps) r = Sqrt (e)"), {}),
     ("root is rounded", norm(root="e = Add (m, eps) k = Sqrt (e) h = Cast <to=16> (k) r = Cast <to=1> (h)"), {}),
-    ("through integers", norm(square="h = Cast <to=6> (x) d = Cast <to=1> (h) q = Mul (d, d)"), {}),
+    ("through integers", norm(square="h = Cast <to=6> (x) d = Cast <to=1> (h) q = Pow (d, two)"), {}),
     ("a slice of the squares", norm(mean="k = Slice (q, a0, a1, last) m = ReduceMean (k, last)"),
      {"constants": {"a0": np.int64([4]), "a1": np.int64([8])}}),
 ]  # fmt: skip
@@ -162,7 +162,7 @@ _EITHER: list[tuple[str, str, dict[str, Any]]] = [
     ("twice the root", norm(root="e = Add (m, eps) k = Sqrt (e) r = Mul (k, two)"), {}),
     ("two over the root", norm(inverse="i = Div (two, r) n = Mul (x, i)"), {}),
     ("x over twice x", norm(inverse="d = Mul (x, two) n = Div (d, r)"), {}),
-    ("of a scaled x, x divided", norm(square="d = Mul (x, two) q = Mul (d, d)"), {}),
+    ("of a scaled x, x divided", norm(square="d = Mul (x, two) q = Pow (d, two)"), {}),
     ("absolute x divided", norm(inverse="d = Abs (x) n = Div (d, r)"), {}),
     ("negative x divided", norm(inverse="d = Neg (x) n = Div (d, r)"), {}),
     ("partial: the first four", norm(square="k = Slice (x, a0, a1, last) q = Mul (k, k)"),

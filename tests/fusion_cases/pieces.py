@@ -31,59 +31,59 @@ _SQUARES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 _MEANS: dict[str, tuple[str, dict[str, Any]]] = {
-    "axis positive": ("q = Mul (x, x) m = ReduceMean (q, a)", {"a": np.int64([2])}),
-    "keepdims by default": ("q = Mul (x, x) m = ReduceMean (q, last)", {}),
+    "axis positive": ("q = Pow (x, two) m = ReduceMean (q, a)", {"a": np.int64([2])}),
+    "keepdims by default": ("q = Pow (x, two) m = ReduceMean (q, last)", {}),
     "noop_with_empty_axes of given axes": (
-        "q = Mul (x, x) m = ReduceMean <keepdims=1, noop_with_empty_axes=1> (q, last)",
+        "q = Pow (x, two) m = ReduceMean <keepdims=1, noop_with_empty_axes=1> (q, last)",
         {},
     ),
     "keepdims 0, Unsqueeze": (
-        "q = Mul (x, x) k = ReduceMean <keepdims=0> (q, last) m = Unsqueeze (k, last)",
+        "q = Pow (x, two) k = ReduceMean <keepdims=0> (q, last) m = Unsqueeze (k, last)",
         {},
     ),
     "keepdims 0, Unsqueeze positive": (
-        "q = Mul (x, x) k = ReduceMean <keepdims=0> (q, a) m = Unsqueeze (k, a)",
+        "q = Pow (x, two) k = ReduceMean <keepdims=0> (q, a) m = Unsqueeze (k, a)",
         {"a": np.int64([2])},
     ),
     "keepdims 0, Reshape": (
-        "q = Mul (x, x) k = ReduceMean <keepdims=0> (q, last) m = Reshape (k, z)",
+        "q = Pow (x, two) k = ReduceMean <keepdims=0> (q, last) m = Reshape (k, z)",
         {"z": np.int64([0, 0, 1])},
     ),
-    "axes Constant node": ("a = Constant <value_ints=[-1]> () q = Mul (x, x) m = ReduceMean (q, a)", {}),
+    "axes Constant node": ("a = Constant <value_ints=[-1]> () q = Pow (x, two) m = ReduceMean (q, a)", {}),
     "axes Range": (
-        "q = Mul (x, x) a = Range (i2, i3, i1) m = ReduceMean (q, a)",
+        "q = Pow (x, two) a = Range (i2, i3, i1) m = ReduceMean (q, a)",
         {"i1": np.int64(1), "i2": np.int64(2), "i3": np.int64(3)},
     ),
     "axes Range from the rank": (
-        "q = Mul (x, x) h = Shape (x) k = Size (h) j = Add (k, m1) a = Range (j, k, i1) m = ReduceMean (q, a)",
+        "q = Pow (x, two) h = Shape (x) k = Size (h) j = Add (k, m1) a = Range (j, k, i1) m = ReduceMean (q, a)",
         {"i1": np.int64(1), "m1": np.int64(-1)},
     ),
     "axes computed": (
-        "q = Mul (x, x) a = Sub (i1, i2) m = ReduceMean (q, a)",
+        "q = Pow (x, two) a = Sub (i1, i2) m = ReduceMean (q, a)",
         {"i1": np.int64([1]), "i2": np.int64([2])},
     ),
-    "ReduceSum / n": ("q = Mul (x, x) t = ReduceSum (q, last) m = Div (t, eight)", {}),
-    "ReduceSum * 1/n": ("q = Mul (x, x) t = ReduceSum (q, last) m = Mul (t, eighth)", {}),
-    "1/n * ReduceSum": ("q = Mul (x, x) t = ReduceSum (q, last) m = Mul (eighth, t)", {}),
-    "ReduceSum / n [1]": ("q = Mul (x, x) t = ReduceSum (q, last) m = Div (t, k)", {"k": np.float32([8])}),
+    "ReduceSum / n": ("q = Pow (x, two) t = ReduceSum (q, last) m = Div (t, eight)", {}),
+    "ReduceSum * 1/n": ("q = Pow (x, two) t = ReduceSum (q, last) m = Mul (t, eighth)", {}),
+    "1/n * ReduceSum": ("q = Pow (x, two) t = ReduceSum (q, last) m = Mul (eighth, t)", {}),
+    "ReduceSum / n [1]": ("q = Pow (x, two) t = ReduceSum (q, last) m = Div (t, k)", {"k": np.float32([8])}),
     "ReduceSum / Cast n": (
-        "q = Mul (x, x) t = ReduceSum (q, last) f = Cast <to=1> (k) m = Div (t, f)",
+        "q = Pow (x, two) t = ReduceSum (q, last) f = Cast <to=1> (k) m = Div (t, f)",
         {"k": np.int64(8)},
     ),
     "ReduceSum / shape": (
-        "q = Mul (x, x) t = ReduceSum (q, last) h = Shape (x) g = Gather (h, k) f = Cast <to=1> (g) m = Div (t, f)",
+        "q = Pow (x, two) t = ReduceSum (q, last) h = Shape (x) g = Gather (h, k) f = Cast <to=1> (g) m = Div (t, f)",
         {"k": np.int64(-1)},
     ),
     "ReduceSum / shape of the square, positive": (
-        "q = Mul (x, x) t = ReduceSum (q, last) h = Shape (q) g = Gather (h, k) f = Cast <to=1> (g) m = Div (t, f)",
+        "q = Pow (x, two) t = ReduceSum (q, last) h = Shape (q) g = Gather (h, k) f = Cast <to=1> (g) m = Div (t, f)",
         {"k": np.int64(2)},
     ),
     "ReduceSum / Shape start": (
-        "q = Mul (x, x) t = ReduceSum (q, last) h = Shape <start=-1> (x) f = Cast <to=1> (h) m = Div (t, f)",
+        "q = Pow (x, two) t = ReduceSum (q, last) h = Shape <start=-1> (x) f = Cast <to=1> (h) m = Div (t, f)",
         {},
     ),
     "ReduceSum / Size of the scale": (
-        "q = Mul (x, x) t = ReduceSum (q, last) h = Size (w) f = Cast <to=1> (h) m = Div (t, f)",
+        "q = Pow (x, two) t = ReduceSum (q, last) h = Size (w) f = Cast <to=1> (h) m = Div (t, f)",
         {},
     ),
     "ReduceSum * Reciprocal of the shape": (
@@ -103,7 +103,7 @@ _MEANS: dict[str, tuple[str, dict[str, Any]]] = {
         {},
     ),
     "Expand of the mean": (
-        "q = Mul (x, x) k = ReduceMean (q, last) h = Shape (x) m = Expand (k, h)",
+        "q = Pow (x, two) k = ReduceMean (q, last) h = Shape (x) m = Expand (k, h)",
         {},
     ),
 }
@@ -133,8 +133,8 @@ _ROOTS: dict[str, str] = {
 }
 
 _NO_EPSILON: dict[str, str] = {
-    "epsilon absent": "q = Mul (x, x) m = ReduceMean (q, last) r = Sqrt (m) n = Div (x, r)",
-    "epsilon zero": "q = Mul (x, x) m = ReduceMean (q, last) e = Add (m, zero) r = Sqrt (e) n = Div (x, r)",
+    "epsilon absent": "q = Pow (x, two) m = ReduceMean (q, last) r = Sqrt (m) n = Div (x, r)",
+    "epsilon zero": "q = Pow (x, two) m = ReduceMean (q, last) e = Add (m, zero) r = Sqrt (e) n = Div (x, r)",
     "ReduceL2 * n^-0.5": "l = ReduceL2 (x, last) r = Mul (l, inverse_root8) n = Div (x, r)",
     "ReduceL2 / sqrt n, Reciprocal": "l = ReduceL2 (x, last) r = Div (l, root8) i = Reciprocal (r) n = Mul (x, i)",
     "ReduceL2, sqrt n afterwards": "l = ReduceL2 (x, last) d = Div (x, l) n = Mul (d, root8)",
@@ -239,7 +239,7 @@ _RUNTIME_SCALES: dict[str, tuple[str, str]] = {
 }
 
 _NCHW = {"inputs": "float[b,8,h,k] x", "outputs": "float[b,8,h,k] y", "dims": {"h": 4, "k": 3}}
-_CHANNEL = "q = Mul (x, x) m = ReduceMean (q, a) e = Add (m, eps) r = Sqrt (e) n = Div (x, r)"
+_CHANNEL = "q = Pow (x, two) m = ReduceMean (q, a) e = Add (m, eps) r = Sqrt (e) n = Div (x, r)"
 _W8 = np.float32([1.5, -0.7, 0.3, 2.1, -1.2, 0.9, 1.1, 0.4])
 _SHAPES = [
     Case("axes", "axis 1 of NCHW, [C,1,1]", f"{_CHANNEL} y = Mul (n, c)", 1, **_NCHW,
@@ -265,10 +265,10 @@ _SHAPES = [
     Case("axes", "three last axes", f"{_CHANNEL} y = Identity (n)", 1, inputs="float[b,2,2,3] x",
          outputs="float[b,2,2,3] y", constants={"a": np.int64([-3, -2, -1])}),
     Case("axes", "all axes of a vector, by default",
-         "q = Mul (x, x) m = ReduceMean (q) e = Add (m, eps) r = Sqrt (e) n = Div (x, r) y = Mul (n, w)", 1,
+         "q = Pow (x, two) m = ReduceMean (q) e = Add (m, eps) r = Sqrt (e) n = Div (x, r) y = Mul (n, w)", 1,
          inputs="float[8] x", outputs="float[8] y", zero_row=False),
     Case("axes", "all axes by default",
-         "q = Mul (x, x) m = ReduceMean (q) e = Add (m, eps) r = Sqrt (e) y = Div (x, r)",
+         "q = Pow (x, two) m = ReduceMean (q) e = Add (m, eps) r = Sqrt (e) y = Div (x, r)",
          1, inputs="float[3,5,8] x", outputs="float[3,5,8] y"),
     Case("axes", "n = 1, the scale grows the output", norm(), 1, inputs="float[b,s,1] x"),
     Case("axes", "n may be 1, and the scale grow the output", norm(), 1, inputs="float[b,s,h] x",
@@ -317,31 +317,29 @@ _ATTRIBUTES = [
          inputs="float[b,2,4] x", outputs="float[b,2,4] y", constants={"c": _W8.reshape(2, 4)}),
 ]  # fmt: skip
 
-_HIDDEN = "q = Mul (x, x) a = Identity (last) m = ReduceMean <keepdims=1> (q, a)"
-_RANK = "the rank of the mean square is not found through Identity"
+_HIDDEN = "q = Pow (x, two) a = Identity (last) m = ReduceMean <keepdims=1> (q, a)"
 _FOUND = [  # by the generator
     Case("found", "axes behind Identity, epsilon [1,1]",
          norm(square="", mean=_HIDDEN, root="e = Add (m, k) r = Sqrt (e)"), 1, inputs="float[b,8] x",
-         outputs="float[b,8] y", constants={"k": np.float32([[3e-4]])}, missing=_RANK),
+         outputs="float[b,8] y", constants={"k": np.float32([[3e-4]])}),
     Case("found", "axes behind Identity, exponent [1,1,1]",
          norm(square="", mean=_HIDDEN, root="e = Add (m, eps) r = Pow (e, k)", inverse="n = Mul (x, r)"), 1,
-         constants={"k": np.float32([[[-0.5]]])}, missing=_RANK),
+         constants={"k": np.float32([[[-0.5]]])}),
     Case("found", "axes behind Identity, n [1,1,1]",
-         norm(square="q = Mul (x, x) a = Identity (last)", mean="t = ReduceSum (q, a) m = Mul (t, k)"), 1,
-         constants={"k": np.float32([[[0.125]]])}, missing=_RANK),
+         norm(square="q = Pow (x, two) a = Identity (last)", mean="t = ReduceSum (q, a) m = Mul (t, k)"), 1,
+         constants={"k": np.float32([[[0.125]]])}),
     Case("found", "axes behind Identity, floor [1,1,1]",
          norm(square="", mean=_HIDDEN, root="k = Sqrt (m) r = Max (k, f)"), 1,
-         constants={"f": np.float32([[[0.125]]])}, missing=_RANK),
+         constants={"f": np.float32([[[0.125]]])}),
     Case("found", "x cast twice, scaled before the division",
          "c = Cast <to=1> (x) d = Cast <to=1> (x) k = Mul (w, d) a = Abs (c) q = Pow (a, two) "
          "m = ReduceMean (q, last) e = Add (m, eps) r = Pow (e, half) i = Pow (r, minus_one) y = Mul (k, i)", 1,
          inputs="bfloat16[b,s,8] x"),
     Case("found", "scale behind Cast and Identity, multiplied into the inverse",
          norm(inverse="i = Reciprocal (r) j = Identity (w16) c = Cast <to=1> (j)",
-              scale="k = Mul (c, i) y = Mul (k, x)"), 1,
-         missing="the cast of the scale is taken for the tensor that is divided"),
+              scale="k = Mul (c, i) y = Mul (k, x)"), 1),
     Case("found", "x centred with a mean that is unsqueezed",
-         "k = ReduceMean <keepdims=0> (x, last) u = Unsqueeze (k, last) d = Sub (x, u) q = Mul (d, d) "
+         "k = ReduceMean <keepdims=0> (x, last) u = Unsqueeze (k, last) d = Sub (x, u) q = Pow (d, two) "
          "m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (d, r) y = Mul (n, w)", 0, cancels=True,
          reason="LayerNorm"),
 ]  # fmt: skip

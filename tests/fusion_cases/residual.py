@@ -11,10 +11,10 @@ from .case import Case, norm
 __all__ = ["RESIDUAL"]
 
 _TWO = "float[b,s,8] x, float[b,s,8] z"
-_OF_SUM = norm(square="q = Mul (t, t)", inverse="n = Div (t, r)")
+_OF_SUM = norm(square="q = Pow (t, two)", inverse="n = Div (t, r)")
 _ADD = ("AddRMSNorm",)
 _HALF = (
-    "t = Add (x, z) c = Cast <to=1> (t) q = Mul (c, c) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) "
+    "t = Add (x, z) c = Cast <to=1> (t) q = Pow (c, two) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) "
     "n = Div (c, r) h = Cast <to=TT> (n) y = Mul (h, WW)"
 )
 
@@ -26,7 +26,7 @@ def _residual(name: str, text: str, norms: int | tuple[int, ...] = 1, **more: An
 def _post(count: int) -> str:
     """`count` norms, each of whose output is added to the stream, as post-norm models have it."""
     steps = [
-        f"q{i} = Mul (x{i}, x{i}) m{i} = ReduceMean (q{i}, last) e{i} = Add (m{i}, eps) r{i} = Sqrt (e{i}) "
+        f"q{i} = Pow (x{i}, two) m{i} = ReduceMean (q{i}, last) e{i} = Add (m{i}, eps) r{i} = Sqrt (e{i}) "
         f"n{i} = Div (x{i}, r{i}) k{i} = Mul (n{i}, w) x{i + 1} = Add (x{i}, k{i})"
         for i in range(count)
     ]
@@ -66,14 +66,14 @@ RESIDUAL: list[Case] = [
               "r2 = Sqrt (e2) i2 = Reciprocal (r2) n2 = Mul (t, i2) y2 = Mul (n2, v)", 2,
               outputs="float[b,s,8] y, float[b,s,8] y2"),
     _residual("a chain of sums",
-              f"t = Add (x, z) {_OF_SUM} f = Relu (y) u = Add (t, f) q2 = Mul (u, u) m2 = ReduceMean (q2, last) "
+              f"t = Add (x, z) {_OF_SUM} f = Relu (y) u = Add (t, f) q2 = Pow (u, two) m2 = ReduceMean (q2, last) "
               "e2 = Add (m2, eps) r2 = Sqrt (e2) n2 = Div (u, r2) y2 = Mul (n2, v)", 2,
               outputs="float[b,s,8] y2, float[b,s,8] u", kinds=("AddRMSNorm", "AddRMSNorm")),
     _residual("post-norm, once", _post(1), 1, inputs="float[b,s,8] x"),
     _residual("post-norm, three times", _post(3), 3, inputs="float[b,s,8] x"),
     _residual("Sub is no residual", f"t = Sub (x, z) {_OF_SUM}", kinds=("RMSNorm",)),
     _residual("not asked for", f"t = Add (x, z) {_OF_SUM}", kinds=("RMSNorm",), options={"residual": False}),
-    _residual("statistics of the sum, x divided", f"t = Add (x, z) {norm(square='q = Mul (t, t)')}", 0),
+    _residual("statistics of the sum, x divided", f"t = Add (x, z) {norm(square='q = Pow (t, two)')}", 0),
     *(
         _residual(f"rounded sum, {dtype}", _HALF.replace("TT", number).replace("WW", weight), kinds=_ADD,
                   inputs=f"{dtype}[b,s,8] x, {dtype}[b,s,8] z", outputs=f"{dtype}[b,s,8] y", cancels=False)
@@ -84,11 +84,11 @@ RESIDUAL: list[Case] = [
               inputs="float16[b,s,8] x, float16[b,s,8] z"),
     _residual("sum in float32, then rounded",
               "a = Cast <to=1> (x) b2 = Cast <to=1> (z) u = Add (a, b2) t = Cast <to=10> (u) c = Cast <to=1> (t) "
-              "q = Mul (c, c) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (c, r) "
+              "q = Pow (c, two) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (c, r) "
               "h = Cast <to=10> (n) y = Mul (h, w16)",
               inputs="float16[b,s,8] x, float16[b,s,8] z", outputs="float16[b,s,8] y", cancels=False),
     _residual("statistics of the unrounded sum",
-              "t = Add (x, z) a = Cast <to=1> (x) b2 = Cast <to=1> (z) u = Add (a, b2) q = Mul (u, u) "
+              "t = Add (x, z) a = Cast <to=1> (x) b2 = Cast <to=1> (z) u = Add (a, b2) q = Pow (u, two) "
               "m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) c = Cast <to=1> (t) n = Div (c, r) "
               "h = Cast <to=10> (n) y = Mul (h, w16)", 0,
               inputs="float16[b,s,8] x, float16[b,s,8] z", outputs="float16[b,s,8] y", cancels=False),
