@@ -5,7 +5,6 @@ A longer search, of other examples each time: `python benchmarks/fusion/search.p
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from .fusion_cases.generator import models
@@ -21,7 +20,6 @@ SETTINGS = settings(
 )
 
 
-@pytest.mark.xfail(reason="some spellings are left; none is wrong", strict=True)
 @SETTINGS
 @given(models())
 def test_random_spellings(generated):
