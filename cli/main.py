@@ -18,6 +18,7 @@ _COMMANDS = {
     "fuse": "Find the decomposed RMSNorms of an ONNX model and fuse each into one op.",
     "verify": "Prove that two ONNX models compute the same.",
     "bench": "Latency of ONNX models, side by side.",
+    "bench-op": "One norm at a time: our kernels beside those of other runtimes.",
     "inspect": "List the norms of an ONNX model: fused or not, and why.",
     "demo": "Export, fuse, verify and measure a small decoder.",
 }
@@ -30,7 +31,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = import_module(f"rms_deploy.cli.{cmd_name}").command
+        command: click.Command = import_module(f"rms_deploy.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -29,9 +29,9 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-__all__ = ["onnxruntime_library", "run", "session"]
+__all__ = ["bound_run", "onnxruntime_library", "run", "session"]
 
 _LIBRARY = "librms_deploy_onnxruntime.so"
 
@@ -133,6 +133,32 @@ def run(running: ort.InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> dic
         return dict(zip(names, map(_array, running.run_with_ort_values(names, given)), strict=True))
     except _RUN_ERRORS as error:
         raise RunError(_text(error)) from error
+
+
+def bound_run(running: ort.InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> Callable[[], None]:
+    """A function that runs on these inputs and keeps the outputs where those of the first run are: nothing is
+    converted or allocated from then on.
+
+    Raises:
+        RunError: ONNX Runtime refuses the inputs, or a kernel fails; also from the function.
+    """
+    arrays = {name: np.asarray(array, order="C") for name, array in feeds.items()}
+    values = {name: _value(array) for name, array in arrays.items()}
+    names = [output.name for output in running.get_outputs()]
+    try:
+        results = running.run_with_ort_values(names, values)
+    except _RUN_ERRORS as error:
+        raise RunError(_text(error)) from error
+    binding = running.io_binding()
+    for name, value in values.items():
+        binding.bind_ortvalue_input(name, value)
+    for name, value in zip(names, results, strict=True):
+        binding.bind_ortvalue_output(name, value)
+
+    def run_bound(_alive: object = (arrays, values, results)) -> None:
+        running.run_with_iobinding(binding)
+
+    return run_bound
 
 
 def _create(model: str | bytes, name: str, options: ort.SessionOptions) -> ort.InferenceSession:

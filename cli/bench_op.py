@@ -1,0 +1,110 @@
+"""`rms-deploy bench-op`"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import click
+
+from rms_deploy.cli.bench import progress
+from rms_deploy.cli.console import is_quiet, json_option, print_json, stdout
+from rms_deploy.cli.table import print_table
+
+if TYPE_CHECKING:
+    from rms_deploy.op_benchmark_result import OpBenchmarkResult, OpTiming
+
+__all__ = ["command", "print_op_benchmark"]
+
+
+@click.command("bench-op", short_help="One norm: our kernels beside other runtimes'.")
+@click.option(
+    "--shape", "shapes", multiple=True, metavar="16x4096", help="Of X; 1x256x56x56@1 for axis 1.  [default: ten]"
+)
+@click.option(
+    "--dtype", "dtypes", multiple=True, type=click.Choice(["float32", "float16", "bfloat16"]), help="[default: all]"
+)
+@click.option("--op", "ops", multiple=True, type=click.Choice(["norm", "add-norm"]), help="[default: both]")
+@click.option(
+    "--peer",
+    "peers",
+    multiple=True,
+    help="By name, or the first word of names, as ort.  [default: all but torch compiled]",
+)
+@click.option(
+    "--threads", multiple=True, type=click.IntRange(min=1), default=(1,), show_default=True, help="Of each run."
+)
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="How often they take turns.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0, min_open=True), default=0.2, show_default=True, help="Per peer and case."
+)
+@json_option
+def command(
+    shapes: tuple[str, ...],
+    dtypes: tuple[str, ...],
+    ops: tuple[str, ...],
+    peers: tuple[str, ...],
+    threads: tuple[int, ...],
+    rounds: int,
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """Time single norms on the CPU: our ops, ONNX Runtime's own, torch's and OpenVINO's where they are installed.
+
+    Each peer runs in a process of its own, in turns, and beside each run the same tensor is copied: `copies` says how
+    many such copies a run takes. 1 is the limit of a norm that reads and writes every element once.
+    """
+    from rms_deploy.op_benchmark import DEFAULT_PEERS, OPS, SHAPES, bench_op
+    from rms_deploy.op_benchmark_peers import PEERS
+
+    known = [name for name in PEERS if {name, re.split(r"\W", name)[0]} & set(peers)]
+    with progress() as on_progress:
+        result = bench_op(
+            shapes=shapes or SHAPES,
+            dtypes=dtypes or ("float32", "float16", "bfloat16"),
+            ops=ops or OPS,
+            peers=known or peers or DEFAULT_PEERS,
+            threads=threads,
+            rounds=rounds,
+            seconds=seconds,
+            on_progress=on_progress,
+        )
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        print_op_benchmark(result, quiet=is_quiet())
+
+
+def print_op_benchmark(result: OpBenchmarkResult, *, quiet: bool = False) -> None:
+    """One table of all cases, what could not run, and how it was measured; `quiet`: the table alone."""
+    from rms_deploy.op_benchmark_result import best
+
+    header = ("op", "dtype", "shape", "threads", "peer", "us", "GB/s", "copies", "x best peer")
+    rows = []
+    for case, timings in result.cases():
+        fastest = best(timings)
+        for timing in timings:
+            if timing.microseconds is not None:
+                labels = case.op, case.dtype, case.name, str(case.threads), timing.peer
+                rows.append((*labels, *_numbers(timing, fastest)))
+    print_table(header, rows, left=5)
+    if quiet:
+        return
+    for peer, failure in dict.fromkeys((t.peer, t.failure) for t in result.timings if t.failure):
+        stdout.print(f"{peer}: not everywhere: {failure}", markup=False, soft_wrap=True)
+    here, versions = result.machine, ", ".join(f"{name} {number}" for name, number in result.versions.items())
+    stdout.print(
+        f"{result.rounds} rounds in turns, {result.seconds:g} s each in all; copy: numpy, one thread\n"
+        f"{here.cpu}, {here.usable_cores} of {here.cores} cores, load {here.load} before; {versions}\n"
+        f"{result.date}  {result.command}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _numbers(timing: OpTiming, fastest: OpTiming | None) -> tuple[str, ...]:
+    assert timing.microseconds is not None, timing.peer
+    against = (
+        "" if fastest is None or fastest.microseconds is None else f"{timing.microseconds / fastest.microseconds:.2f}"
+    )
+    return f"{timing.microseconds:.1f}", f"{timing.gigabytes_per_second:.1f}", f"{timing.copies:.2f}", against
