@@ -60,6 +60,7 @@ def _inside(keep: Path | None) -> Iterator[None]:
 
 
 def _run(model: str) -> None:
+    from rms_deploy import export
     from rms_deploy.benchmark import bench
     from rms_deploy.cli.bench import print_benchmark, progress
     from rms_deploy.cli.fuse import print_fusion
@@ -72,7 +73,7 @@ def _run(model: str) -> None:
     plain, fused = Path(f"{model}.onnx"), Path(f"{model}-fused.onnx")
     _show(f"export {model} --norm decomposed -o {plain}")
     with status("exporting (torch takes some seconds)"):
-        _export(model, plain)
+        export(model, plain, norm="decomposed")
     _show(f"fuse {plain} -o {fused}")
     print_fusion(fuse(plain, fused), fused)
     _show(f"verify {plain} {fused} {text}")
@@ -86,12 +87,6 @@ def _run(model: str) -> None:
     stdout.print()
     if result.failed or not verification.passed:
         raise SystemExit(1)
-
-
-def _export(model: str, output: Path) -> None:
-    from rms_deploy.cli.export import load_export
-
-    load_export()(model, output, norm="decomposed")
 
 
 def _show(arguments: str) -> None:

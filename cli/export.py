@@ -12,7 +12,7 @@ from rms_deploy.cli.console import is_quiet, json_option, print_json, status, st
 if TYPE_CHECKING:
     from rms_deploy.export_summary import ExportSummary
 
-__all__ = ["command", "load_export"]
+__all__ = ["command"]
 
 
 @click.command("export", short_help="A PyTorch model to ONNX, each RMSNorm as one op.")
@@ -53,23 +53,11 @@ def command(
         raise click.UsageError("Missing argument 'MODEL'; --list prints the built-in ones.")
     output = output or Path(f"{model.rpartition(':')[2].rpartition('.')[2]}.onnx")
     with status(f"exporting {model}"):
+        from rms_deploy import export
         from rms_deploy.export_summary import summarize
 
-        summary = summarize(load_export()(model, output, dynamic=not static, **options))
+        summary = summarize(export(model, output, dynamic=not static, **options))
     _print_result(model, output, summary, norm=options["norm"], as_json=as_json)
-
-
-def load_export() -> Any:
-    """`rms_deploy.export`, or the pip command for what it needs."""
-    from rms_deploy.errors import MissingDependencyError
-
-    try:
-        from rms_deploy.exporter import export
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"export needs {error.name}, which is not installed; pip install 'rms-deploy[export]'"
-        ) from error
-    return export
 
 
 def _print_models(as_json: bool) -> None:

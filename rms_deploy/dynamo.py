@@ -14,13 +14,18 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
-from onnxscript.values import Opset
 from torch import nn
 
 from rms_deploy import schemas, torch_ops  # noqa: F401 - torch_ops registers torch.ops.rms_deploy
 from rms_deploy.contract import DOMAIN, ELEMENT_TYPES, VERSION
 from rms_deploy.errors import ExportError, RmsDeployError
 from rms_deploy.model_source import Source, one_line
+from rms_deploy.torch_check import missing
+
+try:
+    from onnxscript.values import Opset
+except ModuleNotFoundError as error:
+    raise missing(error) from error
 
 __all__ = ["export_dynamo", "export_legacy"]
 

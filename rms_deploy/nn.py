@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from rms_deploy import torch_check  # noqa: F401 - first: it says what is missing
+
+# isort: split
 import math
 from collections.abc import Sequence
 from fractions import Fraction

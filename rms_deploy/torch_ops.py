@@ -21,6 +21,9 @@ section 5 (pRMSNorm); the three epsilons are worked in by us.
 
 from __future__ import annotations
 
+from rms_deploy import torch_check  # noqa: F401 - first: it says what is missing
+
+# isort: split
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
