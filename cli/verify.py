@@ -46,7 +46,8 @@ def command(
     """Prove that CANDIDATE, as deployed, computes what REFERENCE does; exit with 1 if it does not.
 
     Both get the same inputs, random or from a file: normal ones, ones with an outlier channel, tiny and huge ones.
-    REFERENCE runs unoptimised. The error columns are the distance of each from REFERENCE in float64.
+    REFERENCE runs unoptimised. The error columns are the distance of each from REFERENCE in float64. Both must also
+    agree when both run in float64, where no rounding hides a wrong epsilon or scale.
     """
     from rms_deploy.verification import verify
 
@@ -72,10 +73,22 @@ def command(
 def print_verification(result: Verification, *, quiet: bool = False) -> None:
     """The worst output of each kind of input, and the verdict; `quiet`: the verdict only."""
     if not quiet:
-        header = ("inputs", "worst output", "result", "rel. L2", "max abs", "max ulp", "ref. error", "cand. error", "")
+        header = (
+            "inputs",
+            "worst output",
+            "result",
+            "rel. L2",
+            "max abs",
+            "max ulp",
+            "ref. error",
+            "cand. error",
+            "in float64",
+            "",
+        )
         print_table(header, [_row(check) for check in result.worst_by_kind()], left=3)
         stdout.print(
             f"reference: {result.reference_run}\ncandidate: {result.candidate_run}\ntruth:     {result.truth}\n"
+            f"formula:   {result.formula}\n"
             f"inputs:    {as_text(result.shapes)}",
             markup=False,
             soft_wrap=True,
@@ -85,6 +98,10 @@ def print_verification(result: Verification, *, quiet: bool = False) -> None:
     if result.passed:
         text = f"equal within {limit}: {len(result.checks)} comparison{'s' * (len(result.checks) > 1)}, "
         text += f"relative L2 at most {worst.difference.relative_l2:.2g}"
+        if result.formula_difference is not None:
+            text += f"; same formula in float64: {result.formula_difference:.2g}"
+        else:
+            text += f"; formula {result.formula}"
     else:
         failed = sum(not check.passed for check in result.checks)
         text = f"NOT equal within {limit}: {failed} of {len(result.checks)} failed, worst {worst.output} "
@@ -103,6 +120,7 @@ def _row(check: Check) -> tuple[str, ...]:
         str(check.difference.max_ulp),
         _error(check.reference_error),
         _error(check.candidate_error),
+        _error(check.formula),
         check.note,
     )
 

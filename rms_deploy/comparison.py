@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from rms_deploy.errors import RunError
 from rms_deploy.numerics import ulp_distance
 
-__all__ = ["Difference", "difference", "is_float", "rounding_depth", "tolerance_for"]
+__all__ = ["FORMULA_TOLERANCE", "Difference", "difference", "is_float", "rounding_depth", "tolerance_for"]
+
+FORMULA_TOLERANCE: Final = 2.0**-24
+"""The relative L2 difference, 6e-8, that two models of one formula may have in float64.
+
+Float64 itself adds about 1e-15. The rest is for constants: one model may hold an epsilon in float64 or compute 1 / n,
+which the other holds in float32, off by 2^-25 on average.
+"""
 
 _MARGIN: Final = 4.0
 

@@ -1,4 +1,4 @@
-"""The three ways in which `verify` runs a model: as the reference, as deployed, and in float64 as the truth."""
+"""The ways in which `verify` runs a model: as the reference, as deployed, and in float64 as the truth."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+from onnx_ir.passes.common import InlinePass
 
 from rms_deploy import modelfile
 from rms_deploy.comparison import is_float, rounding_depth
 from rms_deploy.errors import RunError
-from rms_deploy.functions import norm_nodes
+from rms_deploy.functions import attach_functions, norm_nodes
+from rms_deploy.passes.fold_constants import FoldConstants
 from rms_deploy.passes.upcast import Upcast
 from rms_deploy.runtime import onnxruntime as runtime
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-__all__ = ["Runner", "candidate_runner", "reference_runner", "rounding", "truth_runner"]
+__all__ = ["Runner", "candidate_runner", "formula_runner", "reference_runner", "rounding", "truth_runner"]
 
 _NO_KERNEL: Final = "Could not find an implementation"
 _WIDE: Final[dict[ir.DataType, np.dtype[Any]]] = {
@@ -88,13 +90,12 @@ def candidate_runner(path: str | os.PathLike[str], *, library: bool) -> Runner:
 
 def truth_runner(path: str | os.PathLike[str], model: ir.Model) -> tuple[Runner | None, str]:
     """The reference in float64, or in float32 if that is wider than its own type; and what it is, or why not."""
-    weights = [v.const_value for v in model.graph.initializers.values() if v.const_value is not None]
-    if sum(8 * tensor.size for tensor in weights) > _TRUTH_LIMIT:
+    if _too_large(model):
         return None, "none: the model is too large to run in float64"
     reason = ""
     for to in (ir.DataType.DOUBLE, ir.DataType.FLOAT):
-        wide = modelfile.load(path)
-        if not Upcast(to)(wide).modified:
+        wide = _widened(path, to)
+        if wide is None:
             break
         name = _WIDE[to].name
         try:
@@ -104,6 +105,50 @@ def truth_runner(path: str | os.PathLike[str], model: ir.Model) -> tuple[Runner 
         except RunError as error:
             reason = reason or f"none: the reference does not run in {name}: {error}"
     return None, reason or "none: the reference is in float64"
+
+
+def formula_runner(
+    path: str | os.PathLike[str], model: ir.Model, truth: Runner | None, why_not: str
+) -> tuple[Runner | None, str]:
+    """The candidate as the truth runs: in float64, its norms as functions; and what is compared, or why nothing is.
+
+    Args:
+        path: of the candidate.
+        model: the same, loaded.
+        truth: of the reference, as `truth_runner` gives it.
+        why_not: what that says of it.
+    """
+    if truth is None:
+        return None, f"not compared: {why_not.removeprefix('none: ')}"
+    if truth.upcast != ir.DataType.DOUBLE:
+        return None, f"not compared: the reference does not run in float64, only as {truth.how}"
+    if _too_large(model):
+        return None, "not compared: the candidate is too large to run in float64"
+    wide = _widened(path, ir.DataType.DOUBLE)
+    if wide is None:
+        return None, "not compared: the candidate is in float64"
+    try:
+        session = runtime.session(wide, optimize=False, library=False)
+    except RunError as error:
+        return None, f"not compared: the candidate does not run in float64: {error}"
+    return Runner(
+        session, "the candidate in float64", ir.DataType.DOUBLE
+    ), "both in float64, unoptimised, norms inlined"
+
+
+def _too_large(model: ir.Model) -> bool:
+    weights = [v.const_value for v in model.graph.initializers.values() if v.const_value is not None]
+    return sum(8 * tensor.size for tensor in weights) > _TRUTH_LIMIT
+
+
+def _widened(path: str | os.PathLike[str], to: ir.DataType) -> ir.Model | None:
+    """The model in type `to`, its constants rounded as it rounds them; None if it has nothing that is narrower."""
+    model = modelfile.load(path)
+    if any(node.op_identifier() not in model.functions for node in norm_nodes(model)):
+        attach_functions(model)
+    InlinePass()(model)
+    FoldConstants()(model)
+    return model if Upcast(to)(model).modified else None
 
 
 def rounding(model: ir.Model, *, upcast: ir.DataType | None) -> tuple[np.dtype[Any], int]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from rms_deploy import modelfile
-from rms_deploy.comparison import Difference, difference, is_float, tolerance_for
+from rms_deploy.comparison import FORMULA_TOLERANCE, Difference, difference, is_float, tolerance_for
 from rms_deploy.errors import InputError
 from rms_deploy.inputs import MAGNITUDES, check_inputs, load_inputs, random_inputs
-from rms_deploy.runners import Runner, candidate_runner, reference_runner, rounding, truth_runner
+from rms_deploy.runners import Runner, candidate_runner, formula_runner, reference_runner, rounding, truth_runner
 from rms_deploy.shapes import resolve_shapes
 from rms_deploy.signature import input_specs, require_same
 from rms_deploy.verification_result import Check, Verification
@@ -42,6 +43,12 @@ def verify(
     than that from the truth, as float16 sums of squares that overflow are, an output within `tolerance` of the truth
     passes too, and its note says so.
 
+    In a half type rounding hides a wrong epsilon, and in a deep model a wrong scale. So both also run in float64,
+    their norms as functions, and must agree to `comparison.FORMULA_TOLERANCE` there. That proves the formula, which
+    says nothing of the order of rounding and scaling nor of the kernel: those show in the other comparison only. A
+    model that is too large for float64, or has an op without a float64 kernel, is not compared so, and the result's
+    `formula` says why.
+
     Args:
         reference: the model that is right.
         candidate: the model to prove.
@@ -49,7 +56,8 @@ def verify(
         shapes: of inputs, by name.
         dims: sizes of named dynamic dimensions.
         seed: of the random inputs.
-        tolerance: largest accepted relative L2 difference; default `tolerance_for` of the narrowest float type.
+        tolerance: largest accepted relative L2 difference, in float64 too; default `tolerance_for` of the narrowest
+            float type, and `FORMULA_TOLERANCE`.
         library: run the candidate with our custom-op library.
 
     Raises:
@@ -65,12 +73,14 @@ def verify(
     right = reference_runner(reference, model)
     tested = candidate_runner(candidate, library=library)
     truth, how_true = truth_runner(reference, model)
+    formula, how_formula = formula_runner(candidate, other, truth, how_true)
+    formula_limit = FORMULA_TOLERANCE if tolerance is None else tolerance
     dtype, depth = rounding(model, upcast=tested.upcast)
     origin = "given" if tolerance is not None else f"4 eps({dtype.name}) sqrt({depth} roundings in a row)"
     limit = tolerance_for(dtype, depth) if tolerance is None else tolerance
     checks: list[Check] = []
     for kind, feeds in feeds_by_kind:
-        checks += _checks(kind, feeds, right, tested, truth, limit)
+        checks += _checks(kind, feeds, _Runners(right, tested, truth, formula), limit, formula_limit)
     return Verification(
         reference=os.fspath(reference),
         candidate=os.fspath(candidate),
@@ -79,6 +89,8 @@ def verify(
         truth=how_true,
         tolerance=limit,
         tolerance_origin=origin,
+        formula=how_formula,
+        formula_tolerance=formula_limit,
         shapes={name: array.shape for name, array in feeds_by_kind[0][1].items()},
         seed=seed,
         checks=tuple(checks),
@@ -110,19 +122,39 @@ def _feeds(
         yield magnitude, feeds
 
 
-def _checks(
-    kind: str, feeds: _Feeds, reference: Runner, candidate: Runner, truth: Runner | None, tolerance: float
-) -> Iterator[Check]:
-    expected, actual = reference(feeds), candidate(feeds)
-    true = truth(feeds) if truth is not None else {}
+@dataclass(frozen=True)
+class _Runners:
+    reference: Runner
+    candidate: Runner
+    truth: Runner | None
+    """The reference in float64."""
+    formula: Runner | None
+    """The candidate in float64."""
+
+
+def _checks(kind: str, feeds: _Feeds, run: _Runners, tolerance: float, formula_tolerance: float) -> Iterator[Check]:
+    expected, actual = run.reference(feeds), run.candidate(feeds)
+    true = run.truth(feeds) if run.truth is not None else {}
+    meant = run.formula(feeds) if run.formula is not None else {}
     for name, result in actual.items():
         to_reference = difference(result, expected[name])
         reference_error = difference(expected[name], true[name]) if name in true else None
         candidate_error = difference(result, true[name]) if name in true else None
-        limit = tolerance if is_float(result.dtype) else 0.0
-        passed, note = _verdict(kind, to_reference, reference_error, candidate_error, limit)
+        formula = difference(meant[name], true[name]) if name in meant else None
+        floats = is_float(result.dtype)
+        passed, note = _verdict(kind, to_reference, reference_error, candidate_error, tolerance if floats else 0.0)
+        if passed and formula is not None and not formula.within(formula_tolerance if floats else 0.0):
+            passed, note = False, f"another formula: in float64, relative L2 {formula.relative_l2:.2g}"
         yield Check(
-            kind, name, result.dtype.name, to_reference, reference_error, candidate_error, passed=passed, note=note
+            kind,
+            name,
+            result.dtype.name,
+            to_reference,
+            reference_error,
+            candidate_error,
+            formula,
+            passed=passed,
+            note=note,
         )
 
 

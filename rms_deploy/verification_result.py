@@ -25,6 +25,8 @@ class Check:
     """Reference against the truth, where there is one."""
     candidate_error: Difference | None
     """Candidate against the truth."""
+    formula: Difference | None
+    """Candidate in float64 against reference in float64: whether both are the same formula, where that ran."""
     passed: bool
     note: str
     """Why it failed, or what else must be known; empty as a rule."""
@@ -32,6 +34,7 @@ class Check:
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         errors = {"reference_error": self.reference_error, "candidate_error": self.candidate_error}
+        errors["formula"] = self.formula
         return {
             "kind": self.kind,
             "output": self.output,
@@ -57,6 +60,10 @@ class Verification:
     tolerance: float
     """Largest accepted relative L2 difference."""
     tolerance_origin: str
+    formula: str
+    """How the formulas were compared, or `not compared: ` and why."""
+    formula_tolerance: float
+    """Largest accepted relative L2 difference of both in float64."""
     shapes: Mapping[str, tuple[int, ...]]
     seed: int
     checks: tuple[Check, ...]
@@ -70,6 +77,11 @@ class Verification:
     def worst(self) -> Check:
         """The output that differs most: failed before passed, then by relative L2."""
         return max(self.checks, key=_badness)
+
+    @property
+    def formula_difference(self) -> float | None:
+        """The largest relative L2 difference of both in float64; None where they were not compared."""
+        return max((check.formula.relative_l2 for check in self.checks if check.formula is not None), default=None)
 
     def worst_by_kind(self) -> list[Check]:
         """The worst output of each kind of input, in the order in which they ran."""
@@ -85,6 +97,9 @@ class Verification:
             "truth": self.truth,
             "tolerance": self.tolerance,
             "tolerance_origin": self.tolerance_origin,
+            "formula": self.formula,
+            "formula_tolerance": self.formula_tolerance,
+            "formula_difference": self.formula_difference,
             "shapes": {name: list(shape) for name, shape in self.shapes.items()},
             "seed": self.seed,
             "worst": {"kind": self.worst.kind, "output": self.worst.output},

@@ -55,7 +55,7 @@ def _constant(value: ir.Value | None) -> _Array | None:
     return None if tensor is None or tensor.dtype == ir.DataType.STRING else tensor.numpy()
 
 
-def _elementwise(function: Callable[..., Any]) -> Callable[..., _Array]:
+def _elementwise(function: Callable[..., Any]) -> Callable[..., _Array | None]:
     """A float `function` of numbers of one type, rounded to that type."""
 
     def compute(node: ir.Node, *inputs: _Array) -> _Array | None:  # noqa: ARG001 - one signature for all
@@ -64,7 +64,7 @@ def _elementwise(function: Callable[..., Any]) -> Callable[..., _Array]:
             return None
         return np.asarray(function(*inputs)).astype(kind)
 
-    return compute  # type: ignore[return-value]
+    return compute
 
 
 def _cast(node: ir.Node, array: _Array) -> _Array:
@@ -83,23 +83,22 @@ def _axes(node: ir.Node, axes: _Array | None) -> tuple[int, ...]:
     return tuple(int(i) for i in (node.attributes.get_ints("axes", ()) if axes is None else axes.ravel()))
 
 
+_ARITHMETIC: Final[dict[str, Callable[..., Any]]] = {
+    "Add": np.add,
+    "Div": np.divide,
+    "Mul": np.multiply,
+    "Neg": np.negative,
+    "Pow": np.power,
+    "Reciprocal": lambda a: 1 / a,
+    "Sqrt": np.sqrt,
+    "Sub": np.subtract,
+}
+
 _OPS: Final[dict[str, Callable[..., _Array | None]]] = {
     "Cast": _cast,
     "CastLike": lambda node, array, like: array.astype(like.dtype),  # noqa: ARG005
     "Identity": lambda node, array: array,  # noqa: ARG005
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
-    **{
-        name: _elementwise(function)
-        for name, function in {
-            "Add": np.add,
-            "Div": np.divide,
-            "Mul": np.multiply,
-            "Neg": np.negative,
-            "Pow": np.power,
-            "Reciprocal": lambda a: 1 / a,
-            "Sqrt": np.sqrt,
-            "Sub": np.subtract,
-        }.items()
-    },
+    **{name: _elementwise(function) for name, function in _ARITHMETIC.items()},
 }
