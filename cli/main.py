@@ -16,6 +16,7 @@ __all__ = ["main", "rms_deploy"]
 _COMMANDS = {
     "export": "A PyTorch model to ONNX, each RMSNorm as one op.",
     "fuse": "Find the decomposed RMSNorms of an ONNX model and fuse each into one op.",
+    "unfuse": "Write every fused norm of an ONNX model as primitives.",
     "verify": "Prove that two ONNX models compute the same.",
     "bench": "Latency of ONNX models, side by side.",
     "bench-op": "One norm at a time: our kernels beside those of other runtimes.",

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-from rich.text import Text
-
-from rms_deploy.cli.console import stdout
+from rms_deploy.cli.table import print_table
 
 if TYPE_CHECKING:
     from rms_deploy.inspection import NearMiss, Norm
@@ -18,14 +15,14 @@ __all__ = ["print_near_misses", "print_norms"]
 
 def print_norms(norms: Iterable[Norm]) -> None:
     """One line a norm."""
-    header = ("place", "norm", "n", "axes", "dtype", "epsilon", "rounding", "scale", "state")
-    _print_table(header, [_norm_row(norm) for norm in norms])
+    header = ("place", "norm", "n", "axes", "dtype", "epsilon", "rounding", "scale", "state", "ulp")
+    _print(header, [_norm_row(norm) for norm in norms])
 
 
 def print_near_misses(misses: Iterable[NearMiss]) -> None:
     """One line a near miss, with its reason."""
     header = ("not fused", "piece", "reason")
-    _print_table(header, [(miss.node, miss.piece, miss.reason) for miss in misses])
+    _print(header, [(miss.node, miss.piece, miss.reason) for miss in misses])
 
 
 def _norm_row(norm: Norm) -> tuple[str, ...]:
@@ -45,21 +42,10 @@ def _norm_row(norm: Norm) -> tuple[str, ...]:
         norm.rounding or "",
         norm.scale,
         f"{norm.form}: {norm.note}" if norm.note else norm.form,
+        "" if norm.max_ulp is None else str(norm.max_ulp),
     )
 
 
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    kept = [i for i, _ in enumerate(header) if any(row[i] for row in rows)]
-    if not kept:
-        return
-    if stdout.is_terminal:
-        table = Table(*(header[i] for i in kept))
-        for row in rows:
-            table.add_row(*(Text(row[i]) for i in kept))
-        stdout.print(table)
-        return
-    lines = [header, *rows]
-    widths = [max(len(line[i]) for line in lines) for i in kept]
-    for line in lines:
-        text = "  ".join(line[i].ljust(width) for i, width in zip(kept, widths, strict=True))
-        stdout.print(text.rstrip(), markup=False, soft_wrap=True)
+def _print(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    if rows:
+        print_table(header, rows, left=len(header))

@@ -44,6 +44,13 @@ class FusionResult:
     """Norms that were one of our ops before."""
     left: tuple[NearMiss, ...]
     """What looks like RMSNorm and was left alone."""
+    written: bool = False
+    """Whether the model was written to a file."""
+
+    @property
+    def worst_ulp(self) -> int | None:
+        """The largest distance between a norm and its op, of those that were run; None: none was."""
+        return max((norm.max_ulp for norm in self.norms if norm.max_ulp is not None), default=None)
 
     @property
     def found(self) -> int:
@@ -70,6 +77,7 @@ def fuse(
     residual: bool = True,
     allow_precision_gain: bool = False,
     verify: bool | None = None,
+    require_all: bool = False,
 ) -> FusionResult:
     """Find the decomposed and native RMSNorms of a model and make each one op of the domain `rms_deploy`.
 
@@ -88,6 +96,7 @@ def fuse(
             so the result differs, and is nearer to the exact one; the note of such a norm says so.
         verify: run each norm, cut out of the model, in both forms before it is replaced, and leave it if they differ;
             default: in models of up to `VERIFY_LIMIT` nodes.
+        require_all: write nothing if anything is left that looks like RMSNorm.
 
     Raises:
         ModelFileError: the file cannot be read.
@@ -113,13 +122,15 @@ def fuse(
     kept = [native(n, facts, [], taken=False) for g in graphs_of(fused) for n in g if skip(n, facts)]
     if modified or not functions or target != "rms_deploy":
         fused = lower(fused, target, functions=functions)
-    if output is not None:
+    written = output is not None and not (require_all and result.refusals)
+    if output is not None and written:
         modelfile.save(fused, output)
     return FusionResult(
         fused,
         norms=tuple(norm for node, norm in after if node not in before),
         already=(*(norm for node, norm in after if node in before), *kept),
         left=tuple(near_miss(refusal) for refusal in result.refusals),
+        written=written,
     )
 
 

@@ -29,7 +29,10 @@ def ops(path):
 def test_fuses(model, tmp_path):
     result = invoke("fuse", model, "-o", tmp_path / "out.onnx")
     assert result.exit_code == 0
-    assert result.stdout == f"fused 1 of 1 norms (1 AddRMSNorm) -> {tmp_path / 'out.onnx'}\n"
+    assert result.stdout == (
+        f"fused 1 of 1 norms (1 AddRMSNorm) -> {tmp_path / 'out.onnx'}\n"
+        "ran 1 of them in both forms: at most 0 ulp apart\n"
+    )
     assert ops(tmp_path / "out.onnx") == ["AddRMSNorm"]
 
 
@@ -104,3 +107,59 @@ def test_bad_output(model, tmp_path):
 
 def test_the_output_is_required(model):
     assert invoke("fuse", model).exit_code == 2
+
+
+def test_without_proof(model, tmp_path):
+    result = invoke("fuse", model, "-o", tmp_path / "out.onnx", "--no-verify")
+    assert "in both forms" not in result.stdout
+    data = json.loads(invoke("fuse", model, "-o", tmp_path / "out.onnx", "--no-verify", "--json").stdout)
+    assert data["norms"][0]["max_ulp"] is None
+
+
+@pytest.mark.parametrize(
+    ("target", "kinds"),
+    [
+        ("onnx", ["Add", "RMSNormalization"]),
+        ("onnxruntime", ["SkipSimplifiedLayerNormalization"]),
+        ("trt.plugins", ["AddRMSNorm"]),
+        ("primitives", ["Add", "Constant", "Pow", "ReduceMean"]),
+    ],
+)
+def test_targets(target, kinds, model, tmp_path):
+    assert invoke("fuse", model, "-o", tmp_path / "out.onnx", "--target", target).exit_code == 0
+    assert set(kinds) <= set(ops(tmp_path / "out.onnx"))
+
+
+def test_an_unknown_target_is_a_wrong_usage(model, tmp_path):
+    assert invoke("fuse", model, "-o", tmp_path / "out.onnx", "--target", "tvm").exit_code == 2
+
+
+def test_no_functions(model, tmp_path):
+    invoke("fuse", model, "-o", tmp_path / "out.onnx", "--no-functions")
+    assert not onnx.load(tmp_path / "out.onnx").functions
+
+
+def test_require_all(model, tmp_path, build):
+    assert invoke("fuse", model, "-o", tmp_path / "out.onnx", "--require-all").exit_code == 0
+    onnx.save(
+        build(NORM.replace("h", "x").replace("eps", "w"), inputs="float[b,s,8] x, float w"), tmp_path / "left.onnx"
+    )
+    result = invoke("fuse", tmp_path / "left.onnx", "-o", tmp_path / "none.onnx", "--require-all")
+    assert result.exit_code == 1
+    assert "1 that look like RMSNorm are left, the first at e: epsilon is a graph input (w)" in result.stderr
+    assert not (tmp_path / "none.onnx").exists()
+    assert invoke("fuse", tmp_path / "left.onnx", "-o", tmp_path / "none.onnx").exit_code == 0
+
+
+def test_allow_precision_gain(tmp_path, build):
+    body = "c = Constant <value = float16 {14131}> () " + NORM.replace("h", "x").replace("eps", "c").replace(
+        "scale", "g"
+    )
+    model = build(body, inputs="float16[b,s,8] x, float16[8] g", outputs="float16[b,s,8] y")
+    onnx.save(model, tmp_path / "in.onnx")
+    result = invoke("fuse", tmp_path / "in.onnx", "-o", tmp_path / "out.onnx", "--explain")
+    assert "fused 0 of 1" in result.stdout
+    assert "--allow-precision-gain fuses it" in result.stdout
+    result = invoke("fuse", tmp_path / "in.onnx", "-o", tmp_path / "out.onnx", "--allow-precision-gain")
+    assert "fused 1 of 1" in result.stdout
+    assert "1 had statistics in half precision" in result.stdout
