@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from rms_deploy.errors import RunError
 from rms_deploy.numerics import ulp_distance
 
-__all__ = ["FORMULA_TOLERANCE", "Difference", "difference", "is_float", "rounding_depth", "tolerance_for"]
+__all__ = [
+    "FLOAT_TYPES",
+    "FORMULA_TOLERANCE",
+    "Difference",
+    "difference",
+    "is_float",
+    "rounding_depth",
+    "tolerance_for",
+]
 
 FORMULA_TOLERANCE: Final = 2.0**-24
 """The relative L2 difference, 6e-8, that two models of one formula may have in float64.
@@ -22,6 +30,9 @@ FORMULA_TOLERANCE: Final = 2.0**-24
 Float64 itself adds about 1e-15. The rest is for constants: one model may hold an epsilon in float64 or compute 1 / n,
 which the other holds in float32, off by 2^-25 on average.
 """
+
+FLOAT_TYPES: Final = (ir.DataType.BFLOAT16, ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE)
+"""The least precise first."""
 
 _MARGIN: Final = 4.0
 
@@ -103,8 +114,10 @@ def tolerance_for(dtype: np.dtype[Any], depth: int) -> float:
 def rounding_depth(model: ir.Model, dtype: np.dtype[Any]) -> int:
     """The largest number of ops in a row that round to `dtype`, from an input to an output.
 
-    An output whose type the model does not say has the type of an input, or the one that Cast names.
+    An output whose type the model does not say has the type of an input, or the one that Cast names. One that stays
+    unknown counts as a rounding to the narrowest float type that the model really has, so that no other is assumed.
     """
+    narrowest = _narrowest(model)
     types: dict[ir.Value | None, ir.DataType | None] = {}
     depths: dict[ir.Value | None, int] = {}
     for node in model.graph:
@@ -113,14 +126,23 @@ def rounding_depth(model: ir.Model, dtype: np.dtype[Any]) -> int:
         target = ir.DataType(node.attributes.get_int("to", 0)) if node.op_type == "Cast" else inherited
         for output in node.outputs:
             types[output] = output.dtype or target
-            depths[output] = before + _rounds(node, types[output], dtype)
+            depths[output] = before + _rounds(node, types[output], dtype, unknown=narrowest)
     return max((depths.get(output, 0) for output in model.graph.outputs), default=0)
 
 
-def _rounds(node: ir.Node, result: ir.DataType | None, dtype: np.dtype[Any]) -> bool:
+def _rounds(node: ir.Node, result: ir.DataType | None, dtype: np.dtype[Any], *, unknown: ir.DataType | None) -> bool:
     if node.domain == "" and node.op_type in _EXACT_OPS:
         return False
-    return not result or result.numpy() == dtype
+    result = result or unknown
+    return result is not None and result != ir.DataType.STRING and result.numpy() == dtype
+
+
+def _narrowest(model: ir.Model) -> ir.DataType | None:
+    """The least precise float type of all that the model says."""
+    values = [*model.graph.inputs, *model.graph.initializers.values()]
+    values += [output for node in model.graph for output in node.outputs]
+    said = {value.dtype for value in values}
+    return next((dtype for dtype in FLOAT_TYPES if dtype in said), None)
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:

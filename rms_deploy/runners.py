@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx_ir.passes.common import InlinePass
+from onnx_ir.passes.common import InlinePass, ShapeInferencePass
 
-from rms_deploy import modelfile
-from rms_deploy.comparison import is_float, rounding_depth
+from rms_deploy import modelfile, schemas
+from rms_deploy.comparison import FLOAT_TYPES, is_float, rounding_depth
 from rms_deploy.errors import RunError
 from rms_deploy.functions import attach_functions, norm_nodes
 from rms_deploy.passes.fold_constants import FoldConstants
@@ -30,9 +30,6 @@ _WIDE: Final[dict[ir.DataType, np.dtype[Any]]] = {
     ir.DataType.FLOAT: np.dtype(np.float32),
     ir.DataType.DOUBLE: np.dtype(np.float64),
 }
-_NARROW: Final = (ir.DataType.BFLOAT16, ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE)
-"""Float types, the least precise first."""
-
 _TRUTH_LIMIT: Final = 2**30
 """Bytes of weights in float64 above which there is no truth: it would need more memory than a proof is worth."""
 
@@ -152,10 +149,15 @@ def _widened(path: str | os.PathLike[str], to: ir.DataType) -> ir.Model | None:
 
 
 def rounding(model: ir.Model, *, upcast: ir.DataType | None) -> tuple[np.dtype[Any], int]:
-    """The least precise float type that `model` rounds to, and how often in a row; `upcast`, if that is wider."""
-    depths = ((dtype, rounding_depth(model, np.dtype(dtype.numpy()))) for dtype in _NARROW)
+    """The least precise float type that `model` rounds to, and how often in a row; `upcast`, if that is wider.
+
+    Writes the types that shape inference finds to `model`.
+    """
+    schemas.register()
+    ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    depths = ((dtype, rounding_depth(model, np.dtype(dtype.numpy()))) for dtype in FLOAT_TYPES)
     narrowest, depth = next(((dtype, depth) for dtype, depth in depths if depth), (ir.DataType.FLOAT, 1))
-    if upcast is not None and _NARROW.index(upcast) > _NARROW.index(narrowest):
+    if upcast is not None and FLOAT_TYPES.index(upcast) > FLOAT_TYPES.index(narrowest):
         narrowest = upcast
     return np.dtype(narrowest.numpy()), depth
 

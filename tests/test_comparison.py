@@ -105,3 +105,9 @@ def graph(body: str, inputs: str = "float[2] x") -> ir.Model:
 )
 def test_depth_counts_the_ops_that_round_to_the_dtype_on_the_longest_path(body, dtype, depth):
     assert rounding_depth(graph(body), np.dtype(dtype)) == depth
+
+
+@pytest.mark.parametrize(("dtype", "depth"), [(ml_dtypes.bfloat16, 0), (np.float16, 0), (np.float32, 2)])
+def test_an_unknown_type_is_the_narrowest_that_occurs(dtype, depth):
+    model = graph("a = acme.Make() b = acme.Make() c = Mul(a, b) y = Mul(x, c)")
+    assert rounding_depth(model, np.dtype(dtype)) == depth + (depth > 0)

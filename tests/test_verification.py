@@ -162,6 +162,21 @@ def test_the_truth_decides_only_where_the_reference_is_off(to_reference, referen
     assert _verdict("huge", at(to_reference), at(reference_error), at(candidate_error), 1.0)[0] == passed
 
 
+def test_an_untyped_constant_is_no_rounding_to_bfloat16(tmp_path):
+    """Without value_info, the product of two constants says no type: it is float32 all the same."""
+    body = "a = Constant<value_float=2.0>() b = Constant<value_float={}>() c = Mul(a, b) y = Mul(x, c)"
+    reference, wrong = tmp_path / "a.onnx", tmp_path / "b.onnx"
+    for path, factor in ((reference, 3.0), (wrong, 3.01)):
+        text = (
+            f'<ir_version: 8, opset_import: ["" : 18]> g (float[2,8] x) => (float[2,8] y) {{ {body.format(factor)} }}'
+        )
+        onnx.save(onnx.parser.parse_model(text), path)
+    result = verify(reference, wrong)
+    assert not result.passed
+    assert result.tolerance_origin == "4 eps(float32) sqrt(2 roundings in a row)"
+    assert verify(reference, reference).passed
+
+
 def test_an_integer_output_must_be_equal(tmp_path):
     text = '<ir_version: 8, opset_import: ["" : 18]> g (float[4,8] x) => (int64[4,1] y) {{ y = {}<axis=1>(x) }}'
     paths = []
