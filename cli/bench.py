@@ -110,9 +110,10 @@ def _row(candidate: Candidate) -> tuple[str, ...]:
     latency, speedup = candidate.latency, candidate.speedup
     assert latency is not None, candidate.model
     times = (latency.median, latency.p10, latency.p90, latency.p99)
-    compared = ("", "", "") if speedup is None else (
-        f"{speedup.value:.2f}x", f"{speedup.low:.2f} ... {speedup.high:.2f}", speedup.verdict
-    )  # fmt: skip
+    compared = ("", "", "")
+    if speedup is not None:
+        interval = "" if speedup.low is None else f"{speedup.low:.2f} ... {speedup.high:.2f}"
+        compared = f"{speedup.value:.2f}x", interval, speedup.verdict
     return candidate.model, *map(_duration, times), *compared
 
 

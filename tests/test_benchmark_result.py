@@ -41,17 +41,27 @@ def test_a_speedup_is_taken_round_by_round():
         ((0.9, 0.8, 0.9, 0.8, 0.9, 0.99), "faster"),
         ((1.1, 1.2, 1.1, 1.2, 1.1, 1.01), "slower"),
         ((0.9, 0.8, 0.9, 0.8, 0.9, 1.01), "within noise"),
-        ((0.5,), "faster"),
+        ((0.5,), "too few rounds"),
+        ((0.5, 0.5, 0.5, 0.5, 0.5), "too few rounds"),
     ],
 )
 def test_faster_and_slower_are_said_only_when_the_whole_interval_says_so(this, verdict):
     assert Speedup.of(latency(*[1.0] * len(this)), latency(*this)).verdict == verdict
 
 
-@pytest.mark.parametrize(("n", "left_out"), [(1, 0), (5, 0), (6, 0), (8, 0), (9, 1), (10, 1), (12, 2), (20, 5)])
+@pytest.mark.parametrize(("n", "left_out"), [(6, 0), (8, 0), (9, 1), (10, 1), (12, 2), (20, 5)])
 def test_the_interval_is_that_of_the_sign_test(n, left_out):
     """The number of order statistics left out at each end is that of the usual tables, at 95 %."""
     assert median_interval(range(n)) == (left_out, n - 1 - left_out)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_too_few_values_have_no_interval(n):
+    """All of 5 values enclose the median 15 times in 16 only: 94 %."""
+    assert median_interval(range(n)) is None
+    speedup = Speedup.of(latency(*[1.0] * n), latency(*[0.1] * n))
+    assert (speedup.low, speedup.high) == (None, None)
+    assert speedup.value == 10
 
 
 def test_the_interval_holds_the_true_median_as_often_as_it_says():
