@@ -31,8 +31,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rms_deploy.axes import normalized_axes
 from rms_deploy.errors import InputError
-from rms_deploy.reference import normalized_axes
 
 __all__ = ["add_rms_norm", "partial_rms_norm", "rms_norm"]
 
