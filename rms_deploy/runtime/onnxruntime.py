@@ -25,7 +25,7 @@ try:
     from onnxruntime.capi import onnxruntime_pybind11_state as _state
 except ImportError as error:
     raise MissingDependencyError(
-        'onnxruntime is not installed; run: pip install "rms-deploy[cpu]" (or rms-deploy[gpu], never both)'
+        "onnxruntime is not installed; run: pip install onnxruntime (or onnxruntime-gpu, never both)"
     ) from error
 
 if TYPE_CHECKING:
