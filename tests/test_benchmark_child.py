@@ -6,10 +6,14 @@ import json
 import subprocess
 import sys
 
+import ml_dtypes
+import numpy as np
 import onnx
 import onnx.parser
+import pytest
 
-from rms_deploy.benchmark_child import measure
+from rms_deploy.benchmark_child import _prepared, measure
+from rms_deploy.runtime import onnxruntime as runtime
 
 TEXT = '<ir_version: 8, opset_import: ["" : 18]> g (float[n,8] x) => (float[n,8] y) { y = Exp(x) }'
 
@@ -48,3 +52,14 @@ def test_each_run_is_counted_but_the_first():
     latencies = measure(lambda: calls.append(None), seconds=0.001)
     assert len(calls) == len(latencies) + 1
     assert len(measure(lambda: None, seconds=0)) == 1
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("float", np.float32), ("bfloat16", ml_dtypes.bfloat16)])
+def test_what_is_timed_is_the_session_alone(monkeypatch, name, dtype):
+    text = TEXT.replace("float[", f"{name}[").replace("Exp", "Identity")
+    session = runtime.session(onnx.parser.parse_model(text), library=False)
+    run = _prepared(session, {"x": np.ones((4, 8), dtype)})
+    monkeypatch.setattr(runtime, "run", lambda *_: pytest.fail("prepares the names and inputs again"))
+    run()
+    run()
+    assert getattr(run, "func", None) == (session.run if name == "float" else None)
