@@ -29,6 +29,7 @@ __all__ = ["command", "print_benchmark", "progress"]
 @click.option("--warmup", type=click.FloatRange(min=0), default=0.5, show_default=True, help="Seconds before that.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random inputs.")
 @click.option("--no-library", is_flag=True, help="Run without our library: norms inlined, then ONNX Runtime's own.")
+@click.option("--also-without-library", is_flag=True, help="Measure models with our ops both ways, as two rows.")
 @json_option
 def command(
     models: tuple[Path, ...],
@@ -40,6 +41,7 @@ def command(
     warmup: float,
     seed: int,
     no_library: bool,
+    also_without_library: bool,
     as_json: bool,
 ) -> None:
     """Measure one run of each of MODELS on ONNX Runtime's CPU provider; the others are compared with the first.
@@ -60,6 +62,7 @@ def command(
             dims=dims,
             seed=seed,
             library=not no_library,
+            also_without_library=also_without_library,
             on_progress=on_progress,
         )
     if as_json:
@@ -87,12 +90,14 @@ def progress() -> Iterator[Callable[[int, int, str], None] | None]:
 def print_benchmark(result: BenchmarkResult, *, quiet: bool = False) -> None:
     """The latency of each model, each failure, and how it was measured; `quiet`: without the last."""
     header = ("model", "median", "p10", "p90", "p99", "times faster", "95 % interval", "verdict")
-    rows = [_row(candidate) for candidate in result.candidates if candidate.latency is not None]
+    rows = [
+        (_name(candidate, result), *_row(candidate)) for candidate in result.candidates if candidate.latency is not None
+    ]
     if rows:
         print_table(header, rows)
     for candidate in result.candidates:
         if candidate.failure is not None:
-            text = f"{candidate.model} FAILED: {candidate.failure}"
+            text = f"{_name(candidate, result)} FAILED: {candidate.failure}"
             stdout.print(text, markup=False, soft_wrap=True, style="bold red")
     if quiet:
         return
@@ -114,7 +119,12 @@ def _row(candidate: Candidate) -> tuple[str, ...]:
     if speedup is not None:
         interval = "" if speedup.low is None else f"{speedup.low:.2f} ... {speedup.high:.2f}"
         compared = f"{speedup.value:.2f}x", interval, speedup.verdict
-    return candidate.model, *map(_duration, times), *compared
+    return *map(_duration, times), *compared
+
+
+def _name(candidate: Candidate, result: BenchmarkResult) -> str:
+    """The model, and how it ran where the others did not run so."""
+    return candidate.model if candidate.library or not result.library else f"{candidate.model} without our library"
 
 
 def _duration(microseconds: float) -> str:

@@ -19,6 +19,7 @@ from rms_deploy import modelfile
 from rms_deploy.benchmark_process import BenchmarkProcess
 from rms_deploy.benchmark_result import BenchmarkResult, Candidate, Latency, Speedup
 from rms_deploy.errors import InputError, RunError
+from rms_deploy.functions import norm_nodes
 from rms_deploy.machine import machine, versions
 from rms_deploy.shapes import resolve_shapes
 from rms_deploy.signature import input_specs
@@ -42,6 +43,7 @@ def bench(
     dims: Mapping[str, int] | None = None,
     seed: int = 0,
     library: bool = True,
+    also_without_library: bool = False,
     on_progress: Callable[[int, int, str], None] | None = None,
 ) -> BenchmarkResult:
     """Measure how long one run of each model takes on ONNX Runtime's CPU provider.
@@ -60,6 +62,8 @@ def bench(
         dims: sizes of named dynamic dimensions.
         seed: of the inputs.
         library: register our custom-op library.
+        also_without_library: measure each model that has our ops once more, without the library: what ONNX Runtime's
+            own kernels make of it. That is a candidate of its own, after the model's first.
         on_progress: is called with the steps done, the steps in all, and what comes next.
 
     Raises:
@@ -69,14 +73,19 @@ def bench(
     _require(models, threads=threads, rounds=rounds, seconds=seconds, warmup=warmup)
     here = machine()
     shapes_of = _shapes(models, shapes or {}, dims or {})
+    entries = [
+        (os.fspath(model), sizes, with_library)
+        for model, sizes in zip(models, shapes_of, strict=True)
+        for with_library in _libraries(model, library=library, also_without=also_without_library)
+    ]
     with ExitStack() as stack:
-        running = [_Running(os.fspath(model), _process(stack)) for model in models]
+        running = [_Running(model, with_library, _process(stack)) for model, _, with_library in entries]
         progress = _Progress(len(running) * (rounds + 1), on_progress)
         for each in running:  # all at once; the imports of one must not disturb the loading of another
             each.start()
-        for each, sizes in zip(running, shapes_of, strict=True):
+        for each, (_, sizes, _) in zip(running, entries, strict=True):
             progress.next(f"loading {each.model}")
-            each.load(threads=threads, library=library, shapes=sizes, seed=seed, warmup=warmup)
+            each.load(threads=threads, shapes=sizes, seed=seed, warmup=warmup)
         for turn in range(rounds):
             first = turn % len(running)
             for each in running[first:] + running[:first]:
@@ -117,6 +126,7 @@ class _Running:
     """A candidate while it is measured."""
 
     model: str
+    library: bool
     process: BenchmarkProcess
     loaded: dict[str, float] = field(default_factory=dict)
     rounds: list[list[float]] = field(default_factory=list)
@@ -126,7 +136,8 @@ class _Running:
         self._ask("start")
 
     def load(self, *, warmup: float, **options: Any) -> None:
-        self.loaded = self._ask("load", model=os.path.abspath(self.model), **options)  # noqa: PTH100 - keeps links
+        path = os.path.abspath(self.model)  # noqa: PTH100 - keeps links
+        self.loaded = self._ask("load", model=path, library=self.library, **options)
         self._ask("run", seconds=warmup)
 
     def measure(self, seconds: float) -> None:
@@ -134,11 +145,12 @@ class _Running:
 
     def result(self, first: _Running) -> Candidate:
         if self.failure is not None:
-            return Candidate(self.model, failure=self.failure)
+            return Candidate(self.model, self.library, failure=self.failure)
         latency = Latency.of(self.rounds)
         compared = self is not first and first.failure is None
         return Candidate(
             self.model,
+            self.library,
             latency=latency,
             speedup=Speedup.of(Latency.of(first.rounds), latency) if compared else None,
             load_seconds=self.loaded["load_seconds"],
@@ -153,6 +165,12 @@ class _Running:
         except RunError as error:
             self.failure = str(error)
             return {}
+
+
+def _libraries(model: str | os.PathLike[str], *, library: bool, also_without: bool) -> tuple[bool, ...]:
+    if library and also_without and any(True for _ in norm_nodes(modelfile.load(model))):
+        return True, False
+    return (library,)
 
 
 def _process(stack: ExitStack) -> BenchmarkProcess:

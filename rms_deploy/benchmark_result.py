@@ -78,6 +78,8 @@ class Candidate:
     """One model in the benchmark: its latency, or why there is none."""
 
     model: str
+    library: bool = True
+    """Whether our custom-op library was registered; without it, ONNX Runtime's own kernels run our norms."""
     failure: str | None = None
     latency: Latency | None = None
     load_seconds: float | None = None

@@ -6,11 +6,14 @@ import sys
 
 import onnx
 import onnx.parser
+import onnx_ir as ir
 import pytest
 
+from rms_deploy import modelfile
 from rms_deploy.benchmark import bench
 from rms_deploy.benchmark_process import BenchmarkProcess
 from rms_deploy.errors import InputError, ModelFileError
+from rms_deploy.functions import attach_functions
 
 QUICK = {"rounds": 3, "seconds": 0.03, "warmup": 0.0}
 CRASH = "import os, signal, sys; sys.stdin.readline(); print('lost a pointer', file=sys.stderr, flush=True); {}"
@@ -65,6 +68,24 @@ def test_every_candidate_is_measured_in_every_round_and_another_begins_each(tmp_
     assert rounds == [first, second, second, first, first, second]
     loads = [{**request, "model": ""} for _, do, request in asked if do == "load"]
     assert loads[0] == loads[1]
+
+
+def test_a_model_with_our_ops_is_measured_without_the_library_too(tmp_path):
+    plain, fused = write(tmp_path / "a.onnx"), tmp_path / "b.onnx"
+    text = (
+        '<ir_version: 8, opset_import: ["" : 18, "rms_deploy" : 1]> g (float[batch,8] x) => (float[batch,8] y) '
+        "<float[8] w = {1, 2, 3, 4, 5, 6, 7, 8}> { y = rms_deploy.RMSNorm(x, w) }"
+    )
+    model = ir.from_proto(onnx.parser.parse_model(text))
+    attach_functions(model)
+    modelfile.save(model, fused)
+    result = bench([plain, fused], also_without_library=True, **QUICK)
+    assert not result.failed
+    rows = [(candidate.model, candidate.library) for candidate in result.candidates]
+    assert rows == [(str(plain), True), (str(fused), True), (str(fused), False)]
+    assert all(candidate.speedup is not None for candidate in result.candidates[1:])
+    assert len(bench([plain, fused], **QUICK).candidates) == 2
+    assert len(bench([plain, fused], library=False, also_without_library=True, **QUICK).candidates) == 2
 
 
 def test_a_crash_is_that_candidates_failure_and_the_others_go_on(tmp_path, monkeypatch):

@@ -96,7 +96,10 @@ def test_a_bar_is_drawn_on_a_terminal(tmp_path):
 )
 def test_latencies_have_a_unit_that_can_be_read(microseconds, text, capsys):
     latency = Latency.of([[microseconds]])
-    candidates = (Candidate("a", latency=latency), Candidate("b", latency=latency, speedup=Speedup(1.0, 0.9, 1.1)))
+    candidates = (
+        Candidate("a", latency=latency),
+        Candidate("b", False, latency=latency, speedup=Speedup(1.0, 0.9, 1.1)),
+    )
     result = BenchmarkResult(
         candidates, {"x": (1,)}, 1, 1, 1.0, 0.0, 0, True, Machine("cpu", 1, 1, "", 0.0), {}, "", "rms-deploy bench"
     )
@@ -104,4 +107,5 @@ def test_latencies_have_a_unit_that_can_be_read(microseconds, text, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[1].count(text) == 4
+    assert lines[2].startswith("b without our library  ")
     assert lines[2].endswith("1.00x  0.90 ... 1.10  within noise")
