@@ -85,6 +85,11 @@ class Derivation:
         """The same with a rounding that the op would not make. The first reason stays."""
         return self if self.gain else replace(self, gain=Refusal("casts", node, reason))
 
+    @property
+    def summed(self) -> int | None:
+        """Number of elements that the mean is over."""
+        return self.n if self.partial_size is None else self.partial_size
+
     def ranked(self, facts: Facts) -> ir.Value:
         """A value of the rank that `value` has, or may be broadcast to: x, where that of `value` is not known."""
         return self.x if self.keeps_axes and facts.rank(self.value) is None else self.value

@@ -46,26 +46,26 @@ def average(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None
     step = replace(found.at(node.outputs[0]), is_sum=False)
     if factor is None:
         return step.doubting(_PIECE, node, f"the number of elements {why_not_scalar(other, facts)}")
-    if found.n is None:
+    if found.summed is None:
         return step.doubting(_PIECE, node, "the sum is divided by a constant, but the size of the axes is not static")
-    expected = float(found.n) ** exponent
-    return step.doubting(_PIECE, node, f"the sum of {found.n} squares is scaled by {factor:g}, not {expected:g}")
+    expected = float(found.summed) ** exponent
+    return step.doubting(_PIECE, node, f"the sum of {found.summed} squares is scaled by {factor:g}, not {expected:g}")
 
 
 def averaged(found: Derivation, node: ir.Node) -> Derivation:
     """The derivation at the output of `node`, which multiplied by the missing power of n."""
     step = replace(found.at(node.outputs[0]), is_sum=False)
-    if found.is_narrow and not (found.n and math.sqrt(found.n).is_integer() and math.log2(found.n).is_integer()):
+    root = math.sqrt(found.summed or 0)
+    if found.is_narrow and not (root and math.log2(root).is_integer()):
         step = step.gaining(node, "x / |x| is rounded before it is multiplied by sqrt(n); the op rounds once")
     if not (found.epsilon or found.rms_epsilon or found.rms_min):
         return step
-    if found.n is None:
+    if found.summed is None:
         reason = "a constant is added to the sum of squares, and the size of the axes is not static"
         return step.doubting(_PIECE, node, reason)
-    root = math.sqrt(found.n)
     return replace(
         step,
-        epsilon=found.epsilon and found.epsilon / found.n,
+        epsilon=found.epsilon and found.epsilon / found.summed,
         rms_epsilon=found.rms_epsilon and found.rms_epsilon / root,
         rms_min=found.rms_min and found.rms_min / root,
     )
@@ -74,10 +74,10 @@ def averaged(found: Derivation, node: ir.Node) -> Derivation:
 def is_power_of_size(value: ir.Value, factor: float | None, exponent: float, found: Derivation, facts: Facts) -> bool:
     """Whether `value`, a constant `factor` or computed, is n to the power of `exponent`."""
     if factor is not None:
-        if found.n is None:
+        if found.summed is None:
             return False
-        return math.isclose(factor, float(found.n) ** exponent, rel_tol=_TOLERANCE.get(found.dtype, 2.0**-7))
-    return _exponent(value, found, facts, _MAX_DEPTH) == exponent
+        return math.isclose(factor, float(found.summed) ** exponent, rel_tol=_TOLERANCE.get(found.dtype, 2.0**-7))
+    return found.partial_size is None and _exponent(value, found, facts, _MAX_DEPTH) == exponent
 
 
 def _exponent(value: ir.Value | None, found: Derivation, facts: Facts, depth: int) -> float | None:

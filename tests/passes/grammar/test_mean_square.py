@@ -231,3 +231,19 @@ def test_put_back_by_reshape(shaped, build, check):
 def test_put_back_elsewhere_by_reshape(build, refused):
     body = f"{SQUARE} d = ReduceMean <keepdims = 0> (q, last) c = Constant <value_ints = [1, 8, 8]> () m = Reshape (d, c) {REST}"
     refused(build(body, inputs="float[8,8,8] x", outputs="float[8,8,8] y"), piece="mean_square", reason="is reshaped")
+
+
+FIRST = "z0 = Constant <value_ints = [0]> () p = Constant <value_ints = [2]> () f = Slice (x, z0, p, last)"
+PART = "l = ReduceL2 (f, last) g = Max (l, eps) n = Div (x, g) y = Mul (n, c)"
+
+
+def test_the_first_part_over_its_l2_norm(build, check):
+    """n is what the sum is over, not what is divided."""
+    (norm,) = check(build(f"{FIRST} c = Constant <value = float {{1.4142135}}> () {PART}")).norms
+    assert norm.partial_size == 2
+    assert norm.rms_min == pytest.approx(3e-4 / 2**0.5)
+
+
+def test_the_first_part_times_the_root_of_all(build, refused):
+    body = f"{FIRST} c = Constant <value = float {{2.8284271}}> () {PART}"
+    refused(build(body), piece="mean_square", reason="an L2 norm")

@@ -1,0 +1,72 @@
+"""A model whose weights are larger than memory: they are neither read nor copied."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import onnx
+import onnx.helper as oh
+import pytest
+
+from rms_deploy.targets import TARGETS
+
+H = 4096
+LAYERS = 223
+SIZE = 14 * 2**30
+
+FUSE = """
+import resource, sys
+from rms_deploy.fusion import fuse
+result = fuse(sys.argv[1], sys.argv[2], target=sys.argv[3])
+print(len(result.norms), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def weight(name, dims, offset):
+    tensor = onnx.TensorProto(name=name, data_type=1, dims=dims, data_location=1)
+    length = 4 * dims[0] * (dims[1] if len(dims) > 1 else 1)
+    for key, value in (("location", "w.bin"), ("offset", offset), ("length", length)):
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("large")
+    with (folder / "w.bin").open("wb") as file:
+        file.truncate(SIZE)  # sparse: it takes no room on the disk
+    nodes, weights, x = [], [], "x"
+    for i in range(LAYERS):
+        nodes += [
+            oh.make_node("Mul", [x, x], [f"q{i}"]),
+            oh.make_node("ReduceMean", [f"q{i}", "last"], [f"m{i}"]),
+            oh.make_node("Add", [f"m{i}", "eps"], [f"e{i}"]),
+            oh.make_node("Sqrt", [f"e{i}"], [f"r{i}"]),
+            oh.make_node("Div", [x, f"r{i}"], [f"n{i}"]),
+            oh.make_node("Mul", [f"n{i}", f"s{i}"], [f"y{i}"]),
+            oh.make_node("MatMul", [f"y{i}", f"w{i}"], [f"h{i}"]),
+            oh.make_node("Add", [x, f"h{i}"], [f"x{i}"]),
+        ]
+        x = f"x{i}"
+        weights += [weight(f"w{i}", [H, H], 4 * H * H * i), weight(f"s{i}", [H], 4 * H * (H * LAYERS + i))]
+    weights += [oh.make_tensor("last", 7, [1], [-1]), oh.make_tensor("eps", 1, [], [1e-5])]
+    inputs, outputs = ([oh.make_tensor_value_info(name, 1, ["b", "s", H])] for name in ("x", x))
+    graph = oh.make_graph(nodes, "g", inputs, outputs, weights)
+    onnx.save(oh.make_model(graph, opset_imports=[oh.make_opsetid("", 18)], ir_version=8), folder / "m.onnx")
+    return folder / "m.onnx"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_weights_of_14_gigabytes_stay_where_they_are(target, model):
+    data = model.with_name("w.bin")
+    before = data.stat()
+    output = model.with_name(f"{target}.onnx")
+    command = [sys.executable, "-c", FUSE, str(model), str(output), target]
+    norms, megabytes = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    assert norms == LAYERS
+    assert megabytes < 1024
+    assert (data.stat().st_mtime_ns, data.stat().st_size) == (before.st_mtime_ns, before.st_size)
+    assert not list(model.parent.glob("*.data"))
+    tensors = {t.name: t for t in onnx.load(output, load_external_data=False).graph.initializer}
+    assert {entry.key: entry.value for entry in tensors["w7"].external_data}["location"] == "w.bin"
