@@ -45,7 +45,8 @@ def command(
 ) -> None:
     """Prove that CANDIDATE, as deployed, computes what REFERENCE does; exit with 1 if it does not.
 
-    Both get the same inputs, random or from a file: normal ones, ones with an outlier channel, tiny and huge ones.
+    Both get the same inputs, random or from a file. Float inputs are drawn four times: normal, with an outlier
+    channel, tiny and huge; of a model that takes tokens only, the embedding decides the magnitude: it gets one kind.
     REFERENCE runs unoptimised. The error columns are the distance of each from REFERENCE in float64. Both must also
     agree when both run in float64, where no rounding hides a wrong epsilon or scale.
     """
@@ -89,7 +90,7 @@ def print_verification(result: Verification, *, quiet: bool = False) -> None:
         stdout.print(
             f"reference: {result.reference_run}\ncandidate: {result.candidate_run}\ntruth:     {result.truth}\n"
             f"formula:   {result.formula}\n"
-            f"inputs:    {as_text(result.shapes)}",
+            f"inputs:    {as_text(result.shapes)}{_magnitudes(result)}",
             markup=False,
             soft_wrap=True,
         )
@@ -123,6 +124,11 @@ def _row(check: Check) -> tuple[str, ...]:
         _error(check.formula),
         check.note,
     )
+
+
+def _magnitudes(result: Verification) -> str:
+    """What a reader of the table may miss: a model without float inputs has no magnitudes to vary."""
+    return "; no float input: normal only" if [check.kind for check in result.worst_by_kind()] == ["normal"] else ""
 
 
 def _error(error: Difference | None) -> str:

@@ -81,6 +81,18 @@ def test_inputs_from_a_file_and_a_tolerance(different, tmp_path):
     assert "equal within 2 (given): 1 comparison," in result.stdout
 
 
+def test_a_model_of_tokens_says_that_no_magnitudes_ran(tmp_path, same):
+    text = (
+        '<ir_version: 8, opset_import: ["" : 18]> g (int64[batch,seq] ids) => (float[batch,seq,2] y) '
+        "<float[3,2] table = {1, 2, 3, 4, 5, 6}> { y = Gather(table, ids) }"
+    )
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "ids.onnx")
+    result = invoke(tmp_path / "ids.onnx", tmp_path / "ids.onnx", "--no-library")
+    assert "inputs:    ids=2x16; no float input: normal only\n" in result.stdout
+    assert "normal only" not in invoke(*same, "--no-library").stdout
+    assert "same formula in float64: 0" in result.stdout
+
+
 def mistakes(tmp_path):
     good = write(tmp_path / "good.onnx")
     content = (tmp_path / "good.onnx").read_bytes()
