@@ -112,8 +112,9 @@ def cut(found: Derivation, op: Emission, facts: Facts) -> Site | str:
 
 
 def _slice(end: ir.Value, names: dict[ir.Value, str]) -> list[ir.Node] | None:
-    """The nodes between the named values and `end`, sorted; names what they read. None if they are too many."""
+    """The nodes between the named values, x first, and `end`, sorted; names what they read. None if too many."""
     nodes: dict[ir.Node, None] = {}
+    x = next(iter(names))
     waiting: list[tuple[ir.Value, bool]] = [(end, False)]
     while waiting:
         value, expanded = waiting.pop()
@@ -133,11 +134,23 @@ def _slice(end: ir.Value, names: dict[ir.Value, str]) -> list[ir.Node] | None:
         for source in node.inputs:
             if source is None or source in names:
                 continue
-            if node.op_type in ("Shape", "Size"):
+            if node.op_type in ("Shape", "Size") and not _comes_from(source, x):
                 names[source] = f"v{len(names)}"  # only its shape counts
             else:
                 waiting.append((source, False))
     return list(nodes)
+
+
+def _comes_from(value: ir.Value, x: ir.Value) -> bool:
+    """Whether `value` is computed from `x` in a few nodes, and so may be part of the norm itself."""
+    reached = [value]
+    for source in reached:
+        if source is x:
+            return True
+        node = source.producer()
+        if node is not None and len(reached) < _MAX_NODES:
+            reached += [i for i in node.inputs if i is not None and not any(i is old for old in reached)]
+    return False
 
 
 def _is_leaf(value: ir.Value, names: dict[ir.Value, str], x: ir.Value, scale: ir.Value | None) -> bool:

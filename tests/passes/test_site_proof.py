@@ -139,3 +139,11 @@ def test_a_gain_of_precision_is_measured_but_not_refused(build):
     (norm,) = fuse(model, allow_precision_gain=True).norms
     assert norm.max_ulp
     assert norm.note.startswith("precision gained")
+
+
+def test_a_size_read_from_a_part_of_the_norm(build):
+    """The square is computed, not made up, though only its shape is read besides."""
+    body = """q = Mul (x, x) h = Shape (q) i = Constant <value = int64 {-1}> () g = Gather (h, i) f = Cast <to = 1> (g)
+        t = ReduceSum (q, last) m = Div (t, f) e = Add (m, eps) r = Sqrt (e) y = Div (x, r)"""
+    (norm,) = fuse(build(body, inputs="float[b,s,h] x", outputs="float[b,s,h] y")).norms
+    assert norm.max_ulp == 0

@@ -31,6 +31,9 @@ def scalar(value: ir.Value | None, facts: Facts, *, beside: ir.Value | None = No
         beside: the other operand of the node: a constant of higher rank would make the result's rank grow.
     """
     array = None if value is None else constant(value, facts)
+    if (array is None or array.size != 1) and value is not None and beside is not None:
+        array = _spread(value, facts, beside)
+        beside = None
     if array is None or array.size != 1 or array.dtype.kind == "b":
         return None
     if beside is not None:
@@ -38,6 +41,19 @@ def scalar(value: ir.Value | None, facts: Facts, *, beside: ir.Value | None = No
         if array.ndim > (1 if rank is None else max(rank, 1)):
             return None
     return float(array.reshape(()).astype(np.float64))
+
+
+def _spread(value: ir.Value, facts: Facts, over: ir.Value) -> _Array | None:
+    """The one element that `value` repeats in every place of the shape of `over`; None where it is not that."""
+    node = facts.origin(value).producer()
+    if node is None or not is_op(node, "Expand", "ConstantOfShape") or not facts.is_expanded_to(node, over):
+        return None
+    if node.op_type == "Expand":
+        return None if node.inputs[0] is None else constant(node.inputs[0], facts)
+    attribute = node.attributes.get("value")
+    if attribute is None or attribute.is_ref():
+        return np.zeros(1, np.float32) if attribute is None else None
+    return attribute.as_tensor().numpy()
 
 
 def why_not_scalar(value: ir.Value | None, facts: Facts) -> str:

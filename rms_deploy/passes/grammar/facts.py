@@ -94,7 +94,7 @@ class Facts:
         """Whether an Expand gives the shape of `x`, proven by the shapes or by where its target comes from."""
         if self.same_shape(node.outputs[0], x):
             return True
-        target = node.inputs[1]
+        target = node.inputs[-1]
         shape = None if target is None else self.origin(target).producer()
         if shape is None or not is_op(shape, "Shape") or shape.attributes:
             return False

@@ -165,3 +165,30 @@ def test_a_mean_square_without_a_root_is_no_near_miss(end, build):
 
 def test_a_root_that_divides_nothing_is_a_near_miss(build, refused):
     refused(build(f"{MEAN} y = Sqrt (m)", outputs="float[b,s,1] y"), piece="normed", reason="nothing divides x")
+
+
+SPREAD = {
+    "Expand": "h = Shape (m) c = Expand (eps, h)",
+    "ConstantOfShape": "h = Shape (m) c = ConstantOfShape <value = float[1] {3e-4}> (h)",
+}
+
+
+@pytest.mark.parametrize("spread", SPREAD.values(), ids=SPREAD)
+def test_an_epsilon_repeated_in_the_shape_of_the_mean_square(spread, build, check):
+    (norm,) = check(build(f"{MEAN} {spread} e = Add (m, c) {DIVIDE}")).norms
+    assert norm.epsilon == pytest.approx(3e-4)
+
+
+def test_an_epsilon_repeated_in_another_shape_is_refused(build, refused):
+    body = f"{MEAN} h = Shape (z) c = Expand (eps, h) e = Add (m, c) {DIVIDE}"
+    refused(
+        build(body, inputs="float[b,s,8] x, float[t,b,s,1] z", outputs="float[t,b,s,8] y"),
+        piece="epsilon",
+        reason="not constant",
+    )
+
+
+def test_an_epsilon_per_row_is_not_taken_for_a_repeated_one(build, refused):
+    """What is expanded has two elements."""
+    body = f"{MEAN} h = Shape (m) t = Constant <value = float[2,1] {{0.1, 0.2}}> () c = Expand (t, h) e = Add (m, c) {DIVIDE}"
+    refused(build(body, inputs="float[b,2,8] x", outputs="float[b,2,8] y"), piece="epsilon", reason="not constant")
