@@ -177,7 +177,7 @@ def _torch(case: OpCase, *, compiled: bool) -> Run:
     try:
         import torch
     except ImportError as error:
-        raise MissingDependencyError('torch is not installed; run: pip install "rms-deploy[export]"') from error
+        raise MissingDependencyError("torch is not installed; run: pip install 'torch<2.14'") from error
     torch.set_num_threads(case.threads)
     n, dtype = case.shape[-1], getattr(torch, case.dtype)
 
