@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rms_deploy.fusion import fuse
     from rms_deploy.inspection import inspect
     from rms_deploy.runtime.onnxruntime import onnxruntime_library, session
+    from rms_deploy.unfusion import unfuse
     from rms_deploy.verification import verify
 
     __version__: str
@@ -25,6 +26,7 @@ __all__ = [
     "inspect",
     "onnxruntime_library",
     "session",
+    "unfuse",
     "verify",
 ]
 
@@ -35,6 +37,7 @@ _HOME = {
     "inspect": "rms_deploy.inspection",
     "onnxruntime_library": "rms_deploy.runtime.onnxruntime",
     "session": "rms_deploy.runtime.onnxruntime",
+    "unfuse": "rms_deploy.unfusion",
     "verify": "rms_deploy.verification",
 }
 
