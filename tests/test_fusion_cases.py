@@ -53,22 +53,11 @@ def test_case(case):
     assert same(ir.to_proto(again.model), fused)
 
 
-PROOF_FAILS = {  # what the matcher has right and the proof refuses
-    "mean: ReduceSum / shape of the square, positive": "the length is read from the square, which the proof makes up",
-}
-
-
-def proven():
-    for case in CASES:
-        if case.norms and not case.missing:
-            reason = PROOF_FAILS.get(case.id)
-            yield pytest.param(
-                case, id=case.id, marks=[pytest.mark.xfail(reason=reason, strict=True)] if reason else []
-            )
+PROVEN = [pytest.param(case, id=case.id) for case in CASES if case.norms and not case.missing]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", list(proven()))
+@pytest.mark.parametrize("case", PROVEN)
 def test_the_built_in_proof_agrees(case):
     counts = case.norms if isinstance(case.norms, tuple) else (case.norms,)
     result = fuse(case.model(), verify=True, **case.options)
