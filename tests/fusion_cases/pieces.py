@@ -318,6 +318,7 @@ _ATTRIBUTES = [
 ]  # fmt: skip
 
 _HIDDEN = "q = Pow (x, two) a = Identity (last) m = ReduceMean <keepdims=1> (q, a)"
+_OLD_MEAN = "m = ReduceMean <axes=[-1]> (q)"
 _FOUND = [  # by the generator
     Case("found", "axes behind Identity, epsilon [1,1]",
          norm(square="", mean=_HIDDEN, root="e = Add (m, k) r = Sqrt (e)"), 1, inputs="float[b,8] x",
@@ -342,6 +343,11 @@ _FOUND = [  # by the generator
          "k = ReduceMean <keepdims=0> (x, last) u = Unsqueeze (k, last) d = Sub (x, u) q = Pow (d, two) "
          "m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (d, r) y = Mul (n, w)", 0, cancels=True,
          reason="LayerNorm"),
+    Case("found", "norms of two element types in an old opset",
+         norm(mean=_OLD_MEAN) + " c = Cast <to=1> (z) q2 = Mul (c, c) m2 = ReduceMean <axes=[-1]> (q2) "
+         "e2 = Add (m2, eps) r2 = Sqrt (e2) n2 = Div (c, r2) h = Cast <to=10> (n2) y2 = Mul (h, w16)", 2, opset=13,
+         inputs="float[b,s,8] x, float16[b,s,8] z", outputs="float[b,s,8] y, float16[b,s,8] y2",
+         missing="fuse raises InputError: no function body for both before opset 15"),
 ]  # fmt: skip
 
 _GROUPED = (

@@ -7,6 +7,7 @@ import onnx.printer
 import onnx_ir as ir
 
 from rms_deploy import schemas
+from rms_deploy.errors import RmsDeployError
 from rms_deploy.fusion import fuse
 from rms_deploy.runtime import onnxruntime as runtime
 
@@ -26,7 +27,10 @@ def fault_of(generated: Generated) -> str:
     """What does not hold; empty if all does."""
     model, feeds = generated.model, generated.feeds
     onnx.checker.check_model(model, full_check=True)
-    result = fuse(model, verify=False)
+    try:
+        result = fuse(model, verify=False)
+    except RmsDeployError as error:
+        return f"refused as a whole: {error}"
     fused = ir.to_proto(result.model)
     truth = evaluate(model, feeds)
     cancels = "centred" in generated.sites  # a mean is subtracted
