@@ -100,7 +100,7 @@ MODELS: dict[str, Architecture] = {
     "hunyuan_v1_dense": Architecture(_SIZES, 5),
     "ernie4_5": Architecture(_SIZES, 3, cannot=_LEGACY),
     "seed_oss": Architecture(_SIZES, 3),
-    "deepseek_v3": Architecture({**_SIZES, **_LATENT}, 5),
+    "deepseek_v3": Architecture({**_SIZES, **_LATENT}, 5, cannot=(_LEGACY_BFLOAT16,)),  # ConstantOfShape of bfloat16
     "nanochat": Architecture(_SIZES, 6),
     "diffllama": Architecture(_SIZES, 4, cannot=_LEGACY),
     "cwm": Architecture(_SIZES, 3),
