@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxruntime
 import pytest
 
 from rms_deploy import schemas
@@ -76,11 +77,17 @@ def check_numbers(case, fused, norms):
         return
     fault = deviation(evaluate(fused, feeds), truth, cancels=case.cancels)
     assert not fault, (fault, norms)
+    if _version(onnxruntime.__version__) < _version(case.onnxruntime or "1.18"):
+        return
     # unoptimised: ONNX Runtime fuses on its own, and some decoys wrongly
     if not half_types(fused) or {node.op_type for node in fused.graph.node} <= set(OPS):
         kernel = list(runtime.run(runtime.session(fused, optimize=False), feeds).values())
         fault = deviation(kernel, truth, cancels=case.cancels)
         assert not fault, ("with the library", fault, norms)
+
+
+def _version(text):
+    return tuple(int(part) for part in text.split(".")[:2])
 
 
 def check_validity(case, model, fused, *, changed):

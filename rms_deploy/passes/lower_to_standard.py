@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+import numpy as np
 import onnx_ir as ir
 
 from rms_deploy.contract import DOMAIN
 from rms_deploy.errors import InputError
 from rms_deploy.functions import norm_nodes
 from rms_deploy.passes.norm_attributes import axes_of, float_of, int_of, why_not_trailing
+from rms_deploy.passes.rewriting import drop_unread_initializer
 
 __all__ = ["STANDARD_OPSET", "LowerToStandard"]
 
@@ -28,7 +30,9 @@ class LowerToStandard(ir.passes.InPlacePass):
     1. float32, and half types that round before they scale: RMSNormalization, with the scale in the type of X.
     2. Half types that round once: Cast to float32, RMSNormalization in float32, Cast back.
     3. AddRMSNorm: Add, then 1 or 2 on the sum.
-    4. Whatever it cannot say stays our node, and is named in a warning: the partial op, `rms_epsilon` or `rms_min`
+    4. A constant scale of one element is written out over the axes: ONNX allows a scalar, onnxruntime before 1.24
+       refuses it when it runs.
+    5. Whatever it cannot say stays our node, and is named in a warning: the partial op, `rms_epsilon` or `rms_min`
        other than 0, axes that do not end with the last, an unknown type.
 
     Raises:
@@ -70,9 +74,11 @@ def _lower(node: ir.Node) -> None:
     inner = dtype if round_before_scale else _FLOAT32
     shape = node.outputs[0].shape
     x_inner = _cast(x, dtype, inner, new, f"{node.name}_x")
-    scale = node.inputs[-1]
-    assert scale is not None
-    scale = _cast(scale, scale.dtype, inner, new, f"{node.name}_scale")
+    old_scale = node.inputs[-1]
+    assert old_scale is not None
+    scale = _written_out(old_scale, inner, node, new)
+    if scale is None:
+        scale = _cast(old_scale, old_scale.dtype, inner, new, f"{node.name}_scale")
     attributes = {"axis": _first_axis(node), "epsilon": float_of(node, "epsilon"), "stash_type": int(_FLOAT32)}
     norm = ir.node("RMSNormalization", [x_inner, scale], attributes, name=node.name)
     norm.outputs[0].dtype, norm.outputs[0].shape = inner, shape
@@ -85,6 +91,20 @@ def _lower(node: ir.Node) -> None:
     ir.convenience.replace_nodes_and_values(
         node.graph, node, [node], new, node.outputs, [y] if len(node.outputs) == 1 else [y, x]
     )
+    drop_unread_initializer(old_scale)
+
+
+def _written_out(scale: ir.Value, dtype: ir.DataType, node: ir.Node, new: list[ir.Node]) -> ir.Value | None:
+    """Case 4; None: scale is no constant, has one value per element already, or their number is not known."""
+    shape = node.outputs[0].shape
+    dims = () if shape is None else shape[_first_axis(node) :]
+    constant = None if scale.is_graph_input() else ir.convenience.get_const_tensor(scale)
+    if constant is None or constant.size != 1 or not dims or not all(isinstance(dim, int) for dim in dims):
+        return None
+    values = np.full(dims, constant.numpy().astype(dtype.numpy()).item(), dtype.numpy())
+    new.append(ir.node("Constant", [], {"value": ir.tensor(values)}, name=f"{node.name}_scale"))
+    new[-1].outputs[0].dtype, new[-1].outputs[0].shape = dtype, ir.Shape(dims)
+    return new[-1].outputs[0]
 
 
 def _cast(value: ir.Value, dtype: ir.DataType | None, to: ir.DataType, new: list[ir.Node], name: str) -> ir.Value:

@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from rms_deploy.passes.grammar import Facts
 
-__all__ = ["UNIT_SCALE", "annotate", "remove_if_dead", "successor", "unit_scale"]
+__all__ = ["UNIT_SCALE", "annotate", "drop_unread_initializer", "remove_if_dead", "successor", "unit_scale"]
 
 UNIT_SCALE = "rms_deploy_unit_scale"
 """Name of the initialiser that stands for no scale."""
@@ -66,7 +66,13 @@ def remove_if_dead(node: ir.Node) -> None:
             producer = value.producer()
             if producer is not None:
                 waiting.append(producer)
-            elif value.is_initializer() and not (value.uses() or value.is_graph_input() or value.is_graph_output()):
-                assert value.graph is not None
-                assert value.name is not None
-                value.graph.initializers.pop(value.name)
+            else:
+                drop_unread_initializer(value)
+
+
+def drop_unread_initializer(value: ir.Value) -> None:
+    """Remove `value` if it is an initialiser that nothing reads."""
+    if value.is_initializer() and not (value.uses() or value.is_graph_input() or value.is_graph_output()):
+        assert value.graph is not None
+        assert value.name is not None
+        value.graph.initializers.pop(value.name)

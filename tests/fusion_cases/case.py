@@ -82,6 +82,8 @@ class Case:
     """Whether an addition follows that can cancel: errors are then relative to the largest number."""
     runs: bool = True
     """Whether any evaluator can run it."""
+    onnxruntime: str = ""
+    """The first version of ONNX Runtime that runs it, where the oldest supported one does not."""
     valid: bool = True
     """Whether the original passes the checker."""
     shapes: bool = True

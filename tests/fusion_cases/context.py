@@ -135,7 +135,8 @@ _BODIES = [
 ]  # fmt: skip
 
 _AROUND = [
-    *(_context(f"opset {opset}", norm(mean=_OLD_MEAN) if opset < 18 else norm(), opset=opset) for opset in _OPSETS),
+    *(_context(f"opset {opset}", norm(mean=_OLD_MEAN) if opset < 18 else norm(), opset=opset,
+               onnxruntime="1.24" if opset > 23 else "") for opset in _OPSETS),
     _context("com.microsoft before and after",
              f"x = com.microsoft.BiasGelu (z, bias) {norm(scale='k = Mul (n, w)')} y = com.microsoft.QuickGelu (k)",
              inputs="float[b,s,8] z", domains=_MICROSOFT, cancels=True),

@@ -192,3 +192,23 @@ def test_unknown_rank_and_type_stay() -> None:
 def test_an_old_opset_is_refused() -> None:
     with pytest.raises(InputError, match="RMSNormalization needs opset >= 23, the model has 20"):
         LowerToStandard()(build("rms_deploy.RMSNorm (x, scale)", opset=20))
+
+
+def test_a_constant_scalar_scale_is_written_out_and_its_initialiser_goes():
+    model = build("rms_deploy.RMSNorm (x, scale)", scale="float")
+    scale = model.graph.inputs.pop()
+    scale.const_value = ir.tensor(np.float32(1.5), name="scale")
+    model.graph.register_initializer(scale)
+    assert lowered(model) == ["Constant", "RMSNormalization"]
+    assert not model.graph.initializers
+    values = next(iter(model.graph)).attributes["value"].as_tensor().numpy()
+    np.testing.assert_array_equal(values, np.full(N, 1.5, np.float32))
+
+
+def test_a_scalar_scale_that_may_be_overridden_stays():
+    model = build("rms_deploy.RMSNorm (x, scale)", scale="float")
+    scale = model.graph.inputs[-1]
+    scale.const_value = ir.tensor(np.float32(1.5), name="scale")
+    model.graph.register_initializer(scale)
+    assert lowered(model) == ["RMSNormalization"]
+    assert "scale" in model.graph.initializers
