@@ -39,6 +39,7 @@ _TARGET_HELP = (
     help="Run each norm in both forms first, and leave it if they differ; default: up to 20000 nodes.",
 )
 @click.option("--require-all", is_flag=True, help="Exit with 1, and write nothing, if anything like RMSNorm is left.")
+@click.option("--save-as-external", is_flag=True, help="Write all weights to one data file, OUTPUT.data.")
 @click.option("--explain", is_flag=True, help="List every norm, and why each near miss was left.")
 @json_option
 def command(
@@ -50,6 +51,7 @@ def command(
     allow_precision_gain: bool,
     verify: bool | None,
     require_all: bool,
+    save_as_external: bool,
     explain: bool,
     as_json: bool,
 ) -> None:
@@ -70,6 +72,7 @@ def command(
             allow_precision_gain=allow_precision_gain,
             verify=verify,
             require_all=require_all,
+            save_as_external=save_as_external,
         )
     if as_json:
         print_json(result.to_dict())

@@ -78,6 +78,7 @@ def fuse(
     allow_precision_gain: bool = False,
     verify: bool | None = None,
     require_all: bool = False,
+    save_as_external: bool = False,
 ) -> FusionResult:
     """Find the decomposed and native RMSNorms of a model and make each one op of the domain `rms_deploy`.
 
@@ -97,6 +98,8 @@ def fuse(
         verify: run each norm, cut out of the model, in both forms before it is replaced, and leave it if they differ;
             default: in models of up to `VERIFY_LIMIT` nodes.
         require_all: write nothing if anything is left that looks like RMSNorm.
+        save_as_external: write all weights to one data file, `<output>.data`; by default data files stay as they are,
+            and the result refers to them.
 
     Raises:
         ModelFileError: the file cannot be read.
@@ -124,7 +127,7 @@ def fuse(
         fused = lower(fused, target, functions=functions)
     written = output is not None and not (require_all and result.refusals)
     if output is not None and written:
-        modelfile.save(fused, output)
+        modelfile.save(fused, output, external=save_as_external)
     return FusionResult(
         fused,
         norms=tuple(norm for node, norm in after if node not in before),

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
+from onnx_ir.external_data import convert_tensors_to_external
 from onnx_ir.serde import SerdeError
 
 from rms_deploy.errors import ModelFileError, OutputError
@@ -22,6 +24,9 @@ _ALIAS = "ai.onnx"
 
 _INLINE_LIMIT = 2**30
 """Bytes of weights above which a model is written with a data file: a protobuf message ends at 2 GiB."""
+
+_SMALL = 1024
+"""Bytes up to which an inline tensor stays in the model: shapes and axes, which tools read without the data."""
 
 
 def load(path: str | os.PathLike[str]) -> ir.Model:
@@ -63,11 +68,17 @@ def normalize_domains(model: ir.Model) -> None:
             imports.setdefault("", imports.pop(_ALIAS))
 
 
-def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
+def save(model: ir.Model, path: str | os.PathLike[str], *, external: bool = False) -> None:
     """Write `model` to `path` whole, or leave what was there.
 
     Weights that lie in a data file in the folder of `path` stay there, untouched and referenced. Weights in a data
-    file of another folder, or more than 1 GiB of inline weights, are written to `<path>.data`.
+    file of another folder, or more than 1 GiB of inline weights, are written to `<path>.data`, one at a time.
+
+    Args:
+        model: what to write. It stays what it was, but for weights that lay in a `<path>.data` that is replaced: it
+            has them in the new one.
+        path: an ONNX file, of which `<path>.data` is a part if it is written.
+        external: write all weights to `<path>.data`, so that the two files are all that the model needs.
 
     Raises:
         OutputError: `path` is a directory, its folder is missing, or writing failed.
@@ -75,7 +86,7 @@ def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
     path = Path(path)
     check_target(path)
     try:
-        if _needs_data_file(model, path):
+        if external or _needs_data_file(model, path):
             _save_with_data(model, path)
         else:
             with atomic_path(path) as temporary:
@@ -121,14 +132,40 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
 def _save_with_data(model: ir.Model, path: Path) -> None:
     path = path.resolve()
     data = path.with_name(f"{path.name}.data")
+    slots = [(old, put) for old, put in _tensors(model) if isinstance(old, ir.ExternalTensor) or _is_large(old)]
+    replaced = {id(old) for old, _ in slots if isinstance(old, ir.ExternalTensor) and Path(old.path).resolve() == data}
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
-        ir.save(model, Path(folder, path.name), external_data=data.name)
-        for target in (data, path):  # the model last: it is of no use before its data
-            written = Path(folder, target.name)
-            if written.exists():
-                if target.exists():
-                    shutil.copymode(target, written)
-                written.replace(target)
+        tensors = convert_tensors_to_external([old for old, _ in slots], folder, data.name)
+        try:
+            for (_, put), new in zip(slots, tensors, strict=True):
+                put(new)
+            ir.save(model, Path(folder, path.name))
+        finally:
+            for old, put in slots:
+                put(old)
+        _move_both(Path(folder), data, path)
+    for (old, put), new in zip(slots, tensors, strict=True):
+        if id(old) in replaced:
+            new.base_dir = path.parent
+            put(new)
+
+
+def _move_both(folder: Path, data: Path, model: Path) -> None:
+    """The two files of `folder` to their places; if the second cannot be moved, the first is what it was."""
+    for target in (data, model):
+        if target.exists():
+            shutil.copymode(target, folder / target.name)
+    before = folder / "before"
+    if data.exists():
+        data.replace(before)
+    try:
+        (folder / data.name).replace(data)
+        (folder / model.name).replace(model)
+    except OSError:
+        data.unlink(missing_ok=True)
+        if before.exists():
+            before.replace(data)
+        raise
 
 
 def _needs_data_file(model: ir.Model, path: Path) -> bool:
@@ -139,15 +176,28 @@ def _needs_data_file(model: ir.Model, path: Path) -> bool:
     return sum(t.nbytes for t in values if t is not None and not isinstance(t, ir.ExternalTensor)) > _INLINE_LIMIT
 
 
+def _is_large(tensor: ir.TensorProtocol) -> bool:
+    return tensor.dtype != ir.DataType.STRING and tensor.nbytes > _SMALL
+
+
 def _external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
+    return (tensor for tensor, _ in _tensors(model) if isinstance(tensor, ir.ExternalTensor))
+
+
+def _tensors(model: ir.Model) -> Iterator[tuple[ir.TensorProtocol, Callable[[ir.TensorProtocol], None]]]:
+    """Every initialiser, and every tensor of an attribute, with what puts another in its place."""
     for graph in model.graphs():
         for value in graph.initializers.values():
-            if isinstance(value.const_value, ir.ExternalTensor):
-                yield value.const_value
+            if value.const_value is not None:
+                yield value.const_value, partial(setattr, value, "const_value")
         for node in graph:
             for attribute in node.attributes.values():
-                if attribute.type == ir.AttributeType.TENSOR and isinstance(attribute.value, ir.ExternalTensor):
-                    yield attribute.value
+                if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
+                    yield attribute.as_tensor(), partial(_put_attribute, node, attribute.name)
+
+
+def _put_attribute(node: ir.Node, name: str, tensor: ir.TensorProtocol) -> None:
+    node.attributes[name] = ir.AttrTensor(name, tensor)
 
 
 def _check_external(path: Path, tensor: ir.ExternalTensor) -> None:

@@ -14,11 +14,13 @@ from rms_deploy.targets import TARGETS
 H = 4096
 LAYERS = 223
 SIZE = 14 * 2**30
+FEW = 12
+"""Layers, of 64 MiB each, where the weights are copied."""
 
 FUSE = """
 import resource, sys
 from rms_deploy.fusion import fuse
-result = fuse(sys.argv[1], sys.argv[2], target=sys.argv[3])
+result = fuse(sys.argv[1], sys.argv[2], target=sys.argv[3], save_as_external="--external" in sys.argv)
 print(len(result.norms), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
@@ -33,11 +35,14 @@ def weight(name, dims, offset):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("large")
+    return decoder(tmp_path_factory.mktemp("large"), LAYERS)
+
+
+def decoder(folder, layers):
     with (folder / "w.bin").open("wb") as file:
         file.truncate(SIZE)  # sparse: it takes no room on the disk
     nodes, weights, x = [], [], "x"
-    for i in range(LAYERS):
+    for i in range(layers):
         nodes += [
             oh.make_node("Mul", [x, x], [f"q{i}"]),
             oh.make_node("ReduceMean", [f"q{i}", "last"], [f"m{i}"]),
@@ -57,16 +62,30 @@ def model(tmp_path_factory):
     return folder / "m.onnx"
 
 
+def fused(model, output, *options):
+    command = [sys.executable, "-c", FUSE, str(model), str(output), *options]
+    norms, megabytes = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    return norms, megabytes
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_weights_of_14_gigabytes_stay_where_they_are(target, model):
     data = model.with_name("w.bin")
     before = data.stat()
     output = model.with_name(f"{target}.onnx")
-    command = [sys.executable, "-c", FUSE, str(model), str(output), target]
-    norms, megabytes = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    norms, megabytes = fused(model, output, target)
     assert norms == LAYERS
     assert megabytes < 1024
     assert (data.stat().st_mtime_ns, data.stat().st_size) == (before.st_mtime_ns, before.st_size)
     assert not list(model.parent.glob("*.data"))
     tensors = {t.name: t for t in onnx.load(output, load_external_data=False).graph.initializer}
     assert {entry.key: entry.value for entry in tensors["w7"].external_data}["location"] == "w.bin"
+
+
+def test_weights_that_are_copied_are_not_in_memory(tmp_path):
+    model = decoder(tmp_path, FEW)
+    norms, megabytes = fused(model, tmp_path / "out.onnx", "rms_deploy", "--external")
+    assert norms == FEW
+    written = (tmp_path / "out.onnx.data").stat().st_size
+    assert written == FEW * (4 * H * H + 4 * H)
+    assert megabytes * 2**20 < written / 2

@@ -79,6 +79,75 @@ def test_large_inline_weights_get_a_data_file(tmp_path: Path, monkeypatch: pytes
     np.testing.assert_array_equal(read_weights(tmp_path / "out.onnx"), large)
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+@pytest.mark.parametrize("external", [False, True], ids=["inline", "external"])
+def test_all_weights_to_one_data_file(tmp_path: Path, external: bool) -> None:
+    path = write_model(tmp_path / "in", external=external)
+    model = modelfile.load(path)
+    large = np.arange(1024, dtype=np.float32)
+    model.graph.initializers["w"].const_value = (
+        model.graph.initializers["w"].const_value if external else ir.tensor(large)
+    )
+    modelfile.save(model, path, external=True)
+    written = onnx.load(path, load_external_data=False).graph.initializer[0]
+    assert {entry.key: entry.value for entry in written.external_data}["location"] == "model.onnx.data"
+    (path.parent / "weights.bin").unlink(missing_ok=True)
+    assert names(path.parent) == ["model.onnx", "model.onnx.data"]
+    np.testing.assert_array_equal(read_weights(path), WEIGHTS if external else large)
+
+
+def test_a_replaced_data_file(tmp_path: Path) -> None:
+    """What is read and what is written are one file, and the tensors lie elsewhere in it."""
+    path = write_model(tmp_path)
+    model = onnx.load(path)
+    model.graph.initializer.insert(0, nh.from_array(-WEIGHTS, "unused"))
+    onnx.save(model, path, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
+    loaded = modelfile.load(path)
+    del loaded.graph.initializers["unused"]
+    modelfile.save(loaded, path, external=True)
+    np.testing.assert_array_equal(read_weights(path), WEIGHTS)
+    np.testing.assert_array_equal(loaded.graph.initializers["w"].const_value.numpy(), WEIGHTS)
+    assert (tmp_path / "model.onnx.data").stat().st_size == WEIGHTS.nbytes
+
+
+def test_external_tensors_of_attributes_come_along(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "in", external=True)
+    model = onnx.load(path, load_external_data=False)
+    (tensor,) = model.graph.initializer
+    model.graph.node.insert(0, oh.make_node("Constant", [], ["w"], value=tensor))
+    del model.graph.initializer[:]
+    path.write_bytes(model.SerializeToString())
+    (tmp_path / "out").mkdir()
+    modelfile.save(modelfile.load(path), tmp_path / "out" / "model.onnx")
+    assert names(tmp_path / "out") == ["model.onnx", "model.onnx.data"]
+    written = onnx.load(tmp_path / "out" / "model.onnx").graph.node[0].attribute[0].t
+    np.testing.assert_array_equal(nh.to_array(written), WEIGHTS)
+
+
+@pytest.mark.parametrize("failing", ["model.onnx.data", "model.onnx"])
+def test_both_files_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    path = write_model(tmp_path, external=True)
+    modelfile.save(modelfile.load(path), path, external=True)
+    before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
+    model = modelfile.load(path)
+    model.graph.initializers["w"].const_value = ir.tensor(np.arange(512, dtype=np.float32))
+    move = Path.replace
+
+    def fails(source: Path, target: Path) -> Path:
+        if target.name == failing and source.name == failing:
+            raise OSError(28, "No space left on device")
+        return move(source, target)
+
+    monkeypatch.setattr(Path, "replace", fails)
+    with pytest.raises(OutputError, match="cannot be written: No space left on device"):
+        modelfile.save(model, path, external=True)
+    assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
+    assert model.graph.initializers["w"].const_value.size == 512
+
+
 def refusal(path: Path) -> str:
     with pytest.raises(ModelFileError) as caught:
         modelfile.load(path)

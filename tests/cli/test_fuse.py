@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
@@ -149,6 +150,27 @@ def test_require_all(model, tmp_path, build):
     assert "1 that look like RMSNorm are left, the first at e: epsilon is a graph input (w)" in result.stderr
     assert not (tmp_path / "none.onnx").exists()
     assert invoke("fuse", tmp_path / "left.onnx", "-o", tmp_path / "none.onnx").exit_code == 0
+
+
+def test_save_as_external(tmp_path, build):
+    source = build(NORM.replace("h", "x"), inputs="float[b,s,8] x")
+    weights = np.random.default_rng(0).standard_normal((8, 64)).astype(np.float32)
+    source.graph.node.append(onnx.helper.make_node("MatMul", ["y", "w"], ["z"]))
+    source.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+    source.graph.output.append(onnx.helper.make_tensor_value_info("z", 1, ["b", "s", 64]))
+    folder = tmp_path / "in"
+    folder.mkdir()
+    onnx.save(source, folder / "in.onnx", save_as_external_data=True, location="w.bin")
+    result = invoke("fuse", folder / "in.onnx", "-o", folder / "out.onnx", "--save-as-external")
+    assert result.exit_code == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["in.onnx", "out.onnx", "out.onnx.data", "w.bin"]
+    for name in ("in.onnx", "w.bin"):
+        (folder / name).unlink()
+    fused = onnx.load(folder / "out.onnx")
+    assert [node.op_type for node in fused.graph.node] == ["RMSNorm", "MatMul"]
+    onnx.checker.check_model(str(folder / "out.onnx"))
+    tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in fused.graph.initializer}
+    np.testing.assert_array_equal(tensors["w"], weights)
 
 
 def test_allow_precision_gain(tmp_path, build):
