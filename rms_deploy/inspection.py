@@ -50,11 +50,11 @@ class Inspection:
 
 def opened(model: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> ir.Model:
     """A model of our own: read from the file, or a copy of what was given that shares its weights."""
-    if isinstance(model, ir.Model):
-        return model.clone()
-    if isinstance(model, onnx.ModelProto):
-        return ir.from_proto(model)
-    return modelfile.load(model)
+    if not isinstance(model, (ir.Model, onnx.ModelProto)):
+        return modelfile.load(model)
+    own = ir.from_proto(model) if isinstance(model, onnx.ModelProto) else model.clone()
+    modelfile.normalize_domains(own)
+    return own
 
 
 def inspect(model: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> Inspection:
@@ -66,7 +66,7 @@ def inspect(model: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> Inspe
     Raises:
         ModelFileError: the file cannot be read.
     """
-    model = model if isinstance(model, ir.Model) else opened(model)
+    model = opened(model)
     facts = Facts(model)
     norms: list[Norm] = []
     misses: list[NearMiss] = []

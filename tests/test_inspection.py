@@ -127,3 +127,20 @@ def test_counts_and_json(build, tmp_path):
 def test_a_missing_file(tmp_path):
     with pytest.raises(ModelFileError, match="no such file"):
         inspect(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("as_ir", [False, True], ids=["proto", "onnx-ir"])
+@pytest.mark.parametrize("nodes_too", [False, True], ids=["import", "import and nodes"])
+def test_the_alias_of_the_default_domain(build, as_ir, nodes_too):
+    """`ai.onnx` and the empty string name one domain, also in a model that comes from no file."""
+    proto = build(NORM)
+    proto.opset_import[0].domain = "ai.onnx"
+    for node in proto.graph.node:
+        node.domain = "ai.onnx" if nodes_too else ""
+    model = ir.from_proto(proto) if as_ir else proto
+    assert len(inspect(model).norms) == 1
+    fused = fuse(model)
+    assert len(fused.norms) == 1
+    assert fused.model.opset_imports[""] == 18
+    if as_ir:
+        assert "" not in model.opset_imports  # what is given is not changed
