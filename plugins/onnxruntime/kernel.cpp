@@ -1,8 +1,8 @@
 #include "onnxruntime/kernel.h"
 
-#include <unistd.h>
-
 #include <algorithm>
+#include <cinttypes>
+#include <cstdio>
 
 #include "onnxruntime/error.h"
 
@@ -18,14 +18,17 @@ constexpr int64_t kGrain = 65536;
 // and last rows, where reading and writing do not overlap, cost little.
 constexpr int64_t kTasks = 64;
 
-// Bytes of the last-level cache; where the system does not say, that of a common server's core complex.
+// Bytes of the last-level cache that this core reaches; where the system does not say, that of a common server's core
+// complex. Not sysconf's number: on CPUs of several complexes that is their sum.
 int64_t last_level_cache() {
-#if defined(_SC_LEVEL3_CACHE_SIZE)
-  const int64_t size = sysconf(_SC_LEVEL3_CACHE_SIZE);
-#else
-  const int64_t size = 0;
-#endif
-  return size > 0 ? size : int64_t{32} << 20;
+  int64_t kibibytes = 0;
+  if (std::FILE* file = std::fopen("/sys/devices/system/cpu/cpu0/cache/index3/size", "r")) {
+    if (std::fscanf(file, "%" SCNd64 "K", &kibibytes) != 1) {
+      kibibytes = 0;
+    }
+    std::fclose(file);
+  }
+  return kibibytes > 0 ? kibibytes << 10 : int64_t{32} << 20;
 }
 
 struct Tasks {
@@ -72,15 +75,22 @@ Kernel::Kernel(const Api& api, const KernelInfo* info, Kind kind, contract::Elem
 }
 
 Shape Kernel::shape_of(const Value* value, const char* name) const {
-  TensorInfo* info = nullptr;
-  check(api_.GetTensorTypeAndShape(value, &info));
   Shape shape;
-  Status* status = api_.GetDimensionsCount(info, &shape.rank);
-  if (status == nullptr && shape.rank <= kMaxRank) {
-    status = api_.GetDimensions(info, shape.dims, shape.rank);
+  if (api_.GetTensorElementTypeAndShapeDataReference != nullptr) {
+    int32_t type = 0;
+    const int64_t* dims = nullptr;
+    check(api_.GetTensorElementTypeAndShapeDataReference(value, &type, &dims, &shape.rank));
+    std::copy_n(dims, std::min(shape.rank, kMaxRank), shape.dims);
+  } else {
+    TensorInfo* info = nullptr;
+    check(api_.GetTensorTypeAndShape(value, &info));
+    Status* status = api_.GetDimensionsCount(info, &shape.rank);
+    if (status == nullptr && shape.rank <= kMaxRank) {
+      status = api_.GetDimensions(info, shape.dims, shape.rank);
+    }
+    api_.ReleaseTensorTypeAndShapeInfo(info);
+    check(status);
   }
-  api_.ReleaseTensorTypeAndShapeInfo(info);
-  check(status);
   if (shape.rank > kMaxRank) {
     throw Error(attributes_.node + ": " + name + " has rank " + std::to_string(shape.rank) + "; use at most " +
                 std::to_string(kMaxRank));
