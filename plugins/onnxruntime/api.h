@@ -61,18 +61,28 @@ struct CustomOp;
   F(274, KernelContext_ParallelFor, Status*,                                                                           \
     (const KernelContext* context, void (*body)(void*, size_t), size_t total, size_t batches, void* data))
 
-// The functions above, copied out of a table.
+// Of kLaterVersion on: a shape without the TensorInfo that GetTensorTypeAndShape allocates, 0.1 us.
+inline constexpr uint32_t kLaterVersion = 24;
+#define RMS_DEPLOY_ORT_LATER_FUNCTIONS(F)                    \
+  F(414, GetTensorElementTypeAndShapeDataReference, Status*, \
+    (const Value* value, int32_t* type, const int64_t** dims, size_t* rank))
+
+// The functions above, copied out of a table; the later ones are null if it is older.
 struct Api {
-  explicit Api(const void* table) {
+  explicit Api(const void* table, bool has_later = false) {
     const char* bytes = static_cast<const char*>(table);
 #define RMS_DEPLOY_ORT_COPY(position, name, result, arguments) \
   name = *reinterpret_cast<decltype(name) const*>(bytes + (position) * sizeof(void*));
     RMS_DEPLOY_ORT_FUNCTIONS(RMS_DEPLOY_ORT_COPY)
+    if (has_later) {
+      RMS_DEPLOY_ORT_LATER_FUNCTIONS(RMS_DEPLOY_ORT_COPY)
+    }
 #undef RMS_DEPLOY_ORT_COPY
   }
 
-#define RMS_DEPLOY_ORT_MEMBER(position, name, result, arguments) result(*name) arguments;
+#define RMS_DEPLOY_ORT_MEMBER(position, name, result, arguments) result(*name) arguments = nullptr;
   RMS_DEPLOY_ORT_FUNCTIONS(RMS_DEPLOY_ORT_MEMBER)
+  RMS_DEPLOY_ORT_LATER_FUNCTIONS(RMS_DEPLOY_ORT_MEMBER)
 #undef RMS_DEPLOY_ORT_MEMBER
 };
 

@@ -1,4 +1,5 @@
 // The library's one exported function.
+#include <cstdio>
 #include <cstdlib>
 #include <deque>
 #include <list>
@@ -18,7 +19,7 @@ using contract::ElementType;
 // ONNX Runtime refers to both for as long as a session lives, so they are kept for the life of the process.
 class Registration {
  public:
-  Registration(const void* table, cpu::NormFunction norm) : table_(table), api_(table) {
+  Registration(const void* table, bool has_later, cpu::NormFunction norm) : table_(table), api_(table, has_later) {
     CustomOpDomain* domain = nullptr;
     check(api_.CreateCustomOpDomain(contract::kDomain, &domain));
     domain_ = std::unique_ptr<CustomOpDomain, void (*)(CustomOpDomain*)>(domain, api_.ReleaseCustomOpDomain);
@@ -48,7 +49,7 @@ class Registration {
   std::unique_ptr<CustomOpDomain, void (*)(CustomOpDomain*)> domain_{nullptr, nullptr};
 };
 
-const Registration& registration_for(const void* table) {
+const Registration& registration_for(const void* table, bool has_later) {
   static std::mutex mutex;
   // Never destroyed: at the end of the process onnxruntime may already be gone.
   static auto& registrations = *new std::list<Registration>;
@@ -63,7 +64,14 @@ const Registration& registration_for(const void* table) {
   if (level == nullptr) {
     throw Error(std::string("rms_deploy: ") + problem);
   }
-  return registrations.emplace_back(table, level->norm);
+  return registrations.emplace_back(table, has_later, level->norm);
+}
+
+// Read off the version's text, because GetApi writes to stderr when it is asked for a version that it does not have.
+bool has_later_version(const ApiBase* base) {
+  unsigned major = 0;
+  unsigned minor = 0;
+  return std::sscanf(base->GetVersionString(), "%u.%u", &major, &minor) == 2 && major == 1 && minor >= kLaterVersion;
 }
 
 Status* version_error(const ApiBase* base) {
@@ -84,12 +92,13 @@ Status* version_error(const ApiBase* base) {
 extern "C" __attribute__((visibility("default"))) rms_deploy::ort::Status* RegisterCustomOps(
     rms_deploy::ort::SessionOptions* options, const rms_deploy::ort::ApiBase* base) {
   using namespace rms_deploy::ort;
-  const void* table = base->GetApi(kVersion);
+  const bool has_later = has_later_version(base);
+  const void* table = base->GetApi(has_later ? kLaterVersion : kVersion);
   if (table == nullptr) {
     return version_error(base);
   }
   return guarded(Api(table), [&] {
-    const Registration& registration = registration_for(table);
+    const Registration& registration = registration_for(table, has_later);
     check(registration.api().AddCustomOpDomain(options, registration.domain()));
   });
 }

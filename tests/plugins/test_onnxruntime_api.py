@@ -20,12 +20,16 @@ namespace ours = rms_deploy::ort;
 #define SAME(position, name, result, arguments) \
   static_assert(offsetof(OrtApi, name) == (position) * sizeof(void*), #name " is elsewhere in the official header");
 RMS_DEPLOY_ORT_FUNCTIONS(SAME)
+#if ORT_API_VERSION >= 24
+static_assert(ours::kLaterVersion == 24, "the line above");
+RMS_DEPLOY_ORT_LATER_FUNCTIONS(SAME)
+#endif
 static_assert(sizeof(OrtCustomOp) >= sizeof(ours::CustomOp), "OrtCustomOp has fewer members");
 static_assert(sizeof(OrtApiBase) == sizeof(ours::ApiBase), "OrtApiBase");
 static_assert(offsetof(OrtApiBase, GetVersionString) == offsetof(ours::ApiBase, GetVersionString), "OrtApiBase");
 static_assert(int(ORT_FAIL) == ours::kFail && int(ORT_INVALID_ARGUMENT) == ours::kInvalidArgument, "OrtErrorCode");
 static_assert(int(ORT_NOT_IMPLEMENTED) == ours::kNotImplemented, "OrtErrorCode");
-static_assert(int(INPUT_OUTPUT_REQUIRED) == ours::kRequired && int(INPUT_OUTPUT_OPTIONAL) == ours::kOptional, "");
+static_assert(int(INPUT_OUTPUT_REQUIRED) == ours::kRequired, "OrtCustomOpInputOutputCharacteristic");
 static_assert(ORT_API_VERSION >= ours::kVersion, "the header is too old for the library");
 """
 
