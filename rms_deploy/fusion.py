@@ -15,7 +15,7 @@ from rms_deploy import modelfile
 from rms_deploy.functions import norm_nodes
 from rms_deploy.inspection import described, native, opened
 from rms_deploy.passes.fuse_add_rms_norm import FuseAddRMSNorm
-from rms_deploy.passes.fuse_rms_norm import FuseRMSNorm, FuseRMSNormResult
+from rms_deploy.passes.fuse_rms_norm import ONE_BODY_BELOW, FuseRMSNorm, FuseRMSNormResult
 from rms_deploy.passes.grammar import Facts, graphs_of
 from rms_deploy.passes.lower_to_plugins import PLUGIN_DOMAIN, raise_plugins
 from rms_deploy.passes.report import NearMiss, Norm, near_miss
@@ -116,7 +116,8 @@ def fuse(
     if verify is None:
         verify = sum(len(graph) for graph in fused.graphs()) <= VERIFY_LIMIT
     skip = partial(_is_target, _OPS_OF.get(target, ()))
-    result = FuseRMSNorm(facts, allow_gain=allow_precision_gain, prove=verify, skip=skip)(fused)
+    one_body = functions and target == "rms_deploy" and fused.opset_imports.get("", 0) < ONE_BODY_BELOW
+    result = FuseRMSNorm(facts, allow_gain=allow_precision_gain, prove=verify, one_body=one_body, skip=skip)(fused)
     assert isinstance(result, FuseRMSNormResult)
     modified = result.modified or raised
     if residual:

@@ -16,6 +16,7 @@ from rms_deploy.passes.lower_to_plugins import LowerToPlugins
 from rms_deploy.passes.lower_to_primitives import LowerToPrimitives
 from rms_deploy.passes.lower_to_standard import STANDARD_OPSET, LowerToStandard
 from rms_deploy.passes.rewriting import annotate
+from rms_deploy.passes.widen_mixed_norms import WidenMixedNorms
 
 __all__ = ["TARGETS", "Target", "check_target", "lower"]
 
@@ -67,6 +68,7 @@ def lower(model: ir.Model, target: str, *, functions: bool = True) -> ir.Model:
         _annotate(model)
         _PASSES[target]()(model)
     if functions:
+        WidenMixedNorms()(model)
         attach_functions(model)
     else:
         _drop_functions(model)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import onnx_ir as ir
 
-from rms_deploy.contract import DOMAIN, VERSION
+from rms_deploy.contract import DOMAIN, PARTIAL_RMS_NORM, VERSION
+from rms_deploy.functions import norm_nodes
 from rms_deploy.passes.emission import NATIVE_OPS, emission, explicit_attributes
 from rms_deploy.passes.expand_skip_norm import ExpandSkipNorm
 from rms_deploy.passes.grammar import Derivation, Facts, Refusal, graphs_of, search
@@ -16,7 +18,16 @@ from rms_deploy.passes.report import NOTE, PROOF
 from rms_deploy.passes.rewriting import annotate, remove_if_dead, successor, unit_scale
 from rms_deploy.passes.site_proof import Proof, SiteProver
 
-__all__ = ["FuseRMSNorm", "FuseRMSNormResult"]
+__all__ = ["ONE_BODY_BELOW", "FuseRMSNorm", "FuseRMSNormResult"]
+
+ONE_BODY_BELOW: Final = 12
+"""The opset from which a Constant in a function body takes its value from an attribute of the function."""
+
+_CONSTANTS: Final = {
+    **{name: value for name, value in PARTIAL_RMS_NORM.defaults().items() if isinstance(value, float)},
+    "partial_size": 0,
+}
+"""Attributes that are constants of a function body, and what a node without them has."""
 
 
 @dataclass
@@ -34,6 +45,7 @@ class FuseRMSNorm(ir.passes.InPlacePass):
     3. SkipSimplifiedLayerNormalization is expanded first.
     4. Where a norm of a half type ends in float32, and no float32 x is there to start from, x is cast first.
     5. Nodes and initialisers that only the norm read are removed; what something else reads stays.
+    6. With `one_body`, norms whose constants are not those of the first norm of their kind are left.
 
     The main graph, the bodies inside it, and local functions are treated alike. Function bodies are not attached.
     """
@@ -44,6 +56,7 @@ class FuseRMSNorm(ir.passes.InPlacePass):
         *,
         allow_gain: bool = False,
         prove: bool = False,
+        one_body: bool = False,
         skip: Callable[[ir.Node, Facts], bool] = lambda node, facts: False,  # noqa: ARG005
     ) -> None:
         """What to fuse, and how.
@@ -52,12 +65,14 @@ class FuseRMSNorm(ir.passes.InPlacePass):
             facts: of the model, where several passes share them; they are looked up anew if none are given.
             allow_gain: also fuse norms whose statistics the model rounds to a half type.
             prove: run each norm before it is replaced, and leave it if the op gives other numbers.
+            one_body: the body of an op is to hold its constants, as below `ONE_BODY_BELOW`: one of each for all norms.
             skip: which nodes anchor nothing.
         """
         super().__init__()
         self.facts = facts
         self.allow_gain = allow_gain
         self.prove = prove
+        self.one_body = one_body
         self.skip = skip
 
     def call(self, model: ir.Model) -> FuseRMSNormResult:
@@ -66,6 +81,7 @@ class FuseRMSNorm(ir.passes.InPlacePass):
         refusals: list[Refusal] = []
         modified = ExpandSkipNorm(facts, self.skip)(model).modified  # case 3
         prover = SiteProver(facts) if self.prove else None
+        bodies = _bodies(model)
         for graph in list(graphs_of(model)):
             for anchor in tuple(graph):
                 if anchor.graph is None or self.skip(anchor, facts):  # or it went away with a norm before it
@@ -75,8 +91,9 @@ class FuseRMSNorm(ir.passes.InPlacePass):
                 replaced: dict[ir.Value, ir.Value] = {}
                 proofs = [_proof(found, facts, prover) for found in findings.norms]
                 for found, proof in zip(findings.norms, proofs, strict=True):
-                    if not proof.passed:
-                        refusals.append(Refusal("verify", anchor, proof.why_not))
+                    refusal = _failed(found, proof) or (self.one_body and _other_constants(found, facts, bodies))
+                    if refusal:
+                        refusals.append(refusal)
                         continue
                     replaced[found.value] = _replace(found, model, facts, replaced, proof)
                     modified = True
@@ -89,6 +106,35 @@ def _proof(found: Derivation, facts: Facts, prover: SiteProver | None) -> Proof:
     if found.anchor.op_type in NATIVE_OPS:
         return Proof(None, "one op of a known definition")
     return prover(found, emission(found, facts))
+
+
+def _failed(found: Derivation, proof: Proof) -> Refusal | None:
+    return None if proof.passed else Refusal("verify", found.anchor, proof.why_not)
+
+
+def _bodies(model: ir.Model) -> dict[str, tuple[float, ...]]:
+    """The constants of the norms that are ours already, by kind."""
+    kinds = {"AddRMSNorm": "RMSNorm"}  # what may become the one is a norm of the other first
+    return {
+        kinds.get(node.op_type, node.op_type): _constants({name: a.value for name, a in node.attributes.items()})
+        for node in norm_nodes(model)
+    }
+
+
+def _constants(attributes: Mapping[str, Any]) -> tuple[float, ...]:
+    return tuple(float(np.float32(attributes.get(name, default))) for name, default in _CONSTANTS.items())
+
+
+def _other_constants(found: Derivation, facts: Facts, bodies: dict[str, tuple[float, ...]]) -> Refusal | None:
+    """Case 6; the first norm of a kind says what the constants are."""
+    op = emission(found, facts)
+    own = _constants(op.attributes)
+    body = bodies.setdefault(op.op_type, own)
+    differing = [f"{name} {a:g}, not {b:g}" for name, a, b in zip(_CONSTANTS, own, body, strict=True) if a != b]
+    if not differing:
+        return None
+    reason = f"{differing[0]} as in the norms before it, and below opset {ONE_BODY_BELOW} all share one body"
+    return Refusal("body", found.anchor, f"{reason}; --no-functions fuses it, and so does a newer opset")
 
 
 def _replace(

@@ -346,8 +346,17 @@ _FOUND = [  # by the generator
     Case("found", "norms of two element types in an old opset",
          norm(mean=_OLD_MEAN) + " c = Cast <to=1> (z) q2 = Mul (c, c) m2 = ReduceMean <axes=[-1]> (q2) "
          "e2 = Add (m2, eps) r2 = Sqrt (e2) n2 = Div (c, r2) h = Cast <to=10> (n2) y2 = Mul (h, w16)", 2, opset=13,
-         inputs="float[b,s,8] x, float16[b,s,8] z", outputs="float[b,s,8] y, float16[b,s,8] y2",
-         missing="fuse raises InputError: no function body for both before opset 15"),
+         inputs="float[b,s,8] x, float16[b,s,8] z", outputs="float[b,s,8] y, float16[b,s,8] y2"),
+    Case("found", "norms of two half types in an old opset, one of a sum",
+         "t = Add (x, x) c = Cast <to=1> (t) q = Mul (c, c) m = ReduceMean <axes=[-1]> (q) e = Add (m, eps) "
+         "r = Sqrt (e) n = Div (c, r) h = Cast <to=10> (n) y = Mul (h, w16) c2 = Cast <to=1> (z) q2 = Mul (c2, c2) "
+         "m2 = ReduceMean <axes=[-1]> (q2) e2 = Add (m2, floor) r2 = Sqrt (e2) n2 = Div (c2, r2) k2 = Mul (n2, w) "
+         "y2 = Cast <to=16> (k2)", 2, opset=13, inputs="float16[b,s,8] x, bfloat16[b,s,8] z",
+         outputs="float16[b,s,8] y, float16[b,s,8] t, bfloat16[b,s,8] y2"),
+    Case("found", "norms of two epsilons in opset 11",
+         norm(mean=_OLD_MEAN) + " q2 = Mul (z, z) m2 = ReduceMean <axes=[-1]> (q2) e2 = Add (m2, floor) "
+         "r2 = Sqrt (e2) y2 = Div (z, r2)", 1, opset=11, inputs="float[b,s,8] x, float[b,s,8] z",
+         outputs="float[b,s,8] y, float[b,s,8] y2", reason="epsilon 0.3, not 1e-06"),
 ]  # fmt: skip
 
 _GROUPED = (

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import onnx_ir as ir
+import pytest
+
+from rms_deploy.fusion import fuse
+
+CORE = "q = Pow (u, two) m = ReduceMean <axes = [-1]> (q) e = Add (m, eps) r = Sqrt (e) n = Div (u, r)"
+WIDE = CORE
+for name in "qmern":
+    WIDE = WIDE.replace(f"{name} =", f"{name}2 =").replace(f"({name}", f"({name}2").replace(f", {name})", f", {name}2)")
+WIDE = WIDE.replace("(u", "(z") + " y2 = Mul (n2, scale)"
+FIRST = f"u = Cast <to = 1> (x) {CORE} h = Cast <to = 10> (n) y = Mul (h, g)"
+ONCE = f"u = Cast <to = 1> (x) {CORE} f = Cast <to = 1> (g) k = Mul (n, f) y = Cast <to = 10> (k)"
+SUM = f"t = Add (x, x) u = Cast <to = 1> (t) {CORE} h = Cast <to = 10> (n) y = Mul (g, h)"
+INPUTS = "float16[b,s,8] x, float16[8] g, float[b,s,8] z"
+OUTPUTS = "float16[b,s,8] y, float[b,s,8] y2"
+
+
+@pytest.mark.parametrize(
+    ("half", "kinds", "outputs"),
+    [
+        (FIRST, ["Cast", "RMSNorm", "Cast", "Mul", "RMSNorm"], OUTPUTS),
+        (ONCE, ["Cast", "Cast", "RMSNorm", "Cast", "RMSNorm"], OUTPUTS),
+        (SUM, ["Add", "Cast", "RMSNorm", "Cast", "Mul", "RMSNorm"], f"{OUTPUTS}, float16[b,s,8] t"),
+    ],
+    ids=["rounds before the scale", "rounds once", "of a sum"],
+)
+def test_half_norms_work_in_float32(half, kinds, outputs, build, check):
+    result = check(build(f"{half} {WIDE}", inputs=INPUTS, outputs=outputs, opset=13), norms=2)
+    assert [node.op_type for node in result.model.graph] == kinds
+
+
+@pytest.mark.parametrize("opset", [13, 15])
+def test_nothing_is_widened_without_need(opset, build, check):
+    """One type in an old opset, or several in one that has CastLike."""
+    body, inputs, outputs = (f"{FIRST} {WIDE}", INPUTS, OUTPUTS) if opset == 15 else (FIRST, INPUTS, "float16[b,s,8] y")
+    result = check(build(body, inputs=inputs, outputs=outputs, opset=opset), norms=2 if opset == 15 else 1)
+    assert {node.op_type for node in result.model.graph} == {"RMSNorm"}
+
+
+def test_without_functions_nothing_is_widened(build):
+    result = fuse(build(f"{FIRST} {WIDE}", inputs=INPUTS, outputs=OUTPUTS, opset=13), functions=False)
+    assert [node.op_type for node in result.model.graph] == ["RMSNorm", "RMSNorm"]
+    assert result.model.graph[0].inputs[0].dtype == ir.DataType.FLOAT16
