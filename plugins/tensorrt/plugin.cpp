@@ -1,0 +1,215 @@
+#include "tensorrt/plugin.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "contract.h"
+#include "tensorrt/error.h"
+#include "tensorrt/problem.h"
+
+namespace rms_deploy::trt {
+
+namespace {
+
+using nvinfer1::DataType;
+using nvinfer1::DynamicPluginTensorDesc;
+using nvinfer1::PluginTensorDesc;
+
+void require_counts(const Attributes& attributes, int32_t inputs, int32_t outputs) {
+  const int32_t wanted_inputs = input_count(attributes.kind);
+  const int32_t wanted_outputs = output_count(attributes.kind);
+  if (inputs != wanted_inputs || outputs != wanted_outputs) {
+    throw Error(attributes.node + ": has " + std::to_string(inputs) + " inputs and " + std::to_string(outputs) +
+                " outputs; use " + std::to_string(wanted_inputs) + " and " + std::to_string(wanted_outputs));
+  }
+}
+
+void check_tensors(const Attributes& attributes, const PluginTensorDesc* const* in) {
+  DataType types[3];
+  const nvinfer1::Dims* dims[3];
+  for (int32_t i = 0; i < input_count(attributes.kind); ++i) {
+    types[i] = in[i]->type;
+    dims[i] = &in[i]->dims;
+  }
+  check_types(attributes, types);
+  check_shapes(attributes, dims);
+}
+
+}  // namespace
+
+Plugin::Plugin(Attributes attributes)
+    : attributes_(std::move(attributes)),
+      metadata_(attributes_text(attributes_)),
+      timing_cache_id_(metadata_ + " kernels=" RMS_DEPLOY_KERNELS),
+      fields_(fields_of(attributes_)),
+      collection_{static_cast<int32_t>(fields_.size()), fields_.data()} {}
+
+Plugin::Plugin(const Plugin& other) : Plugin(other.attributes_) {
+  std::copy(std::begin(other.tactics_), std::end(other.tactics_), tactics_);
+  tactic_count_ = other.tactic_count_;
+  tactic_ = other.tactic_;
+  prepared_ = other.prepared_;
+}
+
+nvinfer1::IPluginCapability* Plugin::getCapabilityInterface(nvinfer1::PluginCapabilityType type) noexcept {
+  switch (type) {
+    case nvinfer1::PluginCapabilityType::kCORE:
+      return static_cast<nvinfer1::IPluginV3OneCore*>(this);
+    case nvinfer1::PluginCapabilityType::kBUILD:
+      return static_cast<nvinfer1::IPluginV3OneBuild*>(this);
+    case nvinfer1::PluginCapabilityType::kRUNTIME:
+      return static_cast<nvinfer1::IPluginV3OneRuntime*>(this);
+  }
+  return nullptr;
+}
+
+nvinfer1::IPluginV3* Plugin::clone() noexcept {
+  return guarded<nvinfer1::IPluginV3*>(nullptr, [&] { return new Plugin(*this); });
+}
+
+const char* Plugin::getPluginName() const noexcept { return op_name(attributes_.kind); }
+
+const char* Plugin::getPluginVersion() const noexcept { return contract::kPluginVersion; }
+
+const char* Plugin::getPluginNamespace() const noexcept { return contract::kDomain; }
+
+// Shapes that are wrong whatever the dynamic dimensions will be are refused here, so that the build says it.
+int32_t Plugin::configurePlugin(const DynamicPluginTensorDesc* in, int32_t inputs, const DynamicPluginTensorDesc*,
+                                int32_t outputs) noexcept {
+  return guarded(kFailed, [&] {
+    require_counts(attributes_, inputs, outputs);
+    const PluginTensorDesc* descriptions[3];
+    PluginTensorDesc best[3];
+    for (int32_t i = 0; i < inputs; ++i) {
+      descriptions[i] = &in[i].desc;
+      best[i] = in[i].desc;
+      best[i].dims = in[i].opt;
+    }
+    check_tensors(attributes_, descriptions);
+    tactic_count_ = cuda::tactics(problem_of(attributes_, best), tactics_);
+    return kOk;
+  });
+}
+
+int32_t Plugin::getOutputDataTypes(DataType* output_types, int32_t outputs, const DataType* input_types,
+                                   int32_t inputs) const noexcept {
+  return guarded(kFailed, [&] {
+    require_counts(attributes_, inputs, outputs);
+    check_types(attributes_, input_types);
+    std::fill(output_types, output_types + outputs, input_types[kX]);
+    return kOk;
+  });
+}
+
+int32_t Plugin::getOutputShapes(const nvinfer1::DimsExprs* in, int32_t inputs, const nvinfer1::DimsExprs*, int32_t,
+                                nvinfer1::DimsExprs* out, int32_t outputs, nvinfer1::IExprBuilder&) noexcept {
+  return guarded(kFailed, [&] {
+    require_counts(attributes_, inputs, outputs);
+    const int32_t ranks[] = {in[kX].nbDims, in[kResidual].nbDims};
+    check_ranks(attributes_, ranks);
+    std::fill(out, out + outputs, in[kX]);
+    return kOk;
+  });
+}
+
+// All tensors are linear and have the type of X; scale may be float32 instead.
+bool Plugin::supportsFormatCombination(int32_t position, const DynamicPluginTensorDesc* in_out, int32_t inputs,
+                                       int32_t) noexcept {
+  const PluginTensorDesc& tensor = in_out[position].desc;
+  if (tensor.format != nvinfer1::TensorFormat::kLINEAR) {
+    return false;
+  }
+  if (position == kX) {
+    return takes_type(attributes_, tensor.type);
+  }
+  const DataType x = in_out[kX].desc.type;
+  return tensor.type == x || (position == inputs - 1 && tensor.type == DataType::kFLOAT);
+}
+
+int32_t Plugin::getNbOutputs() const noexcept { return output_count(attributes_.kind); }
+
+int32_t Plugin::getValidTactics(int32_t* tactics, int32_t count) noexcept {
+  std::copy(tactics_, tactics_ + std::min(count, tactic_count_), tactics);
+  return kOk;
+}
+
+int32_t Plugin::getNbTactics() noexcept { return tactic_count_; }
+
+const char* Plugin::getTimingCacheID() noexcept { return timing_cache_id_.c_str(); }
+
+const char* Plugin::getMetadataString() noexcept { return metadata_.c_str(); }
+
+int32_t Plugin::setTactic(int32_t tactic) noexcept {
+  tactic_ = tactic;
+  return kOk;
+}
+
+// Also called before the builder times tactics, which no context is attached for and which it may capture.
+int32_t Plugin::onShapeChange(const PluginTensorDesc* in, int32_t inputs, const PluginTensorDesc*,
+                              int32_t outputs) noexcept {
+  return guarded(kFailed, [&] {
+    require_counts(attributes_, inputs, outputs);
+    const PluginTensorDesc* descriptions[3];
+    for (int32_t i = 0; i < inputs; ++i) {
+      descriptions[i] = &in[i];
+    }
+    check_tensors(attributes_, descriptions);
+    prepare();
+    return kOk;
+  });
+}
+
+// The shapes are those that onShapeChange has checked.
+int32_t Plugin::enqueue(const PluginTensorDesc* in, const PluginTensorDesc*, const void* const* inputs,
+                        void* const* outputs, void*, cudaStream_t stream) noexcept {
+  return guarded(kFailed, [&] {
+    cuda::Problem problem = problem_of(attributes_, in);
+    problem.x = inputs[kX];
+    problem.scale = inputs[input_count(attributes_.kind) - 1];
+    problem.y = outputs[0];
+    if (attributes_.kind == Kind::kAddNorm) {
+      problem.residual = inputs[kResidual];
+      problem.sum = outputs[1];
+    }
+    const cudaError_t error = cuda::launch(problem, usable_tactic(problem), stream);
+    if (error != cudaSuccess) {
+      const std::string text = attributes_.node + ": the launch failed: " + cudaGetErrorString(error);
+      log(Severity::kError, text.c_str());
+    }
+    return static_cast<int32_t>(error);
+  });
+}
+
+// TensorRT chose the tactic for one shape of the profile; another shape may be beyond it.
+cuda::Tactic Plugin::usable_tactic(const cuda::Problem& problem) const {
+  cuda::Tactic found[cuda::kMaxTactics];
+  const int32_t count = cuda::tactics(problem, found);
+  return std::find(found, found + count, tactic_) == found + count ? cuda::kAutomatic : tactic_;
+}
+
+nvinfer1::IPluginV3* Plugin::attachToContext(nvinfer1::IPluginResourceContext*) noexcept {
+  return guarded<nvinfer1::IPluginV3*>(nullptr, [&] {
+    auto attached = std::make_unique<Plugin>(*this);
+    attached->prepared_ = false;  // the context may be on another device
+    attached->prepare();
+    return attached.release();
+  });
+}
+
+// A kernel that cannot be loaded is the error of the launch that needs it.
+void Plugin::prepare() {
+  if (prepared_) {
+    return;
+  }
+  prepared_ = true;
+  const cudaError_t error = cuda::prepare();
+  if (error != cudaSuccess) {
+    const std::string text = attributes_.node + ": the kernels cannot be loaded: " + cudaGetErrorString(error);
+    log(Severity::kWarning, text.c_str());
+  }
+}
+
+const nvinfer1::PluginFieldCollection* Plugin::getFieldsToSerialize() noexcept { return &collection_; }
+
+}  // namespace rms_deploy::trt
