@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -68,6 +71,20 @@ class FusionResult:
         }
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without Python's cyclic garbage collector: a graph is one web of references, of which none becomes garbage while
+    it is read and rewritten, and to go through all of it again and again takes half of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_uncollected()
 def fuse(
     model: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
     output: str | os.PathLike[str] | None = None,
@@ -115,7 +132,8 @@ def fuse(
     facts = Facts(fused)
     if verify is None:
         verify = sum(len(graph) for graph in fused.graphs()) <= VERIFY_LIMIT
-    skip = partial(_is_target, _OPS_OF.get(target, ()))
+    native_ops = _OPS_OF.get(target, ())
+    skip = partial(_is_target, native_ops)
     one_body = functions and target == "rms_deploy" and fused.opset_imports.get("", 0) < ONE_BODY_BELOW
     result = FuseRMSNorm(facts, allow_gain=allow_precision_gain, prove=verify, one_body=one_body, skip=skip)(fused)
     assert isinstance(result, FuseRMSNormResult)
@@ -123,7 +141,8 @@ def fuse(
     if residual:
         modified |= FuseAddRMSNorm(facts)(fused).modified
     after = [(node, described(node, facts)) for node in norm_nodes(fused)]
-    kept = [native(n, facts, [], taken=False) for g in graphs_of(fused) for n in g if skip(n, facts)]
+    nodes = (node for graph in graphs_of(fused) for node in graph if node.op_type in native_ops)
+    kept = [native(node, facts, [], taken=False) for node in nodes if skip(node, facts)]
     if modified or not functions or target != "rms_deploy":
         fused = lower(fused, target, functions=functions)
     written = output is not None and not (require_all and result.refusals)

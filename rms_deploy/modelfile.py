@@ -169,11 +169,14 @@ def _move_both(folder: Path, data: Path, model: Path) -> None:
 
 
 def _needs_data_file(model: ir.Model, path: Path) -> bool:
-    folder = path.resolve().parent
-    if any(Path(tensor.base_dir).resolve() != folder for tensor in _external_tensors(model)):
-        return True
-    values = (v.const_value for graph in model.graphs() for v in graph.initializers.values())
-    return sum(t.nbytes for t in values if t is not None and not isinstance(t, ir.ExternalTensor)) > _INLINE_LIMIT
+    folder, inline = path.resolve().parent, 0
+    for tensor, _ in _tensors(model):
+        if isinstance(tensor, ir.ExternalTensor):
+            if Path(tensor.base_dir).resolve() != folder:
+                return True
+        else:
+            inline += tensor.nbytes
+    return inline > _INLINE_LIMIT
 
 
 def _is_large(tensor: ir.TensorProtocol) -> bool:

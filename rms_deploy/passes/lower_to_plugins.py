@@ -38,6 +38,9 @@ class LowerToPlugins(ir.passes.InPlacePass):
 
 def raise_plugins(model: ir.Model) -> bool:
     """Move the nodes of `LowerToPlugins` back to our domain; whether there were any."""
+    imports = (model.opset_imports, *(function.opset_imports for function in model.functions.values()))
+    if all(PLUGIN_DOMAIN not in domains for domains in imports):
+        return False
     found = False
     for graph in model.graphs():
         for node in graph:

@@ -35,7 +35,7 @@ def annotate(value: ir.Value, facts: Facts) -> None:
 def unit_scale(model: ir.Model, graph: ir.Graph, before: ir.Node) -> ir.Value:
     """A float32 scalar of one: one initialiser for the whole model, or a Constant inside a function."""
     one = ir.tensor(np.float32(1))
-    if all(graph is not g for g in model.graphs()):  # functions have no initialisers
+    if any(graph is g for f in model.functions.values() for g in (f.graph, *f.graph.subgraphs())):  # no initialisers
         constant = ir.node("Constant", [], {"value": one})
         graph.insert_before(before, constant)
         return constant.outputs[0]

@@ -30,9 +30,9 @@ class WidenMixedNorms(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Widen in place."""
-        nodes = list(norm_nodes(model))
+        nodes = list(norm_nodes(model)) if model.opset_imports[""] < _CAST_LIKE_OPSET else []
         types = {None if node.inputs[0] is None else node.inputs[0].dtype for node in nodes}
-        if model.opset_imports[""] >= _CAST_LIKE_OPSET or len(types) < 2 or None in types:
+        if len(types) < 2 or None in types:
             return ir.passes.PassResult(model, False)
         facts = Facts(model)
         for node in nodes:

@@ -91,9 +91,15 @@ def search(anchor: ir.Node, facts: Facts, *, allow_gain: bool = False) -> Findin
 
 def graphs_of(model: ir.Model) -> Iterator[ir.Graph]:
     """Every graph whose nodes may be norms: the main one, the functions of others, and the bodies inside them."""
-    for graph in (model.graph, *(f.graph for f in model.functions.values() if f.domain != DOMAIN)):
+    graphs = [model.graph, *(f.graph for f in model.functions.values() if f.domain != DOMAIN)]
+    for graph in graphs:  # grows
         yield graph
-        yield from graph.subgraphs()
+        for node in graph:
+            for attribute in node.attributes.values():
+                if attribute.type == ir.AttributeType.GRAPH and not attribute.is_ref():
+                    graphs.append(attribute.as_graph())
+                elif attribute.type == ir.AttributeType.GRAPHS and not attribute.is_ref():
+                    graphs.extend(attribute.as_graphs())
 
 
 def _follow(found: Derivation, facts: Facts, findings: Findings) -> None:
