@@ -73,8 +73,11 @@ class FusionResult:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Without Python's cyclic garbage collector: a graph is one web of references, of which none becomes garbage while
-    it is read and rewritten, and to go through all of it again and again takes half of the time."""
+    """Without Python's cyclic garbage collector.
+
+    A graph is one web of references, and hardly any becomes garbage while it is read and rewritten; to go through all
+    of it again and again is a quarter of the time.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:
