@@ -5,70 +5,105 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
-from rms_deploy.cli.console import is_quiet, json_option, print_json, stderr, stdout
-from rms_deploy.cli.shape_options import as_text, dim_option, shape_option
-from rms_deploy.cli.table import print_table
-
-if TYPE_CHECKING:
-    from rms_deploy.benchmark_result import BenchmarkResult, Candidate
+from rms_deploy.cli.benchmark_output import form_options, print_benchmark, print_result
+from rms_deploy.cli.console import is_quiet, stderr
+from rms_deploy.cli.shape_options import dim_option, shape_option
 
 __all__ = ["command", "print_benchmark", "progress"]
+
+_RUNTIMES = ("onnxruntime", "onnxruntime-cuda", "torch", "torch-compiled")
+_AT_LEAST_1 = click.IntRange(min=1)
+_POSITIVE = click.FloatRange(min=0)
+
+
+def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:  # noqa: ARG001
+    return tuple(name.strip() for name in value.split(",") if name.strip()) if value else ()
+
+
+def _sweep(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    sweep: dict[str, tuple[int, ...]] = {}
+    for value in values:
+        name, equals, sizes = value.rpartition("=")
+        try:
+            numbers = tuple(int(size) for size in sizes.split(","))
+        except ValueError:
+            numbers = ()
+        if not equals or not name or not numbers or name in sweep:
+            raise click.BadParameter(f"{value!r}: write each dimension once, as in seq=1,16,128", ctx, param)
+        sweep[name] = numbers
+    return sweep
 
 
 @click.command("bench", short_help="Latency of ONNX models, side by side.")
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--compare",
+    metavar="VARIANTS",
+    callback=_names,
+    help="Measure variants of the only model, made on the spot, a comma between two: original, decomposed, fused, "
+    "standard (ONNX's op), onnxruntime (its own op).",
+)
+@click.option("--runtime", "runtimes", multiple=True, type=click.Choice(_RUNTIMES), help="May be repeated. "
+              "[default: onnxruntime; with --module, torch too]")  # fmt: skip
+@click.option("--module", help="The torch module of the model: a built-in name, or package.module:factory.")
 @shape_option
 @dim_option
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of each model.")
-@click.option("--rounds", type=click.IntRange(min=1), default=10, show_default=True, help="How often they take turns.")
-@click.option("--seconds", type=click.FloatRange(min=0), default=2.0, show_default=True, help="Measured per model.")
-@click.option("--warmup", type=click.FloatRange(min=0), default=0.5, show_default=True, help="Seconds before that.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random inputs.")
+@click.option(
+    "--sweep",
+    metavar="NAME=SIZES",
+    multiple=True,
+    callback=_sweep,
+    help="Several sizes of a named dimension, such as seq=1,16,128; of several dimensions, every combination.",
+)
+@click.option("--inputs", type=click.Path(path_type=Path), help="An .npz file with one array per input.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of random inputs.")
+@click.option("--threads", type=_AT_LEAST_1, default=1, show_default=True, help="Of each model.")
+@click.option("--concurrency", type=_AT_LEAST_1, default=1, show_default=True, help="Clients that call at once.")
+@click.option("--rounds", type=_AT_LEAST_1, default=10, show_default=True, help="How often they take turns.")
+@click.option("--duration", "--seconds", "seconds", type=_POSITIVE, default=2.0, show_default=True,
+              help="Seconds measured per candidate, over all rounds.")  # fmt: skip
+@click.option("--warmup", type=_POSITIVE, default=5.0, show_default=True,
+              help="Seconds after which a warm-up ends even if the latency still drifts.")  # fmt: skip
+@click.option("--timeout", type=_POSITIVE, default=600.0, show_default=True,
+              help="Seconds without an answer after which a candidate has failed.")  # fmt: skip
+@click.option("--percentile", "percentiles", type=click.FloatRange(0, 100), multiple=True, default=(90.0, 99.0),
+              show_default=True, help="To show beside the median. May be repeated.")  # fmt: skip
 @click.option("--no-library", is_flag=True, help="Run without our library: norms inlined, then ONNX Runtime's own.")
 @click.option("--also-without-library", is_flag=True, help="Measure models with our ops both ways, as two rows.")
-@json_option
+@click.option("--profile", is_flag=True, help="Also find out where the time goes: norms, matrix products, the rest.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write a page to this file; implies --profile.")
+@form_options
 def command(
     models: tuple[Path, ...],
-    shapes: dict[str, tuple[int, ...]],
-    dims: dict[str, int],
-    threads: int,
-    rounds: int,
-    seconds: float,
-    warmup: float,
-    seed: int,
     no_library: bool,
-    also_without_library: bool,
-    as_json: bool,
+    profile: bool,
+    report: Path | None,
+    form: str | None,
+    **options: Any,
 ) -> None:
-    """Measure one run of each of MODELS on ONNX Runtime's CPU provider; the others are compared with the first.
+    """Measure one run of each of MODELS; the others are compared with the first.
 
-    Each model runs in a process of its own, and they take turns on the same inputs. A model that fails or crashes is
-    reported, the others go on, and the exit code is 1.
+    Each candidate runs in a process of its own, and they take turns on the same inputs. One that fails, crashes or
+    hangs is reported, the others go on, and the exit code is 1.
     """
     from rms_deploy.benchmark import bench
 
+    if report is not None:
+        from rms_deploy.modelfile import check_target
+        from rms_deploy.report.page import write_page
+
+        check_target(report)
     with progress() as on_progress:
         result = bench(
-            models,
-            threads=threads,
-            rounds=rounds,
-            seconds=seconds,
-            warmup=warmup,
-            shapes=shapes,
-            dims=dims,
-            seed=seed,
-            library=not no_library,
-            also_without_library=also_without_library,
-            on_progress=on_progress,
+            models, library=not no_library, profile=profile or report is not None, on_progress=on_progress, **options
         )
-    if as_json:
-        print_json(result.to_dict())
-    else:
-        print_benchmark(result, quiet=is_quiet())
+    if report is not None:
+        write_page(result, report)
+    print_result(result, form, quiet=is_quiet())
     if result.failed:
         raise SystemExit(1)
 
@@ -85,49 +120,3 @@ def progress() -> Iterator[Callable[[int, int, str], None] | None]:
     with Progress(*columns, console=stderr, transient=True) as bar:
         task = bar.add_task("starting", total=None)
         yield lambda done, total, what: bar.update(task, completed=done, total=total, description=what)
-
-
-def print_benchmark(result: BenchmarkResult, *, quiet: bool = False) -> None:
-    """The latency of each model, each failure, and how it was measured; `quiet`: without the last."""
-    header = ("model", "median", "p10", "p90", "p99", "times faster", "95 % interval", "verdict")
-    rows = [
-        (_name(candidate, result), *_row(candidate)) for candidate in result.candidates if candidate.latency is not None
-    ]
-    if rows:
-        print_table(header, rows)
-    for candidate in result.candidates:
-        if candidate.failure is not None:
-            text = f"{_name(candidate, result)} FAILED: {candidate.failure}"
-            stdout.print(text, markup=False, soft_wrap=True, style="bold red")
-    if quiet:
-        return
-    here, versions = result.machine, ", ".join(f"{name} {number}" for name, number in result.versions.items())
-    stdout.print(
-        f"one run of each, {result.threads} thread{'s' * (result.threads > 1)}, {as_text(result.shapes)}; "
-        f"{result.rounds} rounds in turns, {result.seconds:g} s each in all, after {result.warmup:g} s of warm-up\n"
-        f"{here.cpu}, {here.usable_cores} of {here.cores} cores, load {here.load} before; {versions}",
-        markup=False,
-        soft_wrap=True,
-    )
-
-
-def _row(candidate: Candidate) -> tuple[str, ...]:
-    latency, speedup = candidate.latency, candidate.speedup
-    assert latency is not None, candidate.model
-    times = (latency.median, latency.p10, latency.p90, latency.p99)
-    compared = ("", "", "")
-    if speedup is not None:
-        interval = "" if speedup.low is None else f"{speedup.low:.2f} ... {speedup.high:.2f}"
-        compared = f"{speedup.value:.2f}x", interval, speedup.verdict
-    return *map(_duration, times), *compared
-
-
-def _name(candidate: Candidate, result: BenchmarkResult) -> str:
-    """The model, and how it ran where the others did not run so."""
-    return candidate.model if candidate.library or not result.library else f"{candidate.model} without our library"
-
-
-def _duration(microseconds: float) -> str:
-    if microseconds < 1000:
-        return f"{microseconds:.1f} us"
-    return f"{microseconds / 1000:.2f} ms" if microseconds < 1e6 else f"{microseconds / 1e6:.2f} s"

@@ -5,21 +5,29 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from importlib.metadata import version
+from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import sleep
 from typing import Any, Final
 
 import onnx_ir as ir
+from numpy.typing import NDArray
 
-from rms_deploy import modelfile
+from rms_deploy import benchmark_inputs, modelfile
+from rms_deploy.benchmark_contestants import Contestant, contestants
+from rms_deploy.benchmark_method import Method
 from rms_deploy.benchmark_process import BenchmarkProcess
-from rms_deploy.benchmark_result import BenchmarkResult, Candidate, Latency, Speedup
-from rms_deploy.errors import InputError, RunError
-from rms_deploy.functions import norm_nodes
+from rms_deploy.benchmark_result import BenchmarkResult, Candidate, Point
+from rms_deploy.benchmark_running import Running
+from rms_deploy.errors import InputError
+from rms_deploy.inputs import check_inputs, load_inputs, random_inputs
+from rms_deploy.inspection import inspect
 from rms_deploy.machine import machine, versions
 from rms_deploy.shapes import resolve_shapes
 from rms_deploy.signature import input_specs
@@ -27,6 +35,7 @@ from rms_deploy.signature import input_specs
 __all__ = ["bench"]
 
 _Shapes = dict[str, tuple[int, ...]]
+_OnProgress = Callable[[int, int, str], None]
 
 _SETTLE_SECONDS: Final = 0.1
 """Pause before another process runs: ONNX Runtime's threads look for work that long before they sleep."""
@@ -35,84 +44,101 @@ _SETTLE_SECONDS: Final = 0.1
 def bench(
     models: Sequence[str | os.PathLike[str]],
     *,
-    threads: int = 1,
-    rounds: int = 10,
-    seconds: float = 2.0,
-    warmup: float = 0.5,
+    compare: Sequence[str] = (),
+    runtimes: Sequence[str] = (),
+    module: str | None = None,
+    threads: int = Method.threads,
+    concurrency: int = Method.concurrency,
+    rounds: int = Method.rounds,
+    seconds: float = Method.seconds,
+    warmup: float = Method.warmup,
+    timeout: float = Method.timeout,
+    percentiles: Sequence[float] = Method.percentiles,
     shapes: Mapping[str, Sequence[int]] | None = None,
     dims: Mapping[str, int] | None = None,
-    seed: int = 0,
+    sweep: Mapping[str, Sequence[int]] | None = None,
+    inputs: str | os.PathLike[str] | None = None,
+    seed: int = Method.seed,
     library: bool = True,
     also_without_library: bool = False,
-    on_progress: Callable[[int, int, str], None] | None = None,
+    profile: bool = False,
+    on_progress: _OnProgress | None = None,
 ) -> BenchmarkResult:
-    """Measure how long one run of each model takes on ONNX Runtime's CPU provider.
+    """Measure how long one run of each model takes.
 
-    Each model gets a process of its own, all get the same inputs, and only one runs at a time. After a warm-up they
-    take turns: in each round every model runs for `seconds` / `rounds`, and another begins each time. A model that
-    is refused, or whose process crashes, is reported with its failure; the others go on.
+    Each candidate gets a process of its own, all get the same inputs, and only one runs at a time. After a warm-up
+    they take turns: in each round every candidate runs for `seconds` / `rounds`, and another begins each time. One
+    that is refused, crashes or hangs is reported with its failure; the others go on.
 
     Args:
-        models: files; the first is what the others are compared with.
+        models: ONNX files; the first candidate is what the others are compared with.
+        compare: variants of the only model, of `variants.VARIANTS`, to be measured in its place.
+        runtimes: of `benchmark_contestants.RUNTIMES`; each runs every file, or, torch, the module.
+            Default: ONNX Runtime, and torch if there is a module.
+        module: what torch runs: a built-in name or `package.module:factory`.
         threads: of each session.
-        rounds: how often the models take turns.
-        seconds: measured for each model, over all rounds.
-        warmup: seconds before that, not measured.
+        concurrency: clients that call a session at the same time.
+        rounds: how often the candidates take turns.
+        seconds: measured for each candidate, over all rounds.
+        warmup: seconds after which a warm-up ends even if the latency still drifts.
+        timeout: seconds without an answer after which a candidate has failed.
+        percentiles: to report beside the median.
         shapes: of inputs, by name.
         dims: sizes of named dynamic dimensions.
-        seed: of the inputs.
+        sweep: several sizes of named dynamic dimensions; everything is measured for every combination, in new
+            processes.
+        inputs: an .npz file with one array per input; by default they are random.
+        seed: of random inputs.
         library: register our custom-op library.
         also_without_library: measure each model that has our ops once more, without the library: what ONNX Runtime's
             own kernels make of it. That is a candidate of its own, after the model's first.
+        profile: find out where the time goes, too, in further processes.
         on_progress: is called with the steps done, the steps in all, and what comes next.
 
     Raises:
         InputError: an option out of range, or shapes that do not fit a model.
         ModelFileError: a file cannot be read.
     """
-    _require(models, threads=threads, rounds=rounds, seconds=seconds, warmup=warmup)
+    method = Method(threads, concurrency, rounds, seconds, warmup, timeout, tuple(percentiles), seed)
+    method.check()
+    if not models:
+        raise InputError("no model to measure; give at least one ONNX file")
+    if inputs is not None and (shapes or dims or sweep):
+        raise InputError("both inputs and their shapes were given; the arrays have shapes: leave the shapes out")
     here = machine()
-    shapes_of = _shapes(models, shapes or {}, dims or {})
-    entries = [
-        (os.fspath(model), sizes, with_library)
-        for model, sizes in zip(models, shapes_of, strict=True)
-        for with_library in _libraries(model, library=library, also_without=also_without_library)
-    ]
-    with ExitStack() as stack:
-        running = [_Running(model, with_library, _process(stack)) for model, _, with_library in entries]
-        progress = _Progress(len(running) * (rounds + 1), on_progress)
-        for each in running:  # all at once; the imports of one must not disturb the loading of another
-            each.start()
-        for each, (_, sizes, _) in zip(running, entries, strict=True):
-            progress.next(f"loading {each.model}")
-            each.load(threads=threads, shapes=sizes, seed=seed, warmup=warmup)
-        for turn in range(rounds):
-            first = turn % len(running)
-            for each in running[first:] + running[:first]:
-                progress.next(f"round {turn + 1} of {rounds}")
-                if threads > 1:
-                    sleep(_SETTLE_SECONDS)
-                each.measure(seconds / rounds)
-        return BenchmarkResult(
-            candidates=tuple(each.result(running[0]) for each in running),
-            shapes=shapes_of[0],
-            threads=threads,
-            rounds=rounds,
-            seconds=seconds,
-            warmup=warmup,
-            seed=seed,
+    with TemporaryDirectory(prefix="rms-deploy-bench-") as folder:
+        entries = contestants(
+            models,
+            folder=Path(folder),
+            compare=compare,
+            runtimes=runtimes,
+            module=module,
             library=library,
-            machine=here,
-            versions=versions(),
-            date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            also_without_library=also_without_library,
         )
+        grid = list(_grid(sweep or {}))
+        feeds = [_feeds(models[0], entries, inputs, shapes or {}, {**(dims or {}), **step}, seed) for step in grid]
+        progress = _Progress(len(grid) * len(entries) * (rounds + 1 + profile), on_progress)
+        points = []
+        for step, arrays in zip(grid, feeds, strict=True):
+            written = _written(arrays, Path(folder))
+            candidates = _measure(entries, written, method, progress, profile=profile)
+            points.append(Point(candidates, {name: array.shape for name, array in arrays[0].items()}, step))
+    return BenchmarkResult(
+        points=tuple(points),
+        method=method,
+        machine=here,
+        versions=versions() | ({"torch": version("torch")} if module is not None else {}),
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        inspection=inspect(models[0]).to_dict(),
+    )
 
 
 @dataclass
 class _Progress:
     total: int
-    report: Callable[[int, int, str], None] | None
+    report: _OnProgress | None
     done: int = 0
 
     def next(self, what: str) -> None:
@@ -121,86 +147,83 @@ class _Progress:
         self.done += 1
 
 
-@dataclass
-class _Running:
-    """A candidate while it is measured."""
-
-    model: str
-    library: bool
-    process: BenchmarkProcess
-    loaded: dict[str, float] = field(default_factory=dict)
-    rounds: list[list[float]] = field(default_factory=list)
-    failure: str | None = None
-
-    def start(self) -> None:
-        self._ask("start")
-
-    def load(self, *, warmup: float, **options: Any) -> None:
-        path = os.path.abspath(self.model)  # noqa: PTH100 - keeps links
-        self.loaded = self._ask("load", model=path, library=self.library, **options)
-        self._ask("run", seconds=warmup)
-
-    def measure(self, seconds: float) -> None:
-        self.rounds.append(self._ask("run", seconds=seconds).get("microseconds", []))
-
-    def result(self, first: _Running) -> Candidate:
-        if self.failure is not None:
-            return Candidate(self.model, self.library, failure=self.failure)
-        latency = Latency.of(self.rounds)
-        compared = self is not first and first.failure is None
-        return Candidate(
-            self.model,
-            self.library,
-            latency=latency,
-            speedup=Speedup.of(Latency.of(first.rounds), latency) if compared else None,
-            load_seconds=self.loaded["load_seconds"],
-            first_run_seconds=self.loaded["first_run_seconds"],
-        )
-
-    def _ask(self, do: str, **request: Any) -> dict[str, Any]:
-        if self.failure is not None:
-            return {}
-        try:
-            return self.process.ask(do, **request)
-        except RunError as error:
-            self.failure = str(error)
-            return {}
+def _measure(
+    entries: Sequence[Contestant],
+    inputs: Sequence[Mapping[str, Any]],
+    method: Method,
+    progress: _Progress,
+    *,
+    profile: bool,
+) -> tuple[Candidate, ...]:
+    """All candidates on the same inputs."""
+    with ExitStack() as stack:
+        running = [Running(entry, method, _process(stack, method.timeout)) for entry in entries]
+        for each in running:  # all at once; the imports of one must not disturb the loading of another
+            each.start()
+        for each, arrays in zip(running, inputs, strict=True):
+            progress.next(f"loading {each.name}")
+            each.load(arrays)
+        for turn in range(method.rounds):
+            first = turn % len(running)
+            for each in running[first:] + running[:first]:
+                progress.next(f"round {turn + 1} of {method.rounds}")
+                if method.threads * method.concurrency > 1:
+                    sleep(_SETTLE_SECONDS)
+                each.measure(method.seconds / method.rounds)
+        for each in running:
+            each.finish()
+        if profile:
+            for each, arrays in zip(running, inputs, strict=True):
+                progress.next(f"profiling {each.name}")
+                each.profile(arrays)
+        return tuple(each.result(running[0]) for each in running)
 
 
-def _libraries(model: str | os.PathLike[str], *, library: bool, also_without: bool) -> tuple[bool, ...]:
-    if library and also_without and any(True for _ in norm_nodes(modelfile.load(model))):
-        return True, False
-    return (library,)
-
-
-def _process(stack: ExitStack) -> BenchmarkProcess:
-    process = BenchmarkProcess()
+def _process(stack: ExitStack, timeout: float) -> BenchmarkProcess:
+    process = BenchmarkProcess(timeout)
     stack.callback(process.close)
     return process
 
 
-def _require(
-    models: Sequence[str | os.PathLike[str]], *, threads: int, rounds: int, seconds: float, warmup: float
-) -> None:
-    if not models:
-        raise InputError("no model to measure; give at least one ONNX file")
-    for name, value in (("threads", threads), ("rounds", rounds)):
-        if value < 1:
-            raise InputError(f"{name} is {value}; use at least 1")
-    for name, duration in (("seconds", seconds), ("warmup", warmup)):
-        if not 0 <= duration < float("inf"):
-            raise InputError(f"{name} is {duration}; use 0 or more")
+def _grid(sweep: Mapping[str, Sequence[int]]) -> Iterator[dict[str, int]]:
+    """Every combination; one without any size if there is no sweep."""
+    for sizes in product(*sweep.values()):
+        yield dict(zip(sweep, sizes, strict=True))
 
 
-def _shapes(
-    models: Sequence[str | os.PathLike[str]], shapes: Mapping[str, Sequence[int]], dims: Mapping[str, int]
-) -> list[_Shapes]:
-    """The shapes for each model. Inputs that share a name with one of the first model have its shape."""
-    loaded = [modelfile.load(model) for model in models]
-    first = resolve_shapes(loaded[0], shapes=shapes, dims=dims)
-    return [first, *(_like(first, model) for model in loaded[1:])]
+def _feeds(
+    first: str | os.PathLike[str],
+    entries: Sequence[Contestant],
+    inputs: str | os.PathLike[str] | None,
+    shapes: Mapping[str, Sequence[int]],
+    dims: Mapping[str, int],
+    seed: int,
+) -> list[dict[str, NDArray[Any]]]:
+    """The inputs of each candidate. Those that share name and type with one of the first model are the same arrays."""
+    model = modelfile.load(first)
+    if inputs is not None:
+        given = load_inputs(inputs, model)
+    else:
+        given = random_inputs(model, resolve_shapes(model, shapes=shapes, dims=dims), seed=seed)
+    feeds = {os.fspath(first): given}
+    for path in dict.fromkeys(entry.path for entry in entries if entry.path != os.fspath(first)):
+        other = modelfile.load(path)
+        own = random_inputs(other, _like(given, other), seed=seed)
+        feeds[path] = {n: given[n] if n in given and given[n].dtype == a.dtype else a for n, a in own.items()}
+        check_inputs(feeds[path], other)
+    return [feeds[entry.path] for entry in entries]
 
 
-def _like(first: _Shapes, model: ir.Model) -> _Shapes:
+def _written(feeds: Sequence[dict[str, NDArray[Any]]], folder: Path) -> list[dict[str, Any]]:
+    """Where each candidate finds its inputs: in one file, if they are the same."""
+    written: dict[tuple[tuple[str, int], ...], dict[str, Any]] = {}
+    for arrays in feeds:
+        key = tuple((name, id(array)) for name, array in arrays.items())
+        if key not in written:
+            written[key] = benchmark_inputs.write(arrays, folder / f"inputs{len(written)}.npz")
+    return [written[tuple((name, id(array)) for name, array in arrays.items())] for arrays in feeds]
+
+
+def _like(first: Mapping[str, NDArray[Any]], model: ir.Model) -> _Shapes:
     names = input_specs(model)
-    return resolve_shapes(model, shapes={name: shape for name, shape in first.items() if name in names})
+    return resolve_shapes(model, shapes={name: array.shape for name, array in first.items() if name in names})

@@ -2,13 +2,19 @@
 
     {"do": "start"}
         -> {}
-    {"do": "load", "model": path, "threads": n, "library": bool, "shapes": {name: [sizes]}, "seed": n}
-        -> {"load_seconds": s, "first_run_seconds": s}
-    {"do": "run", "seconds": s}
-        -> {"microseconds": [of each run]}
+    {"do": "load", "runtime": name, "model": path, "threads": n, "library": bool, "inputs": {...}}
+        -> {"load_seconds": s, "first_run_seconds": s, "memory_before": bytes}
+    {"do": "warm_up", "seconds": at most, "clients": n}
+        -> {"settled": bool}
+    {"do": "run", "seconds": s, "clients": n}
+        -> {"microseconds": [of each run], "seconds": s}
+    {"do": "memory"}
+        -> {"peak_memory": bytes}
+    {"do": "profile", "model": path, "threads": n, "library": bool, "inputs": {...}}
+        -> {"profile": time by operator}
 
-A model or input that is refused is answered with {"error": line}; the process then ends. It ends too when its standard
-input does.
+"inputs" is what `benchmark_inputs.write` gave. A model or input that is refused is answered with {"error": line}; the
+process then ends. It ends too when its standard input does.
 """
 
 from __future__ import annotations
@@ -16,17 +22,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
-from functools import partial
-from time import perf_counter, perf_counter_ns
+from collections.abc import Callable
+from dataclasses import asdict
+from time import perf_counter
 from typing import Any
 
-from numpy.typing import NDArray
-
-from rms_deploy import modelfile
+from rms_deploy import benchmark_inputs
+from rms_deploy.benchmark_measure import measure, measure_clients, warm_up
 from rms_deploy.errors import RmsDeployError
-from rms_deploy.inputs import random_inputs
-from rms_deploy.runtime import onnxruntime as runtime
 
 __all__ = ["main", "measure"]
 
@@ -40,13 +43,10 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            if request["do"] == "start":
-                answer: dict[str, Any] = {}
-            elif request["do"] == "load":
+            if request["do"] == "load":
                 run, answer = _load(request)
             else:
-                assert run is not None, "run before load"
-                answer = {"microseconds": measure(run, request["seconds"])}
+                answer = _answer(request, run)
         except RmsDeployError as error:
             answer = {"error": str(error)}
         print(json.dumps(answer), file=answers, flush=True)
@@ -54,34 +54,45 @@ def main() -> None:
             return
 
 
-def measure(run: Callable[[], Any], seconds: float) -> list[float]:
-    """Microseconds of each run for about `seconds`, at least one.
+def _answer(request: dict[str, Any], run: Callable[[], Any] | None) -> dict[str, Any]:
+    do = request["do"]
+    if do == "start":
+        return {}
+    if do == "memory":
+        return {"peak_memory": _memory("VmHWM")}
+    if do == "profile":
+        from rms_deploy.profiled_run import profiled_run
 
-    One run before them is not counted: another process had the caches since the last time.
-    """
-    run()
-    latencies = []
-    end = perf_counter() + seconds
-    while True:
-        start = perf_counter_ns()
-        run()
-        latencies.append((perf_counter_ns() - start) / 1000)
-        if perf_counter() >= end:
-            return latencies
+        feeds = benchmark_inputs.read(request["inputs"])
+        result = profiled_run(request["model"], feeds, threads=request["threads"], library=request["library"])
+        return {"profile": asdict(result)}
+    assert run is not None, f"{do} before load"
+    if do == "warm_up":
+        return {"settled": warm_up(run, request["seconds"], request["clients"])}
+    microseconds, seconds = measure_clients(run, request["seconds"], request["clients"])
+    return {"microseconds": microseconds, "seconds": seconds}
 
 
 def _load(request: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
-    feeds = random_inputs(modelfile.load(request["model"]), request["shapes"], seed=request["seed"])
+    from rms_deploy.benchmark_runtimes import Load, first_run, load
+
+    feeds = benchmark_inputs.read(request["inputs"])
+    before = _memory("VmRSS")
     start = perf_counter()
-    session = runtime.session(request["model"], threads=request["threads"], library=request["library"])
+    run = load(request["runtime"], Load(request["model"], feeds, request["threads"], request["library"]))
     loaded = perf_counter()
-    runtime.run(session, feeds)
-    seconds = {"load_seconds": loaded - start, "first_run_seconds": perf_counter() - loaded}
-    return _prepared(session, feeds), seconds
+    first_run(run)
+    return run, {
+        "load_seconds": loaded - start,
+        "first_run_seconds": perf_counter() - loaded,
+        "memory_before": before,
+    }
 
 
-def _prepared(session: Any, feeds: Mapping[str, NDArray[Any]]) -> Callable[[], Any]:
-    """One run with nothing of ours around it; bfloat16 values, which `run` does not take, are bound beforehand."""
-    if any(value.type == "tensor(bfloat16)" for value in (*session.get_inputs(), *session.get_outputs())):
-        return runtime.bound_run(session, feeds)
-    return partial(session.run, [output.name for output in session.get_outputs()], dict(feeds))
+def _memory(field: str) -> int | None:
+    """Bytes of this process, by the name of a line in /proc/self/status; None where there is no such file."""
+    try:
+        with open("/proc/self/status", encoding="utf-8") as file:  # noqa: PTH123 - a file of the kernel
+            return next((int(line.split()[1]) * 1024 for line in file if line.startswith(f"{field}:")), None)
+    except OSError:
+        return None

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from threading import Timer
 from typing import Any
 
 from rms_deploy.errors import RunError
@@ -20,7 +21,10 @@ _CODE = "import sys; sys.path[:] = {path!r}; from rms_deploy.benchmark_child imp
 class BenchmarkProcess:
     """Starts `rms_deploy.benchmark_child` in a process of its own, which sees the same packages as this one."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout: float | None = None) -> None:
+        """`timeout`: seconds without an answer after which the process counts as hung, and is killed; None: never."""
+        self._timeout = timeout
+        self._hung = False
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - see close
         self._process = subprocess.Popen(
             self.command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, encoding="utf-8"
@@ -32,18 +36,24 @@ class BenchmarkProcess:
         return [sys.executable, "-c", _CODE.format(path=sys.path)]
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
-        """Send one request and wait for its answer.
+        """Send one request and wait for its answer; as long as its `seconds` say, and the timeout.
 
         Raises:
-            RunError: the answer is an error, or the process died instead of answering.
+            RunError: the answer is an error, or the process died or hung instead of answering.
         """
         assert self._process.stdin is not None and self._process.stdout is not None  # noqa: PT018 - both are pipes
+        watch = Timer((self._timeout or 0) + request.get("seconds", 0), self._kill_hung)
+        if self._timeout is not None:
+            watch.daemon = True
+            watch.start()
         try:
             self._process.stdin.write(json.dumps({"do": do, **request}) + "\n")
             self._process.stdin.flush()
             line = self._process.stdout.readline()
         except BrokenPipeError:
             line = ""
+        finally:
+            watch.cancel()
         if not line.endswith("\n"):
             raise RunError(self._death())
         answer: dict[str, Any] = json.loads(line)
@@ -52,12 +62,20 @@ class BenchmarkProcess:
         return answer
 
     def close(self) -> None:
-        """End the process, whatever it is doing."""
+        """End the process, whatever it is doing. May be called twice."""
+        if self._errors.closed:
+            return
         self._process.kill()
         self._process.communicate()
         self._errors.close()
 
+    def _kill_hung(self) -> None:
+        self._hung = True
+        self._process.kill()
+
     def _death(self) -> str:
+        if self._hung:
+            return f"it gave no answer within {self._timeout:g} s, and was ended; --timeout waits longer"
         code = self._process.wait()
         if code < 0:
             how = f"its process was killed by {signal.Signals(-code).name}"

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
+from rms_deploy.benchmark_method import Method, percentile_name
 from rms_deploy.machine import Machine
+from rms_deploy.time_by_operator import TimeByOperator
 
-__all__ = ["BenchmarkResult", "Candidate", "Latency", "Speedup", "median_interval"]
+__all__ = ["BenchmarkResult", "Candidate", "Latency", "Point", "Speedup", "median_interval"]
 
-_CONFIDENCE = 0.95
+_CONFIDENCE: Final = 0.95
+
+Verdict = Literal["faster", "slower", "within noise", "too few rounds"]
 
 
 @dataclass(frozen=True)
@@ -23,26 +27,47 @@ class Latency:
 
     runs: int
     median: float
-    p10: float
-    p90: float
-    p99: float
+    low: float | None
+    high: float | None
+    """`low` ... `high` holds the median of the rounds' medians with 95 % confidence; None: too few rounds."""
     minimum: float
+    percentiles: Mapping[str, float]
+    """By name, such as p99."""
+    quantiles: tuple[float, ...]
+    """The distribution: its 0, 1, ... 100 % quantiles."""
     round_medians: tuple[float, ...]
     """The median of each round, in order: a drift over the rounds shows here."""
+    throughput: float | None = None
+    """Runs in a second, of all clients together."""
 
     @classmethod
-    def of(cls, rounds: Sequence[Sequence[float]]) -> Latency:
-        """From the runs of each round; percentiles are over all runs, interpolated linearly."""
+    def of(
+        cls,
+        rounds: Sequence[Sequence[float]],
+        *,
+        percentiles: Sequence[float] = Method.percentiles,
+        seconds: float | None = None,
+    ) -> Latency:
+        """From the runs of each round; percentiles are over all runs, interpolated linearly.
+
+        Args:
+            rounds: microseconds of each run.
+            percentiles: wanted, each from 0 to 100.
+            seconds: that the rounds took together.
+        """
         every = np.concatenate([np.asarray(runs, dtype=np.float64) for runs in rounds])
-        p10, p50, p90, p99 = (float(p) for p in np.percentile(every, [10, 50, 90, 99]))
+        medians = tuple(float(np.median(runs)) for runs in rounds)
+        low, high = median_interval(medians) or (None, None)
         return cls(
             runs=every.size,
-            median=p50,
-            p10=p10,
-            p90=p90,
-            p99=p99,
+            median=float(np.median(every)),
+            low=low,
+            high=high,
             minimum=float(every.min()),
-            round_medians=tuple(float(np.median(runs)) for runs in rounds),
+            percentiles={percentile_name(p): float(np.percentile(every, p)) for p in percentiles},
+            quantiles=tuple(np.percentile(every, range(101)).tolist()),
+            round_medians=medians,
+            throughput=every.size / seconds if seconds else None,
         )
 
 
@@ -66,7 +91,7 @@ class Speedup:
         return cls(value=median(ratios), low=low, high=high)
 
     @property
-    def verdict(self) -> Literal["faster", "slower", "within noise", "too few rounds"]:
+    def verdict(self) -> Verdict:
         """Faster or slower only if the whole interval is on one side of 1."""
         if self.low is None or self.high is None:
             return "too few rounds"
@@ -75,56 +100,77 @@ class Speedup:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One model in the benchmark: its latency, or why there is none."""
+    """One contestant of the benchmark: its latency, or why there is none."""
 
     model: str
+    """The file, or the name of a torch module."""
     library: bool = True
     """Whether our custom-op library was registered; without it, ONNX Runtime's own kernels run our norms."""
+    name: str = ""
+    """In tables; default: `model`."""
+    runtime: str = "onnxruntime"
+    note: str = ""
+    """What a reader should know of it."""
+    norms: Mapping[str, int] = field(default_factory=dict)
+    """How many norms of each form the file has, such as `fused RMSNorm`."""
     failure: str | None = None
     latency: Latency | None = None
     load_seconds: float | None = None
     first_run_seconds: float | None = None
+    settled: bool | None = None
+    """Whether its latency drifted no more when the warm-up ended."""
+    memory_before: int | None = None
+    """Bytes that the process held before it loaded the model: Python, and the runtime's library."""
+    peak_memory: int | None = None
+    """Bytes that the process held at most, all in all."""
     speedup: Speedup | None = None
     """None for the first candidate, and where this or the first failed."""
+    profile: TimeByOperator | None = None
+    """Where its time goes, if that was asked for and its runtime can tell."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        result = asdict(self)
-        if self.speedup is not None:
-            result["speedup"]["verdict"] = self.speedup.verdict
-        return result
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", self.model)
+
+
+@dataclass(frozen=True)
+class Point:
+    """All candidates on inputs of the same shapes."""
+
+    candidates: tuple[Candidate, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    dims: Mapping[str, int] = field(default_factory=dict)
+    """The sizes that the sweep gave; none if there was no sweep."""
 
 
 @dataclass(frozen=True)
 class BenchmarkResult:
     """The result of `bench`, with all that is needed to run it again."""
 
-    candidates: tuple[Candidate, ...]
-    shapes: Mapping[str, tuple[int, ...]]
-    threads: int
-    rounds: int
-    seconds: float
-    warmup: float
-    seed: int
-    library: bool
+    points: tuple[Point, ...]
+    """One, or one for each step of the sweep."""
+    method: Method
     machine: Machine
     versions: Mapping[str, str]
     date: str
     command: str
+    inspection: Mapping[str, Any] = field(default_factory=dict)
+    """The norms of the first model, as `inspect` lists them."""
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Those of the first point."""
+        return self.points[0].candidates
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Those of the first point."""
+        return self.points[0].shapes
 
     @property
     def failed(self) -> bool:
         """Whether a candidate has no latency."""
-        return any(candidate.failure is not None for candidate in self.candidates)
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON. Latencies are in microseconds."""
-        return {
-            **asdict(self),
-            "candidates": [candidate.to_dict() for candidate in self.candidates],
-            "shapes": {name: list(shape) for name, shape in self.shapes.items()},
-            "failed": self.failed,
-        }
+        return any(candidate.failure is not None for point in self.points for candidate in point.candidates)
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float] | None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import onnx
 import onnx.parser
 import onnx_ir as ir
 import pytest
 
-from rms_deploy import modelfile
+from rms_deploy import benchmark_inputs, modelfile
 from rms_deploy.benchmark import bench
+from rms_deploy.benchmark_contestants import RUNTIMES
 from rms_deploy.benchmark_process import BenchmarkProcess
+from rms_deploy.benchmark_runtimes import LOADERS
 from rms_deploy.errors import InputError, ModelFileError
 from rms_deploy.functions import attach_functions
 
@@ -58,6 +61,8 @@ def test_every_candidate_is_measured_in_every_round_and_another_begins_each(tmp_
         assert candidate.latency.runs >= 3
         assert candidate.load_seconds > 0
         assert candidate.first_run_seconds > 0
+        assert candidate.peak_memory >= candidate.memory_before > 0
+        assert candidate.latency.throughput > 0
     assert [candidate.speedup is None for candidate in result.candidates] == [True, False]
     assert result.shapes == {"x": (3, 8)}
     assert steps[:2] == [(0, 8, f"loading {paths[0]}"), (1, 8, f"loading {paths[1]}")]
@@ -70,15 +75,20 @@ def test_every_candidate_is_measured_in_every_round_and_another_begins_each(tmp_
     assert loads[0] == loads[1]
 
 
-def test_a_model_with_our_ops_is_measured_without_the_library_too(tmp_path):
-    plain, fused = write(tmp_path / "a.onnx"), tmp_path / "b.onnx"
+def norm(path):
+    """One of our ops, with its function body."""
     text = (
         '<ir_version: 8, opset_import: ["" : 18, "rms_deploy" : 1]> g (float[batch,8] x) => (float[batch,8] y) '
         "<float[8] w = {1, 2, 3, 4, 5, 6, 7, 8}> { y = rms_deploy.RMSNorm(x, w) }"
     )
     model = ir.from_proto(onnx.parser.parse_model(text))
     attach_functions(model)
-    modelfile.save(model, fused)
+    modelfile.save(model, path)
+    return path
+
+
+def test_a_model_with_our_ops_is_measured_without_the_library_too(tmp_path):
+    plain, fused = write(tmp_path / "a.onnx"), norm(tmp_path / "b.onnx")
     result = bench([plain, fused], also_without_library=True, **QUICK)
     assert not result.failed
     rows = [(candidate.model, candidate.library) for candidate in result.candidates]
@@ -143,12 +153,21 @@ def test_inputs_of_another_model_have_the_shape_of_the_first_ones(tmp_path):
         ({"seconds": -1}, "seconds is -1; use 0 or more"),
         ({"seconds": float("nan")}, "seconds is nan"),
         ({"warmup": float("inf")}, "warmup is inf"),
+        ({"concurrency": 0}, "concurrency is 0; use at least 1"),
+        ({"timeout": 0}, "timeout is 0; use more than 0 seconds"),
+        ({"percentiles": (101,)}, "percentile 101 is none; use 0 to 100"),
+        ({"runtimes": ("onnx",)}, "runtime 'onnx' is not known; use onnxruntime, "),
+        ({"runtimes": ("torch",)}, "name the module"),
+        ({"compare": ("fusd",)}, "variant 'fusd' is not known; use original, decomposed, "),
+        ({"sweep": {"z": (1,)}}, "the model has no dynamic dimension 'z'"),
+        ({"inputs": "x.npz", "dims": {"batch": 1}}, "leave the shapes out"),
+        ({"inputs": "x.npz"}, "x.npz: no such file"),
         ({"shapes": {"z": (1,)}}, "the model has no input 'z'"),
         ({"dims": {"z": 1}}, "the model has no dynamic dimension 'z'"),
     ],
 )
 def test_a_wrong_option_is_one_line_before_any_process_starts(tmp_path, monkeypatch, options, message):
-    monkeypatch.setattr(BenchmarkProcess, "__init__", lambda _: pytest.fail("started"))
+    monkeypatch.setattr(BenchmarkProcess, "__init__", lambda *_: pytest.fail("started"))
     with pytest.raises(InputError, match=message):
         bench([write(tmp_path / "a.onnx")], **options)
     with pytest.raises(InputError, match="no model to measure"):
@@ -161,8 +180,8 @@ def test_no_process_is_left_behind(tmp_path, monkeypatch):
     started = []
     original = BenchmarkProcess.__init__
 
-    def init(self):
-        original(self)
+    def init(self, *arguments):
+        original(self, *arguments)
         started.append(self._process)
 
     monkeypatch.setattr(BenchmarkProcess, "__init__", init)
@@ -175,3 +194,87 @@ def test_no_process_is_left_behind(tmp_path, monkeypatch):
         bench([write(tmp_path / "a.onnx")] * 2, library=False, on_progress=interrupt, **QUICK)
     assert len(started) == 2
     assert all(process.poll() is not None for process in started)
+
+
+def test_a_process_that_hangs_is_that_candidates_failure(tmp_path, monkeypatch):
+    """The second is asked once only, and hangs; it alone has a time limit that can be waited for."""
+    crash(monkeypatch, {1: "import time; time.sleep(10000)"})
+    limits = iter([600.0, 0.1])
+    original = BenchmarkProcess.__init__
+    monkeypatch.setattr(BenchmarkProcess, "__init__", lambda self, timeout: original(self, min(timeout, next(limits))))
+    paths = [write(tmp_path / f"{i}.onnx") for i in range(2)]
+    result = bench(paths, library=False, timeout=500, **QUICK)
+    failures = [candidate.failure for candidate in result.candidates]
+    assert failures == [None, "it gave no answer within 0.1 s, and was ended; --timeout waits longer"]
+
+
+def test_a_sweep_measures_every_combination(tmp_path):
+    path = write(tmp_path / "a.onnx", inputs="float[batch,seq] x")
+    result = bench([path], sweep={"batch": (1, 2), "seq": (8,)}, concurrency=2, library=False, **QUICK)
+    assert [point.dims for point in result.points] == [{"batch": 1, "seq": 8}, {"batch": 2, "seq": 8}]
+    assert [point.shapes for point in result.points] == [{"x": (1, 8)}, {"x": (2, 8)}]
+    assert all(point.candidates[0].latency.runs >= 3 * 2 for point in result.points)
+
+
+def test_inputs_come_from_a_file(tmp_path, monkeypatch):
+    np.savez(tmp_path / "x.npz", x=np.full((5, 8), 2, np.float32))
+    written = []
+    original = benchmark_inputs.write
+    monkeypatch.setattr(benchmark_inputs, "write", lambda feeds, path: written.append(feeds) or original(feeds, path))
+    paths = [write(tmp_path / "a.onnx"), write(tmp_path / "b.onnx", "Log")]
+    result = bench(paths, inputs=tmp_path / "x.npz", library=False, **QUICK)
+    assert result.shapes == {"x": (5, 8)}
+    assert not result.failed
+    assert len(written) == 1, "one file for all"
+    assert (written[0]["x"] == 2).all()
+
+
+def test_variants_of_one_model_are_made_compared_and_profiled(tmp_path):
+    path = norm(tmp_path / "a.onnx")
+    result = bench([path], compare=("decomposed", "fused", "onnxruntime"), profile=True, **QUICK)
+    assert not result.failed, [candidate.failure for candidate in result.candidates]
+    assert [candidate.name for candidate in result.candidates] == ["decomposed", "fused", "onnxruntime"]
+    counts = [dict(candidate.norms) for candidate in result.candidates]
+    assert counts == [{"decomposed RMSNorm": 1}, {"fused RMSNorm": 1}, {"native SimplifiedLayerNormalization": 1}]
+    assert all(candidate.profile is not None for candidate in result.candidates)
+    assert result.inspection["count"] == {"fused RMSNorm": 1}
+    with pytest.raises(InputError, match="variants are made of one model, and 2 were given"):
+        bench([path, path], compare=("fused",), **QUICK)
+
+
+def test_a_variant_that_cannot_be_made_is_its_failure(tmp_path):
+    result = bench([write(tmp_path / "a.onnx")], compare=("original", "fused"), library=False, **QUICK)
+    assert [c.failure for c in result.candidates] == [None, "the model has no RMSNorm to fuse"]
+    assert result.candidates[0].latency is not None
+
+
+def test_a_profile_that_fails_is_a_note(tmp_path, monkeypatch):
+    crash(monkeypatch, {1: "sys.exit(5)"})
+    result = bench([write(tmp_path / "a.onnx")], library=False, profile=True, **QUICK)
+    (candidate,) = result.candidates
+    assert candidate.latency is not None
+    assert candidate.profile is None
+    assert candidate.note == "no profile: its process ended with exit code 5: lost a pointer"
+
+
+@pytest.mark.slow
+def test_torch_runs_the_module_of_the_model(tmp_path, monkeypatch):
+    (tmp_path / "user_module.py").write_text(
+        "import torch\n"
+        "class Exp(torch.nn.Module):\n"
+        "    def forward(self, x): return torch.exp(x)\n"
+        "def make(): return Exp(), (torch.ones(2, 8),)\n"
+        "def two(): return Exp(), (torch.ones(2, 8), torch.ones(1))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path / "a.onnx")
+    result = bench([path], module="user_module:make", runtimes=("onnxruntime", "torch"), library=False, **QUICK)
+    assert not result.failed, [candidate.failure for candidate in result.candidates]
+    assert [candidate.name for candidate in result.candidates] == [str(path), "user_module:make torch"]
+    assert "torch" in result.versions
+    result = bench([path], module="user_module:two", runtimes=("torch",), library=False, **QUICK)
+    assert "its example call has 2 arguments and the ONNX file 1 inputs" in result.candidates[0].failure
+
+
+def test_the_runtimes_are_those_that_can_be_loaded():
+    assert set(RUNTIMES) == set(LOADERS)

@@ -10,9 +10,11 @@ import ml_dtypes
 import numpy as np
 import onnx
 import onnx.parser
+import onnxruntime
 import pytest
 
-from rms_deploy.benchmark_child import _prepared, measure
+from rms_deploy import benchmark_inputs
+from rms_deploy.benchmark_runtimes import _prepared
 from rms_deploy.runtime import onnxruntime as runtime
 
 TEXT = '<ir_version: 8, opset_import: ["" : 18]> g (float[n,8] x) => (float[n,8] y) { y = Exp(x) }'
@@ -26,32 +28,53 @@ def talk(*requests: dict) -> tuple[list[dict], int]:
 
 
 def load(path, **changes) -> dict:
-    options = {"do": "load", "model": str(path), "threads": 1, "library": False, "shapes": {"x": [4, 8]}, "seed": 0}
-    return {**options, **changes}
+    inputs = benchmark_inputs.write({"x": np.ones((4, 8), np.float32)}, path.with_suffix(".npz"))
+    options = {"do": "load", "runtime": "onnxruntime", "model": str(path), "threads": 1, "library": False}
+    return {**options, "inputs": inputs, **changes}
 
 
 def test_loads_runs_and_ends_with_its_input(tmp_path):
     onnx.save(onnx.parser.parse_model(TEXT), tmp_path / "a.onnx")
-    answers, code = talk(load(tmp_path / "a.onnx"), {"do": "run", "seconds": 0.01}, {"do": "run", "seconds": 0})
+    answers, code = talk(
+        {"do": "start"},
+        load(tmp_path / "a.onnx"),
+        {"do": "warm_up", "seconds": 0, "clients": 1},
+        {"do": "run", "seconds": 0.01, "clients": 1},
+        {"do": "run", "seconds": 0, "clients": 3},
+        {"do": "memory"},
+    )
     assert code == 0
-    assert answers[0].keys() == {"load_seconds", "first_run_seconds"}
-    assert all(latency > 0 for latency in answers[1]["microseconds"])
-    assert len(answers[2]["microseconds"]) == 1
+    assert answers[0] == {}
+    assert answers[1].keys() == {"load_seconds", "first_run_seconds", "memory_before"}
+    assert answers[2] == {"settled": False}
+    assert all(latency > 0 for latency in answers[3]["microseconds"])
+    assert len(answers[4]["microseconds"]) == 3
+    assert answers[5]["peak_memory"] >= answers[1]["memory_before"] > 2**20
 
 
 def test_a_refusal_is_answered_and_ends_the_process(tmp_path):
     onnx.save(onnx.parser.parse_model(TEXT.replace("Exp", "Nonsense")), tmp_path / "a.onnx")
-    answers, code = talk(load(tmp_path / "a.onnx"), {"do": "run", "seconds": 0})
+    answers, code = talk(load(tmp_path / "a.onnx"), {"do": "run", "seconds": 0, "clients": 1})
     assert code == 0
     assert len(answers) == 1
     assert "Nonsense" in answers[0]["error"]
 
 
-def test_each_run_is_counted_but_the_first():
-    calls = []
-    latencies = measure(lambda: calls.append(None), seconds=0.001)
-    assert len(calls) == len(latencies) + 1
-    assert len(measure(lambda: None, seconds=0)) == 1
+def test_inputs_that_do_not_fit_are_a_refusal(tmp_path):
+    onnx.save(onnx.parser.parse_model(TEXT), tmp_path / "a.onnx")
+    wrong = benchmark_inputs.write({"x": np.ones((4, 7), np.float32)}, tmp_path / "wrong.npz")
+    answers, code = talk(load(tmp_path / "a.onnx", inputs=wrong))
+    assert code == 0
+    assert answers[0]["error"].startswith("it does not run: ")
+    assert "\n" not in answers[0]["error"]
+
+
+def test_a_provider_that_is_not_there_is_one_line(tmp_path):
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has a CUDA provider")
+    onnx.save(onnx.parser.parse_model(TEXT), tmp_path / "a.onnx")
+    answers, _ = talk(load(tmp_path / "a.onnx", runtime="onnxruntime-cuda"))
+    assert answers[0]["error"].startswith("ONNX Runtime starts no CUDA provider here; ")
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("float", np.float32), ("bfloat16", ml_dtypes.bfloat16)])

@@ -14,11 +14,11 @@ import onnx.parser
 import pytest
 from click.testing import CliRunner
 
+from rms_deploy.benchmark_contestants import RUNTIMES
 from rms_deploy.benchmark_process import BenchmarkProcess
-from rms_deploy.benchmark_result import BenchmarkResult, Candidate, Latency, Speedup
-from rms_deploy.cli.bench import print_benchmark
+from rms_deploy.cli import bench
 from rms_deploy.cli.main import rms_deploy
-from rms_deploy.machine import Machine
+from rms_deploy.variants import VARIANTS
 
 QUICK = ("--rounds", "2", "--seconds", "0.02", "--warmup", "0", "--no-library")
 
@@ -38,11 +38,13 @@ def test_a_row_for_each_model_and_how_it_was_measured(tmp_path):
     result = invoke(*paths, *QUICK, "--shape", "x=3x8", "--threads", "2")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[0].split()[:5] == ["model", "median", "p10", "p90", "p99"]
+    assert lines[0].split()[:5] == ["candidate", "median", "p90", "p99", "runs/s"]
     assert [line.split()[0] for line in lines[1:3]] == list(paths)
-    assert lines[2].endswith("too few rounds")
+    assert "too few rounds" in lines[2]
     assert "95 % interval" not in lines[0]
-    assert "2 threads, x=3x8; 2 rounds in turns, 0.02 s each" in lines[3]
+    assert lines[3].endswith(f"times as fast as {paths[0]}, in too few rounds to tell that from noise.")
+    assert lines[4].startswith("inputs x=3x8; each candidate in a process of its own, 2 threads; ")
+    assert "then 2 rounds in turns, another first in each; 0.02 s each in all" in lines[4]
     assert result.stderr == "", "no bar where stderr is no terminal"
 
 
@@ -52,9 +54,9 @@ def test_json_and_a_failure(tmp_path):
     assert result.exit_code == 1
     data = json.loads(result.stdout)
     assert data["failed"]
-    assert data["candidates"][0]["latency"]["median"] > 0
-    assert "Nonsense" in data["candidates"][1]["failure"]
-    assert {"machine", "versions", "date", "command", "shapes", "threads"} <= data.keys()
+    assert data["points"][0]["candidates"][0]["latency"]["median"] > 0
+    assert "Nonsense" in data["points"][0]["candidates"][1]["failure"]
+    assert {"machine", "versions", "date", "command", "points", "method"} <= data.keys()
 
 
 def test_a_crash_is_printed_and_ends_with_1(tmp_path, monkeypatch):
@@ -91,21 +93,31 @@ def test_a_bar_is_drawn_on_a_terminal(tmp_path):
     assert b"round" not in output.splitlines()[0]
 
 
-@pytest.mark.parametrize(
-    ("microseconds", "text"), [(1.25, "1.2 us"), (999.9, "999.9 us"), (1500, "1.50 ms"), (2.5e6, "2.50 s")]
-)
-def test_latencies_have_a_unit_that_can_be_read(microseconds, text, capsys):
-    latency = Latency.of([[microseconds]])
-    candidates = (
-        Candidate("a", latency=latency),
-        Candidate("b", False, latency=latency, speedup=Speedup(1.0, 0.9, 1.1)),
-    )
-    result = BenchmarkResult(
-        candidates, {"x": (1,)}, 1, 1, 1.0, 0.0, 0, True, Machine("cpu", 1, 1, "", 0.0), {}, "", "rms-deploy bench"
-    )
-    print_benchmark(result, quiet=True)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
-    assert lines[1].count(text) == 4
-    assert lines[2].startswith("b without our library  ")
-    assert lines[2].endswith("1.00x  0.90 ... 1.10  within noise")
+def test_variants_and_a_sweep(tmp_path):
+    path = write(tmp_path / "a.onnx")
+    result = invoke(path, *QUICK, "--compare", "original,fused", "--sweep", "batch=1,2", "--percentile", "99.9")
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert lines[0].split()[:4] == ["candidate", "at", "median", "p99.9"]
+    assert [line.split()[:3] for line in lines[1:3]] == [["original", "batch", "1"], ["original", "batch", "2"]]
+    assert lines[3] == "fused at batch 1 FAILED: the model has no RMSNorm to fuse"
+
+
+@pytest.mark.parametrize("sweep", ["batch", "batch=", "batch=1,x", "=1"])
+def test_a_sweep_that_is_none_is_a_usage_error(sweep):
+    result = CliRunner().invoke(rms_deploy, ["bench", "a.onnx", "--sweep", sweep])
+    assert result.exit_code == 2
+    assert "as in seq=1,16,128" in result.stderr
+
+
+@pytest.mark.parametrize(("form", "start"), [("--markdown", "- "), ("--csv", "candidate,model,runtime,")])
+def test_other_forms(tmp_path, form, start):
+    result = invoke(write(tmp_path / "a.onnx"), *QUICK, form)
+    assert result.exit_code == 0
+    assert result.stdout.startswith(start)
+
+
+def test_the_options_name_what_there_is():
+    assert set(bench._RUNTIMES) == set(RUNTIMES)
+    (compare,) = [option for option in bench.command.params if option.name == "compare"]
+    assert all(name in compare.help for name in VARIANTS)

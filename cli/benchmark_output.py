@@ -1,0 +1,58 @@
+"""A benchmark's result on stdout, and as a page: for `bench` and `report`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rms_deploy.cli.console import print_json, stdout
+from rms_deploy.cli.table import print_table
+
+if TYPE_CHECKING:
+    from rms_deploy.benchmark_result import BenchmarkResult
+
+__all__ = ["form_options", "print_benchmark", "print_result"]
+
+
+def form_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--json`, `--markdown`, `--csv`: what is printed instead of the table."""
+    for name, what in (("csv", "as CSV, with plain numbers"), ("markdown", "as Markdown"), ("json", "as JSON")):
+        command = click.option(f"--{name}", "form", flag_value=name, help=f"Print the result {what}.")(command)
+    return command
+
+
+def print_result(result: BenchmarkResult, form: str | None, *, quiet: bool = False) -> None:
+    """In the form that was asked for."""
+    if form == "json":
+        from rms_deploy.benchmark_file import to_dict
+
+        print_json(to_dict(result))
+    elif form is not None:
+        from rms_deploy.report.table import as_csv, as_markdown
+
+        click.echo({"csv": as_csv, "markdown": as_markdown}[form](result), nl=False)
+    else:
+        print_benchmark(result, quiet=quiet)
+
+
+def print_benchmark(result: BenchmarkResult, *, quiet: bool = False) -> None:
+    """The latency of each candidate, each failure, and how it was measured; `quiet`: without the last."""
+    from rms_deploy.benchmark_summary import summary
+    from rms_deploy.report import table
+
+    rows = table.rows(result)
+    if rows:
+        print_table(table.header(result), rows)
+    shares = table.time_by_category(result)
+    if shares:
+        print_table(("time by operator", "at", "norms", "matmul", "rest", "norms, of a copy's speed"), shares)
+    for line in table.failures(result):
+        stdout.print(line, markup=False, soft_wrap=True, style="bold red" if " FAILED: " in line else "")
+    if quiet:
+        return
+    for line in summary(result):
+        stdout.print(line, markup=False, soft_wrap=True, style="bold")
+    for line in table.provenance(result):
+        stdout.print(line, markup=False, soft_wrap=True)

@@ -1,0 +1,81 @@
+"""Running something again and again: until it is warm, and then to measure it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from statistics import median
+from time import perf_counter, perf_counter_ns
+from typing import Any, Final
+
+__all__ = ["drifts", "measure", "measure_clients", "warm_up"]
+
+_WINDOW: Final = 8
+"""Batches that are looked at for a drift."""
+_BATCHES: Final = 50
+"""Into which the longest warm-up is cut."""
+
+
+def measure(run: Callable[[], Any], seconds: float) -> list[float]:
+    """Microseconds of each run for about `seconds`, at least one.
+
+    One run before them is not counted: another process had the caches since the last time.
+    """
+    run()
+    return _timed(run, seconds)
+
+
+def measure_clients(run: Callable[[], Any], seconds: float, clients: int) -> tuple[list[float], float]:
+    """The same by several clients at once, each in a thread; and the seconds that the counted runs took.
+
+    A client waits for its answer before it asks again (a closed loop), so latency grows with the number of clients
+    once the cores are taken.
+    """
+    if clients == 1:
+        latencies = measure(run, seconds)
+        return latencies, sum(latencies) / 1e6
+
+    def client() -> tuple[list[float], float, float]:
+        run()
+        start = perf_counter()
+        own = _timed(run, seconds)
+        return own, start, perf_counter()
+
+    with ThreadPoolExecutor(clients) as pool:
+        results = [future.result() for future in [pool.submit(client) for _ in range(clients)]]
+    elapsed = max(end for _, _, end in results) - min(start for _, start, _ in results)
+    return [latency for own, _, _ in results for latency in own], elapsed
+
+
+def warm_up(run: Callable[[], Any], seconds: float, clients: int = 1) -> bool:
+    """Run until the latency drifts no more, at most about `seconds`; whether it came to that."""
+    medians: list[float] = []
+    end = perf_counter() + seconds
+    while seconds and perf_counter() < end:
+        medians.append(median(measure_clients(run, seconds / _BATCHES, clients)[0]))
+        if len(medians) >= _WINDOW and not drifts(medians[-_WINDOW:]):
+            return True
+    return False
+
+
+def drifts(medians: Sequence[float]) -> bool:
+    """Whether the later half lies below the earlier half, or above it, but for one value of each.
+
+    A comparison of ranks needs no threshold in percent, and so fits a quiet machine and a noisy one. If nothing
+    drifts, all orders are equally likely, and 34 of the 70 ways to deal 8 values into two halves look like a drift;
+    then the next batch is asked.
+    """
+    half = len(medians) // 2
+    early, late = sorted(medians[:half]), sorted(medians[half:])
+    return late[-2] < early[1] or early[-2] < late[1]
+
+
+def _timed(run: Callable[[], Any], seconds: float) -> list[float]:
+    latencies = []
+    end = perf_counter() + seconds
+    while True:
+        start = perf_counter_ns()
+        run()
+        latencies.append((perf_counter_ns() - start) / 1000)
+        if perf_counter() >= end:
+            return latencies

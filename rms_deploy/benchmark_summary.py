@@ -1,0 +1,61 @@
+"""What a benchmark found, in sentences: no winner where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rms_deploy.benchmark_result import BenchmarkResult, Candidate, Point
+
+__all__ = ["duration", "point_name", "summary"]
+
+
+def summary(result: BenchmarkResult) -> Iterator[str]:
+    """One sentence for each candidate beside the first, then where the time went before and after.
+
+    Of a sweep, the first and the last step.
+    """
+    points = result.points[:: max(1, len(result.points) - 1)]
+    for point in points:
+        place = f"At {point_name(point)}, " if point.dims else ""
+        first = point.candidates[0]
+        if len(point.candidates) == 1 and first.latency is not None:
+            yield f"{place}{first.name} takes {duration(first.latency.median)}."
+        for candidate in point.candidates[1:]:
+            yield f"{place}{_compared(candidate, first)}."
+        yield from _shares(point, place)
+
+
+def point_name(point: Point) -> str:
+    """The step of a sweep, such as `batch 1, seq 128`; empty if there was none."""
+    return ", ".join(f"{name} {size}" for name, size in point.dims.items())
+
+
+def duration(microseconds: float) -> str:
+    """With a unit that can be read."""
+    if microseconds < 1000:
+        return f"{microseconds:.1f} us"
+    return f"{microseconds / 1000:.2f} ms" if microseconds < 1e6 else f"{microseconds / 1e6:.2f} s"
+
+
+def _compared(candidate: Candidate, first: Candidate) -> str:
+    speedup = candidate.speedup
+    if candidate.failure is not None:
+        return f"{candidate.name} could not be measured: {candidate.failure}"
+    if speedup is None:
+        return f"{candidate.name} has nothing to be compared with, as {first.name} failed"
+    times = f"{speedup.value:.2f} times as fast as {first.name}"
+    if speedup.verdict == "too few rounds":
+        return f"{candidate.name} ran {times}, in too few rounds to tell that from noise"
+    interval = f"95 % interval {speedup.low:.2f} ... {speedup.high:.2f}"
+    if speedup.verdict == "within noise":
+        return f"the difference between {candidate.name} and {first.name} is within the noise ({interval})"
+    return f"{candidate.name} is {times} ({interval})"
+
+
+def _shares(point: Point, place: str) -> Iterator[str]:
+    """How much of the time the norms take in the first candidate, and in the others."""
+    profiled = [c for c in point.candidates if c.profile is not None]
+    if not profiled:
+        return
+    shares = ", ".join(f"{100 * c.profile.share('norms'):.0f} % of {c.name}" for c in profiled if c.profile is not None)
+    yield f"{place}norms are {shares}."

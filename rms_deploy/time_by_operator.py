@@ -1,0 +1,131 @@
+"""Where the time of a run goes: ONNX Runtime's profile, folded to norms, matrix products and the rest."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Final
+
+__all__ = ["CATEGORIES", "Operator", "TimeByOperator", "fold"]
+
+CATEGORIES: Final = ("norms", "matmul", "rest")
+
+_MATMUL: Final = ("MatMul", "Gemm", "Conv", "Attention", "Einsum", "GRU", "LSTM", "RNN")
+"""What the names of operators contain that are matrix products for the most part: FusedMatMul, QLinearConv ..."""
+
+_CONTROL_FLOW: Final = ("If", "Loop", "Scan")
+"""Their events include those of the nodes in their bodies, which are counted on their own."""
+
+_NODE_SUFFIX: Final = "_kernel_time"
+
+
+@dataclass(frozen=True)
+class Operator:
+    """All nodes of one operator in one category."""
+
+    category: str
+    name: str
+    calls: float
+    """In one run."""
+    microseconds: float
+    """In one run: the median over the runs."""
+
+
+@dataclass(frozen=True)
+class TimeByOperator:
+    """The time that one run spends in each operator.
+
+    The norms of a decomposed model are those nodes that `fuse` would replace in the graph as ONNX Runtime runs it, the
+    residual Add that goes into an `AddRMSNorm` among them; so a norm stands for the same work before and after.
+
+    Profiling itself adds up to a microsecond or so to every node, and a model of many small nodes has more of that.
+    So these are shares of a profiled run, not latencies.
+    """
+
+    operators: tuple[Operator, ...]
+    """The longest first."""
+    runs: int
+    norm_bytes: int
+    """Read and written by the norms of one run, if each is one node; 0 if they are decomposed."""
+    copy_microseconds: float | None = None
+    """What copies that read and write as much take, one for each norm and of its size, in warm caches."""
+
+    def microseconds(self, category: str | None = None) -> float:
+        """Of one category, or of all."""
+        return sum(o.microseconds for o in self.operators if category in (None, o.category))
+
+    def share(self, category: str) -> float:
+        """Part of the time that is spent in `category`: 0 to 1."""
+        total = self.microseconds()
+        return self.microseconds(category) / total if total else 0.0
+
+    @property
+    def bandwidth(self) -> float | None:
+        """How near the norms are to the speed of plain copies of their tensors, the measured limit: 1 is equal."""
+        norms = self.microseconds("norms")
+        return self.copy_microseconds / norms if self.copy_microseconds is not None and norms else None
+
+
+def fold(events: Sequence[Mapping[str, Any]], norms: Mapping[str, bool], *, skip: int = 1) -> TimeByOperator:
+    """A profile as `InferenceSession.end_profiling` writes it, as time by operator.
+
+    Args:
+        events: all of them.
+        norms: the names of the nodes that belong to a norm, and whether the node is the whole norm.
+        skip: so many runs at the beginning are not counted.
+    """
+    spans = sorted((e["ts"], e["ts"] + e["dur"]) for e in events if e.get("name") == "model_run")[skip:]
+    nodes = sorted((e for e in events if _is_node(e)), key=lambda e: float(e["ts"]))
+    runs: list[dict[tuple[str, str], list[float]]] = []
+    index = 0
+    for start, end in spans:
+        while index < len(nodes) and nodes[index]["ts"] < start:
+            index += 1
+        run: dict[tuple[str, str], list[float]] = defaultdict(list)
+        while index < len(nodes) and nodes[index]["ts"] <= end:
+            run[_category(nodes[index], norms), nodes[index]["args"]["op_name"]].append(nodes[index]["dur"])
+            index += 1
+        runs.append(run)
+    keys = dict.fromkeys(key for run in runs for key in run)
+    operators = [
+        Operator(category, name, median(map(len, each)), median(map(sum, each)))
+        for category, name in keys
+        for each in [[run.get((category, name), []) for run in runs]]
+    ]
+    return TimeByOperator(
+        operators=tuple(sorted(operators, key=lambda o: -o.microseconds)),
+        runs=len(runs),
+        norm_bytes=sum(norm_sizes(events, norms)),
+    )
+
+
+def norm_sizes(events: Sequence[Mapping[str, Any]], norms: Mapping[str, bool]) -> list[int]:
+    """Bytes that each norm reads and writes, in one run; empty unless every norm is one node."""
+    if not norms or not all(norms.values()):
+        return []
+    spans = sorted((e["ts"], e["ts"] + e["dur"]) for e in events if e.get("name") == "model_run")
+    if not spans:
+        return []
+    start, end = spans[-1]
+    return [
+        sum(int(e["args"][size]) for size in ("activation_size", "parameter_size", "output_size"))
+        for e in events
+        if _is_node(e) and start <= e["ts"] <= end and _node_name(e) in norms
+    ]
+
+
+def _is_node(event: Mapping[str, Any]) -> bool:
+    is_kernel = event.get("cat") == "Node" and event["name"].endswith(_NODE_SUFFIX)
+    return is_kernel and event["args"]["op_name"] not in _CONTROL_FLOW
+
+
+def _node_name(event: Mapping[str, Any]) -> str:
+    return str(event["name"]).removesuffix(_NODE_SUFFIX)
+
+
+def _category(event: Mapping[str, Any], norms: Mapping[str, bool]) -> str:
+    if _node_name(event) in norms:
+        return "norms"
+    return "matmul" if any(part in event["args"]["op_name"] for part in _MATMUL) else "rest"

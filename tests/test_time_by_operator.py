@@ -1,0 +1,51 @@
+"""A profile of known events, folded."""
+
+from __future__ import annotations
+
+import pytest
+
+from rms_deploy.time_by_operator import fold, norm_sizes
+
+
+def node(name, op, ts, dur, **sizes):
+    sizes = {"activation_size": "0", "parameter_size": "0", "output_size": "0", **sizes}
+    return {"cat": "Node", "name": f"{name}_kernel_time", "ts": ts, "dur": dur, "args": {"op_name": op, **sizes}}
+
+
+def run(ts, *durations):
+    """A run of three nodes; the last is in the body of a loop, whose own event holds it."""
+    events = [
+        node("mm", "FusedMatMul", ts, durations[0]),
+        node("pow", "Pow", ts + 10, durations[1], activation_size="64", output_size="64"),
+        node("body", "Add", ts + 20, durations[2]),
+        node("loop", "Loop", ts + 20, 1000),
+    ]
+    whole = {"cat": "Session", "name": "model_run", "ts": ts - 1, "dur": 90, "args": {}}
+    return [*events, {"cat": "Node", "name": "mm_fence_before", "ts": ts, "dur": 500, "args": {}}, whole]
+
+
+EVENTS = [*run(100, 999, 999, 999), *run(200, 10, 5, 1), *run(300, 30, 5, 1), *run(400, 20, 5, 1)]
+
+
+def test_each_node_counts_in_its_category_and_the_median_run_stands():
+    result = fold(EVENTS, {"pow": False}, skip=1)
+    assert [(o.category, o.name, o.calls, o.microseconds) for o in result.operators] == [
+        ("matmul", "FusedMatMul", 1, 20),
+        ("norms", "Pow", 1, 5),
+        ("rest", "Add", 1, 1),
+    ]
+    assert result.runs == 3
+    assert result.microseconds() == 26
+    assert result.share("norms") == pytest.approx(5 / 26)
+    assert (result.norm_bytes, result.bandwidth) == (0, None), "decomposed"
+
+
+def test_the_bytes_of_norms_are_those_of_one_run():
+    assert norm_sizes(EVENTS, {"pow": True}) == [128]
+    assert fold(EVENTS, {"pow": True}).norm_bytes == 128
+    assert norm_sizes(EVENTS, {"pow": True, "body": False}) == []
+
+
+def test_nothing_was_run():
+    result = fold([], {})
+    assert (result.operators, result.share("norms")) == ((), 0.0)
