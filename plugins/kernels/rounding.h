@@ -1,6 +1,8 @@
 // The 16-bit element types and their conversions, the one definition that CPU and CUDA share.
 // float32 -> 16 bit rounds to nearest, ties to even; subnormals are exact whatever the flush-to-zero mode of the
-// inputs; a NaN stays a NaN (quiet, leading payload bits kept, as F16C and AVX-512 do).
+// inputs; a NaN stays a NaN (quiet, leading payload bits kept, as F16C and AVX-512 do; a GPU has one NaN of its own).
+//
+// On a GPU the conversions are single instructions that give the same bits.
 //
 // Every function has internal linkage: the same header is compiled at several instruction-set levels, and the linker
 // must never put one level's copy into another level's code.
@@ -67,6 +69,11 @@ static RMS_DEPLOY_HOST_DEVICE float to_float(BFloat16 value) {
 }
 
 static RMS_DEPLOY_HOST_DEVICE float to_float(Float16 value) {
+#if defined(__CUDA_ARCH__)
+  float wide;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(value.bits));
+  return wide;
+#else
   const uint32_t sign = (value.bits & 0x8000U) << 16;
   const uint32_t magnitude = value.bits & 0x7fffU;
   if (magnitude < 0x0400U) {  // zero or subnormal: an integer multiple of 2^-24
@@ -77,6 +84,7 @@ static RMS_DEPLOY_HOST_DEVICE float to_float(Float16 value) {
   }
   const uint32_t quiet = magnitude > 0x7c00U ? 0x00400000U : 0U;
   return rounding::float_of(sign | 0x7f800000U | quiet | ((magnitude & 0x03ffU) << 13));
+#endif
 }
 
 // A static template: its specialisations have internal linkage too.
@@ -90,15 +98,26 @@ RMS_DEPLOY_HOST_DEVICE float from_float<float>(float value) {
 
 template <>
 RMS_DEPLOY_HOST_DEVICE BFloat16 from_float<BFloat16>(float value) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  BFloat16 narrow;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(narrow.bits) : "f"(value));
+  return narrow;
+#else
   const uint32_t bits = rounding::bits_of(value);
   if ((bits & 0x7fffffffU) > 0x7f800000U) {
     return {static_cast<uint16_t>((bits >> 16) | 0x0040U)};
   }
   return {static_cast<uint16_t>((bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16)};
+#endif
 }
 
 template <>
 RMS_DEPLOY_HOST_DEVICE Float16 from_float<Float16>(float value) {
+#if defined(__CUDA_ARCH__)
+  Float16 narrow;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(narrow.bits) : "f"(value));
+  return narrow;
+#else
   const uint32_t bits = rounding::bits_of(value);
   const uint32_t sign = (bits >> 16) & 0x8000U;
   const uint32_t magnitude = bits & 0x7fffffffU;
@@ -114,6 +133,7 @@ RMS_DEPLOY_HOST_DEVICE Float16 from_float<Float16>(float value) {
   }
   const uint32_t rounded = magnitude + 0x0fffU + ((magnitude >> 13) & 1U);
   return {static_cast<uint16_t>(sign | ((rounded - ((127U - 15U) << 23)) >> 13))};
+#endif
 }
 
 template <class Half>

@@ -34,7 +34,7 @@ struct Problem {
 // Kernels that compete for a problem; 0 lets `launch` choose by size.
 using Tactic = int32_t;
 inline constexpr Tactic kAutomatic = 0;
-inline constexpr int32_t kMaxTactics = 4;
+inline constexpr int32_t kMaxTactics = 5;
 
 // The tactics other than kAutomatic that can run this problem (its pointers are not read). Returns how many.
 int32_t tactics(const Problem& problem, Tactic (&found)[kMaxTactics]);

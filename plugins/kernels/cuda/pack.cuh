@@ -1,0 +1,114 @@
+// 16 bytes, what a thread loads and stores at once: kWidth elements of T, kept packed in registers.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "kernels/rounding.h"
+
+namespace rms_deploy::cuda {
+
+struct alignas(16) Pack {
+  uint32_t words[4];
+};
+
+template <class T>
+inline constexpr int kWidth = 16 / sizeof(T);
+
+__device__ __forceinline__ uint32_t bits_of(float value) { return rounding::bits_of(value); }
+__device__ __forceinline__ uint32_t bits_of(Float16 value) { return value.bits; }
+__device__ __forceinline__ uint32_t bits_of(BFloat16 value) { return value.bits; }
+
+template <class T>
+__device__ __forceinline__ T element(const Pack& pack, int i) {
+  if constexpr (sizeof(T) == 4) {
+    return rounding::float_of(pack.words[i]);
+  } else {
+    return {static_cast<uint16_t>(pack.words[i / 2] >> (i % 2 * 16))};
+  }
+}
+
+// Sets an element that is zero.
+template <class T>
+__device__ __forceinline__ void set(Pack& pack, int i, T value) {
+  if constexpr (sizeof(T) == 4) {
+    pack.words[i] = bits_of(value);
+  } else {
+    pack.words[i / 2] |= bits_of(value) << (i % 2 * 16);
+  }
+}
+
+// Two neighbours in one word; one instruction from sm_80 on.
+template <class T>
+__device__ __forceinline__ uint32_t rounded_pair(float low, float high) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  uint32_t word;
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+  } else {
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+  }
+  return word;
+#else
+  return bits_of(from_float<T>(low)) | bits_of(from_float<T>(high)) << 16;
+#endif
+}
+
+// The first kCount elements, unpacked and packed again.
+template <class T, int kCount = kWidth<T>>
+struct Floats {
+  float each[kCount];
+
+  Floats() = default;
+
+  __device__ __forceinline__ explicit Floats(const Pack& pack) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      each[i] = to_float(element<T>(pack, i));
+    }
+  }
+
+  __device__ __forceinline__ Pack rounded() const {
+    Pack pack = {};
+    if constexpr (sizeof(T) == 4) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        pack.words[i] = bits_of(each[i]);
+      }
+    } else if constexpr (kCount == 1) {
+      pack.words[0] = bits_of(from_float<T>(each[0]));
+    } else {
+#pragma unroll
+      for (int i = 0; i < kCount / 2; ++i) {
+        pack.words[i] = rounded_pair<T>(each[2 * i], each[2 * i + 1]);
+      }
+    }
+    return pack;
+  }
+};
+
+// Past L1, where nobody will look for it again; but not through the read-only path, as an output may be the same
+// memory.
+__device__ __forceinline__ Pack load_pack(const void* from) {
+  const uint4 loaded = __ldcg(static_cast<const uint4*>(from));
+  return {{loaded.x, loaded.y, loaded.z, loaded.w}};
+}
+
+// The compiler moves no load or store across this.
+__device__ __forceinline__ void keep_order() { asm volatile("" ::: "memory"); }
+
+__device__ __forceinline__ void store_pack(void* to, const Pack& pack) { *static_cast<Pack*>(to) = pack; }
+
+template <class T, int kCount = kWidth<T>>
+__device__ __forceinline__ Pack added(const Pack& a, const Pack& b) {
+  const Floats<T, kCount> left(a);
+  const Floats<T, kCount> right(b);
+  Floats<T, kCount> sum;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    sum.each[i] = left.each[i] + right.each[i];
+  }
+  return sum.rounded();
+}
+
+}  // namespace rms_deploy::cuda

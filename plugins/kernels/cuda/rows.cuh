@@ -1,0 +1,303 @@
+// inner = 1: the elements of a row are neighbours. The x threads of a block share a row; the y of a block are its rows
+// (more than one only where a row takes a warp or less).
+//
+// `norm_rows`, for aligned rows of whole packs that one block can hold, keeps the row in registers between the
+// statistic and the output, so that memory is read once. `norm_any_rows` reads a row twice: any alignment and any
+// length. It may give a row to several blocks: each sums the whole row and writes its part, so that none waits for
+// another; what they read again comes from L2.
+#pragma once
+
+#include "kernels/cuda/statistic.cuh"
+
+namespace rms_deploy::cuda {
+
+inline constexpr int kWarp = 32;
+inline constexpr unsigned kAllLanes = 0xffffffffU;
+
+// What a kernel is told; the same struct for all.
+struct Arguments {
+  Problem problem;
+  int64_t first;       // row, or tile of columns, of the first block
+  int64_t tiles;       // columns: tiles of one outer index
+  bool whole_vectors;  // rows that are not aligned: all tensors have the same misalignment
+};
+
+// Partial sums, one per warp.
+__device__ __forceinline__ float* warp_sums(float) {
+  __shared__ float sums[kWarp];
+  return sums;
+}
+
+__device__ __forceinline__ double* warp_sums(double) {
+  __shared__ double sums[kWarp];
+  return sums;
+}
+
+template <class Sum>
+__device__ __forceinline__ Sum sum_over_lanes(Sum value, int lanes) {
+#pragma unroll
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+    if (offset < lanes) {
+      value += __shfl_xor_sync(kAllLanes, value, offset);
+    }
+  }
+  return value;
+}
+
+// The sum over the threads of a row, the same bits in each. Once per type: no barrier guards a second use.
+template <class Sum>
+__device__ __forceinline__ Sum sum_over_row(Sum value) {
+  const int threads = static_cast<int>(blockDim.x);
+  value = sum_over_lanes(value, threads);
+  if (threads > kWarp) {
+    Sum* sums = warp_sums(Sum{});
+    const int thread = static_cast<int>(threadIdx.x);
+    if (thread % kWarp == 0) {
+      sums[thread / kWarp] = value;
+    }
+    __syncthreads();
+    const int lane = thread % kWarp;
+    value = sum_over_lanes(lane < threads / kWarp ? sums[lane] : Sum{}, kWarp);
+  }
+  return value;
+}
+
+// The divisor of the thread's row, from what the thread adds to the sum of squares.
+template <class T>
+__device__ __forceinline__ Divisor row_divisor(const Problem& p, int64_t row, float sum_of_squares) {
+  bool holds;
+  Divisor divisor = divisor_of(sum_over_row(sum_of_squares), p, holds);
+  if (__any_sync(kAllLanes, !holds)) {  // the same for all warps of a row
+    double sum = 0.0;
+#pragma unroll 1
+    for (int64_t i = threadIdx.x; row < p.outer && i < p.statistics_size; i += blockDim.x) {
+      sum += wide_square<T>(p, row * p.n + i);
+    }
+    const Divisor wide = wide_divisor(sum_over_row(sum), p);
+    divisor = holds ? divisor : wide;
+  }
+  return divisor;
+}
+
+// kAligned: every row starts at a multiple of 16 bytes and is whole packs. Otherwise packs still lie at multiples of
+// 16 bytes (if all tensors are misaligned alike), and what a pack has outside the row is not touched.
+template <class T, int kVectors, bool kAligned, class Index>
+class Row {
+ public:
+  __device__ __forceinline__ Row(const Arguments& arguments, int64_t row)
+      : p_(arguments.problem),
+        x_(static_cast<const T*>(p_.x) + row * p_.n),
+        residual_(p_.residual == nullptr ? nullptr : static_cast<const T*>(p_.residual) + row * p_.n),
+        y_(static_cast<T*>(p_.y) + row * p_.n),
+        sum_(p_.residual != nullptr && p_.sum != nullptr ? static_cast<T*>(p_.sum) + row * p_.n : nullptr),
+        n_(row < p_.outer ? static_cast<Index>(p_.n) : 0),  // a row that does not exist has no elements
+        size_(row < p_.outer ? static_cast<Index>(p_.statistics_size) : 0),
+        whole_vectors_(kAligned || arguments.whole_vectors),
+        phase_(kAligned || !whole_vectors_ ? 0 : static_cast<int>(reinterpret_cast<uintptr_t>(x_) % 16 / sizeof(T))) {}
+
+  // Of blockDim.x * kVectors packs.
+  __device__ __forceinline__ Index chunks() const {
+    const Index chunk = static_cast<Index>(blockDim.x) * kVectors * kWidth<T>;
+    return (n_ + phase_ + chunk - 1) / chunk;
+  }
+
+  // x, or x + residual rounded.
+  __device__ __forceinline__ void load(Index chunk, Pack (&held)[kVectors]) const {
+#pragma unroll
+    for (int i = 0; i < kVectors; ++i) {
+      held[i] = load(x_, first(chunk, i));
+    }
+    if (residual_ != nullptr) {
+      Pack residual[kVectors];
+#pragma unroll
+      for (int i = 0; i < kVectors; ++i) {
+        residual[i] = load(residual_, first(chunk, i));
+      }
+#pragma unroll
+      for (int i = 0; i < kVectors; ++i) {
+        held[i] = added<T>(held[i], residual[i]);
+      }
+    }
+  }
+
+  // What this thread adds to the sum of squares.
+  __device__ __forceinline__ float squares(Index chunk, const Pack (&held)[kVectors]) const {
+    float total = 0.0F;
+#pragma unroll
+    for (int i = 0; i < kVectors; ++i) {
+      Floats<T> values(held[i]);
+      const Index begin = first(chunk, i);
+      if (begin + kWidth<T> > size_) {
+#pragma unroll
+        for (int k = 0; k < kWidth<T>; ++k) {
+          values.each[k] = begin + k < size_ ? values.each[k] : 0.0F;
+        }
+      }
+      float sum = 0.0F;  // of each pack: kVectors chains of additions that do not wait for each other
+#pragma unroll
+      for (int k = 0; k < kWidth<T>; ++k) {
+        sum += values.each[k] * values.each[k];
+      }
+      total += sum;
+    }
+    return total;
+  }
+
+  __device__ __forceinline__ Floats<T> scale(Index chunk, int i) const {
+    const Index begin = first(chunk, i);
+    Floats<T> scale;
+    if (p_.scale_type == contract::ElementType::kFloat32) {
+      load_scale(static_cast<const float*>(p_.scale), begin, scale);
+    } else {
+      load_scale(static_cast<const T*>(p_.scale), begin, scale);
+    }
+    round_to<T>(scale, p_.round_before_scale);
+    return scale;
+  }
+
+  // Writes y, and the sum of an add-norm.
+  __device__ __forceinline__ void write(Index chunk, int i, const Pack& held, const Divisor& divisor,
+                                        const Floats<T>& scale) const {
+    Floats<T> values(held);
+#pragma unroll
+    for (int k = 0; k < kWidth<T>; ++k) {
+      values.each[k] = divisor.divide(values.each[k]);
+    }
+    round_to<T>(values, p_.round_before_scale);
+#pragma unroll
+    for (int k = 0; k < kWidth<T>; ++k) {
+      values.each[k] *= scale.each[k];
+    }
+    const Index begin = first(chunk, i);
+    if (sum_ != nullptr) {
+      store(sum_, begin, held);
+    }
+    store(y_, begin, values.rounded());
+  }
+
+ private:
+  // The first element of the thread's i-th pack; it may be negative where the row starts within the pack.
+  __device__ __forceinline__ Index first(Index chunk, int i) const {
+    const Index pack = (chunk * kVectors + i) * static_cast<Index>(blockDim.x) + static_cast<Index>(threadIdx.x);
+    return pack * kWidth<T> - phase_;
+  }
+
+  __device__ __forceinline__ bool is_whole(Index begin) const {
+    return kAligned ? begin < n_ : whole_vectors_ && begin >= 0 && begin + kWidth<T> <= n_;
+  }
+
+  __device__ __forceinline__ bool has(Index i) const { return i >= 0 && i < n_; }
+
+  __device__ __forceinline__ Pack load(const T* row, Index begin) const {
+    Pack pack = {};
+    if (is_whole(begin)) {
+      pack = load_pack(row + begin);
+    } else if constexpr (!kAligned) {
+#pragma unroll
+      for (int k = 0; k < kWidth<T>; ++k) {
+        if (has(begin + k)) {
+          set(pack, k, row[begin + k]);
+        }
+      }
+    }
+    return pack;
+  }
+
+  __device__ __forceinline__ void store(T* row, Index begin, const Pack& pack) const {
+    if (is_whole(begin)) {
+      store_pack(row + begin, pack);
+    } else if constexpr (!kAligned) {
+#pragma unroll
+      for (int k = 0; k < kWidth<T>; ++k) {
+        if (has(begin + k)) {
+          row[begin + k] = element<T>(pack, k);
+        }
+      }
+    }
+  }
+
+  template <class S>
+  __device__ __forceinline__ void load_scale(const S* from, Index begin, Floats<T>& scale) const {
+    if (kAligned && !p_.scalar_scale && begin < n_) {
+#pragma unroll
+      for (int k = 0; k < kWidth<T>; k += kWidth<S>) {
+        const uint4 loaded = __ldg(reinterpret_cast<const uint4*>(from + begin + k));
+        const Floats<S> part(Pack{{loaded.x, loaded.y, loaded.z, loaded.w}});
+#pragma unroll
+        for (int j = 0; j < kWidth<S>; ++j) {
+          scale.each[k + j] = part.each[j];
+        }
+      }
+    } else {
+      const S* element = kAligned || p_.scalar_scale ? from : from + begin;
+      const int step = kAligned || p_.scalar_scale ? 0 : 1;
+#pragma unroll
+      for (int k = 0; k < kWidth<T>; ++k) {
+        scale.each[k] = has(begin + k) ? to_float(element[k * step]) : 0.0F;
+      }
+    }
+  }
+
+  const Problem& p_;
+  const T* x_;
+  const T* residual_;
+  T* y_;
+  T* sum_;
+  Index n_;
+  Index size_;
+  bool whole_vectors_;
+  int phase_;
+};
+
+// Registers: 64 with 1024 threads, 255 with 256.
+template <int kVectors>
+inline constexpr int kMaxThreads = kVectors <= 4 ? 1024 : 256;
+
+template <class T, int kVectors>
+__global__ void __launch_bounds__(kMaxThreads<kVectors>, 1) norm_rows(const Arguments arguments) {
+  const int64_t number = arguments.first + static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
+  const Row<T, kVectors, true, int> row(arguments, number);
+  Pack held[kVectors];
+  row.load(0, held);
+  // One pack per thread is for problems with few rows, which wait for every load: the scale is loaded early.
+  constexpr bool kEarly = kVectors == 1;
+  Floats<T> scale;
+  if constexpr (kEarly) {
+    scale = row.scale(0, 0);
+  }
+  const Divisor divisor = row_divisor<T>(arguments.problem, number, row.squares(0, held));
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    if constexpr (!kEarly) {
+      keep_order();  // or the compiler loads all scales at once, into registers that it does not have
+      scale = row.scale(0, i);
+    }
+    row.write(0, i, held[i], divisor, scale);
+  }
+}
+
+inline constexpr int kAnyRowThreads = 512;
+inline constexpr int kAnyRowVectors = 2;
+
+template <class T>
+__global__ void __launch_bounds__(kAnyRowThreads) norm_any_rows(const Arguments arguments) {
+  const int64_t number = arguments.first + static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
+  const Row<T, kAnyRowVectors, false, int64_t> row(arguments, number);
+  const int64_t chunks = row.chunks();
+  Pack held[kAnyRowVectors];
+  float sum = 0.0F;
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    row.load(chunk, held);
+    sum += row.squares(chunk, held);
+  }
+  const Divisor divisor = row_divisor<T>(arguments.problem, number, sum);
+  for (int64_t chunk = blockIdx.y; chunk < chunks; chunk += gridDim.y) {
+    row.load(chunk, held);
+#pragma unroll
+    for (int i = 0; i < kAnyRowVectors; ++i) {
+      row.write(chunk, i, held[i], divisor, row.scale(chunk, i));
+    }
+  }
+}
+
+}  // namespace rms_deploy::cuda

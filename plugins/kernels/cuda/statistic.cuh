@@ -1,0 +1,96 @@
+// The statistic of one row or column, the division by it, and the scale.
+//
+// A statistic is a float32 sum. Where float32 cannot hold it (squares that overflow, or are lost to underflow while
+// epsilon does not hide it) it is summed again in float64, where neither can happen: the square of every finite float32
+// is a normal float64. The division stays in float32 even then, by a power of two and a factor near one.
+#pragma once
+
+#include "kernels/cuda/norm.h"
+#include "kernels/cuda/pack.cuh"
+
+namespace rms_deploy::cuda {
+
+// x / rms = x * power * factor
+struct Divisor {
+  float power;   // of two; 1 for a usual rms
+  float factor;  // 1 / (rms * power)
+
+  __device__ __forceinline__ float divide(float x) const { return x * power * factor; }
+};
+
+// `holds` says whether float32 was enough: the sum did not overflow, and what underflow may have taken (2^-150 per
+// element) is nothing beside mean + epsilon. NaN gives false.
+__device__ __forceinline__ Divisor divisor_of(float sum_of_squares, const Problem& p, bool& holds) {
+  const float mean = sum_of_squares / static_cast<float>(p.statistics_size) + p.epsilon;
+  const float root = sqrtf(mean) + p.rms_epsilon;
+  const float rms = root < p.rms_min ? p.rms_min : root;  // a NaN stays
+  holds = mean >= 0x1p-100F && mean <= 0x1p+126F && rms <= 0x1p+126F;
+  return {1.0F, 1.0F / rms};
+}
+
+// 2^exponent, for a float64 that is a normal number.
+__device__ __forceinline__ double power_of_two(int exponent) {
+  const int64_t bits = static_cast<int64_t>(exponent + 1023) << 52;
+  double power;
+  memcpy(&power, &bits, sizeof power);
+  return power;
+}
+
+__device__ __forceinline__ int exponent_of(double value) {
+  int64_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  return static_cast<int>(bits >> 52 & 0x7ff) - 1023;
+}
+
+// The same where only float64 has the range. The precision of float32 is enough: root and quotient are taken of
+// numbers near one.
+__device__ __forceinline__ Divisor wide_divisor(double sum_of_squares, const Problem& p) {
+  const double mean = sum_of_squares * (1.0F / static_cast<float>(p.statistics_size)) + static_cast<double>(p.epsilon);
+  const bool number = mean > 0.0 && mean <= 0x1p+300;  // not zero, infinity or NaN, whose root is themselves
+  const int half = number ? exponent_of(mean) >> 1 : 0;
+  const double root =
+      static_cast<double>(sqrtf(static_cast<float>(mean * power_of_two(-2 * half)))) * power_of_two(half) +
+      static_cast<double>(p.rms_epsilon);
+  const double rms = root < static_cast<double>(p.rms_min) ? static_cast<double>(p.rms_min) : root;
+  // No more than 2^126, and the factor then stays below 2^30.
+  const int exponent = rms > 0.0 && rms <= 0x1p+200 ? (rms < 0x1p-126 ? -126 : exponent_of(rms)) : 0;
+  return {static_cast<float>(power_of_two(-exponent)), 1.0F / static_cast<float>(rms * power_of_two(-exponent))};
+}
+
+// The square of an element of what is normalised.
+template <class T>
+__device__ __forceinline__ double wide_square(const Problem& p, int64_t i) {
+  float value = to_float(static_cast<const T*>(p.x)[i]);
+  if (p.residual != nullptr) {
+    value = to_float(from_float<T>(value + to_float(static_cast<const T*>(p.residual)[i])));
+  }
+  return static_cast<double>(value) * static_cast<double>(value);
+}
+
+__device__ __forceinline__ float scale_at(const Problem& p, int64_t i) {
+  switch (p.scale_type) {
+    case contract::ElementType::kFloat32:
+      return __ldg(static_cast<const float*>(p.scale) + i);
+    case contract::ElementType::kFloat16:
+      return to_float(Float16{__ldg(static_cast<const uint16_t*>(p.scale) + i)});
+    case contract::ElementType::kBFloat16:
+      return to_float(BFloat16{__ldg(static_cast<const uint16_t*>(p.scale) + i)});
+  }
+  return 0.0F;
+}
+
+// The scale as it is applied: rounded to T first, or not.
+template <class T>
+__device__ __forceinline__ float applied_scale(const Problem& p, int64_t i) {
+  const float scale = scale_at(p, p.scalar_scale ? 0 : i);
+  return p.round_before_scale ? to_float(from_float<T>(scale)) : scale;
+}
+
+template <class T, int kCount>
+__device__ __forceinline__ void round_to(Floats<T, kCount>& values, bool round) {
+  if (sizeof(T) == 2 && round) {
+    values = Floats<T, kCount>(values.rounded());
+  }
+}
+
+}  // namespace rms_deploy::cuda
