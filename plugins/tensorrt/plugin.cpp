@@ -36,6 +36,10 @@ void check_tensors(const Attributes& attributes, const PluginTensorDesc* const* 
   check_shapes(attributes, dims);
 }
 
+bool same_dims(const nvinfer1::Dims& a, const nvinfer1::Dims& b) {
+  return std::equal(a.d, a.d + a.nbDims, b.d, b.d + b.nbDims);
+}
+
 }  // namespace
 
 Plugin::Plugin(Attributes attributes)
@@ -74,20 +78,23 @@ const char* Plugin::getPluginVersion() const noexcept { return contract::kPlugin
 
 const char* Plugin::getPluginNamespace() const noexcept { return contract::kDomain; }
 
-// Shapes that are wrong whatever the dynamic dimensions will be are refused here, so that the build says it.
+// Shapes that are wrong whatever the dynamic dimensions will be are refused here, so that the build says it. TensorRT
+// times tactics at one shape and keeps the fastest for all: where the profile has others, the launch chooses by size.
 int32_t Plugin::configurePlugin(const DynamicPluginTensorDesc* in, int32_t inputs, const DynamicPluginTensorDesc*,
                                 int32_t outputs) noexcept {
   return guarded(kFailed, [&] {
     require_counts(attributes_, inputs, outputs);
     const PluginTensorDesc* descriptions[3];
-    PluginTensorDesc best[3];
+    PluginTensorDesc only[3];
+    bool has_one_shape = true;
     for (int32_t i = 0; i < inputs; ++i) {
       descriptions[i] = &in[i].desc;
-      best[i] = in[i].desc;
-      best[i].dims = in[i].opt;
+      only[i] = in[i].desc;
+      only[i].dims = in[i].opt;
+      has_one_shape = has_one_shape && same_dims(in[i].min, in[i].max);
     }
     check_tensors(attributes_, descriptions);
-    tactic_count_ = cuda::tactics(problem_of(attributes_, best), tactics_);
+    tactic_count_ = has_one_shape ? cuda::tactics(problem_of(attributes_, only), tactics_) : 0;
     return kOk;
   });
 }
@@ -172,20 +179,13 @@ int32_t Plugin::enqueue(const PluginTensorDesc* in, const PluginTensorDesc*, con
       problem.residual = inputs[kResidual];
       problem.sum = outputs[1];
     }
-    const cudaError_t error = cuda::launch(problem, usable_tactic(problem), stream);
+    const cudaError_t error = cuda::launch(problem, tactic_, stream);
     if (error != cudaSuccess) {
       const std::string text = attributes_.node + ": the launch failed: " + cudaGetErrorString(error);
       log(Severity::kError, text.c_str());
     }
     return static_cast<int32_t>(error);
   });
-}
-
-// TensorRT chose the tactic for one shape of the profile; another shape may be beyond it.
-cuda::Tactic Plugin::usable_tactic(const cuda::Problem& problem) const {
-  cuda::Tactic found[cuda::kMaxTactics];
-  const int32_t count = cuda::tactics(problem, found);
-  return std::find(found, found + count, tactic_) == found + count ? cuda::kAutomatic : tactic_;
 }
 
 nvinfer1::IPluginV3* Plugin::attachToContext(nvinfer1::IPluginResourceContext*) noexcept {

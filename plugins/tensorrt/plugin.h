@@ -51,7 +51,6 @@ class Plugin final : public nvinfer1::IPluginV3,
 
  private:
   void prepare();
-  cuda::Tactic usable_tactic(const cuda::Problem& problem) const;
 
   const Attributes attributes_;
   const std::string metadata_;

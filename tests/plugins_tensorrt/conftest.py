@@ -1,0 +1,47 @@
+"""The plugin library in the registry of TensorRT-RTX, which needs no GPU to parse and to build."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from rms_deploy.contract import DOMAIN
+from rms_deploy.errors import BuildError
+from rms_deploy.runtime.tensorrt_plugin import tensorrt_library
+from rms_deploy.runtime.tensorrt_rtx_wheel import mend
+
+sys.path.insert(0, str(Path(__file__).parent))  # the modules that the tests of this folder share
+
+TYPE_PAIRS = [("float32", "float32")] + [(t, s) for t in ("float16", "bfloat16") for s in ("float32", t)]
+"""(T, S), each combination that the contract allows."""
+
+
+@pytest.fixture(scope="session")
+def library():
+    try:
+        return tensorrt_library()
+    except BuildError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def rtx():
+    """TensorRT-RTX, with the link that its wheel lacks."""
+    mend()
+    return pytest.importorskip("tensorrt_rtx")
+
+
+@pytest.fixture(scope="session")
+def trt(rtx, library):
+    """TensorRT-RTX, with our library in the registry of this process."""
+    registry = rtx.get_plugin_registry()
+    if not any(creator.plugin_namespace == DOMAIN for creator in registry.all_creators):
+        assert registry.load_library(str(library)) is not None
+    return rtx
+
+
+@pytest.fixture(params=TYPE_PAIRS, ids=lambda pair: "-".join(pair))
+def types(request):
+    return request.param
