@@ -1,7 +1,7 @@
 // inner > 1: the elements of a column are `inner` apart, the columns are neighbours. A thread has kCount neighbouring
 // columns; the x threads of a block lie along the columns, so that they read whole lines, and its y threads share the
-// elements. The first kHeld elements of each thread stay in registers between the statistic and the output; the rest,
-// of columns longer than kHeld * blockDim.y, is read again.
+// elements, in groups of kHeld each. The last group stays in registers between the statistic and the output (usual
+// columns have no other); the others are read again.
 #pragma once
 
 #include "kernels/cuda/rows.cuh"
@@ -17,7 +17,7 @@ __device__ __forceinline__ float* column_sums() {
   return sums;
 }
 
-// The sums over the y threads, in a fixed order. A barrier must lie between two calls.
+// The sums over the y threads, in a fixed order.
 template <int kCount>
 __device__ __forceinline__ void sum_over_columns(float (&values)[kCount]) {
   float* sums = column_sums();
@@ -48,62 +48,96 @@ template <class T, int kCount>
 class Columns {
  public:
   __device__ __forceinline__ Columns(const Problem& problem, int64_t outer, int64_t column)
-      : p_(problem),
-        offset_(outer * problem.n * problem.inner + column),
-        n_(column < problem.inner ? problem.n : 0),
-        size_(column < problem.inner ? problem.statistics_size : 0) {}
+      : p_(problem), offset_(outer * problem.n * problem.inner + column), n_(column < problem.inner ? problem.n : 0) {}
 
-  // Where the first of the columns has its element `number`.
-  __device__ __forceinline__ int64_t at(int64_t number) const { return offset_ + number * p_.inner; }
-  // The number of this thread's i-th element.
-  __device__ __forceinline__ int64_t element_at(int64_t i) const { return threadIdx.y + i * blockDim.y; }
-  __device__ __forceinline__ bool has(int64_t i) const { return element_at(i) < n_; }
-
-  __device__ __forceinline__ Pack load(int64_t i) const {
-    Pack pack = {};
-    if (has(i)) {
-      pack = load(p_.x, i);
-      if (p_.residual != nullptr) {
-        pack = added<T, kCount>(pack, load(p_.residual, i));
-      }
-    }
-    return pack;
+  __device__ __forceinline__ int64_t groups() const {
+    const int64_t group = static_cast<int64_t>(kHeld) * blockDim.y;
+    return (p_.n + group - 1) / group;
   }
 
-  __device__ __forceinline__ void add_squares(int64_t i, const Pack& pack, float (&sums)[kCount]) const {
-    if (element_at(i) < size_) {
-      const Floats<T, kCount> values(pack);
+  // x, or x + residual rounded; zero for what does not exist.
+  __device__ __forceinline__ void load(int64_t group, Pack (&held)[kHeld]) const {
 #pragma unroll
-      for (int k = 0; k < kCount; ++k) {
-        sums[k] += values.each[k] * values.each[k];
+    for (int i = 0; i < kHeld; ++i) {
+      const int64_t number = element_of(group, i);
+      held[i] = number < n_ ? load(p_.x, number) : Pack{};
+    }
+    if (p_.residual != nullptr) {
+#pragma unroll
+      for (int i = 0; i < kHeld; ++i) {
+        const int64_t number = element_of(group, i);
+        held[i] = added<T, kCount>(held[i], number < n_ ? load(p_.residual, number) : Pack{});
       }
     }
   }
 
-  __device__ __forceinline__ void write(int64_t i, const Pack& pack, const Divisor (&divisors)[kCount]) const {
-    if (!has(i)) {
-      return;
+  // A group has a sum of its own, which keeps the chains of additions short.
+  __device__ __forceinline__ void add_squares(int64_t group, const Pack (&held)[kHeld], float (&totals)[kCount]) const {
+    float sums[kCount] = {};
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) {
+      if (element_of(group, i) < p_.statistics_size) {
+        const Floats<T, kCount> values(held[i]);
+#pragma unroll
+        for (int k = 0; k < kCount; ++k) {
+          sums[k] += values.each[k] * values.each[k];
+        }
+      }
     }
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) {
+      totals[k] += sums[k];
+    }
+  }
+
+  // Of column k.
+  __device__ __forceinline__ double wide_sum(int k) const {
+    double sum = 0.0;
+#pragma unroll 1
+    for (int64_t number = 0; number < p_.statistics_size; ++number) {
+      sum += wide_square<T>(p_, offset_ + number * p_.inner + k);
+    }
+    return sum;
+  }
+
+  // Writes y, and the sum of an add-norm.
+  __device__ __forceinline__ void write(int64_t group, const Pack (&held)[kHeld],
+                                        const Divisor (&divisors)[kCount]) const {
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) {
+      const int64_t number = element_of(group, i);
+      if (number < n_) {
+        write(number, held[i], divisors);
+      }
+    }
+  }
+
+ private:
+  // The number of this thread's i-th element of a group.
+  __device__ __forceinline__ int64_t element_of(int64_t group, int i) const {
+    return (group * kHeld + i) * blockDim.y + threadIdx.y;
+  }
+
+  __device__ __forceinline__ void write(int64_t number, const Pack& pack, const Divisor (&divisors)[kCount]) const {
     Floats<T, kCount> values(pack);
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
       values.each[k] = divisors[k].divide(values.each[k]);
     }
     round_to<T>(values, p_.round_before_scale);
-    const float scale = applied_scale<T>(p_, element_at(i));
+    const float scale = applied_scale<T>(p_, number);
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
       values.each[k] *= scale;
     }
     if (p_.residual != nullptr && p_.sum != nullptr) {
-      store(p_.sum, i, pack);
+      store(p_.sum, number, pack);
     }
-    store(p_.y, i, values.rounded());
+    store(p_.y, number, values.rounded());
   }
 
- private:
-  __device__ __forceinline__ Pack load(const void* tensor, int64_t i) const {
-    const T* from = static_cast<const T*>(tensor) + at(element_at(i));
+  __device__ __forceinline__ Pack load(const void* tensor, int64_t number) const {
+    const T* from = static_cast<const T*>(tensor) + offset_ + number * p_.inner;
     Pack pack = {};
     if constexpr (kCount == 1) {
       set(pack, 0, *from);
@@ -113,8 +147,8 @@ class Columns {
     return pack;
   }
 
-  __device__ __forceinline__ void store(void* tensor, int64_t i, const Pack& pack) const {
-    T* to = static_cast<T*>(tensor) + at(element_at(i));
+  __device__ __forceinline__ void store(void* tensor, int64_t number, const Pack& pack) const {
+    T* to = static_cast<T*>(tensor) + offset_ + number * p_.inner;
     if constexpr (kCount == 1) {
       *to = element<T>(pack, 0);
     } else {
@@ -124,8 +158,7 @@ class Columns {
 
   const Problem& p_;
   int64_t offset_;
-  int64_t n_;
-  int64_t size_;
+  int64_t n_;  // a column that does not exist has no elements
 };
 
 template <class T, int kCount>
@@ -134,18 +167,12 @@ __global__ void __launch_bounds__(kColumnThreads) norm_columns(const Arguments a
   const int64_t tile = arguments.first + static_cast<int64_t>(blockIdx.x);
   const int64_t column = (tile % arguments.tiles * blockDim.x + threadIdx.x) * kCount;
   const Columns<T, kCount> columns(p, tile / arguments.tiles, column);
+  const int64_t groups = columns.groups();
   Pack held[kHeld];
-#pragma unroll
-  for (int i = 0; i < kHeld; ++i) {
-    held[i] = columns.load(i);
-  }
   float sums[kCount] = {};
-#pragma unroll
-  for (int i = 0; i < kHeld; ++i) {
-    columns.add_squares(i, held[i], sums);
-  }
-  for (int64_t i = kHeld; columns.has(i); ++i) {
-    columns.add_squares(i, columns.load(i), sums);
+  for (int64_t group = 0; group < groups; ++group) {
+    columns.load(group, held);
+    columns.add_squares(group, held, sums);
   }
   sum_over_columns(sums);
   Divisor divisors[kCount];
@@ -153,24 +180,16 @@ __global__ void __launch_bounds__(kColumnThreads) norm_columns(const Arguments a
   for (int k = 0; k < kCount; ++k) {
     bool holds;
     divisors[k] = divisor_of(sums[k], p, holds);
-    if (!holds && column < p.inner) {
-      // Every thread sums the whole column: slow, and no more code than it must be.
-      double sum = 0.0;
-#pragma unroll 1
-      for (int64_t i = 0; i < p.statistics_size; ++i) {
-        sum += wide_square<T>(p, columns.at(i) + k);
-      }
-      divisors[k] = wide_divisor(sum, p);
+    if (!holds && column < p.inner) {  // every thread sums the whole column: slow, rare, and little code
+      divisors[k] = wide_divisor(columns.wide_sum(k), p);
     }
   }
-  // No thread may write in place what another still sums.
-  __syncthreads();
-#pragma unroll
-  for (int i = 0; i < kHeld; ++i) {
-    columns.write(i, held[i], divisors);
-  }
-  for (int64_t i = kHeld; columns.has(i); ++i) {
-    columns.write(i, columns.load(i), divisors);
+  __syncthreads();  // no thread writes in place what another still sums
+  for (int64_t group = groups - 1; group >= 0; --group) {
+    if (group < groups - 1) {
+      columns.load(group, held);
+    }
+    columns.write(group, held, divisors);
   }
 }
 

@@ -291,11 +291,15 @@ __global__ void __launch_bounds__(kAnyRowThreads) norm_any_rows(const Arguments 
     sum += row.squares(chunk, held);
   }
   const Divisor divisor = row_divisor<T>(arguments.problem, number, sum);
-  for (int64_t chunk = blockIdx.y; chunk < chunks; chunk += gridDim.y) {
-    row.load(chunk, held);
+  for (int64_t chunk = chunks - 1; chunk >= 0; --chunk) {
+    if (chunk % gridDim.y == blockIdx.y) {
+      if (chunk < chunks - 1) {  // the last one is still held
+        row.load(chunk, held);
+      }
 #pragma unroll
-    for (int i = 0; i < kAnyRowVectors; ++i) {
-      row.write(chunk, i, held[i], divisor, row.scale(chunk, i));
+      for (int i = 0; i < kAnyRowVectors; ++i) {
+        row.write(chunk, i, held[i], divisor, row.scale(chunk, i));
+      }
     }
   }
 }

@@ -1,0 +1,116 @@
+"""The thin C entry of the kernels (entry.cpp), driven with numpy arrays."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rms_deploy.contract import ELEMENT_TYPES
+
+GUARD = 96  # bytes around each tensor
+SENTINEL = 0xAB
+
+
+class _Options(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("type", "scale_type")),
+        *((name, ctypes.c_int64) for name in ("outer", "n", "inner", "statistics_size")),
+        *((name, ctypes.c_int32) for name in ("scalar_scale", "round_before_scale")),
+        *((name, ctypes.c_float) for name in ("epsilon", "rms_epsilon", "rms_min")),
+        *((name, ctypes.c_int32) for name in ("tactic", "y_is", "sum_is")),
+    )
+
+
+class _Buffer(ctypes.Structure):
+    _fields_ = (("host", ctypes.c_void_p), ("bytes", ctypes.c_int64), ("offset", ctypes.c_int64))
+
+
+@dataclass
+class _Guarded:
+    """A tensor in a buffer with sentinels around it, `shift` bytes from a multiple of 16."""
+
+    dtype: np.dtype[Any]
+    size: int
+    shift: int
+    memory: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray, shift: int) -> _Guarded:
+        self = cls.empty(values.dtype, values.size, shift)
+        self.memory[GUARD + shift : GUARD + shift + values.nbytes] = np.frombuffer(values.tobytes(), np.uint8)
+        return self
+
+    @classmethod
+    def empty(cls, dtype: np.dtype[Any], size: int, shift: int) -> _Guarded:
+        return cls(dtype, size, shift, np.full(2 * GUARD + shift + size * dtype.itemsize, SENTINEL, np.uint8))
+
+    def struct(self) -> _Buffer:
+        return _Buffer(self.memory.ctypes.data, self.memory.nbytes, GUARD + self.shift)
+
+    def values(self) -> np.ndarray:
+        begin, end = GUARD + self.shift, GUARD + self.shift + self.size * self.dtype.itemsize
+        outside = np.concatenate([self.memory[:begin], self.memory[end:]])
+        assert (outside == SENTINEL).all(), "written outside the tensor"
+        return np.frombuffer(self.memory[begin:end].tobytes(), self.dtype)
+
+
+class Kernels:
+    """The library that the tests built, on a CPU or a GPU."""
+
+    def __init__(self, path: Path) -> None:
+        self.library = ctypes.CDLL(str(path))
+
+    def norm(
+        self,
+        x: np.ndarray,
+        scale: np.ndarray,
+        *,
+        axis: int = -1,
+        residual: np.ndarray | None = None,
+        partial_size: int | None = None,
+        round_before_scale: bool = False,
+        epsilon: float = 1e-6,
+        rms_epsilon: float = 0.0,
+        rms_min: float = 0.0,
+        shift: int = 0,
+        y_shift: int | None = None,
+        y_is: str | None = None,
+        sum_is: str | None = None,
+        wants_sum: bool = True,
+        tactic: int = 0,
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """(y, sum). `shift`: bytes from 16-byte alignment, of all tensors; `y_is`, `sum_is`: 'x' or 'residual'."""
+        axis %= x.ndim
+        names = [None, "x", "residual"]
+        options = _Options(
+            ELEMENT_TYPES[x.dtype.name], ELEMENT_TYPES[scale.dtype.name],
+            int(np.prod(x.shape[:axis])), x.shape[axis], int(np.prod(x.shape[axis + 1 :])),
+            partial_size or x.shape[axis], scale.size == 1 and x.shape[axis] > 1, round_before_scale,
+            epsilon, rms_epsilon, rms_min, tactic, names.index(y_is), names.index(sum_is),
+        )  # fmt: skip
+        tensors: dict[str, _Guarded | None] = {
+            "x": _Guarded.of(x, shift),
+            "residual": None if residual is None else _Guarded.of(residual, shift),
+            "scale": _Guarded.of(scale, shift * scale.itemsize // x.itemsize % 16),
+            "y": _Guarded.empty(x.dtype, x.size, shift if y_shift is None else y_shift),
+            "sum": _Guarded.empty(x.dtype, x.size, shift) if residual is not None and wants_sum else None,
+        }
+        buffers = (_Buffer * 5)(*(_Buffer() if t is None else t.struct() for t in tensors.values()))
+        error = self.library.run(ctypes.byref(options), buffers)
+        assert error == 0, f"cudaError_t {error}"
+        y, total = tensors[y_is or "y"], tensors[sum_is or "sum"]
+        assert y is not None
+        for tensor in tensors.values():
+            if tensor is not None:
+                tensor.values()
+        return y.values().reshape(x.shape), None if total is None else total.values().reshape(x.shape)
+
+    def tactics(self, dtype: str, outer: int, n: int, inner: int = 1) -> list[int]:
+        found = (ctypes.c_int32 * 16)()
+        number = ELEMENT_TYPES[dtype]
+        options = _Options(number, number, outer, n, inner, n, 0, 0, 1e-6, 0.0, 0.0, 0, 0, 0)
+        return list(found[: self.library.find_tactics(ctypes.byref(options), found)])

@@ -1,0 +1,118 @@
+// What the tests call, on a GPU and on the CPU: one norm over buffers in host memory. The buffers have room around the
+// tensors, which comes back too, so that the caller sees what was written outside.
+#include <cstring>
+
+#include "kernels/cuda/norm.h"
+
+namespace {
+
+using rms_deploy::cuda::Problem;
+
+struct Buffer {
+  void* host;      // null: the tensor is absent
+  int64_t bytes;   // of the whole buffer
+  int64_t offset;  // of the tensor in it, in bytes
+};
+
+// A copy of a buffer in device memory.
+class OnDevice {
+ public:
+  explicit OnDevice(const Buffer& buffer) : buffer_(buffer) {
+    if (buffer.host != nullptr) {
+      error_ = cudaMalloc(&memory_, static_cast<size_t>(buffer.bytes));
+      if (error_ == cudaSuccess) {
+        error_ = cudaMemcpy(memory_, buffer.host, static_cast<size_t>(buffer.bytes), cudaMemcpyHostToDevice);
+      }
+    }
+  }
+  ~OnDevice() { static_cast<void>(cudaFree(memory_)); }
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+
+  void* tensor() const { return memory_ == nullptr ? nullptr : static_cast<char*>(memory_) + buffer_.offset; }
+  cudaError_t error() const { return error_; }
+  cudaError_t copy_back() const {
+    return memory_ == nullptr
+               ? cudaSuccess
+               : cudaMemcpy(buffer_.host, memory_, static_cast<size_t>(buffer_.bytes), cudaMemcpyDeviceToHost);
+  }
+
+ private:
+  Buffer buffer_;
+  void* memory_ = nullptr;
+  cudaError_t error_ = cudaSuccess;
+};
+
+}  // namespace
+
+extern "C" {
+
+struct Options {
+  int32_t type;
+  int32_t scale_type;
+  int64_t outer;
+  int64_t n;
+  int64_t inner;
+  int64_t statistics_size;
+  int32_t scalar_scale;
+  int32_t round_before_scale;
+  float epsilon;
+  float rms_epsilon;
+  float rms_min;
+  int32_t tactic;
+  int32_t y_is;    // 0: of its own; 1: x; 2: residual
+  int32_t sum_is;  // the same
+};
+
+static Problem problem_of(const Options& o) {
+  Problem p;
+  p.type = static_cast<rms_deploy::contract::ElementType>(o.type);
+  p.scale_type = static_cast<rms_deploy::contract::ElementType>(o.scale_type);
+  p.outer = o.outer;
+  p.n = o.n;
+  p.inner = o.inner;
+  p.statistics_size = o.statistics_size;
+  p.scalar_scale = o.scalar_scale != 0;
+  p.round_before_scale = o.round_before_scale != 0;
+  p.epsilon = o.epsilon;
+  p.rms_epsilon = o.rms_epsilon;
+  p.rms_min = o.rms_min;
+  return p;
+}
+
+// `buffers`: x, residual, scale, y, sum. Returns a cudaError_t.
+__attribute__((visibility("default"))) int run(const Options* options, const Buffer* buffers) {
+  const OnDevice x(buffers[0]), residual(buffers[1]), scale(buffers[2]), y(buffers[3]), sum(buffers[4]);
+  for (const OnDevice* buffer : {&x, &residual, &scale, &y, &sum}) {
+    if (buffer->error() != cudaSuccess) {
+      return buffer->error();
+    }
+  }
+  Problem p = problem_of(*options);
+  void* const tensors[] = {y.tensor(), x.tensor(), residual.tensor()};
+  p.x = x.tensor();
+  p.residual = residual.tensor();
+  p.scale = scale.tensor();
+  p.y = tensors[options->y_is];
+  p.sum = options->sum_is == 0 ? sum.tensor() : tensors[options->sum_is];
+  for (const cudaError_t error :
+       {rms_deploy::cuda::prepare(), rms_deploy::cuda::launch(p, options->tactic, nullptr), cudaDeviceSynchronize()}) {
+    if (error != cudaSuccess) {
+      return error;
+    }
+  }
+  for (const OnDevice* buffer : {&x, &residual, &scale, &y, &sum}) {
+    if (buffer->copy_back() != cudaSuccess) {
+      return buffer->error();
+    }
+  }
+  return cudaSuccess;
+}
+
+__attribute__((visibility("default"))) int find_tactics(const Options* options, int32_t* found) {
+  rms_deploy::cuda::Tactic all[rms_deploy::cuda::kMaxTactics];
+  const int32_t count = rms_deploy::cuda::tactics(problem_of(*options), all);
+  std::memcpy(found, all, sizeof(int32_t) * static_cast<size_t>(count));
+  return count;
+}
+}

@@ -1,0 +1,208 @@
+// CUDA on a CPU, as far as the kernels need it: a launch runs its blocks one after the other, and the threads of a
+// block as fibres that give way at barriers and shuffles only. A fibre runs as far as it can before the next one
+// starts, so a missing barrier shows: the one that runs first reads what the others have not yet written, and shared
+// memory starts as NaN. RMS_DEPLOY_CUDA_ORDER=reverse starts with the last thread instead, for what the first order
+// hides.
+#pragma once
+
+#include <ucontext.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __launch_bounds__(...)
+// All shared variables lie in one section, which is filled with NaN before each block.
+#define __shared__ static __attribute__((section("cuda_shared")))
+
+struct dim3 {
+  unsigned x = 1, y = 1, z = 1;
+  dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+struct uint4 {
+  unsigned x, y, z, w;
+};
+using cudaStream_t = void*;
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorInvalidConfiguration = 9
+};
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount };
+enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost };
+struct cudaFuncAttributes {};
+
+extern unsigned char __start_cuda_shared, __stop_cuda_shared;
+
+namespace cuda_on_cpu {
+
+constexpr size_t kStack = 64 << 10;
+constexpr unsigned kWarp = 32;
+inline int multiprocessors = 4;
+
+struct Barrier {
+  unsigned size = 0, arrived = 0, generation = 0;
+  bool any = false, all_any = false;
+};
+
+struct Fibre {
+  ucontext_t context;
+  std::vector<char> stack = std::vector<char>(kStack);
+  dim3 index;
+  bool done = false;
+};
+
+inline std::vector<Fibre> fibres;
+inline std::vector<Barrier> warps;
+inline std::vector<uint64_t> exchanged;  // one word per thread
+inline Barrier block;
+inline ucontext_t scheduler;
+inline unsigned current = 0;
+inline unsigned long progress = 0;
+inline dim3 thread_index, block_index, block_size, grid_size;
+inline void (*kernel_call)(const void*) = nullptr;
+inline const void* kernel_argument = nullptr;
+
+[[noreturn]] inline void fail(const char* what) {
+  std::fprintf(stderr, "cuda_on_cpu: %s\n", what);
+  std::abort();
+}
+
+inline void give_way() { swapcontext(&fibres[current].context, &scheduler); }
+
+// Waits for all threads of the barrier. Returns whether any of them brought true.
+inline bool wait(Barrier& barrier, bool value = false) {
+  ++progress;
+  barrier.any = barrier.any || value;
+  const unsigned generation = barrier.generation;
+  if (++barrier.arrived == barrier.size) {
+    barrier.all_any = barrier.any;
+    barrier.any = false;
+    barrier.arrived = 0;
+    ++barrier.generation;
+  }
+  while (barrier.generation == generation) {
+    give_way();
+  }
+  return barrier.all_any;
+}
+
+inline void run_fibre() {
+  kernel_call(kernel_argument);
+  fibres[current].done = true;
+  ++progress;
+  give_way();
+}
+
+inline void run_block() {
+  const unsigned threads = block_size.x * block_size.y * block_size.z;
+  std::memset(&__start_cuda_shared, 0xff, static_cast<size_t>(&__stop_cuda_shared - &__start_cuda_shared));
+  if (fibres.size() < threads) {
+    fibres.resize(threads);
+  }
+  exchanged.assign(threads, 0);
+  block = Barrier{threads};
+  warps.assign((threads + kWarp - 1) / kWarp, Barrier{kWarp});
+  for (unsigned i = 0; i < threads; ++i) {
+    Fibre& fibre = fibres[i];
+    fibre.index = dim3(i % block_size.x, i / block_size.x % block_size.y, i / block_size.x / block_size.y);
+    fibre.done = false;
+    getcontext(&fibre.context);
+    fibre.context.uc_stack.ss_sp = fibre.stack.data();
+    fibre.context.uc_stack.ss_size = kStack;
+    makecontext(&fibre.context, run_fibre, 0);
+  }
+  static const char* order = std::getenv("RMS_DEPLOY_CUDA_ORDER");
+  const bool reverse = order != nullptr && std::strcmp(order, "reverse") == 0;
+  for (unsigned left = threads; left > 0;) {
+    const unsigned long before = progress;
+    for (unsigned i = 0; i < threads; ++i) {
+      current = reverse ? threads - 1 - i : i;
+      if (!fibres[current].done) {
+        thread_index = fibres[current].index;
+        swapcontext(&scheduler, &fibres[current].context);
+        left -= fibres[current].done ? 1 : 0;
+      }
+    }
+    if (progress == before) {
+      fail("threads wait at a barrier that others never reach");
+    }
+  }
+}
+
+template <class T>
+T shuffle_xor(T value, int mask) {
+  const unsigned self = current;
+  Barrier& warp = warps[self / kWarp];
+  std::memcpy(&exchanged[self], &value, sizeof value);
+  wait(warp);
+  std::memcpy(&value, &exchanged[self ^ static_cast<unsigned>(mask)], sizeof value);
+  wait(warp);  // before the next shuffle overwrites it
+  return value;
+}
+
+}  // namespace cuda_on_cpu
+
+#define threadIdx (cuda_on_cpu::thread_index)
+#define blockIdx (cuda_on_cpu::block_index)
+#define blockDim (cuda_on_cpu::block_size)
+#define gridDim (cuda_on_cpu::grid_size)
+
+inline void check_lanes(unsigned lanes) {
+  if (lanes != 0xffffffffU) {
+    cuda_on_cpu::fail("only whole warps are emulated");
+  }
+}
+template <class T>
+T __shfl_xor_sync(unsigned lanes, T value, int mask) {
+  check_lanes(lanes);
+  return cuda_on_cpu::shuffle_xor(value, mask);
+}
+inline bool __any_sync(unsigned lanes, bool value) {
+  check_lanes(lanes);
+  return cuda_on_cpu::wait(cuda_on_cpu::warps[cuda_on_cpu::current / cuda_on_cpu::kWarp], value);
+}
+inline void __syncthreads() { cuda_on_cpu::wait(cuda_on_cpu::block); }
+
+template <class T>
+T loaded(const T* from) {
+  if (reinterpret_cast<uintptr_t>(from) % sizeof(T) != 0) {
+    cuda_on_cpu::fail("misaligned load");
+  }
+  T value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+template <class T>
+T __ldg(const T* from) {
+  return loaded(from);
+}
+template <class T>
+T __ldcg(const T* from) {
+  return loaded(from);
+}
+
+inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  return *value = cuda_on_cpu::multiprocessors, cudaSuccess;
+}
+inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void*) { return cudaSuccess; }
+inline cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+inline cudaError_t cudaMalloc(void** pointer, size_t bytes) {
+  *pointer = std::aligned_alloc(256, (bytes + 255) / 256 * 256 + 256);
+  return *pointer == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+}
+inline cudaError_t cudaFree(void* pointer) { return std::free(pointer), cudaSuccess; }
+inline cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
+  return std::memcpy(to, from, bytes), cudaSuccess;
+}
+// Defined where the type of the kernels' argument is known.
+cudaError_t cudaLaunchKernel(const void* kernel, dim3 grid, dim3 size, void** arguments, size_t shared, cudaStream_t);
