@@ -15,6 +15,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from rms_deploy import schemas, torch_ops  # noqa: F401 - torch_ops registers torch.ops.rms_deploy
 from rms_deploy.contract import DOMAIN, ELEMENT_TYPES, VERSION
@@ -63,7 +64,9 @@ def export_legacy(source: Source, *, opset: int, dynamic_shapes: Any) -> ir.Mode
     """
     positional, named = _arguments(source)
     names = list(inspect.signature(source.module.forward).parameters)
-    axes = dynamic_shapes if isinstance(dynamic_shapes, dict) else dict(zip(names, dynamic_shapes or (), strict=False))
+    shapes = (
+        dynamic_shapes if isinstance(dynamic_shapes, dict) else dict(zip(names, dynamic_shapes or (), strict=False))
+    )
     with tempfile.TemporaryDirectory() as folder, _one_line_errors(source.module), _quiet():
         path = Path(folder, "model.onnx")
         torch.onnx.export(
@@ -73,13 +76,31 @@ def export_legacy(source: Source, *, opset: int, dynamic_shapes: Any) -> ir.Mode
             kwargs=named,
             dynamo=False,
             opset_version=opset,
-            input_names=list(named or names[: len(positional)]),
+            input_names=_flat_names(named or dict(zip(names, positional, strict=False))),
             output_names=list(source.output_names) or None,
-            dynamic_axes={name: axis for name, axis in axes.items() if axis},
+            dynamic_axes=_flat_axes(shapes),
         )
         model = ir.load(path)
         ir.external_data.load_to_model(model)
     return model
+
+
+def _flat_names(inputs: dict[str, Any]) -> list[str]:
+    """Of each tensor in `inputs`, as the dynamo exporter names it: past_0_key for past[0]["key"]."""
+    paths, _ = pytree.tree_flatten_with_path(inputs)
+    return ["_".join(str(getattr(entry, "key", getattr(entry, "idx", ""))) for entry in path) for path, _ in paths]
+
+
+def _flat_axes(shapes: dict[str, Any]) -> dict[str, Any]:
+    """The shape of each tensor that has one, by the same names. A dict whose keys are axes is a shape."""
+    flat: dict[str, Any] = {}
+    for name, shape in shapes.items():
+        if isinstance(shape, dict) and shape and all(isinstance(axis, int) for axis in shape):
+            flat[name] = shape
+        elif isinstance(shape, dict | list | tuple):
+            entries = shape.items() if isinstance(shape, dict) else enumerate(shape)
+            flat |= _flat_axes({f"{name}_{entry}": inner for entry, inner in entries})
+    return flat
 
 
 def _arguments(source: Source) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
