@@ -1,20 +1,24 @@
 """A Llama-style decoder: RMSNorm, rotary attention with grouped keys, SwiGLU, residuals; seeded random weights.
 
-Source: Touvron et al., Llama 2, 2023; the norm rounds before it scales, as in Meta's code.
+Norms: before attention and before the MLP of each layer, and before the head; with `qk_norm` also of each head's
+queries and keys, before they are rotated (Qwen 3). They round before they scale, as in Meta's code.
+
+Source: Touvron et al., Llama 2, 2023.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
-from rms_deploy.models.norms import NormKind, make_norm
+from rms_deploy.models.example import Example, randomize
+from rms_deploy.models.norms import make_norm
 
-__all__ = ["Decoder", "DecoderConfig", "llama_small", "llama_tiny"]
+__all__ = ["CONFIGS", "Cache", "Decoder", "DecoderConfig", "llama"]
 
 
 @dataclass(frozen=True)
@@ -27,10 +31,25 @@ class DecoderConfig:
     heads: int
     kv_heads: int
     intermediate: int
-    norm: NormKind = "rmsnorm"
+    norm: str = "rmsnorm"
     epsilon: float = 1e-5
+    qk_norm: bool = False
     rope_base: float = 10000.0
-    tied: bool = True
+    tied: bool = False
+
+
+CONFIGS: Final = {
+    "tiny": DecoderConfig(vocabulary=256, hidden=64, layers=2, heads=4, kv_heads=2, intermediate=160, tied=True),
+    "small": DecoderConfig(vocabulary=2048, hidden=512, layers=4, heads=8, kv_heads=2, intermediate=1024),
+    "base": DecoderConfig(vocabulary=8192, hidden=768, layers=12, heads=12, kv_heads=4, intermediate=2048),
+}
+
+
+class Cache(NamedTuple):
+    """Keys and values of one layer, each [batch, kv_heads, sequence, size of a head]; keys are rotated."""
+
+    key: Tensor
+    value: Tensor
 
 
 class Decoder(nn.Module):
@@ -45,40 +64,51 @@ class Decoder(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(config.vocabulary, config.hidden)
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
-        self.norm = _norm(config)
+        self.norm = _norm(config, config.hidden)
         self.head = nn.Linear(config.hidden, config.vocabulary, bias=False)
         if config.tied:
             self.head.weight = self.embedding.weight
         size = config.hidden // config.heads
         frequencies = config.rope_base ** (-torch.arange(0, size, 2, dtype=torch.float32) / size)
         self.register_buffer("frequencies", frequencies, persistent=False)
-        _randomize(self, seed)
+        randomize(self, seed)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Logits of the next token at each position."""
+        x, _ = self.run(input_ids)
+        logits: Tensor = self.head(x)
+        return logits
+
+    def run(self, input_ids: Tensor, past: list[Cache] | None = None) -> tuple[Tensor, list[Cache]]:
+        """What the head reads, and the keys and values of all positions, those of `past` before the new ones.
+
+        With `past`, `input_ids` is one token: nothing that comes later is masked.
+        """
         x = self.embedding(input_ids)
-        positions = torch.arange(input_ids.shape[1], device=input_ids.device, dtype=torch.float32)
+        start = past[0].key.shape[2] if past else 0
+        positions = torch.arange(start, start + input_ids.shape[1], device=input_ids.device, dtype=torch.float32)
         angles = torch.outer(positions, self.get_buffer("frequencies").float())
         angles = torch.cat((angles, angles), dim=-1)
         cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-        for layer in self.layers:
-            x = layer(x, cos, sin)
-        logits: Tensor = self.head(self.norm(x))
-        return logits
+        present = []
+        for i, layer in enumerate(self.layers):
+            x, cache = layer(x, cos, sin, past[i] if past else None)
+            present.append(cache)
+        return self.norm(x), present
 
 
 class _Layer(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.attention_norm = _norm(config)
+        self.attention_norm = _norm(config, config.hidden)
         self.attention = _Attention(config)
-        self.mlp_norm = _norm(config)
+        self.mlp_norm = _norm(config, config.hidden)
         self.mlp = _SwiGLU(config)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), cos, sin)
-        y: Tensor = x + self.mlp(self.mlp_norm(x))
-        return y
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, past: Cache | None) -> tuple[Tensor, Cache]:
+        mixed, cache = self.attention(self.attention_norm(x), cos, sin, past)
+        x = x + mixed
+        return x + self.mlp(self.mlp_norm(x)), cache
 
 
 class _Attention(nn.Module):
@@ -90,14 +120,22 @@ class _Attention(nn.Module):
         self.key = nn.Linear(config.hidden, config.kv_heads * self.size, bias=False)
         self.value = nn.Linear(config.hidden, config.kv_heads * self.size, bias=False)
         self.output = nn.Linear(config.heads * self.size, config.hidden, bias=False)
+        self.query_norm = _norm(config, self.size) if config.qk_norm else nn.Identity()
+        self.key_norm = _norm(config, self.size) if config.qk_norm else nn.Identity()
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        query = _rotate(self._heads(self.query(x)), cos, sin)
-        key = _rotate(self._heads(self.key(x)), cos, sin).repeat_interleave(self.groups, dim=1)
-        value = self._heads(self.value(x)).repeat_interleave(self.groups, dim=1)
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        y: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
-        return y
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, past: Cache | None) -> tuple[Tensor, Cache]:
+        query = _rotate(self.query_norm(self._heads(self.query(x))), cos, sin)
+        key = _rotate(self.key_norm(self._heads(self.key(x))), cos, sin)
+        value = self._heads(self.value(x))
+        if past is not None:
+            key, value = torch.cat((past.key, key), dim=2), torch.cat((past.value, value), dim=2)
+        mixed = F.scaled_dot_product_attention(
+            query,
+            key.repeat_interleave(self.groups, dim=1),
+            value.repeat_interleave(self.groups, dim=1),
+            is_causal=past is None,
+        )
+        return self.output(mixed.transpose(1, 2).flatten(2)), Cache(key, value)
 
     def _heads(self, x: Tensor) -> Tensor:
         """[batch, sequence, heads * size] -> [batch, heads, sequence, size]"""
@@ -116,8 +154,8 @@ class _SwiGLU(nn.Module):
         return y
 
 
-def _norm(config: DecoderConfig) -> nn.Module:
-    return make_norm(config.norm, config.hidden, config.epsilon, round_before_scale=True)
+def _norm(config: DecoderConfig, size: int) -> nn.Module:
+    return make_norm(config.norm, size, config.epsilon, round_before_scale=True)
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -126,40 +164,9 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat((-second, first), dim=-1) * sin
 
 
-@torch.no_grad()
-def _randomize(model: nn.Module, seed: int) -> None:
-    """Matrices N(0, 1 / inputs), so that activations stay near 1; vectors far from their usual 1 and 0, so that a wrong
-    scale shows: weights N(1, 0.3), biases N(0, 0.3).
-    """
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in model.named_parameters():
-        if parameter.ndim > 1:
-            parameter.normal_(0.0, parameter.shape[-1] ** -0.5, generator=generator)
-        else:
-            parameter.normal_(float(name.endswith("weight")), 0.3, generator=generator)
-
-
-def _example(config: DecoderConfig, seed: int) -> tuple[Decoder, tuple[Tensor], dict[str, Any], tuple[str]]:
+def llama(size: str = "tiny", norm: str = "rmsnorm", *, qk_norm: bool = False, seed: int = 0) -> Example:
+    """The whole sequence at once: input_ids -> logits at each position."""
+    config = replace(CONFIGS[size], norm=norm, qk_norm=qk_norm)
     input_ids = torch.randint(config.vocabulary, (2, 16), generator=torch.Generator().manual_seed(seed))
     dynamic = {"input_ids": {0: "batch", 1: "sequence"}}
-    return Decoder(config, seed=seed), (input_ids,), dynamic, ("logits",)
-
-
-def llama_tiny(
-    norm: NormKind = "rmsnorm", *, seed: int = 0
-) -> tuple[Decoder, tuple[Tensor], dict[str, Any], tuple[str]]:
-    """2 layers of width 64, head tied to the embedding: exported and run in seconds."""
-    config = DecoderConfig(
-        vocabulary=256, hidden=64, layers=2, heads=4, kv_heads=2, intermediate=160, norm=norm, tied=True
-    )
-    return _example(config, seed)
-
-
-def llama_small(
-    norm: NormKind = "rmsnorm", *, seed: int = 0
-) -> tuple[Decoder, tuple[Tensor], dict[str, Any], tuple[str]]:
-    """4 layers of width 512, head not tied: large enough that a profile shows its norms."""
-    config = DecoderConfig(
-        vocabulary=2048, hidden=512, layers=4, heads=8, kv_heads=2, intermediate=1024, norm=norm, tied=False
-    )
-    return _example(config, seed)
+    return Example(Decoder(config, seed=seed), (input_ids,), dynamic, ("logits",))

@@ -49,14 +49,16 @@ _log = logging.getLogger(__name__)
 
 @current_folder_importable()
 def export(
-    model: str | nn.Module,
+    model: str | os.PathLike[str] | nn.Module,
     output: str | os.PathLike[str] | None = None,
     *,
     inputs: Any = None,
     dtype: str | None = None,
     opset: int | None = None,
     norm: NormForm = "custom",
-    swap: bool = False,
+    model_norm: str | None = None,
+    random_weights: bool = False,
+    swap: bool | None = None,
     dynamic: bool = True,
     dynamic_shapes: Any = None,
     output_names: Sequence[str] = (),
@@ -65,9 +67,9 @@ def export(
     """Export `model`, its norms (those of `rms_deploy.nn`) in the form asked for. `model` is left as it was.
 
     Args:
-        model: a module; a name of `rms_deploy.models.MODELS`; or `package.module:factory`, where the factory returns a
-            module or (module, inputs[, dynamic_shapes[, output_names]]). What it and the module import may lie in the
-            current folder.
+        model: a module; a name of `rms_deploy.models.MODELS`; `package.module:factory`, where the factory returns a
+            module or (module, inputs[, dynamic_shapes[, output_names]]); or a folder of Hugging Face, with config.json
+            and safetensors. What a factory and the module import may lie in the current folder.
         output: file to write; None writes none.
         inputs: of one example call: a tensor, a tuple of positional arguments, or a dict of named ones.
         dtype: float32, float16 or bfloat16: parameters, buffers and floating inputs are converted to it; None leaves
@@ -75,7 +77,11 @@ def export(
         opset: of the ONNX operators; default 20, or 23 for `norm="standard"`.
         norm: "custom": our op, its body in the model as a function. "standard": ONNX RMSNormalization where it can
             say the same, ours elsewhere, with a warning. "decomposed": primitives, as most model code spells it.
+        model_norm: of a built-in model: "rmsnorm", "prmsnorm", "prmsnorm:P" with a fraction P, "layernorm" or "none";
+            a factory gets it as `norm`. None: the factory is called without arguments.
+        random_weights: of a folder: take the sizes of its config.json, and seeded random weights.
         swap: first put ours in the place of other RMSNorm modules, for this export only; see `rms_deploy.swap`.
+            Default: for a folder of Hugging Face, unless `norm` is "decomposed".
         dynamic: whether sizes may vary; where no `dynamic_shapes` say which, axis 0 of each input ("batch"), and
             axis 1 of integer matrices and floating [batch, sequence, width] ("sequence").
         dynamic_shapes: as `torch.onnx.export` takes them.
@@ -90,7 +96,9 @@ def export(
     opset = _checked(norm, exporter, dtype, opset)
     if output is not None:
         modelfile.check_target(output)
-    source = _converted(resolve(model, inputs), dtype)
+    source = _converted(resolve(model, inputs, model_norm=model_norm, random_weights=random_weights), dtype)
+    if swap is None:
+        swap = source.foreign and norm != "decomposed"
     with _prepared(source.module, norm, swap) as module, torch.no_grad():
         names = tuple(output_names) or source.output_names or _output_names(module, source.inputs)
         source = dataclasses.replace(source, module=module, output_names=names)

@@ -1,4 +1,6 @@
-"""From a name to a module with what its export needs: `llama-tiny`, or `package.module:factory` of the user's own."""
+"""From a name to a module with what its export needs: `llama-tiny`, `package.module:factory` of the user's own, or a
+folder of Hugging Face.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from rms_deploy.errors import InputError
+from rms_deploy.errors import InputError, RmsDeployError
 from rms_deploy.models import MODELS
 
 __all__ = ["Source", "current_folder_importable", "one_line", "resolve"]
@@ -27,12 +31,14 @@ class Source:
         inputs: of one call: a tuple of positional ones, or a dict of ones by name.
         dynamic_shapes: as `torch.onnx.export` takes them; None where the factory gave none.
         output_names: empty where the factory gave none.
+        foreign: its norms are those of another library.
     """
 
     module: nn.Module
     inputs: tuple[Any, ...] | dict[str, Any]
     dynamic_shapes: Any = None
     output_names: tuple[str, ...] = ()
+    foreign: bool = False
 
 
 @contextmanager
@@ -53,19 +59,37 @@ def current_folder_importable() -> Iterator[None]:
 
 
 @current_folder_importable()
-def resolve(model: str | nn.Module, inputs: Any = None) -> Source:
+def resolve(
+    model: str | os.PathLike[str] | nn.Module,
+    inputs: Any = None,
+    *,
+    model_norm: str | None = None,
+    random_weights: bool = False,
+) -> Source:
     """The module that `model` is or names, with its example inputs.
 
     Args:
-        model: a module; a built-in name; or `package.module:factory`, where the factory is called without arguments
-            and returns a module, or (module, inputs[, dynamic_shapes[, output_names]]). The current folder is
-            importable.
+        model: a module; a built-in name; `package.module:factory`, where the factory returns a module, or (module,
+            inputs[, dynamic_shapes[, output_names]]), and may lie in the current folder; or a folder of Hugging Face.
         inputs: tensor, tuple or dict; takes the place of the factory's.
+        model_norm: passed to the factory as `norm`; None calls it without arguments.
+        random_weights: of a folder; see `rms_deploy.hugging_face`.
 
     Raises:
-        InputError: an unknown name, a factory that cannot be imported or called, or no example inputs.
+        InputError: an unknown name, a factory that cannot be imported or called, a folder that cannot be loaded, or no
+            example inputs.
     """
-    result = model if isinstance(model, nn.Module) else _call_factory(model)
+    folder = _folder(model)
+    if model_norm is not None and (folder is not None or isinstance(model, nn.Module)):
+        raise InputError(f"{_named(model)}: a model that is given has its norms; model_norm is for factories")
+    if random_weights and folder is None:
+        raise InputError(f"{_named(model)}: random_weights is for folders of Hugging Face")
+    if folder is not None:
+        from rms_deploy.hugging_face import load
+
+        result: Any = load(folder, random_weights=random_weights)
+    else:
+        result = model if isinstance(model, nn.Module) else _call_factory(str(model), model_norm)
     parts = tuple(result) if isinstance(result, tuple) else (result,)
     if not 1 <= len(parts) <= 4 or not isinstance(parts[0], nn.Module):
         raise InputError(
@@ -82,14 +106,37 @@ def resolve(model: str | nn.Module, inputs: Any = None) -> Source:
         inputs=given if isinstance(given, dict) else _as_tuple(given),
         dynamic_shapes=parts[2] if len(parts) > 2 else None,
         output_names=tuple(parts[3]) if len(parts) > 3 else (),
+        foreign=folder is not None,
     )
 
 
-def _call_factory(name: str) -> Any:
-    location = MODELS.get(name, name)
+def _folder(model: str | os.PathLike[str] | nn.Module) -> Path | None:
+    """The folder that `model` names; None: it names no folder. Built-in names come first.
+
+    Raises:
+        InputError: it can only be a folder, and there is none.
+    """
+    if isinstance(model, nn.Module) or model in MODELS:
+        return None
+    path = Path(model)
+    if path.is_dir():
+        return path
+    text = os.fspath(model)
+    if not isinstance(model, str) or (":" not in text and os.sep in text):
+        raise InputError(f"{text}: no such folder; give that of a Hugging Face model, with its config.json")
+    return None
+
+
+def _call_factory(name: str, model_norm: str | None) -> Any:
+    location, arguments = MODELS.get(name, (name, {}))
     module_name, colon, attribute = location.partition(":")
     if not colon or not module_name or not attribute:
-        raise InputError(f"model {name!r} is not known; use {', '.join(MODELS)}, or package.module:factory")
+        near = get_close_matches(name, MODELS, n=2)
+        hint = f"nearest: {', '.join(near)}; " if near else ""
+        raise InputError(
+            f"model {name!r} is not known; {hint}"
+            "use a name that rms-deploy export --list prints, package.module:factory, or a folder"
+        )
     factory = _import(name, module_name)
     for part in attribute.split("."):
         if not hasattr(factory, part):
@@ -98,7 +145,9 @@ def _call_factory(name: str) -> Any:
     if not callable(factory):
         raise InputError(f"{name}: {attribute} is {_described(factory)}, not a function that returns a module")
     try:
-        return factory()
+        return factory(**arguments, **({} if model_norm is None else {"norm": model_norm}))
+    except RmsDeployError:
+        raise
     except Exception as error:  # whatever the user's code raises
         raise InputError(f"{name}: the factory failed: {one_line(error)}") from error
 
@@ -121,8 +170,8 @@ def _as_tuple(inputs: Any) -> tuple[Any, ...]:
     return (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
 
 
-def _named(model: str | nn.Module) -> str:
-    return model if isinstance(model, str) else type(model).__name__
+def _named(model: str | os.PathLike[str] | nn.Module) -> str:
+    return type(model).__name__ if isinstance(model, nn.Module) else os.fspath(model)
 
 
 def _described(value: Any) -> str:

@@ -13,6 +13,7 @@ import torch
 from rms_deploy.errors import InputError
 from rms_deploy.model_source import current_folder_importable, resolve
 from rms_deploy.models import MODELS
+from rms_deploy.nn import LayerNorm
 
 FACTORIES = """
 import torch
@@ -32,6 +33,7 @@ def needy(size): return nn.Linear(size, size)
 def lazy():
     from neighbour_factories import size
     return nn.Linear(size, size), x
+def normed(norm="a"): return nn.Sequential(nn.Identity(), nn.ParameterDict({norm: x})), x
 class Space:
     inner = staticmethod(pair)
 """
@@ -49,11 +51,17 @@ def _factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]
         sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if not name.endswith("-base")])
 def test_built_in_models(name) -> None:
     source = resolve(name)
-    assert len(source.output_names) == 1
-    assert len(source.dynamic_shapes) == len(source.inputs) == 1
+    assert source.output_names
+    assert len(source.dynamic_shapes) == len(source.inputs) >= 1
+    assert not source.foreign
+
+
+def test_norm_of_the_model() -> None:
+    assert type(resolve("llama-tiny", model_norm="layernorm").module.norm) is LayerNorm
+    assert resolve("llama-tiny", model_norm="prmsnorm:0.25").module.norm.partial_size == 16
 
 
 def test_factories_of_the_user(factories) -> None:
@@ -64,6 +72,19 @@ def test_factories_of_the_user(factories) -> None:
     full = resolve(f"{factories}:full")
     assert (full.dynamic_shapes, full.output_names) == ({"input": {0: "rows"}}, ("y",))
     assert sys.path == path
+
+
+def test_a_factory_gets_the_norm(factories) -> None:
+    assert list(resolve(f"{factories}:normed").module[1]) == ["a"]
+    assert list(resolve(f"{factories}:normed", model_norm="b").module[1]) == ["b"]
+    with pytest.raises(InputError, match=r"my_factories:pair: the factory failed: TypeError: .*'norm'"):
+        resolve(f"{factories}:pair", model_norm="layernorm")
+    with pytest.raises(InputError, match=r"^norm 'batch' is not known; use rmsnorm"):
+        resolve("llama-tiny", model_norm="batch")
+    with pytest.raises(InputError, match="Linear: a model that is given has its norms"):
+        resolve(torch.nn.Linear(4, 4), model_norm="layernorm")
+    with pytest.raises(InputError, match="llama-tiny: random_weights is for folders"):
+        resolve("llama-tiny", random_weights=True)
 
 
 def test_a_factory_may_import_from_the_current_folder(factories) -> None:
@@ -94,7 +115,10 @@ def test_given_inputs_come_first(factories) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("llama-huge", "model 'llama-huge' is not known; use llama-tiny, llama-small, .*or package.module:factory"),
+        ("llama-huge", "model 'llama-huge' is not known; nearest: llama-base, .*; use a name that rms-deploy export"),
+        ("zzz", "model 'zzz' is not known; use a name that rms-deploy export --list prints, package.module:factory"),
+        ("./missing", r"\./missing: no such folder; give that of a Hugging Face model"),
+        (Path("missing"), "missing: no such folder"),
         ("my_factories:", "is not known"),
         (":bare", "is not known"),
         ("no_such_module:f", "module no_such_module cannot be imported: ModuleNotFoundError"),

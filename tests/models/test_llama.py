@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rms_deploy.models.llama import Decoder, DecoderConfig, llama_small, llama_tiny
+from rms_deploy.models.llama import Decoder, DecoderConfig, llama
 from rms_deploy.nn import RMSNorm
 
 IDS = torch.randint(256, (2, 12), generator=torch.Generator().manual_seed(3))
@@ -16,20 +16,20 @@ def norms(model: Decoder) -> list[RMSNorm]:
 
 
 def test_weights_follow_the_seed() -> None:
-    first, again, other = (llama_tiny(seed=seed)[0](IDS) for seed in (0, 0, 1))
+    first, again, other = (llama(seed=seed).module(IDS) for seed in (0, 0, 1))
     torch.testing.assert_close(first, again, rtol=0, atol=0)
     assert not torch.allclose(first, other)
 
 
 def test_building_leaves_torchs_random_state() -> None:
-    model = llama_tiny()[0]
+    model = llama().module
     torch.manual_seed(5)
-    torch.testing.assert_close(llama_tiny()[0](IDS), model(IDS), rtol=0, atol=0)
+    torch.testing.assert_close(llama().module(IDS), model(IDS), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("factory", "count"), [(llama_tiny, 5), (llama_small, 9)])
-def test_norms_have_telling_weights(factory, count) -> None:
-    found = norms(factory()[0])
+@pytest.mark.parametrize(("size", "qk_norm", "count"), [("tiny", False, 5), ("tiny", True, 9), ("small", False, 9)])
+def test_norms_have_telling_weights(size, qk_norm, count) -> None:
+    found = norms(llama(size, qk_norm=qk_norm).module)
     assert len(found) == count
     for norm in found:
         assert norm.round_before_scale
@@ -37,9 +37,9 @@ def test_norms_have_telling_weights(factory, count) -> None:
     assert not torch.equal(found[0].weight, found[1].weight)
 
 
-@pytest.mark.parametrize("norm", ["rmsnorm", "prmsnorm", "layernorm"])
+@pytest.mark.parametrize("norm", ["rmsnorm", "prmsnorm", "prmsnorm:0.5", "layernorm", "none"])
 def test_causal_and_finite(norm) -> None:
-    model = llama_tiny(norm)[0]
+    model = llama(norm=norm).module
     changed = IDS.clone()
     changed[:, -1] = (changed[:, -1] + 1) % 256
     with torch.no_grad():
@@ -51,7 +51,7 @@ def test_causal_and_finite(norm) -> None:
 
 
 def test_positions_matter() -> None:
-    model = llama_tiny()[0]
+    model = llama().module
     with torch.no_grad():
         repeated = model(torch.full((1, 4), 7))
         swapped = model(IDS[:, [1, 0, 2]])
@@ -60,7 +60,7 @@ def test_positions_matter() -> None:
 
 
 def test_head_is_tied_or_not() -> None:
-    tiny, small = llama_tiny()[0], llama_small()[0]
+    tiny, small = llama().module, llama("small").module
     assert tiny.head.weight is tiny.embedding.weight
     assert small.head.weight is not small.embedding.weight
 
@@ -68,26 +68,31 @@ def test_head_is_tied_or_not() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_stays_near_float32(dtype) -> None:
     with torch.no_grad():
-        exact = llama_tiny()[0](IDS)
-        logits = llama_tiny()[0].to(dtype)(IDS)
+        exact = llama().module(IDS)
+        logits = llama().module.to(dtype)(IDS)
     assert logits.dtype == dtype
     # 2 layers of about 10 roundings each, of values near 1: well within 40 eps of the largest logit
     assert float((logits.float() - exact).abs().max()) < 40 * torch.finfo(dtype).eps * float(exact.abs().max())
 
 
 @pytest.mark.filterwarnings("ignore")  # transformers' own, at import
-def test_equals_hugging_face() -> None:
-    from transformers import LlamaConfig, LlamaForCausalLM
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_equals_hugging_face(qk_norm) -> None:
+    import transformers
 
-    config = DecoderConfig(vocabulary=64, hidden=32, layers=2, heads=4, kv_heads=2, intermediate=48, tied=False)
+    config = DecoderConfig(
+        vocabulary=64, hidden=32, layers=2, heads=4, kv_heads=2, intermediate=48, qk_norm=qk_norm, tied=False
+    )
     ours = Decoder(config)
-    theirs = LlamaForCausalLM(
-        LlamaConfig(
+    family = "Qwen3" if qk_norm else "Llama"
+    theirs = getattr(transformers, f"{family}ForCausalLM")(
+        getattr(transformers, f"{family}Config")(
             vocab_size=64,
             hidden_size=32,
             num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=2,
+            head_dim=8,
             intermediate_size=48,
             rms_norm_eps=config.epsilon,
             rope_parameters={"rope_type": "default", "rope_theta": config.rope_base},
@@ -100,6 +105,8 @@ def test_equals_hugging_face() -> None:
         "layers": "model.layers",
         "attention_norm": "input_layernorm",
         "mlp_norm": "post_attention_layernorm",
+        "query_norm": "q_norm",
+        "key_norm": "k_norm",
         "query": "q_proj",
         "key": "k_proj",
         "value": "v_proj",
