@@ -27,7 +27,17 @@ __all__ = ["command"]
     show_default=True,
     help="Our op with its function body; ONNX RMSNormalization (opset 23); or primitives.",
 )
-@click.option("--swap", is_flag=True, help="First replace RMSNorm modules of other libraries by ours.")
+@click.option(
+    "--model-norm",
+    metavar="[rmsnorm|prmsnorm[:P]|layernorm|none]",
+    help="Of a built-in model: its kind of norm, P the fraction that pRMSNorm reads; default rmsnorm.",
+)
+@click.option("--random-weights", is_flag=True, help="Of a folder: the sizes of its config.json, seeded weights.")
+@click.option(
+    "--swap/--no-swap",
+    default=None,
+    help="First replace RMSNorm modules of other libraries by ours; default for folders, but for --norm decomposed.",
+)
 @click.option("--static", is_flag=True, help="Fix every size to that of the example inputs.")
 @click.option(
     "--exporter",
@@ -41,23 +51,30 @@ __all__ = ["command"]
 def command(
     model: str | None, output: Path | None, list_models: bool, as_json: bool, static: bool, **options: Any
 ) -> None:
-    """Export MODEL to ONNX: a built-in model by name, or your own as package.module:factory.
+    """Export MODEL to ONNX: a built-in one by name, your own as package.module:factory, or a Hugging Face folder.
 
     The factory takes no argument and returns (module, example inputs[, dynamic shapes[, output names]]); it may lie in
-    the current folder.
+    the current folder. With --model-norm it is called as factory(norm=...). A folder holds config.json and safetensors.
     """
     if list_models:
         _print_models(as_json)
         return
     if model is None:
         raise click.UsageError("Missing argument 'MODEL'; --list prints the built-in ones.")
-    output = output or Path(f"{model.rpartition(':')[2].rpartition('.')[2]}.onnx")
+    output = output or _default_output(model)
     with status(f"exporting {model}"):
         from rms_deploy import export
         from rms_deploy.export_summary import summarize
 
         summary = summarize(export(model, output, dynamic=not static, **options))
     _print_result(model, output, summary, norm=options["norm"], as_json=as_json)
+
+
+def _default_output(model: str) -> Path:
+    """NAME.onnx, here: NAME is that of the model, the factory or the folder."""
+    if Path(model).is_dir():
+        return Path(f"{Path(model).resolve().name}.onnx")
+    return Path(f"{model.rpartition(':')[2].rpartition('.')[2]}.onnx")
 
 
 def _print_models(as_json: bool) -> None:
@@ -78,4 +95,6 @@ def _print_result(model: str, output: Path, summary: ExportSummary, *, norm: str
         facts = f"{norms}, opset {summary.opset}, {summary.dtype}, {size / 2**20:.1f} MiB"
         stdout.print(f"exported {model} ({facts}) -> {output}", markup=False, soft_wrap=True)
     if not summary.norms and norm != "decomposed" and not is_quiet():
-        stderr.print(f"warning: {model}: no norm of rms_deploy.nn; try --swap, or rms-deploy fuse", markup=False)
+        stderr.print(
+            f"warning: {model}: no norm of rms_deploy.nn; try --swap, or rms-deploy fuse", markup=False, soft_wrap=True
+        )

@@ -54,6 +54,31 @@ def test_built_in_model(folder) -> None:
     assert [path.name for path in folder.iterdir() if path.suffix == ".onnx"] == ["out.onnx"]
 
 
+def test_norm_of_the_model() -> None:
+    assert "(5 PartialRMSNorm, opset 20" in run("vit-tiny", "--model-norm", "prmsnorm:0.25").stdout
+    nodes = onnx.load("vit-tiny.onnx").graph.node
+    sizes = {a.i for node in nodes for a in node.attribute if a.name == "partial_size"}
+    assert sizes == {16}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # transformers' own, at import
+def test_folder(folder) -> None:
+    import transformers
+
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "head_dim": 8, "vocab_size": 64}
+    config = transformers.LlamaConfig(num_attention_heads=4, num_key_value_heads=2, **sizes)
+    config.save_pretrained(folder / "my-llama")
+    result = run("./my-llama")
+    assert result.exit_code == 1
+    assert "my-llama: no *.safetensors; put the weights there, or use --random-weights" in result.stderr
+    # config.json names no class without weights: it is the bare stack
+    assert "3 RMSNorm" in run("./my-llama", "--random-weights").stdout
+    assert (folder / "my-llama.onnx").is_file()
+    assert "no norm op (custom)" in run("my-llama", "--random-weights", "--no-swap", "-o", "plain.onnx").stdout
+    assert "no norm op (decomposed)" in run("my-llama", "--random-weights", "--norm", "decomposed").stdout
+
+
 def test_default_file_and_json(folder) -> None:
     result = run("export_factories:ours", "--norm", "standard", "--json")
     assert json.loads(result.stdout) == {
@@ -86,7 +111,10 @@ def test_legacy_exporter() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["llama-huge"], "model 'llama-huge' is not known; use llama-tiny"),
+        (["llama-huge"], "model 'llama-huge' is not known; nearest: llama-base, llama-tiny; use a name"),
+        (["./missing"], "./missing: no such folder"),
+        (["llama-tiny", "--model-norm", "batch"], "norm 'batch' is not known; use rmsnorm, prmsnorm"),
+        (["llama-tiny", "--random-weights"], "random_weights is for folders of Hugging Face"),
         (["no_such_module:f"], "no_such_module:f: module no_such_module cannot be imported"),
         (["export_factories:missing"], "has no 'missing'"),
         (["export_factories:failing"], "the factory failed: ValueError: no weights here"),
