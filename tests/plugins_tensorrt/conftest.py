@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,9 @@ from rms_deploy.runtime.tensorrt_plugin import tensorrt_library
 from rms_deploy.runtime.tensorrt_rtx_wheel import mend
 
 sys.path.insert(0, str(Path(__file__).parent))  # the modules that the tests of this folder share
+
+PACKAGE, FOLDER = "kernel-lens==2.0.1", "kernel_lens/include/tensorrt/"
+"""On the package index, with the headers of TensorRT 10.14 in it; its dependencies are not needed."""
 
 TYPE_PAIRS = [("float32", "float32")] + [(t, s) for t in ("float16", "bfloat16") for s in ("float32", t)]
 """(T, S), each combination that the contract allows."""
@@ -45,3 +51,18 @@ def trt(rtx, library):
 @pytest.fixture(params=TYPE_PAIRS, ids=lambda pair: "-".join(pair))
 def types(request):
     return request.param
+
+
+@pytest.fixture(scope="session")
+def headers(tmp_path_factory):
+    """The folder of TensorRT's official headers; a test that uses it has the marker network."""
+    if folder := os.environ.get("TENSORRT_INCLUDE_DIR"):
+        return Path(folder)
+    folder = tmp_path_factory.mktemp("headers")
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), PACKAGE]
+    done = subprocess.run(pip, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder, [name for name in archive.namelist() if name.startswith(FOLDER)])
+    return folder / FOLDER

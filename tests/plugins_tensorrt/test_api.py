@@ -5,19 +5,15 @@ The headers are those of TENSORRT_INCLUDE_DIR, or of TensorRT 10.14 as a package
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 HOST = Path(__file__).parent / "host"
-PACKAGE, FOLDER = "kernel-lens==2.0.1", "kernel_lens/include/tensorrt/"
 OFFICIAL = "-DRMS_DEPLOY_TENSORRT_HEADERS"
 
 CLASSES = ["IVersionedInterface", "IPluginCapability", "IPluginCreatorInterface", "IPluginV3", "IPluginV3OneCore"]
@@ -92,20 +88,6 @@ def ours(tmp_path_factory):
     if shutil.which("g++") is None:
         pytest.skip("no g++, whose record of vtables is compared")
     return seen(tmp_path_factory.mktemp("api") / "ours")
-
-
-@pytest.fixture(scope="module")
-def headers(tmp_path_factory):
-    if folder := os.environ.get("TENSORRT_INCLUDE_DIR"):
-        return Path(folder)
-    folder = tmp_path_factory.mktemp("headers")
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), PACKAGE]
-    done = subprocess.run(pip, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    (wheel,) = folder.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder, [name for name in archive.namelist() if name.startswith(FOLDER)])
-    return folder / FOLDER
 
 
 @pytest.fixture(scope="module")
