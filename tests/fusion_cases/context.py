@@ -73,6 +73,17 @@ _SHARED = [
 
 _THEN = f"then_branch = one () => (float[b,s,8] a) {{ {norm().replace('y =', 'a =')} }}"
 _ELSE = "else_branch = other () => (float[b,s,8] d) { d = Neg (x) }"
+_FUNCTION = (
+    '<opset_import: ["" : 18], domain: "local"> norm (a, g) => (d) { last = Constant <value_ints=[-1]> () '
+    "eps = Constant <value_float=0.25> () q = Mul (a, a) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) "
+    "n = Div (a, r) d = Mul (n, g) }"
+)
+_HALF_FUNCTION = (
+    '<opset_import: ["" : 18], domain: "local"> norm (a, g) => (d) { last = Constant <value_ints=[-1]> () '
+    "eps = Constant <value_float=0.25> () c = Cast <to=1> (a) q = Mul (c, c) m = ReduceMean (q, last) "
+    "e = Add (m, eps) r = Sqrt (e) n = Div (c, r) h = CastLike (n, a) d = Mul (h, g) }"
+)
+_BACKWARDS = [0.4, 1.1, 0.9, -1.2, 2.1, 0.3, -0.7, 1.5]
 _BODIES = [
     _context("in a branch of If", f"y = If (c) <{_THEN}, {_ELSE}>", inputs="float[b,s,8] x, bool c"),
     _context("in both branches of If",
@@ -122,6 +133,26 @@ _BODIES = [
              functions='<opset_import: ["" : 18], domain: "local"> norm (a, g) => (d) { last = Constant '
              "<value_ints=[-1]> () eps = Constant <value_float=0.25> () q = Mul (a, a) m = ReduceMean (q, last) "
              "e = Add (m, eps) r = Sqrt (e) n = Div (a, r) d = Mul (n, g) }"),
+    _context("in a local function, types and sizes known by the calls alone",
+             "z = local.norm (x, w16) f = Relu (z) y = local.norm (f, v16)", 1, domains=("local",),
+             inputs="float16[b,s,8] x", outputs="float16[b,s,8] y", constants={"v16": np.float16(_BACKWARDS)},
+             functions=_HALF_FUNCTION),
+    _context("in a local function, called in two element types",
+             "y = local.norm (x, w16) y2 = local.norm (z, wb)", None, domains=("local",),
+             inputs="float16[b,s,8] x, bfloat16[b,s,8] z", outputs="float16[b,s,8] y, bfloat16[b,s,8] y2",
+             functions=_HALF_FUNCTION),
+    _context("in a local function, called with scales that fit and that do not",
+             "y = local.norm (x, w) y2 = local.norm (x, g)", (1, 2), domains=("local",),
+             inputs="float[b,s,8] x, float[b,1,8] g", outputs=_outputs("y", "y2"), functions=_FUNCTION),
+    _context("in a local function, called in two sizes",
+             "y = local.norm (x, w) y2 = local.norm (z, k)", (1, 2), domains=("local",),
+             inputs="float[b,s,8] x, float[b,s,4] z", outputs="float[b,s,8] y, float[b,s,4] y2",
+             constants={"k": np.float32([1.5, -0.7, 0.3, 2.1])}, functions=_FUNCTION),
+    _context("in a local function, called by another",
+             "y = local.layer (x, w16)", 1, domains=("local",),
+             inputs="float16[b,s,8] x", outputs="float16[b,s,8] y",
+             functions=f'{_HALF_FUNCTION} <opset_import: ["" : 18, "local" : 1], domain: "local"> layer (x, w) => (z) '
+             "{ y = local.norm (x, w) z = Relu (y) }"),
     _context("epsilon is a parameter of a local function",
              "z = local.norm (x, eps) f = Relu (z) y = local.norm (f, floor)", None, domains=("local",),
              functions='<opset_import: ["" : 18], domain: "local"> norm (a, g) => (d) { last = Constant '

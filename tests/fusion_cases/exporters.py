@@ -50,6 +50,30 @@ EXPORTERS: list[Case] = [
     Case("exporter", "Keras 3 on TensorFlow, square and Rsqrt",
          "q = Mul (x, x) m = ReduceMean <axes=[2], keepdims=1> (q) e = Add (m, eps) r = Sqrt (e) i = Reciprocal (r) "
          "n = Mul (x, i) y = Mul (n, w)", 1, opset=15),
+    Case("exporter", "Keras 3.15, model.export: the mean as GlobalAveragePool",
+         "q = Mul (x, x) m = GlobalAveragePool (q) e = Add (m, eps) r = Sqrt (e) i = Reciprocal (r) n = Mul (x, i) "
+         "y = Mul (n, w11)", 1, opset=15),
+    Case("exporter", "tf2onnx 1.17, Pow and GlobalAveragePool",
+         "q = Pow (x, two) m = GlobalAveragePool (q) e = Add (m, eps) i = Pow (e, minus_half) n = Mul (x, i) "
+         "y = Mul (n, w)", 1, opset=13, inputs="float[3,5,8] x", outputs="float[3,5,8] y"),
+    Case("exporter", "GlobalAveragePool of an image: over both its axes",
+         "q = Mul (x, x) m = GlobalAveragePool (q) e = Add (m, eps) r = Sqrt (e) y = Div (x, r)", 1, opset=13,
+         inputs="float[b,8,s,4] x", outputs="float[b,8,s,4] y"),
+    Case("exporter", "GlobalAveragePool of an image, the scale along its last axis only",
+         "q = Mul (x, x) m = GlobalAveragePool (q) e = Add (m, eps) r = Sqrt (e) n = Div (x, r) y = Mul (n, w)", 1,
+         opset=13, inputs="float[b,2,s,8] x", outputs="float[b,2,s,8] y"),
+    Case("exporter", "GlobalAveragePool of unknown rank",
+         "x = Reshape (z, g) q = Mul (x, x) m = GlobalAveragePool (q) e = Add (m, eps) r = Sqrt (e) y = Div (x, r)", 0,
+         opset=13, inputs="float[t] z, int64[k] g", reason="rank of x is not known",
+         feeds={"z": np.linspace(-3, 2, 120, dtype=np.float32), "g": np.int64([3, 5, 8])}),
+    Case("exporter", "tf2onnx 1.17, l2_normalize times a scale that holds sqrt(n)",
+         "q = Mul (x, x) t = ReduceSum <keepdims=1> (q, last) c = Max (t, tiny) r = Sqrt (c) i = Reciprocal (r) "
+         "n = Mul (x, i) y = Mul (n, k)", None, opset=13, constants={"k": _W.reshape(8) * np.float32(8**0.5)}),
+    Case("exporter", "jax2onnx 0.17, flax.nnx.RMSNorm",
+         "o = CastLike (one, x) q = Mul (x, x) m = ReduceMean <keepdims=1> (q, last) e = Add (m, eps) r = Sqrt (e) "
+         "i = Div (o, r) k = Mul (i, w11) y = Mul (x, k)", 1, opset=23),
+    Case("exporter", "jax2onnx 0.17, x over jnp.linalg.norm",
+         "d = LpNormalization <axis=-1, p=2> (x) k = Mul (d, root8) y = Mul (k, w11)", 1, opset=23, zero_row=False),
     Case("exporter", "tf2onnx, Mesh TensorFlow's T5",
          "q = Mul (x, x) m = ReduceMean <axes=[-1], keepdims=1> (q) e = Add (m, eps) r = Sqrt (e) "
          "i = Reciprocal (r) n = Mul (x, i) y = Mul (n, w)", 1, opset=13),

@@ -26,6 +26,7 @@ _ONE_TYPE = {
     **dict.fromkeys(("Sqrt", "Reciprocal", "Neg", "Abs", "Exp", "Tanh", "Sigmoid", "Identity"), None),
     **dict.fromkeys(("Pow", "ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL2", "Reshape", "Transpose"), 1),
     **dict.fromkeys(("Unsqueeze", "Squeeze", "Slice", "Gather", "Expand", "Clip", "Softmax", "LpNormalization"), 1),
+    "GlobalAveragePool": 1,
 }
 """Operators whose output has the type of their inputs: of all (None), or of so many from the first on."""
 

@@ -31,18 +31,94 @@ _SMALL = 1024
 
 
 def infer(model: ir.Model) -> dict[tuple[int, str | None], Known]:
-    """Element type and shape of the values of the main graph and its bodies, by (id of the graph, name)."""
-    proto = _without_weights(model)
+    """Element type and shape of the values of all graphs, by (id of the graph, name).
+
+    1. The main graph and the bodies inside it.
+    2. Local functions, each after all that call it: what every call passes in the same type and shape is known inside.
+    """
     schemas.register()
+    known = _inferred(model.graph, _without_weights(model))
+    calls = _calls(model)
+    waiting = {function.identifier(): function for function in model.functions.values() if function.domain != DOMAIN}
+    while waiting:
+        called = {key for key, sites in calls.items() if any(graph in waiting for graph, _ in sites)}
+        ready = [key for key in waiting if key not in called]
+        for key in ready:
+            function = waiting.pop(key)
+            proto = _body(model, function, [node for _, node in calls.get(key, ())], known)
+            known.update(_inferred(function.graph, proto))
+        if not ready:  # functions that call each other are no valid model
+            break
+    return known
+
+
+def _inferred(graph: ir.Graph, proto: onnx.ModelProto) -> dict[tuple[int, str | None], Known]:
     try:
         proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
         return {}  # nothing more is known than what the file says
     return {
-        (id(graph), value.name): _known(value.type.tensor_type)
-        for graph, inferred in _pairs(model.graph, proto.graph)
+        (id(owner), value.name): _known(value.type.tensor_type)
+        for owner, inferred in _pairs(graph, proto.graph)
         for value in (*inferred.input, *inferred.value_info, *inferred.output)
     }
+
+
+_Calls = dict[ir.OperatorIdentifier, list[tuple[ir.OperatorIdentifier | None, ir.Node]]]
+
+
+def _calls(model: ir.Model) -> _Calls:
+    """Where each local function is called: in which function, None for the main graph, and by which node."""
+    calls: _Calls = {}
+    if model.functions:
+        owners = [(None, model.graph), *((f.identifier(), f.graph) for f in model.functions.values())]
+        for owner, graph in owners:
+            for node in ir.traversal.RecursiveGraphIterator(graph):
+                if node.op_identifier() in model.functions:
+                    calls.setdefault(node.op_identifier(), []).append((owner, node))
+    return calls
+
+
+def _body(
+    model: ir.Model, function: ir.Function, sites: list[ir.Node], known: dict[tuple[int, str | None], Known]
+) -> onnx.ModelProto:
+    """A function as the main graph of a model, its inputs as all `sites` call it."""
+    proto = onnx.ModelProto(ir_version=model.ir_version)
+    for domain, version in {DOMAIN: VERSION, **model.opset_imports, **function.opset_imports}.items():
+        proto.opset_import.add(domain=domain, version=version)
+    graph = proto.graph
+    graph.name = function.name
+    for index, value in enumerate(function.inputs):
+        dtype, shape = _common([_passed(site, index, known) for site in sites])
+        if dtype is not None:
+            graph.input.append(onnx.helper.make_tensor_value_info(value.name or "", int(dtype), shape))
+    for node in function:
+        serde.serialize_node_into(graph.node.add(), node)
+    return proto
+
+
+def _passed(site: ir.Node, index: int, known: dict[tuple[int, str | None], Known]) -> Known:
+    value = site.inputs[index] if index < len(site.inputs) else None
+    if value is None:
+        return None, None
+    dtype, shape = known.get((id(value.graph), value.name), (None, None))
+    tensor = value.const_value
+    return (
+        (dtype or value.dtype, shape or dims_of(value.shape))
+        if tensor is None
+        else (tensor.dtype, dims_of(tensor.shape))
+    )
+
+
+def _common(passed: list[Known]) -> Known:
+    """What all have in common."""
+    dtypes, shapes = {dtype for dtype, _ in passed}, [shape for _, shape in passed]
+    dtype = dtypes.pop() if len(dtypes) == 1 else None
+    if not shapes or any(shape is None or len(shape) != len(shapes[0] or ()) for shape in shapes):
+        return dtype, None
+    return dtype, tuple(
+        dims[0] if len(set(dims)) == 1 else None for dims in zip(*(s or () for s in shapes), strict=True)
+    )
 
 
 def dims_of(shape: ir.ShapeProtocol | None) -> Shape | None:

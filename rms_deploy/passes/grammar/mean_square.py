@@ -1,6 +1,6 @@
 """mean_square(x): ReduceMean(square), and sums of squares divided by n. This is where every norm is anchored.
 
-1. ReduceMean(square).
+1. ReduceMean(square); GlobalAveragePool(square), the mean over all axes from the third on, which tf2onnx writes.
 2. ReduceSum(square), ReduceSumSquare(x), or Einsum(x, x) that sums over axes; `size.average` makes them a mean.
 3. ReduceL2(x): the root of 2.
 4. LpNormalization(x), p = 2: x over 3. ONNX defines it as zero for a row of zeros, which a floor does too.
@@ -24,6 +24,8 @@ __all__ = ["anchor", "anchor_einsum", "anchor_normalized", "reshape", "unsqueeze
 
 _PIECE = "mean_square"
 
+_MEANS = ("ReduceMean", "GlobalAveragePool")
+
 _LEAST_ROOT = 2.0**-63
 """The smallest root whose square float32 holds in full precision."""
 
@@ -44,7 +46,7 @@ def anchor(node: ir.Node, facts: Facts) -> Derivation | None:
         return None
     keeps = node.attributes.get("keepdims")
     stage = Stage.ROOT if node.op_type == "ReduceL2" else Stage.MEAN_SQUARE
-    found = Derivation(stage, node.outputs[0], node, x, (), None, is_sum=node.op_type != "ReduceMean", doubt=doubt)
+    found = Derivation(stage, node.outputs[0], node, x, (), None, is_sum=node.op_type not in _MEANS, doubt=doubt)
     if isinstance(axes, Refusal):
         return found.doubting(axes.piece, axes.node, axes.reason)
     found = found.at(
@@ -162,6 +164,10 @@ def _axes(node: ir.Node, facts: Facts, x: ir.Value) -> tuple[int, ...] | Refusal
     attribute = node.attributes.get("axes")
     given = node.inputs[1] if len(node.inputs) > 1 else None
     rank = facts.rank(x)
+    if node.op_type == "GlobalAveragePool":
+        if rank is None:
+            return Refusal("axes", node, "all axes but two are averaged over, and the rank of x is not known")
+        return _block(tuple(range(2, rank)), rank, node)
     if given is not None:
         axes = integers(given, facts)
         if axes is None:

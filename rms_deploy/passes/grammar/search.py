@@ -27,6 +27,7 @@ _Piece = Callable[[Derivation, ir.Node, Facts], Derivation | Refusal | None]
 
 _ANCHORS: dict[tuple[str, str], Callable[[ir.Node, Facts], Derivation | None]] = {
     ("", "Einsum"): mean_square.anchor_einsum,
+    ("", "GlobalAveragePool"): mean_square.anchor,
     ("", "LpNormalization"): mean_square.anchor_normalized,
     ("", "ReduceL2"): mean_square.anchor,
     ("", "ReduceMean"): mean_square.anchor,
