@@ -47,7 +47,7 @@ def print_benchmark(result: BenchmarkResult, *, quiet: bool = False) -> None:
         print_table(table.header(result), rows)
     shares = table.time_by_category(result)
     if shares:
-        print_table(("time by operator", "at", "norms", "matmul", "rest", "norms, of a copy's speed"), shares)
+        print_table(table.SHARES, shares)
     for line in table.failures(result):
         stdout.print(line, markup=False, soft_wrap=True, style="bold red" if " FAILED: " in line else "")
     if quiet:

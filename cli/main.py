@@ -19,6 +19,7 @@ _COMMANDS = {
     "unfuse": "Write every fused norm of an ONNX model as primitives.",
     "verify": "Prove that two ONNX models compute the same.",
     "bench": "Latency of ONNX models, side by side.",
+    "report": "A saved benchmark as a page, or what changed between two.",
     "bench-op": "One norm at a time: our kernels beside those of other runtimes.",
     "inspect": "List the norms of an ONNX model: fused or not, and why.",
     "demo": "Export, fuse, verify and measure a small decoder.",

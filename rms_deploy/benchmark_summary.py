@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from rms_deploy.benchmark_result import BenchmarkResult, Candidate, Point
 
-__all__ = ["duration", "point_name", "summary"]
+__all__ = ["duration", "point_name", "ratio", "summary"]
 
 
 def summary(result: BenchmarkResult) -> Iterator[str]:
@@ -14,9 +14,8 @@ def summary(result: BenchmarkResult) -> Iterator[str]:
 
     Of a sweep, the first and the last step.
     """
-    points = result.points[:: max(1, len(result.points) - 1)]
-    for point in points:
-        place = f"At {point_name(point)}, " if point.dims else ""
+    for point in result.points[:: max(1, len(result.points) - 1)]:
+        place = f"At {point_name(point)}: " if point.dims else ""
         first = point.candidates[0]
         if len(point.candidates) == 1 and first.latency is not None:
             yield f"{place}{first.name} takes {duration(first.latency.median)}."
@@ -37,18 +36,26 @@ def duration(microseconds: float) -> str:
     return f"{microseconds / 1000:.2f} ms" if microseconds < 1e6 else f"{microseconds / 1e6:.2f} s"
 
 
+def ratio(value: float) -> str:
+    """Two decimals; more where they would say 1.00 of what is not 1."""
+    text = f"{value:.2f}"
+    return text if text != "1.00" or value == 1 else f"{value:.4f}"
+
+
 def _compared(candidate: Candidate, first: Candidate) -> str:
     speedup = candidate.speedup
     if candidate.failure is not None:
         return f"{candidate.name} could not be measured: {candidate.failure}"
     if speedup is None:
         return f"{candidate.name} has nothing to be compared with, as {first.name} failed"
-    times = f"{speedup.value:.2f} times as fast as {first.name}"
+    times = f"{ratio(speedup.value)} times as fast as {first.name}"
     if speedup.verdict == "too few rounds":
         return f"{candidate.name} ran {times}, in too few rounds to tell that from noise"
-    interval = f"95 % interval {speedup.low:.2f} ... {speedup.high:.2f}"
+    assert speedup.low is not None, candidate.name
+    assert speedup.high is not None, candidate.name
+    interval = f"95 % interval {ratio(speedup.low)} ... {ratio(speedup.high)}"
     if speedup.verdict == "within noise":
-        return f"the difference between {candidate.name} and {first.name} is within the noise ({interval})"
+        return f"{candidate.name} is not told apart from {first.name}: the difference is within the noise ({interval})"
     return f"{candidate.name} is {times} ({interval})"
 
 
@@ -57,5 +64,5 @@ def _shares(point: Point, place: str) -> Iterator[str]:
     profiled = [c for c in point.candidates if c.profile is not None]
     if not profiled:
         return
-    shares = ", ".join(f"{100 * c.profile.share('norms'):.0f} % of {c.name}" for c in profiled if c.profile is not None)
-    yield f"{place}norms are {shares}."
+    shares = ", ".join(f"{100 * c.profile.share('norms'):.0f} % in {c.name}" for c in profiled if c.profile is not None)
+    yield f"{place}norms take {shares} of the time of a run."

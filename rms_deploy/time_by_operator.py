@@ -30,7 +30,7 @@ class Operator:
     calls: float
     """In one run."""
     microseconds: float
-    """In one run: the median over the runs."""
+    """In one run: the median over the runs, less what profiling costs."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,17 @@ class TimeByOperator:
     The norms of a decomposed model are those nodes that `fuse` would replace in the graph as ONNX Runtime runs it, the
     residual Add that goes into an `AddRMSNorm` among them; so a norm stands for the same work before and after.
 
-    Profiling itself adds up to a microsecond or so to every node, and a model of many small nodes has more of that.
-    So these are shares of a profiled run, not latencies.
+    Profiling makes every node longer by some microseconds, as ONNX Runtime formats the event of a node inside the time
+    that it takes of it; that would make many small nodes look costlier than they are. So the run is also timed without
+    profiling, and the difference is taken off all nodes alike. The real cost is not quite alike: it grows with the
+    number of inputs. And events are whole microseconds, cut off. Shares of a few percent are to be read as such.
     """
 
     operators: tuple[Operator, ...]
     """The longest first."""
     runs: int
+    overhead: float
+    """Microseconds that were taken off each node."""
     norm_bytes: int
     """Read and written by the norms of one run, if each is one node; 0 if they are decomposed."""
     copy_microseconds: float | None = None
@@ -68,12 +72,15 @@ class TimeByOperator:
         return self.copy_microseconds / norms if self.copy_microseconds is not None and norms else None
 
 
-def fold(events: Sequence[Mapping[str, Any]], norms: Mapping[str, bool], *, skip: int = 1) -> TimeByOperator:
+def fold(
+    events: Sequence[Mapping[str, Any]], norms: Mapping[str, bool], *, latency: float, skip: int = 1
+) -> TimeByOperator:
     """A profile as `InferenceSession.end_profiling` writes it, as time by operator.
 
     Args:
         events: all of them.
         norms: the names of the nodes that belong to a norm, and whether the node is the whole norm.
+        latency: microseconds of a run that is not profiled.
         skip: so many runs at the beginning are not counted.
     """
     spans = sorted((e["ts"], e["ts"] + e["dur"]) for e in events if e.get("name") == "model_run")[skip:]
@@ -89,14 +96,18 @@ def fold(events: Sequence[Mapping[str, Any]], norms: Mapping[str, bool], *, skip
             index += 1
         runs.append(run)
     keys = dict.fromkeys(key for run in runs for key in run)
+    found = {key: [run.get(key, []) for run in runs] for key in keys}
+    measured = {key: (median(map(len, each)), median(map(sum, each))) for key, each in found.items()}
+    calls, total = (sum(values) for values in zip(*measured.values(), strict=True)) if measured else (0, 0)
+    overhead = max(0.0, (total - latency) / calls) if calls else 0.0
     operators = [
-        Operator(category, name, median(map(len, each)), median(map(sum, each)))
-        for category, name in keys
-        for each in [[run.get((category, name), []) for run in runs]]
+        Operator(*key, nodes, max(0.0, microseconds - nodes * overhead))
+        for key, (nodes, microseconds) in measured.items()
     ]
     return TimeByOperator(
         operators=tuple(sorted(operators, key=lambda o: -o.microseconds)),
         runs=len(runs),
+        overhead=overhead,
         norm_bytes=sum(norm_sizes(events, norms)),
     )
 

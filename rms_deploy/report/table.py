@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from typing import Final
 
 from rms_deploy.benchmark_method import percentile_name
 from rms_deploy.benchmark_result import BenchmarkResult, Candidate, Point
-from rms_deploy.benchmark_summary import duration, point_name, summary
+from rms_deploy.benchmark_summary import duration, point_name, ratio, summary
 
-__all__ = ["as_csv", "as_markdown", "failures", "header", "memory", "provenance", "rows", "time_by_category"]
+__all__ = ["SHARES", "as_csv", "as_markdown", "failures", "header", "memory", "provenance", "rows", "time_by_category"]
+
+SHARES: Final = ("candidate", "at", "norms", "matmul", "rest", "norms, of a copy's speed")
+"""The header of `time_by_category`."""
 
 
 def header(result: BenchmarkResult) -> tuple[str, ...]:
@@ -73,7 +77,7 @@ def as_markdown(result: BenchmarkResult) -> str:
     lines += _markdown(header(result), rows(result))
     shares = time_by_category(result)
     if shares:
-        lines += ["", *_markdown(("candidate", "at", "norms", "matmul", "rest", "norms, of a copy's speed"), shares)]
+        lines += ["", *_markdown(SHARES, shares)]
     lines += ["", *(f"- {line}" for line in failures(result)), *(f"- {line}" for line in provenance(result))]
     return "\n".join([*lines, f"- `{result.command}`, {result.date}", ""])
 
@@ -106,8 +110,8 @@ def _row(point: Point, candidate: Candidate) -> tuple[str, ...]:
     assert latency is not None, candidate.name
     compared = ("", "", "")
     if speedup is not None:
-        interval = "" if speedup.low is None else f"{speedup.low:.2f} ... {speedup.high:.2f}"
-        compared = f"{speedup.value:.2f}x", interval, speedup.verdict
+        interval = " ... ".join(ratio(end) for end in (speedup.low, speedup.high) if end is not None)
+        compared = f"{ratio(speedup.value)}x", interval, speedup.verdict
     return (
         candidate.name,
         point_name(point),

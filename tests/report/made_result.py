@@ -1,0 +1,62 @@
+"""A benchmark's result that was made up: two candidates, a failed one, a sweep, a profile."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rms_deploy.benchmark_method import Method
+from rms_deploy.benchmark_result import BenchmarkResult, Candidate, Latency, Point, Speedup
+from rms_deploy.machine import Machine
+from rms_deploy.time_by_operator import Operator, TimeByOperator
+
+ROUNDS = 10
+
+
+def latency(median: float) -> Latency:
+    """Every round has runs of 0.9, 1 and 1.1 times its median, and the rounds differ by 1 % at most."""
+    rounds = [[median * (1 + i / 1000) * run for run in (0.9, 1.0, 1.1)] for i in range(ROUNDS)]
+    return Latency.of(rounds, seconds=1.0)
+
+
+def profile(norms: float, *, fused: bool) -> TimeByOperator:
+    operators = (
+        Operator("rest", "Softmax", 2, 60.0),
+        Operator("matmul", "MatMul", 4, 80.0 - norms),
+        Operator("norms", "AddRMSNorm" if fused else "Mul", 2, norms),
+    )
+    return TimeByOperator(operators, 20, 3.5, 4096 if fused else 0, 1.5 if fused else None)
+
+
+def candidates(scale: float = 1.0) -> tuple[Candidate, ...]:
+    first, second = latency(200 * scale), latency(160 * scale)
+    known = {"load_seconds": 0.02, "first_run_seconds": 0.001, "memory_before": 90 * 2**20, "peak_memory": 120 * 2**20}
+    return (
+        Candidate("<m&1>.onnx", name="decomposed", norms={"decomposed RMSNorm": 2}, latency=first,
+                  profile=profile(20, fused=False), settled=True, **known),
+        Candidate("<m&1>.onnx", name="fused", norms={"fused AddRMSNorm": 2}, latency=second, settled=False,
+                  speedup=Speedup.of(first, second), profile=profile(5, fused=True), **known),
+        Candidate("<m&1>.onnx", name="standard", failure="1 of 2 norms cannot take this form | <b>"),
+    )  # fmt: skip
+
+
+def result(*, scale: float = 1.0, sweep: bool = True) -> BenchmarkResult:
+    norm = {
+        "kind": "RMSNorm", "form": "decomposed", "node": "mul_1", "place": "layers.0.norm", "dtype": "float32",
+        "axes": [-1], "n": 64, "epsilon": 1e-5, "rms_epsilon": 0.0, "rms_min": 0.0, "partial_size": None,
+        "rounding": None, "scale": "float32[64]", "note": "fuse takes it", "max_ulp": None, "unproven": "",
+    }  # fmt: skip
+    miss = {"node": "div_3", "piece": "root", "reason": "epsilon is 2", "place": ""}
+    points = [Point(candidates(scale), {"x": (1, 64)}, {"seq": 1})]
+    if sweep:
+        points += [Point(candidates(scale * size), {"x": (size, 64)}, {"seq": size}) for size in (16, 128)]
+    else:
+        points = [replace(points[0], dims={})]
+    return BenchmarkResult(
+        points=tuple(points),
+        method=Method(rounds=ROUNDS),
+        machine=Machine("a processor", 2, 2, "a system", 0.1),
+        versions={"python": "3.11", "onnxruntime": "1.32.0"},
+        date="2026-01-01T00:00:00+00:00",
+        command="rms-deploy bench '<m&1>.onnx' --compare decomposed,fused,standard",
+        inspection={"count": {"decomposed RMSNorm": 1}, "norms": [norm], "near_misses": [miss]},
+    )
