@@ -1,8 +1,8 @@
 // CUDA on a CPU, as far as the kernels need it: a launch runs its blocks one after the other, and the threads of a
 // block as fibres that give way at barriers and shuffles only. A fibre runs as far as it can before the next one
 // starts, so a missing barrier shows: the one that runs first reads what the others have not yet written, and shared
-// memory starts as NaN. RMS_DEPLOY_CUDA_ORDER=reverse starts with the last thread instead, for what the first order
-// hides.
+// memory starts as 3e6 (not as NaN, which the kernels mend by another sum). `reverse` starts with the last thread, for
+// what the first order hides.
 #pragma once
 
 #include <ucontext.h>
@@ -19,7 +19,7 @@
 #define __host__
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
-// All shared variables lie in one section, which is filled with NaN before each block.
+// All shared variables lie in one section, which is filled before each block.
 #define __shared__ static __attribute__((section("cuda_shared")))
 
 struct dim3 {
@@ -47,6 +47,7 @@ namespace cuda_on_cpu {
 constexpr size_t kStack = 64 << 10;
 constexpr unsigned kWarp = 32;
 inline int multiprocessors = 4;
+inline bool reverse = false;  // starts with the last thread
 
 struct Barrier {
   unsigned size = 0, arrived = 0, generation = 0;
@@ -104,7 +105,7 @@ inline void run_fibre() {
 
 inline void run_block() {
   const unsigned threads = block_size.x * block_size.y * block_size.z;
-  std::memset(&__start_cuda_shared, 0xff, static_cast<size_t>(&__stop_cuda_shared - &__start_cuda_shared));
+  std::memset(&__start_cuda_shared, 0x4a, static_cast<size_t>(&__stop_cuda_shared - &__start_cuda_shared));
   if (fibres.size() < threads) {
     fibres.resize(threads);
   }
@@ -120,8 +121,6 @@ inline void run_block() {
     fibre.context.uc_stack.ss_size = kStack;
     makecontext(&fibre.context, run_fibre, 0);
   }
-  static const char* order = std::getenv("RMS_DEPLOY_CUDA_ORDER");
-  const bool reverse = order != nullptr && std::strcmp(order, "reverse") == 0;
   for (unsigned left = threads; left > 0;) {
     const unsigned long before = progress;
     for (unsigned i = 0; i < threads; ++i) {

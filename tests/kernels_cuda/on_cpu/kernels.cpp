@@ -23,3 +23,4 @@ cudaError_t cudaLaunchKernel(const void* kernel, dim3 grid, dim3 size, void** ar
 }
 
 extern "C" void set_multiprocessors(int count) { cuda_on_cpu::multiprocessors = count; }
+extern "C" void set_reverse(int reverse) { cuda_on_cpu::reverse = reverse != 0; }
