@@ -14,6 +14,7 @@ from rms_deploy.functions import norm_nodes
 from rms_deploy.passes.emission import NATIVE_OPS, emission, explicit_attributes
 from rms_deploy.passes.expand_skip_norm import ExpandSkipNorm
 from rms_deploy.passes.grammar import Derivation, Facts, Refusal, graphs_of, search
+from rms_deploy.passes.grammar.facts import is_op
 from rms_deploy.passes.report import NOTE, PROOF
 from rms_deploy.passes.rewriting import annotate, remove_if_dead, successor, unit_scale
 from rms_deploy.passes.site_proof import Proof, SiteProver
@@ -103,7 +104,9 @@ class FuseRMSNorm(ir.passes.InPlacePass):
 def _proof(found: Derivation, facts: Facts, prover: SiteProver | None) -> Proof:
     if prover is None:
         return Proof(None)
-    if found.anchor.op_type in NATIVE_OPS:
+    anchor, wide = found.anchor, ir.DataType.FLOAT
+    standard = is_op(anchor, "RMSNormalization") and all(v and facts.dtype(v) == wide for v in anchor.inputs[:2])
+    if anchor.op_type in NATIVE_OPS and not standard:  # onnx's evaluator lacks the one, and rounds halves otherwise
         return Proof(None, "one op of a known definition")
     return prover(found, emission(found, facts))
 

@@ -88,9 +88,7 @@ def test_equal_sites_run_once(build, monkeypatch):
         )
     runs = []
     prove = site_proof._prove
-    monkeypatch.setattr(
-        site_proof, "_prove", lambda site, enforced: runs.append(site) or prove(site, enforced=enforced)
-    )
+    monkeypatch.setattr(site_proof, "_prove", lambda site, gains: runs.append(site) or prove(site, gains=gains))
     assert len(fuse(build(" ".join(layers) + " y = Identity (x6)")).norms) == 6
     assert len(runs) == 1
 
