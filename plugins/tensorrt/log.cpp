@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "tensorrt/logger_layouts.h"
+#include "tensorrt/versions.h"
 
 namespace rms_deploy::trt {
 
@@ -35,7 +36,7 @@ Host host_of(void* finder) noexcept {
   if (version != nullptr) {  // else the layout is unknown: no logger
     found.finder = finder;
     found.get_logger = reinterpret_cast<void* (*)()>(dlsym(library, "getLogger"));
-    found.versioned = has_versioned_loggers(version());
+    found.versioned = is_like_tensorrt_11(version());
   }
   dlclose(library);  // gives back what dlopen counted
   return found;

@@ -34,10 +34,4 @@ struct VersionedLayout {
   };
 };
 
-// `version` is getInferLibVersion(): major * 10000 + minor * 100 + patch. TensorRT-RTX counts from 1.
-constexpr bool has_versioned_loggers(int32_t version) {
-  constexpr int32_t kFirstTensorRT = 100000;  // 10.0, the first with V3 plugins
-  return version >= (version < kFirstTensorRT ? 10500 : 110000);
-}
-
 }  // namespace rms_deploy::trt

@@ -125,12 +125,15 @@ def test_our_functions_stand_in_the_same_slots(ours, official, name):
     assert ours[2][key] == official[2][key]
 
 
+def major_of(headers):
+    text = (headers / "NvInferVersion.h").read_text()
+    return int(re.search(r"define (?:NV_TENSORRT_MAJOR|TRT_MAJOR_ENTERPRISE) (\d+)", text)[1])
+
+
 @pytest.mark.network
 @pytest.mark.parametrize("name", ["ILogger", "ILoggerFinder"])
 def test_the_loggers_have_one_of_the_two_layouts(ours, official, headers, name):
-    text = (headers / "NvInferVersion.h").read_text()
-    major = re.search(r"define (?:NV_TENSORRT_MAJOR|TRT_MAJOR_ENTERPRISE) (\d+)", text)
-    layout = "VersionedLayout" if int(major[1]) >= 11 else "PlainLayout"
+    layout = "VersionedLayout" if major_of(headers) >= 11 else "PlainLayout"
     theirs = slots(official[2], rf"nvinfer1::(v_1_0::)?{name}")
     assert slots(ours[2], f"rms_deploy::trt::{layout}::{name}") == theirs
     assert theirs in (["function", "0", "0"], ["function", "function", "0", "0", "function"])
@@ -144,3 +147,27 @@ def test_the_sources_compile_with_the_official_headers(headers, tmp_path):
     command = ["g++", "-std=c++17", "-fsyntax-only", *warnings, *includes, *sources]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+REGISTRY = """
+#include <NvInferRuntime.h>
+#include "tensorrt/versions.h"
+int main() {
+  const auto function = &nvinfer1::IPluginRegistry::loadLibrary;
+  ptrdiff_t number[2];  // what the Itanium ABI makes of it: 1 + 8 * slot, and an offset of 0
+  static_assert(sizeof function == sizeof number);
+  __builtin_memcpy(number, &function, sizeof number);
+  const size_t slot = static_cast<size_t>(number[0] / 8);
+  return slot == rms_deploy::trt::slot_of_load_library(NV_TENSORRT_VERSION) ? 0 : 1;
+}
+"""
+
+
+@pytest.mark.network
+def test_the_loader_calls_the_function_that_loads(headers, tmp_path):
+    (tmp_path / "check.cpp").write_text(REGISTRY)
+    includes = [f"-I{ROOT / 'plugins'}", f"-isystem{HOST}", f"-isystem{headers}"]
+    command = ["g++", "-std=c++17", *includes, "check.cpp", "-o", "check"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert subprocess.run([str(tmp_path / "check")], check=False).returncode == 0
