@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from networks import Network, node_model
 
+from rms_deploy.runtime.tensorrt_rtx_wheel import mend
+
 F32, F64, I32, I64 = np.float32, np.float64, np.int32, np.int64
 KNOWN = "axes, epsilon, rms_epsilon, rms_min, scale_type"
 
@@ -76,9 +78,10 @@ NODES: dict[str, dict[str, Any]] = {
 
 
 def main(library: str) -> None:
+    mend()
     import tensorrt_rtx as trt
 
-    class Recorder(trt.ILogger):  # type: ignore[misc] # the module has no types
+    class Recorder(trt.ILogger):
         def __init__(self) -> None:
             super().__init__()
             self.messages: list[str] = []
