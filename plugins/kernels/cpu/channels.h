@@ -11,13 +11,8 @@ namespace rms_deploy::cpu::RMS_DEPLOY_LEVEL {
 // Terms that a float32 accumulator takes before it is folded into a double.
 constexpr int64_t kDepth = 16;
 
-// The statistics of a block of columns, in the order of T's pairs.
-struct ColumnStatistics {
-  Statistic each[kColumns];
-  float high[kColumns];
-  float low[kColumns];
-  bool any_wide;
-};
+// Of a block of columns, in the order of T's pairs.
+using ColumnStatistics = Statistics<kColumns>;
 
 // Which column stands at `position` of a block of pairs.
 template <class T>
@@ -65,20 +60,20 @@ static double column_sum_of_squares_float64(const T* x, const Problem& p) {
   return total;
 }
 
+// True if float32 cannot hold one of them.
 template <class T>
-static void column_statistics(const T* x, const double* totals, const Problem& p, int64_t columns,
-                              ColumnStatistics& statistics) {
-  statistics.any_wide = false;
-  for (int64_t c = 0; c < (columns + kPair - 1) / kPair * kPair; ++c) {
-    const bool exists = column_at<T>(c) < columns;
-    const bool holds = !exists || float32_holds(totals[c], p);
-    const double sum = holds ? totals[c] : column_sum_of_squares_float64(x + column_at<T>(c), p);
-    const Statistic s = statistic_of<T>(sum, p, holds);
-    statistics.each[c] = s;
-    statistics.high[c] = s.high;
-    statistics.low[c] = s.low;
-    statistics.any_wide = statistics.any_wide || (exists && s.wide);
+static bool column_statistics(const T* x, const double* totals, const Problem& p, int64_t columns,
+                              ColumnStatistics& s) {
+  const int64_t positions = (columns + kPair - 1) / kPair * kPair;
+  take_statistics<T>(totals, positions, p, s);
+  bool any_wide = false;
+  for (int64_t i = 0; i < positions; ++i) {
+    if (s.wide[i] && column_at<T>(i) < columns) {
+      any_wide = true;
+      s.rms[i] = root_mean_square(column_sum_of_squares_float64(x + column_at<T>(i), p), p);
+    }
   }
+  return any_wide;
 }
 
 template <class T, bool kRoundFirst>
@@ -110,7 +105,7 @@ static void write_columns_float64(const T* x, T* y, const Problem& p, int64_t co
     for (int64_t position = 0; position < (columns + kPair - 1) / kPair * kPair; ++position) {
       const int64_t i = k * p.inner + column_at<T>(position);
       if (column_at<T>(position) < columns) {
-        y[i] = scaled_one<T, kRoundFirst>(divide_one<T>(to_float(x[i]), s.each[position]), scale);
+        y[i] = scaled_one<T, kRoundFirst>(divide_one<T>(to_float(x[i]), s, position), scale);
       }
     }
   }
@@ -134,8 +129,7 @@ static void norm_columns(const Problem& p, int64_t first, int64_t last) {
       x = reader.sum;
     }
     column_sums_of_squares(reader, p, columns, totals);
-    column_statistics(x, totals, p, columns, statistics);
-    if (statistics.any_wide) {
+    if (column_statistics(x, totals, p, columns, statistics)) {
       write_columns_float64<T, kRoundFirst>(x, y, p, columns, statistics);
     } else {
       write_columns<T, kRoundFirst>(x, y, p, columns, statistics);

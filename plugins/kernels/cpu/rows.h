@@ -113,13 +113,15 @@ struct Writer {
   Vector high;
   Vector low;
 
-  Writer(const T* from, const S* factors, T* target, const Statistic& s)
-      : x(from), scale(factors), y(target), high(broadcast(s.high)), low(broadcast(s.low)) {}
+  Writer(const T* from, const S* factors, T* target, float inverse_high, float inverse_low)
+      : x(from), scale(factors), y(target), high(broadcast(inverse_high)), low(broadcast(inverse_low)) {}
 
   __attribute__((always_inline)) void write(int64_t i) const {
     Vector pair[2];
     Vector factors[2];
     load_pair(x + i, pair);
+    keep(pair[0]);
+    keep(pair[1]);
     load_pair(scale + i, factors);
     multiply(pair, factors);
     store_pair<kStream>(y + i, pair);
@@ -141,8 +143,13 @@ struct Writer {
   // Elements first ... n - 1; first is a multiple of kPair.
   void rest(int64_t first, int64_t n) const {
     int64_t i = first;
-    for (; i + kPair <= n; i += kPair) {
+    for (; i + 2 * kPair <= n; i += 2 * kPair) {
       write(i);
+      write(i + kPair);
+    }
+    if (i + kPair <= n) {
+      write(i);
+      i += kPair;
     }
     if (i < n) {
       write_partial(i, n - i);
@@ -228,17 +235,17 @@ class Rows {
     for (int64_t begin = first; begin < last; begin += rows) {
       take_statistics(begin, end_of(begin));
       for (int64_t row = begin; row < end_of(begin); ++row) {
-        const Statistic& s = statistics_[row - begin];
+        const int64_t slot = row - begin;
         if constexpr (kStream) {
-          if (ahead && row + rows < last && !s.wide) {
-            const AWriter<S> writer(source(row), scale, y(row), s);
-            totals_[row - begin] = read_row<T>(reader(row + rows), p_.statistics_size, writer, p_.n);
+          if (ahead && row + rows < last && !statistics_.wide[slot]) {
+            const AWriter<S> writer(source(row), scale, y(row), statistics_.high[slot], statistics_.low[slot]);
+            totals_[slot] = read_row<T>(reader(row + rows), p_.statistics_size, writer, p_.n);
             continue;
           }
         }
-        write(scale, whole, row, s);
+        write(scale, whole, row, slot);
         if (ahead && row + rows < last) {
-          read(row + rows, row + rows + 1, row - begin);
+          read(row + rows, row + rows + 1, slot);
         }
       }
       if (!ahead && begin + rows < last) {
@@ -267,11 +274,11 @@ class Rows {
   }
 
   void take_statistics(int64_t begin, int64_t end) {
+    cpu::RMS_DEPLOY_LEVEL::take_statistics<T>(totals_, end - begin, p_, statistics_);
     for (int64_t row = begin; row < end; ++row) {
-      const double total = totals_[row - begin];
-      const bool holds = float32_holds(total, p_);
-      statistics_[row - begin] =
-          statistic_of<T>(holds ? total : sum_of_squares_float64(source(row), p_.statistics_size), p_, holds);
+      if (statistics_.wide[row - begin]) {
+        statistics_.rms[row - begin] = root_mean_square(sum_of_squares_float64(source(row), p_.statistics_size), p_);
+      }
     }
   }
 
@@ -286,31 +293,33 @@ class Rows {
   }
 
   template <class S>
-  void write(const S* scale, bool whole, int64_t row, const Statistic& s) {
-    if (s.wide) {
-      return write_float64(row, s);
+  void write(const S* scale, bool whole, int64_t row, int64_t slot) {
+    if (statistics_.wide[slot]) {
+      return write_float64(row, slot);
     }
+    const float high = statistics_.high[slot];
+    const float low = statistics_.low[slot];
     if (whole) {
-      return AWriter<S>(source(row), scale, y(row), s).rest(0, p_.n);
+      return AWriter<S>(source(row), scale, y(row), high, low).rest(0, p_.n);
     }
     for (int64_t i = 0; i < p_.n; i += kScale) {
       const int64_t size = p_.n - i < kScale ? p_.n - i : kScale;
       order_scale(i, size);
-      AWriter<S>(source(row) + i, scale, y(row) + i, s).rest(0, size);
+      AWriter<S>(source(row) + i, scale, y(row) + i, high, low).rest(0, size);
     }
   }
 
-  void write_float64(int64_t row, const Statistic& s) const {
+  void write_float64(int64_t row, int64_t slot) const {
     const T* from = source(row);
     for (int64_t i = 0; i < p_.n; ++i) {
-      y(row)[i] =
-          scaled_one<T, kRoundFirst>(divide_one<T>(to_float(from[i]), s), scale_at(p_, p_.scalar_scale ? 0 : i));
+      y(row)[i] = scaled_one<T, kRoundFirst>(divide_one<T>(to_float(from[i]), statistics_, slot),
+                                             scale_at(p_, p_.scalar_scale ? 0 : i));
     }
   }
 
   const Problem& p_;
-  double totals_[kMaxRows];
-  Statistic statistics_[kMaxRows];
+  double totals_[kMaxRows] = {};
+  Statistics<kMaxRows> statistics_;
   alignas(64) float ordered_[kScale];
 };
 

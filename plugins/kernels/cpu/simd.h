@@ -3,6 +3,7 @@
 // Everything is in the level's namespace (RMS_DEPLOY_LEVEL), so that no code crosses between levels.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -48,6 +49,18 @@ RMS_DEPLOY_INLINE void unrolled(const Body& body) {
 using Vector = float __attribute__((vector_size(kWidth * sizeof(float))));
 using Bits = uint32_t __attribute__((vector_size(kWidth * sizeof(uint32_t))));
 
+// Keeps a vector in its register: compilers fold a load into each of two operations, and loads are what these loops
+// wait for.
+RMS_DEPLOY_INLINE void keep(Vector& value) {
+#if defined(__x86_64__)
+  __asm__("" : "+v"(value));
+#elif defined(__aarch64__)
+  __asm__("" : "+w"(value));
+#else
+  static_cast<void>(value);
+#endif
+}
+
 RMS_DEPLOY_INLINE Vector broadcast(float value) { return Vector{} + value; }
 
 RMS_DEPLOY_INLINE Bits bits_of(Vector value) { return reinterpret_cast<Bits>(value); }
@@ -61,6 +74,29 @@ RMS_DEPLOY_INLINE Vector load(const float* from) {
 }
 
 RMS_DEPLOY_INLINE void store(float* to, Vector value) { std::memcpy(to, &value, sizeof value); }
+
+// Four float64 at every level, for the statistics of four rows.
+constexpr int kDoubles = 4;
+using Doubles = double __attribute__((vector_size(kDoubles * sizeof(double))));
+
+RMS_DEPLOY_INLINE Doubles load(const double* from) {
+  Doubles value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+
+RMS_DEPLOY_INLINE void store(double* to, Doubles value) { std::memcpy(to, &value, sizeof value); }
+
+RMS_DEPLOY_INLINE Doubles square_root(Doubles value) {
+#if defined(__AVX__)
+  return (Doubles)_mm256_sqrt_pd((__m256d)value);
+#else
+  for (int lane = 0; lane < kDoubles; ++lane) {
+    value[lane] = std::sqrt(value[lane]);
+  }
+  return value;
+#endif
+}
 
 // bfloat16 bits of each lane, rounded to nearest even, in the low half of the lane. (AVX512-BF16's own instruction
 // flushes subnormals to zero, so it is not used.)

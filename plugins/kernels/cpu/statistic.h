@@ -16,44 +16,60 @@
 
 namespace rms_deploy::cpu::RMS_DEPLOY_LEVEL {
 
-// The root mean square of one row or column, with its three epsilons, and its reciprocal in two float32 terms.
-struct Statistic {
-  double rms;
-  float high;  // 1 / rms; for a float32 quotient rounded towards zero
-  float low;   // the rest, for a float32 quotient: never zero, so that infinity * (high + low) is infinity
-  bool wide;   // float32 cannot hold it: divide in float64
+// The root mean squares of some rows or columns, with their three epsilons, and their reciprocals in two float32 terms.
+template <int kCount>
+struct Statistics {
+  double rms[kCount];
+  float high[kCount];  // 1 / rms; for a float32 quotient rounded towards zero
+  float low[kCount];   // the rest, for a float32 quotient: never zero, so that infinity * (high + low) is infinity
+  bool wide[kCount];   // float32 cannot hold it: divide in float64, by rms
 };
 
-RMS_DEPLOY_INLINE double root_mean_square(double sum_of_squares, const Problem& p) {
-  const double mean = sum_of_squares / static_cast<double>(p.statistics_size);
-  const double root = std::sqrt(mean + static_cast<double>(p.epsilon)) + static_cast<double>(p.rms_epsilon);
-  return root < static_cast<double>(p.rms_min) ? static_cast<double>(p.rms_min) : root;  // a NaN stays
+RMS_DEPLOY_INLINE Doubles root_mean_squares(Doubles sums, const Problem& p) {
+  const Doubles mean = sums / static_cast<double>(p.statistics_size);
+  const Doubles root = square_root(mean + static_cast<double>(p.epsilon)) + static_cast<double>(p.rms_epsilon);
+  const Doubles least = Doubles{} + static_cast<double>(p.rms_min);
+  return root < least ? least : root;  // a NaN stays
 }
 
 // True if a float32 sum of squares is as good as a float64 one: it did not overflow, and what underflow may have taken
-// (2^-126 per element) is below half a unit in the last place of mean + epsilon. NaN gives false.
-RMS_DEPLOY_INLINE bool float32_holds(double sum_of_squares, const Problem& p) {
-  const double mean = sum_of_squares / static_cast<double>(p.statistics_size) + static_cast<double>(p.epsilon);
-  return mean >= 0x1p-100 && mean <= 0x1p+126;
+// (2^-126 per element) is below half a unit in the last place of mean + epsilon. NaN gives false. And false beyond 2^64
+// (rms_epsilon, rms_min), where a term of the reciprocal could be subnormal.
+RMS_DEPLOY_INLINE bool float32_holds(double sum, double rms, const Problem& p) {
+  const double least = (0x1p-100 - static_cast<double>(p.epsilon)) * static_cast<double>(p.statistics_size);
+  const double most = 0x1p+126 * static_cast<double>(p.statistics_size);
+  return sum >= least && sum <= most && rms <= 0x1p+64;
 }
 
-template <class T>
-RMS_DEPLOY_INLINE Statistic statistic_of(double sum_of_squares, const Problem& p, bool float32_was_enough) {
-  Statistic s;
-  s.rms = root_mean_square(sum_of_squares, p);
-  // Beyond 2^64 (rms_epsilon, rms_min) a term of the reciprocal could be subnormal.
-  s.wide = !float32_was_enough || !(s.rms <= 0x1p+64);
-  const double reciprocal = 1.0 / s.rms;
-  s.high = static_cast<float>(reciprocal);
-  s.low = 0.0F;
-  if constexpr (std::is_same_v<T, float>) {
-    if (static_cast<double>(s.high) > reciprocal) {
-      s.high *= 1.0F - 0x1p-24F;  // the float32 below
+// The statistics of `sums`, which has memory for whole vectors. In vectors, because two divisions and a root take as
+// long as all else of a row of 64 elements.
+template <class T, int kCount>
+static void take_statistics(const double* sums, int64_t count, const Problem& p, Statistics<kCount>& s) {
+  static_assert(kCount % kDoubles == 0, "whole vectors");
+  for (int64_t i = 0; i < count; i += kDoubles) {
+    using Floats = float __attribute__((vector_size(kDoubles * sizeof(float))));
+    const Doubles rms = root_mean_squares(load(sums + i), p);
+    const Doubles reciprocal = 1.0 / rms;
+    Floats high = __builtin_convertvector(reciprocal, Floats);
+    Floats low = {};
+    if constexpr (std::is_same_v<T, float>) {
+      const Doubles nearest = __builtin_convertvector(high, Doubles);
+      const Doubles below = nearest > reciprocal ? nearest * (1.0 - 0x1p-24) : nearest;  // then the float32 below
+      high = __builtin_convertvector(below, Floats);
+      const Doubles rest = reciprocal - __builtin_convertvector(high, Doubles);
+      low = __builtin_convertvector(rest > 0.0 ? rest : below * 0x1p-60, Floats);
     }
-    const double low = reciprocal - static_cast<double>(s.high);
-    s.low = low > 0.0 ? static_cast<float>(low) : s.high * 0x1p-60F;
+    store(s.rms + i, rms);
+    std::memcpy(s.high + i, &high, sizeof high);
+    std::memcpy(s.low + i, &low, sizeof low);
   }
-  return s;
+  for (int64_t i = 0; i < count; ++i) {
+    s.wide[i] = !float32_holds(sums[i], s.rms[i], p);
+  }
+}
+
+RMS_DEPLOY_INLINE double root_mean_square(double sum_of_squares, const Problem& p) {
+  return root_mean_squares(Doubles{} + sum_of_squares, p)[0];
 }
 
 // x / rms. For a float32 result it is rounded once: x * (high + low) by one fused multiply-add. Two operations that
@@ -72,17 +88,17 @@ RMS_DEPLOY_INLINE Vector divide(Vector x, Vector high, Vector low) {
   }
 }
 
-// The same for one element, with a statistic that may need float64.
-template <class T>
-RMS_DEPLOY_INLINE float divide_one(float x, const Statistic& s) {
+// The same for one element, with statistic `i`, which may need float64.
+template <class T, int kCount>
+RMS_DEPLOY_INLINE float divide_one(float x, const Statistics<kCount>& s, int64_t i) {
   const double wide_x = static_cast<double>(x);
-  if (s.wide) {
-    return static_cast<float>(wide_x / s.rms);
+  if (s.wide[i]) {
+    return static_cast<float>(wide_x / s.rms[i]);
   }
   if constexpr (std::is_same_v<T, float>) {
-    return static_cast<float>(wide_x * static_cast<double>(s.high) + static_cast<double>(x * s.low));
+    return static_cast<float>(wide_x * static_cast<double>(s.high[i]) + static_cast<double>(x * s.low[i]));
   } else {
-    return x * s.high;
+    return x * s.high[i];
   }
 }
 
