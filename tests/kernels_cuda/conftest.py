@@ -67,7 +67,17 @@ def compiled_for_cpu(library: Path, plugins: Path) -> Path:
 def on_gpu(tmp_path_factory: pytest.TempPathFactory, nvcc: Path) -> Path:
     if shutil.which("nvidia-smi") is None or "GPU 0" not in run(["nvidia-smi", "-L"]):
         pytest.skip("no NVIDIA GPU")
-    library = tmp_path_factory.mktemp("kernels") / "on_gpu.so"
-    options = ["-std=c++17", "-O3", "-arch=native", "-shared", "-Xcompiler=-fPIC", f"-L{nvcc.parents[1] / 'lib'}"]
+    return compiled_for_gpu(tmp_path_factory.mktemp("kernels") / "on_gpu.so", nvcc, "native")
+
+
+def compiled_for_gpu(library: Path, nvcc: Path, architecture: str) -> Path:
+    options = [
+        "-std=c++17",
+        "-O3",
+        f"-arch={architecture}",
+        "-shared",
+        "-Xcompiler=-fPIC",
+        f"-L{nvcc.parents[1] / 'lib'}",
+    ]
     run([nvcc, *options, f"-I{PLUGINS}", PLUGINS / "kernels/cuda/norm.cu", HERE / "entry.cpp", "-o", library])
     return library

@@ -1,6 +1,7 @@
 // What the tests call, on a GPU and on the CPU: one norm over buffers in host memory. The buffers have room around the
 // tensors, which comes back too, so that the caller sees what was written outside.
 #include <cstring>
+#include <initializer_list>
 
 #include "kernels/cuda/norm.h"
 
