@@ -1,0 +1,95 @@
+"""The CUDA kernels beside a device-to-device copy, torch, torch.compile and Triton: see README.md."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+
+import torch
+from peers import EPSILON, Enqueue, build, peers
+
+ROWS = (1, 8, 64, 512, 4096, 65536)
+LENGTHS = (128, 1024, 4096, 8192, 16384)
+LAUNCHES = 20  # of one graph
+REPLAYS = 30
+Buffers = list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+
+
+def microseconds(enqueue: Enqueue, buffers: Buffers) -> tuple[float, float]:
+    """Median and spread (tenth to ninetieth percentile) of one launch, over replays of a graph of LAUNCHES launches."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for arguments in buffers[:3]:  # compiles, loads
+            enqueue(*arguments)
+    stream.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        for i in range(LAUNCHES):
+            enqueue(*buffers[i % len(buffers)])
+    times = []
+    for _ in range(REPLAYS + 3):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        graph.replay()
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end) * 1000 / LAUNCHES)
+    deciles = statistics.quantiles(times[3:], n=10)
+    return statistics.median(times[3:]), deciles[-1] - deciles[0]
+
+
+def buffers_of(rows: int, n: int, dtype: torch.dtype, *, cold: bool) -> Buffers:
+    """One set of tensors; or so many that the launches between two uses of one move three times the L2."""
+    bytes_of_set = 2 * rows * n * dtype.itemsize
+    l2 = torch.cuda.get_device_properties(0).L2_cache_size
+    sets = min(LAUNCHES, 1 + 3 * l2 // bytes_of_set) if cold else 1
+    scale = torch.randn(n, device="cuda", dtype=dtype)
+    return [
+        (x, scale, torch.empty_like(x)) for x in (torch.randn(rows, n, device="cuda").to(dtype) for _ in range(sets))
+    ]
+
+
+def check(name: str, enqueue: Enqueue, buffers: Buffers) -> None:
+    """A fast wrong kernel is not timed."""
+    x, scale, y = buffers[0]
+    result = enqueue(x, scale, y)
+    torch.cuda.synchronize()
+    actual = (y if result is None else result)[:64].double()
+    wide = x[:64].double()
+    expected = wide * torch.rsqrt(wide.square().mean(1, keepdim=True) + EPSILON) * scale.double()
+    torch.testing.assert_close(
+        actual, expected, rtol=4 * torch.finfo(x.dtype).eps, atol=1e-5, msg=lambda m: f"{name}: {m}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dtype", choices=["bfloat16", "float16", "float32"], default="bfloat16")
+    parser.add_argument("--rows", type=int, nargs="*", default=ROWS)
+    parser.add_argument("--n", type=int, nargs="*", default=LENGTHS)
+    arguments = parser.parse_args()
+    dtype = getattr(torch, arguments.dtype)
+    with tempfile.TemporaryDirectory() as folder:
+        library = build(Path(folder))
+        print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {arguments.dtype}")
+        print(f"{'rows x n':>14} {'L2':>5} {'kernel':>14} {'us':>9} {'spread':>7} {'GB/s':>7} {'% of copy':>9}")
+        for rows, n in ((rows, n) for rows in arguments.rows for n in arguments.n):
+            for cold in (True, False):
+                buffers = buffers_of(rows, n, dtype, cold=cold)
+                copy = 0.0
+                for name, enqueue in peers(library).items():
+                    if name != "copy":
+                        check(name, enqueue, buffers)
+                    time, spread = microseconds(enqueue, buffers)
+                    copy = time if name == "copy" else copy
+                    speed = 2 * rows * n * dtype.itemsize / time / 1000
+                    print(
+                        f"{f'{rows}x{n}':>14} {'cold' if cold else 'warm':>5} {name:>14} {time:9.2f} {spread:7.2f} "
+                        f"{speed:7.0f} {100 * copy / time:9.0f}", flush=True,
+                    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

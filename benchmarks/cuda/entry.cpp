@@ -1,0 +1,20 @@
+// The launcher by C's rules, for ctypes: contiguous rows, a scale of n elements of the type of x.
+#include "kernels/cuda/norm.h"
+
+extern "C" __attribute__((visibility("default"))) int norm(int type, const void* x, const void* residual,
+                                                           const void* scale, void* y, void* sum, int64_t rows,
+                                                           int64_t n, int tactic, void* stream) {
+  rms_deploy::cuda::Problem p;
+  p.type = p.scale_type = static_cast<rms_deploy::contract::ElementType>(type);
+  p.x = x;
+  p.residual = residual;
+  p.scale = scale;
+  p.y = y;
+  p.sum = sum;
+  p.outer = rows;
+  p.n = p.statistics_size = n;
+  p.inner = 1;
+  return rms_deploy::cuda::launch(p, tactic, static_cast<cudaStream_t>(stream));
+}
+
+extern "C" __attribute__((visibility("default"))) int prepare() { return rms_deploy::cuda::prepare(); }

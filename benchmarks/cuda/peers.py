@@ -1,0 +1,92 @@
+"""What is timed: functions of a list of tensors (x, scale, y) that enqueue one norm on the current stream."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Callable
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch.nn import functional
+
+from rms_deploy.contract import ELEMENT_TYPES
+
+__all__ = ["EPSILON", "Enqueue", "build", "peers"]
+
+Enqueue = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Any]
+EPSILON = 1e-6
+TACTICS = {"ours": 0, "ours, 1 pack": 1, "ours, 2 packs": 2, "ours, 4 packs": 4, "ours, 8 packs": 8, "ours, split": 16}
+
+
+def _nvcc() -> Path:
+    spec = util.find_spec("nvidia")
+    for root in spec.submodule_search_locations or [] if spec else []:
+        if (found := Path(root) / "cu13" / "bin" / "nvcc").exists():
+            return found
+    if (system := shutil.which("nvcc")) is None:
+        raise SystemExit("no nvcc: install a CUDA toolkit, or nvidia-cuda-nvcc and its companions of pyproject.toml")
+    return Path(system)
+
+
+def build(folder: Path) -> ctypes.CDLL:
+    """The kernels for this machine's GPU, behind entry.cpp."""
+    here, nvcc = Path(__file__).parent, _nvcc()
+    plugins = here.parents[1] / "plugins"
+    sources = [plugins / "kernels" / "cuda" / "norm.cu", here / "entry.cpp"]
+    options = ["-std=c++17", "-O3", "-arch=native", "-shared", "-Xcompiler=-fPIC", f"-L{nvcc.parents[1] / 'lib'}"]
+    subprocess.run([nvcc, *options, f"-I{plugins}", *sources, "-o", folder / "norm.so"], check=True)
+    library = ctypes.CDLL(str(folder / "norm.so"))
+    pointer, size = ctypes.c_void_p, ctypes.c_int64
+    library.norm.argtypes = [ctypes.c_int, *[pointer] * 5, size, size, ctypes.c_int, pointer]
+    if error := library.prepare():
+        raise SystemExit(f"prepare: cudaError_t {error}")
+    return library
+
+
+def _ours(library: ctypes.CDLL, tactic: int) -> Enqueue:
+    def enqueue(x: torch.Tensor, scale: torch.Tensor, y: torch.Tensor) -> None:
+        number = ELEMENT_TYPES[str(x.dtype).removeprefix("torch.")]
+        stream = torch.cuda.current_stream().cuda_stream
+        pointers = x.data_ptr(), None, scale.data_ptr(), y.data_ptr(), None
+        if error := library.norm(number, *pointers, *x.shape, tactic, stream):
+            raise SystemExit(f"launch: cudaError_t {error}")
+
+    return enqueue
+
+
+@triton.jit
+def _triton_kernel(x_ptr, scale_ptr, y_ptr, n, epsilon, block: tl.constexpr):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    row = tl.program_id(0).to(tl.int64) * n
+    columns = tl.arange(0, block)
+    inside = columns < n
+    x = tl.load(x_ptr + row + columns, mask=inside, other=0.0).to(tl.float32)
+    scale = tl.load(scale_ptr + columns, mask=inside, other=0.0).to(tl.float32)
+    inverse = 1.0 / tl.sqrt(tl.sum(x * x, axis=0) / n + epsilon)
+    tl.store(y_ptr + row + columns, (x * inverse * scale).to(y_ptr.dtype.element_ty), mask=inside)
+
+
+def _triton(x: torch.Tensor, scale: torch.Tensor, y: torch.Tensor) -> None:
+    block = triton.next_power_of_2(x.shape[1])
+    warps = min(16, max(1, block * x.element_size() // 2048))
+    _triton_kernel[(x.shape[0],)](x, scale, y, x.shape[1], EPSILON, block=block, num_warps=warps)
+
+
+def peers(library: ctypes.CDLL) -> dict[str, Enqueue]:
+    """By name; 'copy' is the limit. torch.compile is compiled anew for each shape."""
+    torch.compiler.reset()
+    compiled = torch.compile(
+        lambda x, scale: functional.rms_norm(x, (x.shape[1],), scale, EPSILON), dynamic=False, fullgraph=True
+    )
+    return {
+        "copy": lambda x, scale, y: y.copy_(x),  # noqa: ARG005
+        **{name: _ours(library, tactic) for name, tactic in TACTICS.items()},
+        "torch": lambda x, scale, y: functional.rms_norm(x, (x.shape[1],), scale, EPSILON),  # noqa: ARG005
+        "torch.compile": lambda x, scale, y: compiled(x, scale),  # noqa: ARG005
+        "triton": _triton,
+    }
