@@ -10,7 +10,7 @@ from pathlib import Path
 
 __all__ = ["Machine", "machine", "versions"]
 
-_PACKAGES = ("rms-deploy", "onnxruntime", "onnxruntime-gpu", "onnx", "numpy")
+_PACKAGES = ("rms-deploy", "onnxruntime", "onnxruntime-gpu", "onnx", "numpy", "torch", "openvino")
 
 
 @dataclass(frozen=True)

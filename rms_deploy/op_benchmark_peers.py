@@ -107,7 +107,8 @@ def _onnx(
 def _run_onnx(model: onnx.ModelProto, case: OpCase) -> Run:
     # Unoptimised, so that each peer is the op it is named after.
     session = runtime.session(model, threads=case.threads, optimize=False)
-    return runtime.bound_run(session, _inputs(case))
+    outputs = {output.name: _paged(np.zeros(case.shape, element_dtype(case.dtype))) for output in session.get_outputs()}
+    return runtime.bound_run(session, _inputs(case), outputs)
 
 
 def _ours(case: OpCase, *, share: float | None = None, round_before_scale: bool = False) -> Run:

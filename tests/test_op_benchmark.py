@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from rms_deploy.errors import InputError, RmsDeployError
 from rms_deploy.op_benchmark import SHAPES, _shape, bench_op
@@ -75,3 +76,23 @@ def test_inputs_start_with_a_page():
 
     assert all(array.ctypes.data % 4096 == 0 for array in _inputs(CASE).values())
     assert np.isfinite(_inputs(CASE)["X"]).all()
+
+
+def test_a_run_writes_where_it_is_told():
+    """The outputs stand in the same kind of memory as the target of the copy: huge pages from 4 MiB on."""
+    from rms_deploy.op_benchmark_peers import _inputs, _onnx, _scale
+    from rms_deploy.runtime import onnxruntime as runtime
+
+    node = helper.make_node("Mul", ["X", "scale"], ["Y"])
+    session = runtime.session(_onnx(CASE, [node], _scale(CASE, spread=True), outputs=["Y"], opset=17))
+    outputs = {"Y": np.zeros(CASE.shape, np.float32)}
+    runtime.bound_run(session, _inputs(CASE), outputs)()
+    assert np.array_equal(outputs["Y"], _inputs(CASE)["X"] * _scale(CASE, spread=True))
+
+
+def test_openvino_takes_the_norms_of_two_types():
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    for dtype in ("float32", "float16"):
+        PEERS["openvino"](OpCase("add-norm", dtype, (4, 64), -1, 1))()
+    with pytest.raises(RmsDeployError, match="no bfloat16"):
+        PEERS["openvino"](OpCase("norm", "bfloat16", (4, 64), -1, 1))

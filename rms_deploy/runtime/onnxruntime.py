@@ -135,9 +135,11 @@ def run(running: ort.InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> dic
         raise RunError(_text(error)) from error
 
 
-def bound_run(running: ort.InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> Callable[[], None]:
-    """A function that runs on these inputs and keeps the outputs where those of the first run are: nothing is
-    converted or allocated from then on.
+def bound_run(
+    running: ort.InferenceSession, feeds: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]] | None = None
+) -> Callable[[], None]:
+    """A function that runs on these inputs and writes to `outputs`, or else to where a first run put its outputs:
+    nothing is converted or allocated from then on.
 
     Raises:
         RunError: ONNX Runtime refuses the inputs, or a kernel fails; also from the function.
@@ -153,9 +155,15 @@ def bound_run(running: ort.InferenceSession, feeds: Mapping[str, NDArray[Any]]) 
     for name, value in values.items():
         binding.bind_ortvalue_input(name, value)
     for name, value in zip(names, results, strict=True):
-        binding.bind_ortvalue_output(name, value)
+        if outputs is None:
+            binding.bind_ortvalue_output(name, value)
+        else:
+            array = outputs[name]
+            binding.bind_output(
+                name, "cpu", 0, contract.ELEMENT_TYPES[array.dtype.name], array.shape, array.ctypes.data
+            )
 
-    def run_bound(_alive: object = (arrays, values, results)) -> None:
+    def run_bound(_alive: object = (arrays, values, results, outputs)) -> None:
         running.run_with_iobinding(binding)
 
     return run_bound
