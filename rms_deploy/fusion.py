@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -30,10 +30,10 @@ VERIFY_LIMIT: Final = 20_000
 """Nodes up to which every site is run by default: some seconds."""
 
 _OPS_OF: Final = {
-    "onnx": ("RMSNormalization",),
-    "onnxruntime": ("SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization"),
+    "onnx": {"RMSNormalization": ""},
+    "onnxruntime": {"SimplifiedLayerNormalization": "", "SkipSimplifiedLayerNormalization": "com.microsoft"},
 }
-"""What is in the form of the target already, and is left."""
+"""What is in the form of the target already, and is left, with the domain that its runtime knows it in."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def fuse(
     facts = Facts(fused)
     if verify is None:
         verify = sum(len(graph) for graph in fused.graphs()) <= VERIFY_LIMIT
-    native_ops = _OPS_OF.get(target, ())
+    native_ops = _OPS_OF.get(target, {})
     skip = partial(_is_target, native_ops)
     one_body = functions and target == "rms_deploy" and fused.opset_imports.get("", 0) < ONE_BODY_BELOW
     result = FuseRMSNorm(facts, allow_gain=allow_precision_gain, prove=verify, one_body=one_body, skip=skip)(fused)
@@ -160,9 +160,9 @@ def fuse(
     )
 
 
-def _is_target(ops: tuple[str, ...], node: ir.Node, facts: Facts) -> bool:
+def _is_target(ops: Mapping[str, str], node: ir.Node, facts: Facts) -> bool:
     """Whether `node` is what the target makes of a norm, and valid: x and scale of one type."""
-    if node.op_type not in ops or node.domain not in ("", "com.microsoft"):
+    if ops.get(node.op_type) != node.domain:
         return False
     types = [facts.dtype(value) for value in node.inputs if value is not None]
     return len(types) > 1 and len(set(types)) == 1

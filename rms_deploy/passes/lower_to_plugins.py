@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from rms_deploy.contract import DOMAIN, OPS, PLUGIN_VERSION, VERSION
 from rms_deploy.functions import norm_nodes
+from rms_deploy.passes.grammar import graphs_of
 
 __all__ = ["PLUGIN_DOMAIN", "LowerToPlugins", "raise_plugins"]
 
@@ -42,16 +43,23 @@ def raise_plugins(model: ir.Model) -> bool:
     if all(PLUGIN_DOMAIN not in domains for domains in imports):
         return False
     found = False
-    for graph in model.graphs():
+    for graph in graphs_of(model):
+        ours, others = 0, 0
         for node in graph:
+            if node.domain != PLUGIN_DOMAIN:
+                continue
             namespace = node.attributes.get("plugin_namespace")
-            ours = namespace is not None and namespace.value == DOMAIN
-            if node.domain == PLUGIN_DOMAIN and node.op_type in OPS and ours:
-                node.domain = DOMAIN
-                del node.attributes["plugin_namespace"]
-                node.attributes.pop("plugin_version", None)
-                model.opset_imports[DOMAIN] = graph.opset_imports[DOMAIN] = VERSION
-                found = True
-    if found and not any(node.domain == PLUGIN_DOMAIN for graph in model.graphs() for node in graph):
+            if node.op_type not in OPS or namespace is None or namespace.value != DOMAIN:
+                others += 1
+                continue
+            node.domain = DOMAIN
+            del node.attributes["plugin_namespace"]
+            node.attributes.pop("plugin_version", None)
+            model.opset_imports[DOMAIN] = graph.opset_imports[DOMAIN] = VERSION
+            ours += 1
+        found |= bool(ours)
+        if ours and not others:
+            graph.opset_imports.pop(PLUGIN_DOMAIN, None)
+    if found and not any(node.domain == PLUGIN_DOMAIN for graph in graphs_of(model) for node in graph):
         model.opset_imports.pop(PLUGIN_DOMAIN, None)
     return found

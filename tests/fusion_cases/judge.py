@@ -69,8 +69,9 @@ def run_unoptimised(model: onnx.ModelProto, feeds: dict[str, Any]) -> list[Any]:
 
 def evaluate(model: onnx.ModelProto, feeds: dict[str, Any]) -> list[Any]:
     """onnx's own evaluator; ONNX Runtime where an op is not ONNX's."""
-    foreign = {node.domain for node in _nodes(model.graph)} - {"", "ai.onnx"} - {f.domain for f in model.functions}
-    natives = any(node.op_type == "SimplifiedLayerNormalization" for node in model.graph.node)
+    nodes = [*_nodes(model.graph), *(node for function in model.functions for node in function.node)]
+    foreign = {node.domain for node in nodes} - {"", "ai.onnx"} - {f.domain for f in model.functions}
+    natives = any(node.op_type == "SimplifiedLayerNormalization" for node in nodes)
     if foreign or natives:
         return run_unoptimised(model, feeds)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
