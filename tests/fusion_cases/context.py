@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 
 from .case import Case, norm
 
 __all__ = ["CONTEXT"]
 
-_OPSETS = range(11, 25)
+_OPSETS = range(11, onnx.defs.onnx_opset_version() + 1)
 _OLD_MEAN = "m = ReduceMean <axes=[-1]> (q)"
 _MICROSOFT = ("com.microsoft",)
 
@@ -167,7 +168,7 @@ _BODIES = [
 
 _AROUND = [
     *(_context(f"opset {opset}", norm(mean=_OLD_MEAN) if opset < 18 else norm(), opset=opset,
-               onnxruntime="1.24" if opset > 23 else "") for opset in _OPSETS),
+               onnxruntime="1.32" if opset > 24 else "1.24" if opset > 23 else "") for opset in _OPSETS),
     _context("com.microsoft before and after",
              f"x = com.microsoft.BiasGelu (z, bias) {norm(scale='k = Mul (n, w)')} y = com.microsoft.QuickGelu (k)",
              inputs="float[b,s,8] z", domains=_MICROSOFT, cancels=True),
