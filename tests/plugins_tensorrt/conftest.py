@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -51,6 +52,12 @@ def trt(rtx, library):
 @pytest.fixture(params=TYPE_PAIRS, ids=lambda pair: "-".join(pair))
 def types(request):
     return request.param
+
+
+@pytest.fixture(scope="session")
+def gxx():
+    """g++, whose record of vtables is compared."""
+    return shutil.which("g++") or pytest.skip("no g++")
 
 
 @pytest.fixture(scope="session")

@@ -44,9 +44,7 @@ def compiled(command):
 
 
 @pytest.fixture(scope="module")
-def on_cpu(tmp_path_factory):
-    if shutil.which("g++") is None:
-        pytest.skip("no g++")
+def on_cpu(gxx, tmp_path_factory):
     library = tmp_path_factory.mktemp("plugin") / "on_cpu.so"
     cpu = [
         "-O2",
@@ -57,7 +55,7 @@ def on_cpu(tmp_path_factory):
         "-include",
         HOST / "error_string.h",
     ]
-    compiled(["g++", *cpu, *OPTIONS, KERNELS / "on_cpu" / "kernels.cpp", "-Wl,--no-undefined", "-o", library])
+    compiled([gxx, *cpu, *OPTIONS, KERNELS / "on_cpu" / "kernels.cpp", "-Wl,--no-undefined", "-o", library])
     return library
 
 

@@ -27,12 +27,12 @@ def test_the_python_builds_an_engine(library, tmp_path):
 
 
 @pytest.mark.network
-def test_the_cpp_compiles(headers, tmp_path):
+def test_the_cpp_compiles(gxx, headers, tmp_path):
     (block,) = re.findall(r"```cpp\n(.+?)```", README, re.DOTALL)
     parameters = "nvinfer1::IBuilder* builder, nvinfer1::IBuilderConfig* config"
     (tmp_path / "use.cpp").write_text(f"#include <NvInfer.h>\nvoid use({parameters}) {{\n{block}}}\n")
     includes = [f"-I{Path(__file__).parent / 'host'}", f"-isystem{headers}"]
-    command = ["g++", "-std=c++17", "-fsyntax-only", "-Wall", "-Werror", *includes, str(tmp_path / "use.cpp")]
+    command = [gxx, "-std=c++17", "-fsyntax-only", "-Wall", "-Werror", *includes, str(tmp_path / "use.cpp")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
