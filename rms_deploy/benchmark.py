@@ -71,7 +71,8 @@ def bench(
     that is refused, crashes or hangs is reported with its failure; the others go on.
 
     Args:
-        models: ONNX files; the first candidate is what the others are compared with.
+        models: ONNX files, and after the first, engines, which get its inputs. The first candidate is what the others
+            are compared with.
         compare: variants of the only model, of `variants.VARIANTS`, to be measured in its place.
         runtimes: of `benchmark_contestants.RUNTIMES`; each runs every file, or, torch, the module.
             Default: ONNX Runtime, and torch if there is a module.
@@ -206,12 +207,12 @@ def _feeds(
     else:
         given = random_inputs(model, resolve_shapes(model, shapes=shapes, dims=dims), seed=seed)
     feeds = {os.fspath(first): given}
-    for path in dict.fromkeys(entry.path for entry in entries if entry.path != os.fspath(first)):
+    for path in dict.fromkeys(entry.signature for entry in entries if entry.signature != os.fspath(first)):
         other = modelfile.load(path)
         own = random_inputs(other, _like(given, other), seed=seed)
         feeds[path] = {n: given[n] if n in given and given[n].dtype == a.dtype else a for n, a in own.items()}
         check_inputs(feeds[path], other)
-    return [feeds[entry.path] for entry in entries]
+    return [feeds[entry.signature] for entry in entries]
 
 
 def _written(feeds: Sequence[dict[str, NDArray[Any]]], folder: Path) -> list[dict[str, Any]]:

@@ -23,8 +23,10 @@ RUNTIMES: Final[Mapping[str, str]] = {
     "torch": "the module itself, eager",
     "torch-compiled": "the module, by torch.compile",
 }
-"""Where a candidate can run. `benchmark_runtimes.LOADERS`, which the candidate's process alone imports, has the same
-names."""
+"""Where a model can run. `benchmark_runtimes.LOADERS`, which the candidate's process alone imports, has the same names,
+and `tensorrt`, on which engines run."""
+
+_ENGINES: Final = (".engine", ".plan", ".trt")
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,10 @@ class Contestant:
 
     candidate: Candidate
     """Without results."""
-    path: str
-    """The ONNX file that is run, or that has the signature of a torch module."""
+    runs: str
+    """What is run: a file, or the name of a torch module."""
+    signature: str
+    """The ONNX file that says which inputs it takes."""
 
 
 def contestants(
@@ -50,7 +54,7 @@ def contestants(
     """The candidates, in the order in which they are reported.
 
     Args:
-        models: ONNX files.
+        models: ONNX files, the first of all; and engines, which take the inputs of the first.
         folder: where variants are written.
         compare: variants of the only model, in place of the model itself.
         runtimes: on which each file or the module runs; default: ONNX Runtime, and torch if there is a module.
@@ -70,38 +74,50 @@ def contestants(
         raise InputError("torch runs modules, not ONNX files; name the module, e.g. --module llama-tiny")
     if compare and len(models) != 1:
         raise InputError(f"variants are made of one model, and {len(models)} were given; give one")
-    files = [_variant(models[0], name, folder) for name in compare] or [_given(model) for model in models]
-    entries = []
+    first = os.fspath(models[0])
+    if _is_engine(first):
+        raise InputError(f"{first}: an engine does not say what its inputs mean; give its ONNX file first")
+    files = [_variant(first, name, folder) for name in compare]
+    files = files or [_given(os.fspath(model)) for model in models if not _is_engine(model)]
+    entries: list[Contestant] = []
     for runtime in runtimes:
-        label = "" if runtime == "onnxruntime" else runtime
         if runtime.startswith("torch"):
             candidate = Candidate(str(module), library=False, name=f"{module} {runtime}", runtime=runtime)
-            entries.append(Contestant(candidate, os.fspath(models[0])))
+            entries.append(Contestant(candidate, candidate.model, first))
             continue
         for file in files:
-            ours = library and also_without_library and file.candidate.failure is None and _has_our_ops(file.path)
-            for with_library in (True, False) if ours else (library,):
-                how = " ".join([label, "" if with_library or not library else "without our library"]).strip()
-                name = f"{file.candidate.name} {how}".strip()
-                entries.append(
-                    replace(file, candidate=replace(file.candidate, library=with_library, runtime=runtime, name=name))
-                )
-    return entries
+            both = library and also_without_library and file.candidate.failure is None and _has_our_ops(file.runs)
+            entries += [_on(file, runtime, library=on, name_it=both) for on in ((True, False) if both else (library,))]
+    engines = (os.fspath(model) for model in models if _is_engine(model))
+    return entries + [Contestant(Candidate(e, library=False, runtime="tensorrt"), e, first) for e in engines]
 
 
-def _given(model: str | os.PathLike[str]) -> Contestant:
-    return Contestant(Candidate(os.fspath(model), norms=inspect(model).count()), os.fspath(model))
+def _is_engine(model: str | os.PathLike[str]) -> bool:
+    return Path(model).suffix.lower() in _ENGINES
 
 
-def _variant(model: str | os.PathLike[str], name: str, folder: Path) -> Contestant:
+def _given(model: str) -> Contestant:
+    return Contestant(Candidate(model, norms=inspect(model).count()), model, model)
+
+
+def _variant(model: str, name: str, folder: Path) -> Contestant:
     if name not in VARIANTS:
         raise InputError(f"variant {name!r} is not known; use {', '.join(VARIANTS)}")
     try:
         variant = write_variant(model, name, folder)
         norms = inspect(variant.path).count()
     except RmsDeployError as error:
-        return Contestant(Candidate(os.fspath(model), name=name, failure=str(error)), os.fspath(model))
-    return Contestant(Candidate(os.fspath(model), name=name, note=variant.note, norms=norms), os.fspath(variant.path))
+        return Contestant(Candidate(model, name=name, failure=str(error)), model, model)
+    path = os.fspath(variant.path)
+    return Contestant(Candidate(model, name=name, note=variant.note, norms=norms), path, path)
+
+
+def _on(file: Contestant, runtime: str, *, library: bool, name_it: bool) -> Contestant:
+    """The file on a runtime; the name says what it does not share with the others."""
+    parts = [file.candidate.name, runtime if runtime != "onnxruntime" else ""]
+    parts += ["without our library"] if name_it and not library else []
+    name = " ".join(filter(None, parts))
+    return replace(file, candidate=replace(file.candidate, library=library, runtime=runtime, name=name))
 
 
 def _has_our_ops(path: str) -> bool:

@@ -96,11 +96,10 @@ class Running:
 
     def _model(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The same for a measurement and for a profile."""
-        candidate = self.contestant.candidate
-        # os.path.abspath, unlike Path.resolve, keeps links
-        is_file = not candidate.runtime.startswith("torch")
-        model = os.path.abspath(self.contestant.path) if is_file else candidate.model  # noqa: PTH100
-        return {"model": model, "library": candidate.library, "threads": self.method.threads, "inputs": inputs}
+        candidate, runs = self.contestant.candidate, self.contestant.runs
+        if not candidate.runtime.startswith("torch"):
+            runs = os.path.abspath(runs)  # noqa: PTH100 - keeps links
+        return {"model": runs, "library": candidate.library, "threads": self.method.threads, "inputs": inputs}
 
     def _ask(self, do: str, **request: Any) -> dict[str, Any]:
         if self.failure is not None:

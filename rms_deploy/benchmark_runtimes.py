@@ -63,6 +63,12 @@ def _onnxruntime_cuda(request: Load) -> Run:
     return _prepared(session, request.feeds)
 
 
+def _tensorrt(request: Load) -> Run:
+    from rms_deploy.runtime import tensorrt
+
+    return tensorrt.bound_run(tensorrt.session(request.model, cuda_graph=True), request.feeds)
+
+
 def _torch(request: Load, *, compiled: bool) -> Run:
     from rms_deploy.runtime.torch_module import module_run
 
@@ -79,7 +85,8 @@ def _prepared(session: Any, feeds: Feeds) -> Run:
 LOADERS: Final[Mapping[str, Callable[[Load], Run]]] = {
     "onnxruntime": _onnxruntime,
     "onnxruntime-cuda": _onnxruntime_cuda,
+    "tensorrt": _tensorrt,
     "torch": partial(_torch, compiled=False),
     "torch-compiled": partial(_torch, compiled=True),
 }
-"""Another runtime, such as TensorRT, is one more line here."""
+"""Another runtime is one more line here."""

@@ -15,7 +15,7 @@ def summary(result: BenchmarkResult) -> Iterator[str]:
     Of a sweep, the first and the last step.
     """
     for point in result.points[:: max(1, len(result.points) - 1)]:
-        place = f"At {point_name(point)}: " if point.dims else ""
+        place = f"at {point_name(point)}, " if point.dims else ""
         first = point.candidates[0]
         if len(point.candidates) == 1 and first.latency is not None:
             yield f"{place}{first.name} takes {duration(first.latency.median)}."
@@ -55,7 +55,7 @@ def _compared(candidate: Candidate, first: Candidate) -> str:
     assert speedup.high is not None, candidate.name
     interval = f"95 % interval {ratio(speedup.low)} ... {ratio(speedup.high)}"
     if speedup.verdict == "within noise":
-        return f"{candidate.name} is not told apart from {first.name}: the difference is within the noise ({interval})"
+        return f"the difference between {candidate.name} and {first.name} is within the noise ({interval})"
     return f"{candidate.name} is {times} ({interval})"
 
 
@@ -64,5 +64,5 @@ def _shares(point: Point, place: str) -> Iterator[str]:
     profiled = [c for c in point.candidates if c.profile is not None]
     if not profiled:
         return
-    shares = ", ".join(f"{100 * c.profile.share('norms'):.0f} % in {c.name}" for c in profiled if c.profile is not None)
-    yield f"{place}norms take {shares} of the time of a run."
+    shares = ", ".join(f"{100 * c.profile.share('norms'):.0f} % of {c.name}" for c in profiled if c.profile is not None)
+    yield f"{place}norms take this part of the time of a run: {shares}."

@@ -277,4 +277,16 @@ def test_torch_runs_the_module_of_the_model(tmp_path, monkeypatch):
 
 
 def test_the_runtimes_are_those_that_can_be_loaded():
-    assert set(RUNTIMES) == set(LOADERS)
+    assert {*RUNTIMES, "tensorrt"} == set(LOADERS)
+
+
+def test_an_engine_takes_the_inputs_of_the_first_model(tmp_path):
+    path, engine = write(tmp_path / "a.onnx"), tmp_path / "a.engine"
+    engine.write_bytes(b"no engine")
+    result = bench([path, engine], library=False, **QUICK)
+    assert [(c.name, c.runtime) for c in result.candidates] == [(str(path), "onnxruntime"), (str(engine), "tensorrt")]
+    assert result.candidates[0].latency is not None
+    assert result.candidates[1].failure, "no engine, or no TensorRT"
+    assert "\n" not in result.candidates[1].failure
+    with pytest.raises(InputError, match="give its ONNX file first"):
+        bench([engine, path], **QUICK)

@@ -20,7 +20,6 @@ try:
     import matplotlib as mpl
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter, ScalarFormatter
 except ImportError as error:
     raise MissingDependencyError('matplotlib is not installed; run: pip install "rms-deploy[report]"') from error
 
@@ -81,13 +80,13 @@ def drawings(result: BenchmarkResult) -> list[Drawing]:
     profiled = [c for c in measured if c.profile is not None]
     found = []
     if measured:
-        caption = "Line: 5 to 95 % of the runs; bar: the middle half; dot: median."
+        caption = "Line: 10 to 90 % of the runs; bar: the middle half; dot: median."
         found.append(_draw(f"Latency{at}", caption, _spread, measured, rows=len(measured)))
     if compared:
         caption = f"Times faster than {last.candidates[0].name}, with the 95 % interval; 1 is equal."
         found.append(_draw(f"Speed{at}", caption, _speedups, compared, rows=len(measured)))
     if measured:
-        caption = "Share of the runs that took at most so long, up to 97 %."
+        caption = "Share of the runs that took at most so long; cut at twice the largest median."
         found.append(_draw(f"Distribution of latency{at}", caption, _distribution, measured))
     if measured and result.method.rounds > 1:
         caption = "Median of each round. A slow phase of the machine shows in all, as they take turns."
@@ -95,7 +94,7 @@ def drawings(result: BenchmarkResult) -> list[Drawing]:
     if profiled:
         caption = "One run, by operator, from ONNX Runtime's profile."
         found.append(_draw(f"Where the time goes{at}", caption, _time, profiled, rows=len(profiled) + 1))
-    if len(result.points) > 1:
+    if len(result.points) > 1 and any(c.latency is not None for point in result.points for c in point.candidates):
         found.append(_draw("Latency over sizes", "Median, with its 95 % interval.", _sweep, result.points))
     return found
 
@@ -152,7 +151,7 @@ def _spread(axes: Axes, candidates: Sequence[Candidate]) -> None:
     factor, unit = _unit(max(latency.median for latency in latencies))
     for row, (latency, colour) in enumerate(zip(latencies, _colours(), strict=False)):
         quantiles = [factor * value for value in latency.quantiles]
-        axes.hlines(row, quantiles[5], quantiles[95], color=colour, linewidth=1.5)
+        axes.hlines(row, quantiles[10], quantiles[90], color=colour, linewidth=1.5)
         axes.hlines(row, quantiles[25], quantiles[75], color=colour, linewidth=7)
         axes.plot([quantiles[50]], [row], "o", color=_TEXT, markersize=4)
     _names(axes, candidates)
@@ -164,8 +163,9 @@ def _distribution(axes: Axes, candidates: Sequence[Candidate]) -> None:
     latencies = _latencies(candidates)
     factor, unit = _unit(max(latency.median for latency in latencies))
     for candidate, latency, colour in zip(candidates, latencies, _colours(), strict=False):
-        shown = [factor * value for value in latency.quantiles[:98]]
-        axes.plot(shown, range(98), color=colour, label=_short(candidate.name))
+        quantiles = [factor * value for value in latency.quantiles]
+        axes.plot(quantiles, range(len(quantiles)), color=colour, label=_short(candidate.name))
+    axes.set_xlim(factor * 0.9 * min(each.minimum for each in latencies), factor * 2 * max(e.median for e in latencies))
     axes.set_xlabel(unit)
     axes.set_ylabel("% of runs")
     _legend(axes)
@@ -219,14 +219,15 @@ def _sweep(axes: Axes, points: Sequence[Point]) -> None:
         ]
         below = [0.0 if one.low is None else max(0.0, one.median - one.low) for _, one in found]
         above = [0.0 if one.high is None else max(0.0, one.high - one.median) for _, one in found]
-        medians = [one.median for _, one in found]
-        indices = [index for index, _ in found]
-        axes.errorbar(indices, medians, [below, above], fmt=".-", color=colour, linewidth=1.2, label=_short(name))
+        indices, heights = [index for index, _ in found], [one.median for _, one in found]
+        axes.errorbar(indices, heights, [below, above], fmt=".-", color=colour, linewidth=1.2, label=_short(name))
     axes.set_xticks(range(len(points)), [",".join(map(str, point.dims.values())) for point in points])
     axes.set_xlabel(", ".join(points[0].dims))
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(ScalarFormatter())
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    medians = [c.latency.median for point in points for c in point.candidates if c.latency is not None]
+    if max(medians) > 10 * min(medians):
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
     axes.set_ylabel("microseconds")
     _legend(axes)
 

@@ -33,11 +33,13 @@ def page(result: BenchmarkResult) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    header, rows = table.header(result), table.rows(result)
     return environment.get_template("page.html.jinja").render(
         result=result,
         title=_title(result),
         sentences=list(summary(result)),
-        results=_columns(table.header(result), table.rows(result)),
+        results=_columns(header[:-3], [row[:-3] for row in rows]),
+        costs=_columns((*header[:2], *header[-3:]), [(*row[:2], *row[-3:]) for row in rows]),
         failures=list(table.failures(result)),
         drawings=drawings(result),
         shares=_columns(table.SHARES, table.time_by_category(result)),
