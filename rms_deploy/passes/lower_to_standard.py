@@ -97,9 +97,10 @@ def _lower(node: ir.Node) -> None:
 def _written_out(scale: ir.Value, dtype: ir.DataType, node: ir.Node, new: list[ir.Node]) -> ir.Value | None:
     """Case 4; None: scale is no constant, has one value per element already, or their number is not known."""
     shape = node.outputs[0].shape
-    dims = () if shape is None else shape[_first_axis(node) :]
+    block = () if shape is None else shape[_first_axis(node) :]
+    dims = tuple(dim for dim in block if isinstance(dim, int))
     constant = None if scale.is_graph_input() else ir.convenience.get_const_tensor(scale)
-    if constant is None or constant.size != 1 or not dims or not all(isinstance(dim, int) for dim in dims):
+    if constant is None or constant.size != 1 or not dims or len(dims) != len(block):
         return None
     values = np.full(dims, constant.numpy().astype(dtype.numpy()).item(), dtype.numpy())
     new.append(ir.node("Constant", [], {"value": ir.tensor(values)}, name=f"{node.name}_scale"))
