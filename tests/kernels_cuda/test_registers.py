@@ -15,7 +15,16 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_90"])
 def test_no_kernel_spills(nvcc, tmp_path, architecture):
     """The oldest, and the one whose targets the README names; the build compiles for all."""
-    options = ["-std=c++17", "-O3", f"-I{PLUGINS}", "-Xptxas", "-v", "-cubin", f"-arch={architecture}"]
+    options = [
+        "-std=c++17",
+        "-O3",
+        f"-I{PLUGINS}",
+        "-Xptxas",
+        "-v",
+        "-cubin",
+        "--Werror=all-warnings",
+        f"-arch={architecture}",
+    ]
     log = run([nvcc, *options, PLUGINS / "kernels/cuda/norm.cu", "-o", tmp_path / "norm.cubin"])
     kernels = re.findall(r"Compiling entry function '(\S+)'", log)
     frames = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", log)
