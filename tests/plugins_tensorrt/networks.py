@@ -1,7 +1,8 @@
-"""Models of one node of the domain, and what TensorRT makes of them."""
+"""Models of one node of the domain, what TensorRT makes of them, and the sources of the plugin."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes  # noqa: F401 - gives numpy its bfloat16
@@ -38,6 +39,12 @@ def node_model(
     )
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid(domain, contract.VERSION)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def plugin_sources() -> list[Path]:
+    """The C++ of the plugin library; the loader is a library of its own."""
+    folder = Path(__file__).parents[2] / "plugins" / "tensorrt"
+    return [path for path in sorted(folder.glob("*.cpp")) if path.stem != "loader"]
 
 
 class Network:

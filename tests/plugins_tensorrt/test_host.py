@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from networks import plugin_sources
 
 pytestmark = pytest.mark.slow
 
@@ -35,9 +36,16 @@ def compiled(gxx, output, *arguments):
 
 @pytest.fixture(scope="module")
 def host(gxx, tmp_path_factory):
-    sources = sorted(map(str, (PLUGINS / "tensorrt").glob("*.cpp")))
     output = tmp_path_factory.mktemp("host") / "host"
-    return compiled(gxx, output, *SANITIZE, '-DRMS_DEPLOY_KERNELS="test"', str(HOST / "host.cpp"), *sources, "-ldl")
+    return compiled(
+        gxx,
+        output,
+        *SANITIZE,
+        '-DRMS_DEPLOY_KERNELS="test"',
+        str(HOST / "host.cpp"),
+        *map(str, plugin_sources()),
+        "-ldl",
+    )
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from networks import plugin_sources
 
 ROOT = Path(__file__).parents[2]
 KERNELS, PLUGINS = ROOT / "tests" / "kernels_cuda", ROOT / "plugins"
@@ -26,7 +27,7 @@ from driver import Kernels  # noqa: E402
 pytestmark = pytest.mark.slow
 
 HOST = Path(__file__).parent / "host"
-SOURCES = [*sorted((PLUGINS / "tensorrt").glob("*.cpp")), HOST / "entry.cpp"]
+SOURCES = [*plugin_sources(), HOST / "entry.cpp"]
 OPTIONS = ["-std=c++17", "-shared", '-DRMS_DEPLOY_KERNELS="test"', f"-I{PLUGINS}", *map(str, SOURCES)]
 
 
