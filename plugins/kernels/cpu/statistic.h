@@ -12,7 +12,7 @@
 #include <cmath>
 
 #include "kernels/cpu/norm.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/cpu/pairs.h"
 
 namespace rms_deploy::cpu::RMS_DEPLOY_LEVEL {
 
