@@ -99,7 +99,7 @@ def _type_faults(node: ir.Node, facts: Facts) -> Iterator[str]:
         if dtype not in names:
             yield f"{name} is {dtype.name.lower()}; the plugin takes {', '.join(names.values())}"
         elif x in names and dtype != x and not (name == "scale" and dtype == ir.DataType.FLOAT):
-            other = " or float32" if name == "scale" else ""
+            other = " or float32" if name == "scale" and x != ir.DataType.FLOAT else ""
             yield f"{name} is {names[dtype]} and X {names[x]}; the plugin takes {names[x]}{other} here"
 
 
