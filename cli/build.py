@@ -1,0 +1,136 @@
+"""`rms-deploy build`"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rms_deploy.cli.console import is_quiet, json_option, print_json, stderr, stdout
+from rms_deploy.cli.profile_options import profile_options, profiles_of
+from rms_deploy.cli.table import print_table
+
+if TYPE_CHECKING:
+    from rms_deploy.engine_record import EngineRecord, NormTiming
+
+__all__ = ["command"]
+
+_NORM_HELP = (
+    "What the fused norms become: our plugin; TensorRT's own layers, statistics in float32; or both are built and "
+    "timed on this GPU, and the faster is kept (without a GPU: native)."
+)
+
+
+def _devices(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:  # noqa: ARG001
+    return tuple(device.strip() for device in (value or "").split(",") if device.strip())
+
+
+@click.command("build", short_help="A TensorRT or TensorRT-RTX engine from an ONNX model.")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The engine; default MODEL.engine, here.")
+@click.option("--runtime", type=click.Choice(["tensorrt", "tensorrt-rtx"]), help="[default: what is installed]")
+@click.option(
+    "--norm", type=click.Choice(["plugin", "native", "auto"]), default="auto", show_default=True, help=_NORM_HELP
+)
+@profile_options
+@click.option(
+    "--device",
+    "devices",
+    metavar="SM,...",
+    callback=_devices,
+    help="Of TensorRT-RTX: build for these GPUs, such as sm120,sm89; none needs to be here. [default: all it knows]",
+)
+@click.option("--workspace", type=click.IntRange(min=1), metavar="MIB", help="Device memory that layers may use.")
+@click.option("--timing-cache", type=click.Path(path_type=Path), help="Read if it is there, and updated.")
+@click.option("--opt-level", type=click.IntRange(0, 5), help="How long to look for faster layers.")
+@click.option("--version-compatible", is_flag=True, help="Also for later versions of TensorRT.")
+@click.option("--hardware-compatible", is_flag=True, help="Also for other GPUs, from Ampere on.")
+@click.option("--strip-weights", is_flag=True, help="Leave out the weights that a refit puts back.")
+@click.option("--refit", is_flag=True, help="Let the weights be replaced later.")
+@click.option("--embed-plugin/--no-embed-plugin", default=True, show_default=True, help="The library in the engine.")
+@json_option
+def command(
+    model: Path,
+    output: Path | None,
+    shapes: list[Any],
+    min_shapes: list[Any],
+    opt_shapes: list[Any],
+    max_shapes: list[Any],
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Build an engine from MODEL, a fused ONNX file, and prove how its norms run.
+
+    TensorRT-RTX builds without a GPU. What was built stands in the file ENGINE.json.
+    """
+    profiles = profiles_of(shapes, min_shapes=min_shapes, opt_shapes=opt_shapes, max_shapes=max_shapes)
+    from rms_deploy import build
+
+    output = output or Path(f"{model.stem}.engine")
+    with _progress(f"building {output}") as on_progress:
+        record = build(model, output, shapes=profiles, on_progress=on_progress, **options)
+    if as_json:
+        print_json(record.to_dict())
+    else:
+        _print_record(record)
+    if not is_quiet():
+        for note in record.notes:
+            stderr.print(f"note: {note}", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Callable[[float, str], None] | None]:
+    """A live bar on stderr; where that is no terminal, a line for each phase; nothing with -q."""
+    if is_quiet():
+        yield None
+        return
+    if not stderr.is_terminal:
+        stderr.print(title, markup=False, soft_wrap=True)
+        seen: list[str] = []
+
+        def line(_fraction: float, phase: str) -> None:
+            if phase not in seen:
+                seen.append(phase)
+                stderr.print(f"  {phase}", markup=False, soft_wrap=True)
+
+        yield line
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=stderr, transient=True) as bar:
+        task = bar.add_task(title, total=1.0)
+        yield lambda fraction, phase: bar.update(task, completed=fraction, description=phase)
+
+
+def _print_record(record: EngineRecord) -> None:
+    if record.timing is not None:
+        _print_timing(record.timing)
+    kind = "plugin layers" if record.norm == "plugin" else "native, no plugin layers"
+    norms = f"norms: {record.norms} of {record.norms} are {kind} ({record.reason})"
+    devices = ", ".join(record.devices) or "the runtime's choice of devices"
+    size = f"{record.bytes / 2**20:.1f} MiB in {record.seconds:.1f} s"
+    stdout.print(
+        f"built {record.engine} ({record.runtime} {record.runtime_version}, {devices}, {size})\n{norms}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _print_timing(timing: NormTiming) -> None:
+    low, high = timing.speedup.low, timing.speedup.high
+    interval = "" if low is None else f"{low:.3f} ... {high:.3f}"
+    rows = [
+        ("native", f"{timing.native.median:.1f} us", "", "", ""),
+        (
+            "plugin",
+            f"{timing.plugin.median:.1f} us",
+            f"{timing.speedup.value:.3f}x",
+            interval,
+            timing.speedup.verdict,
+        ),
+    ]
+    print_table(("norms", "median", "times faster", "95 % interval", "verdict"), rows)

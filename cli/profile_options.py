@@ -1,0 +1,88 @@
+"""`--shapes`, and trtexec's `--minShapes`, `--optShapes` and `--maxShapes`: the profiles of an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+__all__ = ["profile_options", "profiles_of"]
+
+_Shape = tuple[int, ...]
+_Profiles = list[dict[str, tuple[_Shape, ...]]]
+
+
+def profile_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the four options; `profiles_of` reads their values."""
+    for name in ("max", "opt", "min"):
+        command = click.option(
+            f"--{name}-shapes",
+            f"--{name}Shapes",
+            f"{name}_shapes",
+            metavar="NAME:SIZES,...",
+            multiple=True,
+            callback=_trtexec,
+            help=f"The {name}. shapes as trtexec takes them, such as x:1x1x64,y:1x64; once for each profile.",
+        )(command)
+    return click.option(
+        "--shapes",
+        metavar="NAME=MIN:OPT:MAX",
+        multiple=True,
+        callback=_ranges,
+        help="Shapes of an input, such as x=1x1x64:8x128x64:32x512x64, or one for all three. Repeat it for each input; "
+        "an input that is named again begins another profile. [default: 1 to 16 times what the other commands guess]",
+    )(command)
+
+
+def profiles_of(shapes: _Profiles, **trtexec: list[dict[str, _Shape]]) -> _Profiles:
+    """The profiles of `--shapes`, or of the three options of trtexec, of which those left out are as the others are."""
+    given = {name: profiles for name, profiles in trtexec.items() if profiles}
+    if not given:
+        return shapes
+    if shapes:
+        raise click.UsageError("--shapes and trtexec's --minShapes, --optShapes, --maxShapes exclude each other.")
+    if len({len(profiles) for profiles in given.values()}) > 1:
+        raise click.UsageError("--minShapes, --optShapes and --maxShapes must be given once for each profile.")
+    low = given.get("min_shapes") or given.get("opt_shapes") or given["max_shapes"]
+    high = given.get("max_shapes") or given.get("opt_shapes") or given["min_shapes"]
+    usual = given.get("opt_shapes") or high
+    profiles: _Profiles = []
+    for each in zip(low, usual, high, strict=True):
+        if len({tuple(sorted(names)) for names in each}) > 1:
+            raise click.UsageError("--minShapes, --optShapes and --maxShapes must name the same inputs.")
+        profiles.append({name: tuple(shape[name] for shape in each) for name in each[0]})
+    return profiles
+
+
+def _ranges(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> _Profiles:
+    profiles: _Profiles = []
+    for value in values:
+        name, equals, text = value.rpartition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{value!r} has no name; write it as x=1x64:8x64:32x64", ctx, param)
+        shapes = tuple(_sizes(ctx, param, value, sizes) for sizes in text.split(":"))
+        if len(shapes) not in (1, 3):
+            raise click.BadParameter(f"{value!r} has {len(shapes)} shapes; give min:opt:max, or one", ctx, param)
+        if not profiles or name in profiles[-1]:
+            profiles.append({})
+        profiles[-1][name] = shapes * (3 // len(shapes))
+    return profiles
+
+
+def _trtexec(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[dict[str, _Shape]]:
+    return [dict(_named(ctx, param, each) for each in value.split(",")) for value in values]
+
+
+def _named(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, _Shape]:
+    name, colon, sizes = value.rpartition(":")
+    if not colon or not name:
+        raise click.BadParameter(f"{value!r} has no name; write it as x:1x64", ctx, param)
+    return name, _sizes(ctx, param, value, sizes)
+
+
+def _sizes(ctx: click.Context, param: click.Parameter, value: str, sizes: str) -> _Shape:
+    try:
+        return tuple(int(size) for size in sizes.split("x")) if sizes else ()
+    except ValueError:
+        raise click.BadParameter(f"{value!r}: sizes are numbers with x between them", ctx, param) from None

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import onnx
+import onnx.parser
+import pytest
+from click.testing import CliRunner
+
+import rms_deploy as package
+from rms_deploy.cli.main import rms_deploy
+from rms_deploy.engine_record import EngineRecord, read_record
+from rms_deploy.errors import BuildError
+
+MODEL = """<ir_version: 8, opset_import: ["" : 18, "rms_deploy" : 1]>
+one_norm (float[b, s, 64] X, float[64] scale) => (float[b, s, 64] Y) { Y = rms_deploy.RMSNorm (X, scale) }"""
+DEVICE = ["--runtime", "tensorrt-rtx", "--device", "sm120"]
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(rms_deploy, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "norm.onnx"
+    onnx.save(onnx.parser.parse_model(MODEL), path)
+    return path
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What `rms_deploy.build` is called with; nothing is built."""
+    calls = []
+
+    def build(_model, output, **options):
+        calls.append({"output": output, **options})
+        return EngineRecord(
+            str(output), 1, 1.0, "tensorrt", "11.0", (), (), "native", "asked for", None, 1, 0, 0, None, {}, {}, "0"
+        )
+
+    monkeypatch.setattr(package, "build", build, raising=False)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("options", "shapes"),
+    [
+        ([], []),
+        (["--shapes", "x=1x1x64:8x128x64:32x512x64"], [{"x": ((1, 1, 64), (8, 128, 64), (32, 512, 64))}]),
+        (["--shapes", "x=1x64", "--shapes", "a=b="], [{"x": ((1, 64),) * 3, "a=b": ((),) * 3}]),
+        (["--shapes", "x=1", "--shapes", "y=2"], [{"x": ((1,),) * 3, "y": ((2,),) * 3}]),
+        (["--shapes", "x=1", "--shapes", "x=3"], [{"x": ((1,),) * 3}, {"x": ((3,),) * 3}]),
+        (
+            ["--minShapes", "x:1x2,y:0:3", "--optShapes", "x:2x2,y:0:4", "--maxShapes", "x:9x2,y:0:5"],
+            [{"x": ((1, 2), (2, 2), (9, 2)), "y:0": ((3,), (4,), (5,))}],
+        ),
+        (["--opt-shapes", "x:1", "--opt-shapes", "x:2"], [{"x": ((1,),) * 3}, {"x": ((2,),) * 3}]),
+        (["--minShapes", "x:1", "--maxShapes", "x:4"], [{"x": ((1,), (4,), (4,))}]),
+    ],
+)
+def test_profiles(options, shapes, asked):
+    assert invoke("build", "m.onnx", *options).exit_code == 0
+    assert asked[0]["shapes"] == shapes
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--shapes", "1x64"], "'1x64' has no name; write it as x=1x64:8x64:32x64"),
+        (["--shapes", "x=1:2"], "'x=1:2' has 2 shapes; give min:opt:max, or one"),
+        (["--shapes", "x=axb"], "'x=axb': sizes are numbers with x between them"),
+        (["--minShapes", "1x64"], "'1x64' has no name; write it as x:1x64"),
+        (["--minShapes", "x:1", "--shapes", "x=1"], "exclude each other"),
+        (["--minShapes", "x:1", "--maxShapes", "y:1"], "must name the same inputs"),
+        (["--minShapes", "x:1", "--minShapes", "x:2", "--maxShapes", "x:2"], "must be given once for each profile"),
+        (["--opt-level", "6"], "6 is not in the range 0<=x<=5"),
+        (["--norm", "fast"], "'fast' is not one of 'plugin', 'native', 'auto'"),
+    ],
+)
+def test_wrong_usage(options, message, asked):
+    result = invoke("build", "m.onnx", *options)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+    assert not asked
+
+
+def test_options_reach_the_library(asked):
+    invoke("build", "models/m.onnx", "--device", "sm120, sm89", "--no-embed-plugin", "--workspace", "64", "--refit")
+    assert str(asked[0]["output"]) == "m.engine"
+    assert asked[0]["devices"] == ("sm120", "sm89")
+    assert (asked[0]["embed_plugin"], asked[0]["workspace"], asked[0]["refit"]) == (False, 64, True)
+
+
+@pytest.fixture
+def rtx():
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed")
+
+
+@pytest.mark.usefixtures("rtx")
+def test_native(model, tmp_path):
+    output = tmp_path / "out.engine"
+    result = invoke("build", model, "-o", output, "--norm", "native", "--opt-level", "1", *DEVICE)
+    assert result.exit_code == 0
+    first, second = result.stdout.splitlines()
+    assert first.startswith(f"built {output} (tensorrt-rtx ")
+    assert second == "norms: 1 of 1 are native, no plugin layers (as asked for)"
+    assert "note: the shapes were guessed: --shapes X=1x1x64:2x16x64:32x256x64" in result.stderr
+    assert read_record(output)["options"]["opt_level"] == 1
+
+
+@pytest.mark.usefixtures("rtx")
+def test_plugin(model, tmp_path):
+    try:
+        package.tensorrt_library()
+    except BuildError:
+        pytest.skip("the plugin library is not built")
+    result = invoke("-q", "build", model, "-o", tmp_path / "out.engine", "--norm", "plugin", "--json", *DEVICE)
+    assert result.exit_code == 0
+    record = json.loads(result.stdout)
+    assert (record["norm"], record["plugin_layers"]) == ("plugin", 1)
+    assert result.stderr == ""
+
+
+@pytest.mark.usefixtures("rtx")
+def test_plain_lines_where_stderr_is_no_terminal(model, tmp_path):
+    result = invoke("build", model, "-o", tmp_path / "out.engine", "--norm", "native", *DEVICE)
+    lines = result.stderr.splitlines()
+    assert lines[0] == f"building {tmp_path / 'out.engine'}"
+    assert "  Building engine from subgraph" in lines
+    assert len(lines) == len(set(lines))
+
+
+@pytest.mark.parametrize("device", ["sm90", "gpu"])
+@pytest.mark.usefixtures("rtx")
+def test_a_mistake_is_one_line(device, model, tmp_path):
+    result = invoke("-q", "build", model, "-o", tmp_path / "e", "--runtime", "tensorrt-rtx", "--device", device)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: device {device} is not known to tensorrt-rtx")
+    assert result.stderr.count("\n") == 1
+
+
+def test_no_runtime_is_one_line(model, monkeypatch):
+    for name in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, name, None)
+    result = invoke("-q", "build", model)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Error: tensorrt and tensorrt-rtx are not installed; "
+        "run: pip install tensorrt or run: pip install tensorrt-rtx-cu13\n"
+    )
+
+
+@pytest.mark.usefixtures("rtx")
+def test_ctrl_c_in_a_process_of_its_own(model, tmp_path):
+    """The signal comes from within, at the first phase: no clock decides how far the build is."""
+    script = """
+import os, signal, time
+from rms_deploy.runtime.tensorrt_progress import BuildProgress
+def interrupted(self, name, parent, steps):
+    if parent is None:
+        os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.05)
+BuildProgress.start = interrupted
+from rms_deploy.cli.main import main
+main()
+"""
+    output = tmp_path / "out.engine"
+    command = [sys.executable, "-c", script, "build", str(model), "-o", str(output), "--norm", "native", *DEVICE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.rstrip().endswith("Aborted!")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["norm.onnx"]
