@@ -18,10 +18,12 @@ _COMMANDS = {
     "fuse": "Find the decomposed RMSNorms of an ONNX model and fuse each into one op.",
     "unfuse": "Write every fused norm of an ONNX model as primitives.",
     "verify": "Prove that two ONNX models compute the same.",
+    "build": "A TensorRT or TensorRT-RTX engine from an ONNX model.",
     "bench": "Latency of ONNX models, side by side.",
     "report": "A saved benchmark as a page, or what changed between two.",
     "bench-op": "One norm at a time: our kernels beside those of other runtimes.",
     "inspect": "List the norms of an ONNX model: fused or not, and why.",
+    "doctor": "Which runtimes, GPUs and libraries are here, and what is wrong with them.",
     "demo": "Export, fuse, verify and measure a small decoder.",
 }
 

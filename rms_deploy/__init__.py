@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rms_deploy.benchmark import bench
+    from rms_deploy.diagnosis import doctor
+    from rms_deploy.engine import build
     from rms_deploy.exporter import export
     from rms_deploy.fusion import fuse
     from rms_deploy.inspection import inspect
     from rms_deploy.runtime.onnxruntime import onnxruntime_library, session
+    from rms_deploy.runtime.tensorrt_plugin import tensorrt_library
     from rms_deploy.unfusion import unfuse
     from rms_deploy.verification import verify
 
@@ -21,22 +24,28 @@ if TYPE_CHECKING:
 __all__ = [
     "__version__",
     "bench",
+    "build",
+    "doctor",
     "export",
     "fuse",
     "inspect",
     "onnxruntime_library",
     "session",
+    "tensorrt_library",
     "unfuse",
     "verify",
 ]
 
 _HOME = {
     "bench": "rms_deploy.benchmark",
+    "build": "rms_deploy.engine",
+    "doctor": "rms_deploy.diagnosis",
     "export": "rms_deploy.exporter",
     "fuse": "rms_deploy.fusion",
     "inspect": "rms_deploy.inspection",
     "onnxruntime_library": "rms_deploy.runtime.onnxruntime",
     "session": "rms_deploy.runtime.onnxruntime",
+    "tensorrt_library": "rms_deploy.runtime.tensorrt_plugin",
     "unfuse": "rms_deploy.unfusion",
     "verify": "rms_deploy.verification",
 }

@@ -1,0 +1,71 @@
+"""`rms-deploy doctor`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rms_deploy.cli.console import json_option, print_json, status, stdout
+from rms_deploy.cli.table import print_table
+
+if TYPE_CHECKING:
+    from rms_deploy.diagnosis import Diagnosis, ModelDiagnosis
+
+__all__ = ["command"]
+
+
+@click.command("doctor", short_help="Which runtimes, GPUs and libraries are here, and what is wrong with them.")
+@click.argument("model", required=False, type=click.Path(path_type=Path))
+@json_option
+def command(model: Path | None, as_json: bool) -> None:
+    """List the runtimes, GPUs and libraries of this machine, and load our library into each runtime.
+
+    With MODEL, an ONNX file: why TensorRT finds no plugin for a norm of it. The exit code is 1 if anything is wrong.
+    """
+    from rms_deploy import doctor
+
+    with status("looking for runtimes"):
+        diagnosis = doctor(model)
+    if as_json:
+        print_json(diagnosis.to_dict())
+    else:
+        _print_machine(diagnosis)
+        if diagnosis.model is not None:
+            _print_model(diagnosis.model)
+    if not diagnosis.healthy:
+        raise SystemExit(1)
+
+
+def _print_machine(diagnosis: Diagnosis) -> None:
+    _line(f"rms-deploy {diagnosis.rms_deploy}, Python {diagnosis.python}, {diagnosis.system}")
+    for gpu in diagnosis.gpus:
+        _line(f"GPU: {gpu.name}, {gpu.capability}, {gpu.memory_mib} MiB, driver {gpu.driver}")
+    if not diagnosis.gpus:
+        _line("GPU: none that nvidia-smi lists")
+    rows = [
+        (
+            runtime.name,
+            runtime.version or "not here",
+            "registered" if runtime.registered else "built" if runtime.library else "not built",
+        )
+        for runtime in diagnosis.runtimes
+    ]
+    print_table(("runtime", "version", "our library"), rows, left=3)
+    for runtime in diagnosis.runtimes:
+        if runtime.problem:
+            _line(f"{runtime.name}: {runtime.problem}")
+
+
+def _print_model(model: ModelDiagnosis) -> None:
+    left = f", {model.unfused} more that rms-deploy fuse takes" if model.unfused else ""
+    _line(f"{model.model}: {model.norms} fused norms{left}")
+    for name, found in model.plugins.items():
+        _line(f"{name}: {found}")
+    for fault in model.faults:
+        _line(f"fault: {fault}")
+
+
+def _line(text: str) -> None:
+    stdout.print(text, markup=False, soft_wrap=True)
