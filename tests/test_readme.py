@@ -50,3 +50,23 @@ def test_ops_and_attributes_are_those_of_the_contract() -> None:
         assert f"{op.name}({inputs}) -> {outputs}" in README
         for attribute in op.attributes:
             assert f"| `{attribute.name}` |" in README
+
+
+def test_the_table_of_fusers_is_the_committed_result() -> None:
+    """Its columns are those of the whole table, with the graphs that have no norm added to wrong and invalid."""
+
+    def rows(text: str) -> dict[str, list[str]]:
+        lines = re.findall(r"^\| ([^|(][^|]*?) \| (\d[^|]*) \|(.+)\|$", text, re.MULTILINE)
+        return {name: [version, *cells.replace(" ", "").split("|")] for name, version, cells in lines}
+
+    (section,) = re.findall(r"## What is fused, beside other fusers\n(.+?)\n## ", README, re.DOTALL)
+    whole = (ROOT / "benchmarks/fusion/results/compare.md").read_text()
+    graphs = re.findall(r"\d+", whole)[:2]
+    assert re.findall(r"\d+", section)[:2] == graphs
+    expected = {}
+    for name, (version, *cells) in rows(whole).items():
+        right, missed, wrong, broken, crash, _, other_wrong, other_broken, other_crash = map(int, cells)
+        invalid = broken + crash + other_broken + other_crash
+        expected[name] = [version, str(right), str(missed), str(wrong + other_wrong), str(invalid)]
+    assert rows(section) == expected
+    assert {"rms-deploy", "ONNX Runtime", "onnxsim", "onnxslim", "OpenVINO"} <= set(expected)
