@@ -176,3 +176,14 @@ def test_a_size_read_from_a_part_of_the_norm(build):
         t = ReduceSum (q, last) m = Div (t, f) e = Add (m, eps) r = Sqrt (e) y = Div (x, r)"""
     (norm,) = fuse(build(body, inputs="float[b,s,h] x", outputs="float[b,s,h] y")).norms
     assert norm.max_ulp == 0
+
+
+def test_a_model_on_which_shape_inference_fails_is_fused_by_what_it_says(build, monkeypatch):
+    model = build(NORM)
+
+    def fails(*_, **__):
+        raise onnx.shape_inference.InferenceError("no")
+
+    monkeypatch.setattr(onnx.shape_inference, "infer_shapes", fails)
+    (norm,) = fuse(model).norms
+    assert (norm.dtype, norm.n, norm.scale) == ("float32", 8, "float32[8]")
