@@ -130,6 +130,37 @@ def test_weights_are_not_loaded(build):
     assert len(fuse(model).norms) == 1
 
 
+@pytest.mark.parametrize("attributes", [{"epsilon": 0.1}, {"rms_epsilon": 0.1}, {"rms_min": 2.0}])
+def test_a_gain_of_precision_is_held_to_the_exact_norm(attributes, build, monkeypatch):
+    body = CORE.replace("eps", "h") + " y = Mul (n, g)"
+    constant = "h = Constant <value = float16 {14131}> ()"
+    model = build(f"{constant} {body}", inputs="float16[b,s,8] x, float16[8] g", outputs="float16[b,s,8] y")
+    changed(monkeypatch, **attributes)
+    result = fuse(model, allow_precision_gain=True)
+    assert not result.norms
+    assert result.left[0].reason.startswith("run on random rows, the op differs")
+
+
+def test_what_the_evaluator_lacks_is_said(build, monkeypatch):
+    def lacks(*_):
+        raise NotImplementedError("no such op")
+
+    monkeypatch.setattr(site_proof, "_run", lacks)
+    (norm,) = fuse(build(NORM)).norms
+    assert norm.unproven == "onnx's evaluator does not run it: no such op"
+
+
+def test_a_fault_of_our_own_keeps_its_traceback(build, monkeypatch):
+    monkeypatch.setattr(site_proof.Site, "rewritten", lambda self: self.no_such_attribute)
+    with pytest.raises(AttributeError, match="no_such_attribute"):
+        fuse(build(NORM))
+
+
+def test_the_standard_op_is_run(build):
+    (norm,) = fuse(build("y = RMSNormalization (x, scale)", opset=23)).norms
+    assert norm.max_ulp is not None
+
+
 def test_a_gain_of_precision_is_measured_but_not_refused(build):
     body = CORE.replace("eps", "h") + " y = Mul (n, g)"
     constant = "h = Constant <value = float16 {14131}> ()"
