@@ -211,10 +211,11 @@ def _openvino(case: OpCase) -> Run:
     model = core.read_model(_decomposed(case).SerializeToString())
     threads = {"INFERENCE_NUM_THREADS": case.threads}
     request = core.compile_model(model, "CPU", threads).create_infer_request()
-    for name, array in _inputs(case).items():
+    inputs = _inputs(case)
+    for name, array in inputs.items():
         request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
 
-    def run() -> None:
+    def run(_alive: object = inputs) -> None:  # OpenVINO reads the arrays, and does not keep them
         request.start_async()
         request.wait()
 

@@ -138,8 +138,8 @@ def run(running: ort.InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> dic
 def bound_run(
     running: ort.InferenceSession, feeds: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]] | None = None
 ) -> Callable[[], None]:
-    """A function that runs on these inputs and writes to `outputs`, or else to where a first run put its outputs:
-    nothing is converted or allocated from then on.
+    """A function that runs on these inputs and writes to `outputs`, all of them, or else to where a first run put its
+    outputs: nothing is converted or allocated from then on.
 
     Raises:
         RunError: ONNX Runtime refuses the inputs, or a kernel fails; also from the function.
@@ -148,20 +148,16 @@ def bound_run(
     values = {name: _value(array) for name, array in arrays.items()}
     names = [output.name for output in running.get_outputs()]
     try:
-        results = running.run_with_ort_values(names, values)
+        results = running.run_with_ort_values(names, values) if outputs is None else []
     except _RUN_ERRORS as error:
         raise RunError(_text(error)) from error
     binding = running.io_binding()
     for name, value in values.items():
         binding.bind_ortvalue_input(name, value)
-    for name, value in zip(names, results, strict=True):
-        if outputs is None:
-            binding.bind_ortvalue_output(name, value)
-        else:
-            array = outputs[name]
-            binding.bind_output(
-                name, "cpu", 0, contract.ELEMENT_TYPES[array.dtype.name], array.shape, array.ctypes.data
-            )
+    for name, value in zip(names, results, strict=outputs is None):
+        binding.bind_ortvalue_output(name, value)
+    for name, array in (outputs or {}).items():
+        binding.bind_output(name, "cpu", 0, contract.ELEMENT_TYPES[array.dtype.name], array.shape, array.ctypes.data)
 
     def run_bound(_alive: object = (arrays, values, results, outputs)) -> None:
         running.run_with_iobinding(binding)
