@@ -1,4 +1,5 @@
-# Enables the CUDA language where a compiler for it is found, and sets RMS_DEPLOY_HAS_CUDA. In this order: the compiler
+# Enables the CUDA language where a compiler for it is found, and sets RMS_DEPLOY_HAS_CUDA, and RMS_DEPLOY_CUDA_ALL
+# unless the user names the GPUs to compile for (CMAKE_CUDA_ARCHITECTURES). In this order: the compiler
 # that the user names (CMAKE_CUDA_COMPILER, CUDACXX), nvcc from PyPI (a build requirement in pyproject.toml, so that
 # `pip install` needs no toolkit on the machine), and the toolkit of the system. Where none works, one line says why, and
 # the rest is built.
@@ -35,10 +36,10 @@ if(root MATCHES "/nvidia/cu13$")
   # Its libraries lie in lib; nvcc and CMake's check of the compiler look in lib64.
   set(ENV{LIBRARY_PATH} "${root}/lib:$ENV{LIBRARY_PATH}")
 endif()
+set(RMS_DEPLOY_CUDA_ALL OFF)
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-  # A GPU runs the code of its own major version with a minor version up to its own. 100 and 120 bring PTX too, for
-  # Thor (11.0) and for what comes after 12.1.
-  set(CMAKE_CUDA_ARCHITECTURES 75-real 80-real 86-real 89-real 90-real 100 120)
+  set(RMS_DEPLOY_CUDA_ALL ON) # CMakeLists.txt says for which GPUs
+  set(CMAKE_CUDA_ARCHITECTURES 80)
 endif()
 if(NOT CMAKE_CUDA_COMPILER)
   set(ENV{CUDACXX} "${nvcc}")

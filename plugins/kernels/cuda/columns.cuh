@@ -106,6 +106,7 @@ class Columns {
 #pragma unroll
     for (int i = 0; i < kHeld; ++i) {
       const int64_t number = element_of(group, i);
+      keep_order();  // or the compiler works on all of them at once, in registers that other blocks need
       if (number < n_) {
         write(number, held[i], divisors);
       }
@@ -161,8 +162,9 @@ class Columns {
   int64_t n_;  // a column that does not exist has no elements
 };
 
+// With 16 bytes per load, two blocks per multiprocessor have 64 KB under way: 128 registers.
 template <class T, int kCount>
-__global__ void __launch_bounds__(kColumnThreads) norm_columns(const Arguments arguments) {
+__global__ void __launch_bounds__(kColumnThreads, kCount == 1 ? 1 : 2) norm_columns(const Arguments arguments) {
   const Problem& p = arguments.problem;
   const int64_t tile = arguments.first + static_cast<int64_t>(blockIdx.x);
   const int64_t column = (tile % arguments.tiles * blockDim.x + threadIdx.x) * kCount;
