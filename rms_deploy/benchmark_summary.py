@@ -15,13 +15,16 @@ def summary(result: BenchmarkResult) -> Iterator[str]:
     Of a sweep, the first and the last step.
     """
     for point in result.points[:: max(1, len(result.points) - 1)]:
-        place = f"at {point_name(point)}, " if point.dims else ""
+        place = f"At {point_name(point)}, " if point.dims else ""
         first = point.candidates[0]
         if len(point.candidates) == 1 and first.latency is not None:
             yield f"{place}{first.name} takes {duration(first.latency.median)}."
         for candidate in point.candidates[1:]:
-            yield f"{place}{_compared(candidate, first)}."
-        yield from _shares(point, place)
+            yield _sentence(place, _compared(candidate, first))
+        profiled = [(c.name, c.profile) for c in point.candidates if c.profile is not None]
+        if profiled:
+            shares = ", ".join(f"{100 * profile.share('norms'):.0f} % of {name}" for name, profile in profiled)
+            yield _sentence(place, f"norms take this part of the time of a run: {shares}")
 
 
 def point_name(point: Point) -> str:
@@ -59,10 +62,7 @@ def _compared(candidate: Candidate, first: Candidate) -> str:
     return f"{candidate.name} is {times} ({interval})"
 
 
-def _shares(point: Point, place: str) -> Iterator[str]:
-    """How much of the time the norms take in the first candidate, and in the others."""
-    profiled = [c for c in point.candidates if c.profile is not None]
-    if not profiled:
-        return
-    shares = ", ".join(f"{100 * c.profile.share('norms'):.0f} % of {c.name}" for c in profiled if c.profile is not None)
-    yield f"{place}norms take this part of the time of a run: {shares}."
+def _sentence(place: str, text: str) -> str:
+    """A capital at the beginning, unless that is a candidate's name."""
+    is_name = not text.startswith(("the ", "norms "))
+    return f"{place}{text}." if place or is_name else f"{text[0].upper()}{text[1:]}."

@@ -16,6 +16,9 @@ __all__ = ["SHARES", "as_csv", "as_markdown", "failures", "header", "memory", "p
 SHARES: Final = ("candidate", "at", "norms", "matmul", "rest", "norms, of a copy's speed")
 """The header of `time_by_category`."""
 
+_BUSY: Final = 0.5
+"""Processes that wanted to run in the minute before."""
+
 
 def header(result: BenchmarkResult) -> tuple[str, ...]:
     """The names of the columns."""
@@ -35,7 +38,7 @@ def rows(result: BenchmarkResult) -> list[tuple[str, ...]]:
 
 
 def failures(result: BenchmarkResult) -> Iterator[str]:
-    """One line for each candidate that was not measured, and for each note."""
+    """One line for each candidate that was not measured, and for whatever else makes the numbers less certain."""
     for point in result.points:
         at = f" at {point_name(point)}" if point.dims else ""
         for candidate in point.candidates:
@@ -45,6 +48,9 @@ def failures(result: BenchmarkResult) -> Iterator[str]:
                 yield f"{candidate.name}{at}: {candidate.note}"
             if candidate.settled is False and result.method.warmup:
                 yield f"{candidate.name}{at}: still drifted after {result.method.warmup:g} s of warm-up"
+    if result.machine.load > _BUSY:
+        load = f"load {result.machine.load} before the benchmark"
+        yield f"the machine was busy ({load}): its noise is larger than it need be"
 
 
 def time_by_category(result: BenchmarkResult) -> list[tuple[str, ...]]:

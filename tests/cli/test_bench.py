@@ -42,9 +42,9 @@ def test_a_row_for_each_model_and_how_it_was_measured(tmp_path):
     assert [line.split()[0] for line in lines[1:3]] == list(paths)
     assert "too few rounds" in lines[2]
     assert "95 % interval" not in lines[0]
-    assert lines[3].endswith(f"times as fast as {paths[0]}, in too few rounds to tell that from noise.")
-    assert lines[4].startswith("inputs x=3x8; each candidate in a process of its own, 2 threads; ")
-    assert "then 2 rounds in turns, another first in each; 0.02 s each in all" in lines[4]
+    assert lines[-3].endswith(f"times as fast as {paths[0]}, in too few rounds to tell that from noise.")
+    assert lines[-2].startswith("inputs x=3x8; each candidate in a process of its own, 2 threads; ")
+    assert "then 2 rounds in turns, another first in each; 0.02 s each in all" in lines[-2]
     assert result.stderr == "", "no bar where stderr is no terminal"
 
 

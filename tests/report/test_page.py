@@ -95,8 +95,8 @@ def test_names_are_escaped():
 def test_what_the_page_says():
     text = page(result())
     for part in (
-        "at seq 1, fused is 1.25 times as fast as decomposed (95 % interval 1.25 ... 1.25).",
-        "at seq 128, norms take this part of the time of a run: 14 % of decomposed, 4 % of fused.",
+        "At seq 1, fused is 1.25 times as fast as decomposed (95 % interval 1.25 ... 1.25).",
+        "At seq 128, norms take this part of the time of a run: 14 % of decomposed, 4 % of fused.",
         "standard at seq 16 FAILED: 1 of 2 norms cannot take this form",
         "fused at seq 1: still drifted after 5 s of warm-up",
         "Operators of fused",

@@ -48,7 +48,7 @@ def test_csv_has_plain_numbers_and_a_line_for_every_candidate_at_every_point():
         (Speedup(0.8, 0.7, 0.9), "b is 0.80 times as fast as a (95 % interval 0.70 ... 0.90)."),
         (
             Speedup(1.1, 0.99, 1.2),
-            "the difference between b and a is within the noise (95 % interval 0.99 ... 1.20).",
+            "The difference between b and a is within the noise (95 % interval 0.99 ... 1.20).",
         ),
         (Speedup(2.0, None, None), "b ran 2.00 times as fast as a, in too few rounds to tell that from noise."),
         (None, "b has nothing to be compared with, as a failed."),
@@ -62,8 +62,16 @@ def test_no_winner_is_named_where_there_is_none(speedup, sentence):
     assert list(summary(replace(made, points=(point,)))) == [sentence]
 
 
+def test_a_busy_machine_is_said():
+    made = result(sweep=False)
+    busy = replace(made, machine=replace(made.machine, load=2.5))
+    line = "- the machine was busy (load 2.5 before the benchmark): its noise is larger than it need be"
+    assert line in as_markdown(busy).splitlines()
+    assert "busy" not in as_markdown(made)
+
+
 def test_of_a_sweep_the_first_and_the_last_step_are_told():
-    assert [sentence.split(",")[0] for sentence in summary(result())] == ["at seq 1"] * 3 + ["at seq 128"] * 3
+    assert [sentence.split(",")[0] for sentence in summary(result())] == ["At seq 1"] * 3 + ["At seq 128"] * 3
 
 
 @pytest.mark.parametrize(
