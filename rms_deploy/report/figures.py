@@ -20,6 +20,7 @@ try:
     import matplotlib as mpl
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 except ImportError as error:
     raise MissingDependencyError('matplotlib is not installed; run: pip install "rms-deploy[report]"') from error
 
@@ -92,7 +93,7 @@ def drawings(result: BenchmarkResult) -> list[Drawing]:
         caption = "Median of each round. A slow phase of the machine shows in all, as they take turns."
         found.append(_draw(f"Rounds{at}", caption, _rounds, measured))
     if profiled:
-        caption = "One run, by operator, from ONNX Runtime's profile."
+        caption = "The median run, divided as ONNX Runtime's profile says."
         found.append(_draw(f"Where the time goes{at}", caption, _time, profiled, rows=len(profiled) + 1))
     if len(result.points) > 1 and any(c.latency is not None for point in result.points for c in point.candidates):
         found.append(_draw("Latency over sizes", "Median, with its 95 % interval.", _sweep, result.points))
@@ -183,12 +184,13 @@ def _speedups(axes: Axes, candidates: Sequence[Candidate]) -> None:
 
 
 def _time(axes: Axes, candidates: Sequence[Candidate]) -> None:
-    profiles = [c.profile for c in candidates if c.profile is not None]
-    factor, unit = _unit(max(profile.microseconds() for profile in profiles))
-    starts = [0.0] * len(profiles)
+    """Shares of the median, not the times of the profile: candidates took turns in the benchmark only."""
+    found = [(c.profile, c.latency.median) for c in candidates if c.profile is not None and c.latency is not None]
+    factor, unit = _unit(max(median for _, median in found))
+    starts = [0.0] * len(found)
     for category, colour in zip(CATEGORIES, (_SERIES[1], _SERIES[0], _SERIES[4]), strict=True):
-        widths = [factor * profile.microseconds(category) for profile in profiles]
-        axes.barh(range(len(profiles)), widths, left=starts, height=0.6, color=colour, label=category)
+        widths = [factor * median * profile.share(category) for profile, median in found]
+        axes.barh(range(len(found)), widths, left=starts, height=0.6, color=colour, label=category)
         starts = [start + width for start, width in zip(starts, widths, strict=True)]
     _names(axes, candidates)
     axes.set_xlabel(f"{unit} in one run")
@@ -203,6 +205,7 @@ def _rounds(axes: Axes, candidates: Sequence[Candidate]) -> None:
         medians = [factor * value for value in latency.round_medians]
         axes.plot(numbers, medians, ".-", color=colour, linewidth=1, label=_short(candidate.name))
     axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("round")
     axes.set_ylabel(unit)
     _legend(axes)
