@@ -26,11 +26,11 @@ from rms_deploy.model_source import resolve
 from rms_deploy.module_tree import replaced
 
 NORMS = ("layernorm", "rmsnorm", "prmsnorm:0.0625", "none")
-STEPS = {"llama-tiny": 600, "gru-tiny": 300}
-SEEDS = (0, 1)
+STEPS = {"llama-tiny": 250, "gru-tiny": 100}
+SEEDS = (0,)
 _BATCH, _LENGTH = 16, 48
 _RATE = 3e-3
-_EVERY = 50
+_EVERY = 10
 
 
 def corpus() -> tuple[Tensor, Tensor]:
