@@ -1,0 +1,27 @@
+"""Every tiny model builds with TensorRT-RTX, which needs no GPU, with all its norms as native layers."""
+
+from __future__ import annotations
+
+import pytest
+
+from rms_deploy import export
+from rms_deploy.engine import build
+from rms_deploy.models import MODELS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in MODELS if name.endswith("-tiny")])
+def test_builds_natively(name, tmp_path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed")
+    model = export(name, tmp_path / "model.onnx")
+    nodes = [node for graph in model.graphs() for node in graph if node.domain == "rms_deploy"]
+    record = build(
+        tmp_path / "model.onnx",
+        tmp_path / "model.engine",
+        runtime="tensorrt-rtx",
+        norm="native",
+        devices=["sm89"],
+    )
+    assert record.norms == len(nodes) > 0
+    assert (record.unfused, record.plugin_layers) == (0, 0)
+    assert record.bytes == (tmp_path / "model.engine").stat().st_size
