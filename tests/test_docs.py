@@ -1,0 +1,51 @@
+"""Every command and every block of Python in docs/ runs, in the order of its page, and every link leads somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(page for page in DOCS.glob("*.md") if re.search(r"^```(?:bash|python)$", page.read_text(), re.MULTILINE))
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    return re.findall(r"^```(bash|python)\n(.+?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_what_a_page_says_runs(page: Path, tmp_path: Path) -> None:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    for language, text in blocks(page):
+        command = ["bash", "-euo", "pipefail", "-c"] if language == "bash" else [sys.executable, "-c"]
+        done = subprocess.run(
+            [*command, text],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+        if expected := shown(page, text):
+            assert [line.split() for line in expected.splitlines()] == [
+                line.split() for line in done.stdout.splitlines()
+            ]
+
+
+def shown(page: Path, text: str) -> str | None:
+    """The output that the page shows right after this block."""
+    found = re.search(re.escape(text) + r"```\n+```text\n(.+?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    return found and found[1]
+
+
+def test_links_exist() -> None:
+    for page in DOCS.glob("*.md"):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), (page.name, target)
