@@ -92,10 +92,10 @@ def bench_op(
     here = machine()
     cases = [
         OpCase(op, dtype, *_shape(text), count)
-        for count in threads
         for text in shapes
         for dtype in dtypes
         for op in ops
+        for count in threads
     ]
     timings: list[OpTiming] = []
     with ExitStack() as stack:
