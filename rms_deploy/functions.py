@@ -19,6 +19,7 @@ import onnx_ir as ir
 
 from rms_deploy.contract import DOMAIN, ELEMENT_TYPES, OPS, PARTIAL_RMS_NORM, VERSION, Op
 from rms_deploy.errors import InputError
+from rms_deploy.passes.grammar import graphs_of
 
 __all__ = ["attach_functions", "function_body", "norm_nodes", "write_defaults"]
 
@@ -31,10 +32,8 @@ _FLOAT_ATTRIBUTES = (onnx.AttributeProto.FLOAT, onnx.AttributeProto.FLOATS)
 
 def norm_nodes(model: ir.Model) -> Iterator[ir.Node]:
     """Every node of `model` whose op is ours, subgraphs and the functions of others included."""
-    graphs: list[ir.Graph | ir.Function] = [model.graph]
-    graphs += [function for function in model.functions.values() if function.domain != DOMAIN]
-    for graph in graphs:
-        for node in ir.traversal.RecursiveGraphIterator(graph):
+    for graph in graphs_of(model):
+        for node in graph:
             if node.domain == DOMAIN and node.op_type in OPS:
                 yield node
 
