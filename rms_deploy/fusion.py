@@ -142,7 +142,7 @@ def fuse(
     assert isinstance(result, FuseRMSNormResult)
     modified = result.modified or raised
     if residual:
-        modified |= FuseAddRMSNorm(facts)(fused).modified
+        modified |= FuseAddRMSNorm(facts, prove=verify)(fused).modified
     after = [(node, described(node, facts)) for node in norm_nodes(fused)]
     nodes = (node for graph in graphs_of(fused) for node in graph if node.op_type in native_ops)
     kept = [native(node, facts, [], taken=False) for node in nodes if skip(node, facts)]

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import onnx_ir as ir
 
-from rms_deploy.passes.grammar import ELEMENT_NAMES, Facts, graphs_of
+from rms_deploy.passes.grammar import ELEMENT_NAMES, Facts, Refusal, graphs_of
+from rms_deploy.passes.local_proof import LocalProver
+from rms_deploy.passes.report import PROOF
 from rms_deploy.passes.rewriting import successor
+from rms_deploy.passes.site_proof import Proof
 
-__all__ = ["ExpandSkipNorm", "is_skip_norm", "why_not_expanded"]
+__all__ = ["ExpandSkipNorm", "ExpandSkipNormResult", "is_skip_norm", "why_not_expanded"]
 
 _DOMAIN: Final = "com.microsoft"
 _DEFAULT_EPSILON: Final = 1e-12
 """What ONNX Runtime's schema says; that of SimplifiedLayerNormalization is another."""
+
+
+@dataclass
+class ExpandSkipNormResult(ir.passes.PassResult):
+    """The model, and why nodes were left."""
+
+    refusals: tuple[Refusal, ...]
 
 
 class ExpandSkipNorm(ir.passes.InPlacePass):
@@ -23,28 +34,43 @@ class ExpandSkipNorm(ir.passes.InPlacePass):
     1. The sum is input + (skip + bias), as it was before ONNX Runtime fused the bias of a layer and the residual; its
        fourth output is the sum.
     2. A node is left as it is where `why_not_expanded` says why: what it becomes must be a norm that fuses.
+    3. With `prove`, each is run in both forms first, and left where they differ.
     """
 
     def __init__(
         self,
         facts: Facts | None = None,
         skip: Callable[[ir.Node, Facts], bool] = lambda node, facts: False,  # noqa: ARG005
+        *,
+        prove: bool = False,
     ) -> None:
-        """`facts` of the model, where several passes share them, and which nodes to leave."""
+        """`facts` of the model, where several passes share them, which nodes to leave, and whether to run the rest."""
         super().__init__()
         self.facts = facts
         self.skip = skip
+        self.prove = prove
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
+    def call(self, model: ir.Model) -> ExpandSkipNormResult:
         """Expand in place."""
         facts = self.facts or Facts(model)
         modified = False
+        refusals: list[Refusal] = []
+        prover = LocalProver(ExpandSkipNorm(), facts) if self.prove else None
         for graph in list(graphs_of(model)):
             for node in tuple(graph):
-                if is_skip_norm(node) and not self.skip(node, facts) and why_not_expanded(node, facts) is None:
-                    _expand(node, facts)
-                    modified = True
-        return ir.passes.PassResult(model, modified)
+                if not is_skip_norm(node) or self.skip(node, facts):
+                    continue
+                why_not = why_not_expanded(node, facts)
+                if why_not is not None:
+                    refusals.append(Refusal("native", node, why_not))
+                    continue
+                proof = Proof(None) if prover is None else prover([node], [node.outputs[0], *node.outputs[3:]])
+                if not proof.passed:
+                    refusals.append(Refusal("verify", node, proof.why_not))
+                    continue
+                _expand(node, facts).meta[PROOF] = proof
+                modified = True
+        return ExpandSkipNormResult(model, modified, tuple(refusals))
 
 
 def is_skip_norm(node: ir.Node) -> bool:
@@ -73,7 +99,8 @@ def why_not_expanded(node: ir.Node, facts: Facts) -> str | None:
     return "epsilon is negative" if epsilon is not None and not 0 <= epsilon.as_float() < float("inf") else None
 
 
-def _expand(node: ir.Node, facts: Facts) -> None:
+def _expand(node: ir.Node, facts: Facts) -> ir.Node:
+    """The norm among what `node` becomes."""
     x, skip, scale = node.inputs[:3]
     bias = node.inputs[3] if len(node.inputs) > 3 else None
     assert x is not None
@@ -108,6 +135,7 @@ def _expand(node: ir.Node, facts: Facts) -> None:
     if old_sum is not None:
         old_sum.replace_all_uses_with(total, replace_graph_outputs=True)
     node.graph.remove(node, safe=True)
+    return new[-1]
 
 
 def _add(a: ir.Value, b: ir.Value, dtype: ir.DataType, name: str) -> ir.Node:

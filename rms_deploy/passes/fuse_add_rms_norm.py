@@ -7,7 +7,10 @@ import onnx_ir as ir
 from rms_deploy.contract import DOMAIN
 from rms_deploy.passes.grammar import Facts, graphs_of
 from rms_deploy.passes.grammar.facts import is_op
+from rms_deploy.passes.local_proof import LocalProver
+from rms_deploy.passes.report import NOTE, PROOF
 from rms_deploy.passes.rewriting import annotate, remove_if_dead, successor
+from rms_deploy.passes.site_proof import Proof
 
 __all__ = ["FuseAddRMSNorm"]
 
@@ -22,27 +25,44 @@ class FuseAddRMSNorm(ir.passes.InPlacePass):
     4. The op stands where the Add stood. If its scale is computed later, it stands where the norm stood, provided that
        nothing before reads the sum.
     5. Of several norms of one sum, the first takes the Add.
+    6. With `prove`, each is run in both forms first. Where they differ, the Add and the norm stay, and a note says why.
     """
 
-    def __init__(self, facts: Facts | None = None) -> None:
-        """`facts` of the model, where several passes share them; they are looked up anew if none are given."""
+    def __init__(self, facts: Facts | None = None, *, prove: bool = False) -> None:
+        """`facts` of the model, where several passes share them, and whether to run what is fused."""
         super().__init__()
         self.facts = facts
+        self.prove = prove
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Fuse in place."""
         facts = self.facts or Facts(model)
         modified = False
+        prover = LocalProver(FuseAddRMSNorm(), facts) if self.prove else None
         for graph in list(graphs_of(model)):
             nodes = tuple(graph)
             position = {node: index for index, node in enumerate(nodes)}
             for norm in nodes:
                 add = _residual(norm, facts)
                 place = None if add is None else _place(add, norm, position)
-                if add is not None and place is not None:
+                if add is not None and place is not None and _holds(add, norm, prover):
                     position[_replace(add, norm, place, facts)] = position[place]
                     modified = True
         return ir.passes.PassResult(model, modified)
+
+
+def _holds(add: ir.Node, norm: ir.Node, prover: LocalProver | None) -> bool:
+    """Case 6."""
+    if prover is None:
+        return True
+    proof = prover([add, norm], [norm.outputs[0], add.outputs[0]])
+    if not proof.passed:
+        notes = (norm.meta.get(NOTE), f"its Add stays: {proof.why_not}")
+        norm.meta[NOTE] = "; ".join(note for note in notes if note)
+        return False
+    before: Proof | None = norm.meta.get(PROOF)
+    norm.meta[PROOF] = proof if before is None else before.then(proof)
+    return True
 
 
 def _residual(norm: ir.Node, facts: Facts) -> ir.Node | None:

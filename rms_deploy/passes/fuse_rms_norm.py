@@ -11,10 +11,9 @@ import onnx_ir as ir
 
 from rms_deploy.contract import DOMAIN, PARTIAL_RMS_NORM, VERSION
 from rms_deploy.functions import norm_nodes
-from rms_deploy.passes.emission import NATIVE_OPS, emission, explicit_attributes
-from rms_deploy.passes.expand_skip_norm import ExpandSkipNorm
+from rms_deploy.passes.emission import emission, explicit_attributes
+from rms_deploy.passes.expand_skip_norm import ExpandSkipNorm, ExpandSkipNormResult
 from rms_deploy.passes.grammar import Derivation, Facts, Refusal, graphs_of, search
-from rms_deploy.passes.grammar.facts import is_op
 from rms_deploy.passes.report import NOTE, PROOF
 from rms_deploy.passes.rewriting import annotate, remove_if_dead, successor, unit_scale
 from rms_deploy.passes.site_proof import Proof, SiteProver
@@ -79,8 +78,9 @@ class FuseRMSNorm(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> FuseRMSNormResult:
         """Fuse in place."""
         facts = self.facts or Facts(model)
-        refusals: list[Refusal] = []
-        modified = ExpandSkipNorm(facts, self.skip)(model).modified  # case 3
+        expanded = ExpandSkipNorm(facts, self.skip, prove=self.prove)(model)  # case 3
+        assert isinstance(expanded, ExpandSkipNormResult)
+        modified, refusals = expanded.modified, list(expanded.refusals)
         prover = SiteProver(facts) if self.prove else None
         bodies = _bodies(model)
         for graph in list(graphs_of(model)):
@@ -104,11 +104,9 @@ class FuseRMSNorm(ir.passes.InPlacePass):
 def _proof(found: Derivation, facts: Facts, prover: SiteProver | None) -> Proof:
     if prover is None:
         return Proof(None)
-    anchor, wide = found.anchor, ir.DataType.FLOAT
-    standard = is_op(anchor, "RMSNormalization") and all(v and facts.dtype(v) == wide for v in anchor.inputs[:2])
-    if anchor.op_type in NATIVE_OPS and not standard:  # onnx's evaluator lacks the one, and rounds halves otherwise
-        return Proof(None, "one op of a known definition")
-    return prover(found, emission(found, facts))
+    proof = prover(found, emission(found, facts))
+    expanded: Proof | None = found.anchor.meta.get(PROOF)
+    return proof if expanded is None else expanded.then(proof)
 
 
 def _failed(found: Derivation, proof: Proof) -> Refusal | None:

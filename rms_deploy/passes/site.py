@@ -14,17 +14,18 @@ from onnx_ir import serde
 
 from rms_deploy.contract import DOMAIN
 from rms_deploy.functions import attach_functions
-from rms_deploy.passes.emission import Emission, explicit_attributes
+from rms_deploy.passes.emission import NATIVE_OPS, Emission, explicit_attributes
 from rms_deploy.passes.grammar import Derivation, Facts
 from rms_deploy.passes.grammar.constants import constant
 
-__all__ = ["Site", "cut"]
+__all__ = ["CONTRIB", "MAX_ELEMENTS", "Site", "concrete", "cut", "renamed"]
 
+CONTRIB: Final = "com.microsoft"
 _MAX_NODES: Final = 64
 _SMALL: Final = 64
 """Elements up to which a constant is taken along with its values."""
 _SYMBOL_SIZES: Final = (2, 3, 5, 7)
-_MAX_ELEMENTS: Final = 2**20
+MAX_ELEMENTS: Final = 2**20
 _SHAPE_DEPENDENT: Final = ("Reshape", "Expand", "Shape", "Size")
 
 
@@ -93,18 +94,19 @@ def cut(found: Derivation, op: Emission, facts: Facts) -> Site | str:
         if array is not None:
             graph.initializer.append(onnx.numpy_helper.from_array(array, name))
             continue
-        shape = _concrete(value, facts, sizes, found.axes if value is x and not fixed else None)
+        shape = concrete(value, facts, sizes, found.axes if value is x and not fixed else None)
         if shape is None or dtype is None or (value.const_value is not None and value is not op.scale):
             return f"the type or the shape of {value.name} is not known"
         shapes[name] = shape
         graph.input.append(onnx.helper.make_tensor_value_info(name, int(dtype), shape))
-    if math.prod(shapes["x"]) > _MAX_ELEMENTS:
+    if math.prod(shapes["x"]) > MAX_ELEMENTS:
         return "its static shape is too large to be run"
-    graph.node.extend(_renamed(node, names) for node in nodes)
+    graph.node.extend(renamed(node, names) for node in nodes)
     graph.output.add(name=names[found.value])
     opset = facts.model.opset_imports.get("", 0)
     original = onnx.ModelProto(ir_version=8, graph=graph)
     original.opset_import.add(domain="", version=opset)
+    original.opset_import.add(domain=CONTRIB, version=1)
     attributes = sorted(op.attributes.items())
     key = graph.SerializeToString(deterministic=True) + repr((op.op_type, attributes, op.dtype)).encode()
     scale = None if op.scale is None else names[op.scale]
@@ -121,7 +123,7 @@ def _slice(end: ir.Value, names: dict[ir.Value, str]) -> list[ir.Node] | None:
         node = value.producer()
         if value in names and not expanded:
             continue
-        if node is None or node.domain != "" or any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
+        if node is None or not _is_run(node) or any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
             names[value] = f"v{len(names)}"
             continue
         if expanded:
@@ -141,6 +143,11 @@ def _slice(end: ir.Value, names: dict[ir.Value, str]) -> list[ir.Node] | None:
     return list(nodes)
 
 
+def _is_run(node: ir.Node) -> bool:
+    """Whether onnx's evaluator knows the op, or is told of it."""
+    return node.domain == "" or (node.domain == CONTRIB and node.op_type in NATIVE_OPS)
+
+
 def _comes_from(value: ir.Value, x: ir.Value) -> bool:
     """Whether `value` is computed from `x` in a few nodes, and so may be part of the norm itself."""
     reached = [value]
@@ -158,17 +165,21 @@ def _is_leaf(value: ir.Value, names: dict[ir.Value, str], x: ir.Value, scale: ir
     if value is x or value is scale or node is None:
         return True
     inside = node.op_type == "Constant" or bool(node.inputs)
-    return not (inside and node.domain == "" and all(source is None or source in names for source in node.inputs))
+    return not (inside and _is_run(node) and all(source is None or source in names for source in node.inputs))
 
 
-def _concrete(
+def concrete(
     value: ir.Value, facts: Facts, sizes: dict[str, int], axes: tuple[int, ...] | None
 ) -> tuple[int, ...] | None:
     """A shape with a number for every symbol; with `axes`, static dims outside them are made small."""
     shape = facts.shape(value)
     if shape is None:
         return None
-    block = set(range(len(shape))) if axes is None else {axis % len(shape) for axis in axes}
+    block = (
+        set(range(len(shape)))
+        if axes is None
+        else {axis % len(shape) for axis in axes if -len(shape) <= axis < len(shape)}
+    )
     return tuple(_sizes(shape, sizes, block))
 
 
@@ -180,7 +191,8 @@ def _sizes(shape: tuple[int | str | None, ...], sizes: dict[str, int], block: se
             yield sizes.setdefault(dim or f"?{len(sizes)}", _SYMBOL_SIZES[len(sizes) % len(_SYMBOL_SIZES)])
 
 
-def _renamed(node: ir.Node, names: dict[ir.Value, str]) -> onnx.NodeProto:
+def renamed(node: ir.Node, names: dict[ir.Value, str]) -> onnx.NodeProto:
+    """`node` alone, its values under these names."""
     proto = onnx.NodeProto()
     serde.serialize_node_into(proto, node)
     proto.ClearField("name")

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from rms_deploy.numerics import ulp_distance
 from rms_deploy.passes.emission import Emission
 from rms_deploy.passes.grammar import Derivation, Facts
+from rms_deploy.passes.native_ops import NEW_OPS
 from rms_deploy.passes.site import Site, cut
 from rms_deploy.passes.upcast import Upcast
 
-__all__ = ["Proof", "SiteProver"]
+__all__ = ["Proof", "SiteProver", "compare"]
 
 _WIDE_ULPS: Final = 16
 _HALF_ULPS: Final = 2
@@ -39,6 +40,11 @@ class Proof:
     why_not: str = ""
     """Why it was not run, or why it must not be fused."""
     passed: bool = True
+
+    def then(self, other: Proof) -> Proof:
+        """Of both steps one after the other: their distances add up at most."""
+        total = None if self.max_ulp is None or other.max_ulp is None else self.max_ulp + other.max_ulp
+        return Proof(total, self.why_not or other.why_not, passed=self.passed and other.passed)
 
 
 class SiteProver:
@@ -66,31 +72,46 @@ class SiteProver:
 
 def _prove(site: Site, *, gains: bool) -> Proof:
     n = math.prod(site.shapes["x"][axis] for axis in site.axes)
-    original, op = (onnx.reference.ReferenceEvaluator(model) for model in (site.original, site.rewritten()))
-    exact = onnx.reference.ReferenceEvaluator(_in_float64(site.original)) if gains else None
+    return compare(site.original, site.rewritten(), site.shapes, n, gains=gains)
+
+
+def compare(
+    before: onnx.ModelProto, after: onnx.ModelProto, shapes: dict[str, tuple[int, ...]], n: int, *, gains: bool = False
+) -> Proof:
+    """Run two models on inputs of these `shapes`, x first.
+
+    Their first output is the norm of n elements, held to the tolerance; further outputs must be equal bit for bit.
+    """
+    original, op = (onnx.reference.ReferenceEvaluator(model, new_ops=NEW_OPS) for model in (before, after))
+    exact = onnx.reference.ReferenceEvaluator(_in_float64(before)) if gains else None
     worst = 0
-    for rows, feeds in _feeds(site, n):
+    for rows, feeds in _feeds(before, shapes, n):
         try:
-            expected = _run(original, feeds)
-            truth = None if exact is None else _run(exact, {name: _widened(array) for name, array in feeds.items()})
+            expected, *others = _run(original, feeds)
+            truth = None if exact is None else _run(exact, {name: _widened(array) for name, array in feeds.items()})[0]
         except _NOT_RUN as error:
             return Proof(None, f"onnx's evaluator does not run it: {' '.join(str(error).split())[:120]}")
-        actual = _run(op, feeds)
+        actual, *others_now = _run(op, feeds)
         reason, distance = _difference(actual, expected, n)
         worst = max(worst, distance)
         if truth is not None:
             reason = _far_from(truth, actual, n)
+        if not all(map(_identical, others_now, others)):
+            reason = reason or "the sum is another"
         if reason:
             return Proof(worst, f"run on {rows} rows, the op differs: {reason}", passed=False)
     return Proof(worst)
 
 
-def _run(evaluator: onnx.reference.ReferenceEvaluator, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
+def _run(evaluator: onnx.reference.ReferenceEvaluator, feeds: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
     names = {value.name for value in evaluator.proto_.graph.input}
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # rows of zeros divide by zero where there is no epsilon
-        (result,) = evaluator.run(None, {name: feeds[name] for name in names})
-    return np.asarray(result)
+        return [np.asarray(result) for result in evaluator.run(None, {name: feeds[name] for name in names})]
+
+
+def _identical(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
 def _in_float64(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -125,14 +146,14 @@ def _difference(actual: NDArray[Any], expected: NDArray[Any], n: int) -> tuple[s
     return "", worst
 
 
-def _feeds(site: Site, n: int) -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
+def _feeds(
+    model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]], n: int
+) -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
     """Rows of each kind. The rest of the inputs are random."""
     generator = np.random.default_rng(0)
-    dtypes = {value.name: _numpy(value) for value in site.original.graph.input}
-    others = {
-        name: np.asarray(generator.standard_normal(shape)).astype(dtypes[name]) for name, shape in site.shapes.items()
-    }
-    x = generator.standard_normal(site.shapes["x"])
+    dtypes = {value.name: _numpy(value) for value in model.graph.input}
+    others = {name: np.asarray(generator.standard_normal(shape)).astype(dtypes[name]) for name, shape in shapes.items()}
+    x = generator.standard_normal(shapes["x"])
     outlier = x * np.where(generator.random(x.shape) < max(0.1, 1 / n), 300.0, 1.0)
     # Below the largest square whose sum is finite: in float32 the statistics of both forms overflow beyond it.
     limit = float(ml_dtypes.finfo(dtypes["x"]).max)  # type: ignore[no-untyped-call]

@@ -61,17 +61,19 @@ def test_a_chain(build):
 
 
 LEFT = {
-    "the inverse root is used": (f"y0, m, i = {SKIP} (x, z, scale) y = Mul (y0, i)", INPUTS),
-    "a type that is not known": (f"a = com.microsoft.Unknown (x) y = {SKIP} (a, z, scale)", INPUTS),
-    "a negative epsilon": (f"y = {SKIP} <epsilon = -0.25> (x, z, scale)", INPUTS),
-    "float64": (f"y = {SKIP} (x, z, w)", "double[b,s,8] x, double[b,s,8] z, double[8] w"),
+    "the inverse root is used": (f"y0, m, i = {SKIP} (x, z, scale) y = Mul (y0, i)", INPUTS, "inverse root is used"),
+    "a type that is not known": (f"a = com.microsoft.Unknown (x) y = {SKIP} (a, z, scale)", INPUTS, "one type"),
+    "a negative epsilon": (f"y = {SKIP} <epsilon = -0.25> (x, z, scale)", INPUTS, "epsilon is negative"),
+    "float64": (f"y = {SKIP} (x, z, w)", "double[b,s,8] x, double[b,s,8] z, double[8] w", "one type"),
 }
 
 
-@pytest.mark.parametrize(("body", "inputs"), LEFT.values(), ids=LEFT)
-def test_is_left_as_it_is(body, inputs, build):
+@pytest.mark.parametrize(("body", "inputs", "reason"), LEFT.values(), ids=LEFT)
+def test_is_left_as_it_is(body, inputs, reason, build):
     result = fuse(build(body, inputs=inputs))
     assert not result.norms
+    assert [miss.piece for miss in result.left] == ["native"]
+    assert reason in result.left[0].reason
     assert "SkipSimplifiedLayerNormalization" in [node.op_type for node in result.model.graph]
 
 
