@@ -10,6 +10,7 @@ from typing import Final
 
 from rms_deploy import modelfile
 from rms_deploy.benchmark_result import Candidate
+from rms_deploy.engine_record import is_engine
 from rms_deploy.errors import InputError, RmsDeployError
 from rms_deploy.functions import norm_nodes
 from rms_deploy.inspection import inspect
@@ -25,8 +26,6 @@ RUNTIMES: Final[Mapping[str, str]] = {
 }
 """Where a model can run. `benchmark_runtimes.LOADERS`, which the candidate's process alone imports, has the same names,
 and `tensorrt`, on which engines run."""
-
-_ENGINES: Final = (".engine", ".plan", ".trt")
 
 
 @dataclass(frozen=True)
@@ -75,10 +74,10 @@ def contestants(
     if compare and len(models) != 1:
         raise InputError(f"variants are made of one model, and {len(models)} were given; give one")
     first = os.fspath(models[0])
-    if _is_engine(first):
+    if is_engine(first):
         raise InputError(f"{first}: an engine does not say what its inputs mean; give its ONNX file first")
     files = [_variant(first, name, folder) for name in compare]
-    files = files or [_given(os.fspath(model)) for model in models if not _is_engine(model)]
+    files = files or [_given(os.fspath(model)) for model in models if not is_engine(model)]
     entries: list[Contestant] = []
     for runtime in runtimes:
         if runtime.startswith("torch"):
@@ -88,12 +87,8 @@ def contestants(
         for file in files:
             both = library and also_without_library and file.candidate.failure is None and _has_our_ops(file.runs)
             entries += [_on(file, runtime, library=on, name_it=both) for on in ((True, False) if both else (library,))]
-    engines = (os.fspath(model) for model in models if _is_engine(model))
+    engines = (os.fspath(model) for model in models if is_engine(model))
     return entries + [Contestant(Candidate(e, library=False, runtime="tensorrt"), e, first) for e in engines]
-
-
-def _is_engine(model: str | os.PathLike[str]) -> bool:
-    return Path(model).suffix.lower() in _ENGINES
 
 
 def _given(model: str) -> Contestant:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import onnx_ir as ir
 
@@ -16,7 +16,14 @@ from rms_deploy.benchmark_result import Latency, Speedup
 from rms_deploy.engine_model import NormChoice
 from rms_deploy.profiles import Profile
 
-__all__ = ["EngineRecord", "NormTiming", "file_hash", "model_hashes", "read_record"]
+__all__ = ["EngineRecord", "NormTiming", "file_hash", "is_engine", "model_hashes", "read_record"]
+
+_SUFFIXES: Final = (".engine", ".plan", ".trt")
+
+
+def is_engine(path: str | os.PathLike[str]) -> bool:
+    """Whether the name is that of an engine, not of an ONNX file."""
+    return Path(path).suffix.lower() in _SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 import onnx_ir as ir
@@ -20,10 +21,17 @@ from rms_deploy.passes.fold_constants import FoldConstants
 from rms_deploy.passes.upcast import Upcast
 from rms_deploy.runtime import onnxruntime as runtime
 
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+__all__ = [
+    "Runner",
+    "candidate_runner",
+    "engine_runner",
+    "formula_runner",
+    "reference_runner",
+    "rounding",
+    "truth_runner",
+]
 
-__all__ = ["Runner", "candidate_runner", "formula_runner", "reference_runner", "rounding", "truth_runner"]
+_Arrays = Mapping[str, NDArray[Any]]
 
 _NO_KERNEL: Final = "Could not find an implementation"
 _WIDE: Final[dict[ir.DataType, np.dtype[Any]]] = {
@@ -38,22 +46,22 @@ _TRUTH_LIMIT: Final = 2**30
 class Runner:
     """A model ready to run."""
 
-    session: InferenceSession
+    run: Callable[[_Arrays], dict[str, NDArray[Any]]]
     how: str
     upcast: ir.DataType | None = None
     """The float type that it runs in, where that is not its own."""
 
-    def __call__(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def __call__(self, feeds: _Arrays) -> dict[str, NDArray[Any]]:
         """All outputs, by name.
 
         Raises:
-            RunError: ONNX Runtime refuses the inputs, or a kernel fails.
+            RunError: the runtime refuses the inputs, or a kernel fails.
         """
         if self.upcast is not None:
             wide = _WIDE[self.upcast]
             feeds = {n: a.astype(wide) if is_float(a.dtype) and a.dtype != wide else a for n, a in feeds.items()}
         try:
-            return runtime.run(self.session, feeds)
+            return self.run(feeds)
         except RunError as error:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
             raise RunError(f"inputs {shapes} do not run: {error}") from error
@@ -67,7 +75,7 @@ def reference_runner(path: str | os.PathLike[str], model: ir.Model) -> Runner:
     """
     library = any(node.op_identifier() not in model.functions for node in norm_nodes(model))
     try:
-        return Runner(runtime.session(path, optimize=False, library=library), "as it is, unoptimised")
+        return _on_cpu(path, "as it is, unoptimised", optimize=False, library=library)
     except RunError as error:
         return _upcast_runner(path, error, optimize=False, library=library)
 
@@ -80,9 +88,20 @@ def candidate_runner(path: str | os.PathLike[str], *, library: bool) -> Runner:
     """
     try:
         how = "optimised, with our library" if library else "optimised, without our library"
-        return Runner(runtime.session(path, library=library), how)
+        return _on_cpu(path, how, library=library)
     except RunError as error:
         return _upcast_runner(path, error, optimize=True, library=library)
+
+
+def engine_runner(path: str | os.PathLike[str]) -> Runner:
+    """An engine of TensorRT or TensorRT-RTX, on the GPU.
+
+    Raises:
+        RunError: there is no GPU, or TensorRT refuses the engine.
+    """
+    from rms_deploy.runtime import tensorrt
+
+    return Runner(partial(tensorrt.run, tensorrt.session(path)), "as an engine")
 
 
 def truth_runner(path: str | os.PathLike[str], model: ir.Model) -> tuple[Runner | None, str]:
@@ -96,9 +115,8 @@ def truth_runner(path: str | os.PathLike[str], model: ir.Model) -> tuple[Runner 
             break
         name = _WIDE[to].name
         try:
-            return Runner(runtime.session(wide, optimize=False, library=False), f"the reference in {name}", to), (
-                f"the reference in {name}"
-            )
+            how = f"the reference in {name}"
+            return _on_cpu(wide, how, to, optimize=False, library=False), how
         except RunError as error:
             reason = reason or f"none: the reference does not run in {name}: {error}"
     return None, reason or "none: the reference is in float64"
@@ -125,12 +143,22 @@ def formula_runner(
     if wide is None:
         return None, "not compared: the candidate is in float64"
     try:
-        session = runtime.session(wide, optimize=False, library=False)
+        runner = _on_cpu(wide, "the candidate in float64", ir.DataType.DOUBLE, optimize=False, library=False)
     except RunError as error:
         return None, f"not compared: the candidate does not run in float64: {error}"
-    return Runner(
-        session, "the candidate in float64", ir.DataType.DOUBLE
-    ), "both in float64, unoptimised, norms inlined"
+    return runner, "both in float64, unoptimised, norms inlined"
+
+
+def _on_cpu(
+    model: str | os.PathLike[str] | ir.Model,
+    how: str,
+    upcast: ir.DataType | None = None,
+    *,
+    library: bool,
+    optimize: bool = True,
+) -> Runner:
+    session = runtime.session(model, optimize=optimize, library=library)
+    return Runner(partial(runtime.run, session), how, upcast)
 
 
 def _too_large(model: ir.Model) -> bool:
@@ -167,5 +195,5 @@ def _upcast_runner(path: str | os.PathLike[str], error: RunError, *, optimize: b
     wide = modelfile.load(path)
     if _NO_KERNEL not in str(error) or not Upcast(ir.DataType.FLOAT)(wide).modified:
         raise error
-    session = runtime.session(wide, optimize=optimize, library=library)
-    return Runner(session, "upcast to float32, as ONNX Runtime's CPU provider has no kernel", ir.DataType.FLOAT)
+    how = "upcast to float32, as ONNX Runtime's CPU provider has no kernel"
+    return _on_cpu(wide, how, ir.DataType.FLOAT, optimize=optimize, library=library)

@@ -12,9 +12,18 @@ from numpy.typing import NDArray
 
 from rms_deploy import modelfile
 from rms_deploy.comparison import FORMULA_TOLERANCE, Difference, difference, is_float, tolerance_for
+from rms_deploy.engine_record import is_engine
 from rms_deploy.errors import InputError
 from rms_deploy.inputs import MAGNITUDES, check_inputs, load_inputs, random_inputs
-from rms_deploy.runners import Runner, candidate_runner, formula_runner, reference_runner, rounding, truth_runner
+from rms_deploy.runners import (
+    Runner,
+    candidate_runner,
+    engine_runner,
+    formula_runner,
+    reference_runner,
+    rounding,
+    truth_runner,
+)
 from rms_deploy.shapes import resolve_shapes
 from rms_deploy.signature import input_specs, require_same
 from rms_deploy.verification_result import Check, Verification
@@ -51,7 +60,7 @@ def verify(
 
     Args:
         reference: the model that is right.
-        candidate: the model to prove.
+        candidate: the model to prove; or an engine that was built from it, which needs a GPU.
         inputs: an .npz file or arrays by name; default: random ones, in each magnitude of `random_inputs`.
         shapes: of inputs, by name.
         dims: sizes of named dynamic dimensions.
@@ -67,13 +76,19 @@ def verify(
     """
     if tolerance is not None and not tolerance >= 0:
         raise InputError(f"tolerance is {tolerance}; use 0 or more")
-    model, other = modelfile.load(reference), modelfile.load(candidate)
+    model = modelfile.load(reference)
+    as_engine = is_engine(candidate)
+    other = model if as_engine else modelfile.load(candidate)
     require_same(model, other)
     feeds_by_kind = list(_feeds(model, other, inputs, shapes, dims, seed))
     right = reference_runner(reference, model)
-    tested = candidate_runner(candidate, library=library)
+    tested = engine_runner(candidate) if as_engine else candidate_runner(candidate, library=library)
     truth, how_true = truth_runner(reference, model)
-    formula, how_formula = formula_runner(candidate, other, truth, how_true)
+    formula, how_formula = (
+        (None, "not compared: an engine has no float64")
+        if as_engine
+        else formula_runner(candidate, other, truth, how_true)
+    )
     formula_limit = FORMULA_TOLERANCE if tolerance is None else tolerance
     dtype, depth = rounding(model, upcast=tested.upcast)
     origin = "given" if tolerance is not None else f"4 eps({dtype.name}) sqrt({depth} roundings in a row)"

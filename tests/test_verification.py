@@ -15,6 +15,7 @@ from rms_deploy import modelfile
 from rms_deploy.comparison import difference
 from rms_deploy.errors import InputError, ModelFileError, RunError
 from rms_deploy.functions import attach_functions
+from rms_deploy.runtime import onnxruntime, tensorrt
 from rms_deploy.verification import _verdict, verify
 
 CODES = {"float": 1, "float16": 10, "bfloat16": 16}
@@ -249,3 +250,15 @@ def test_a_model_that_the_runtime_refuses_is_one_line(tmp_path):
         body = DECOMPOSED.replace("scaled = Mul(normed, w)", "u = Mul(normed, w) scaled = Add(u, z)")
         path = write(tmp_path / "d.onnx", body, inputs="float[batch,seq,8] x, float[n] z")
         verify(path, path, dims={"n": 3})
+
+
+def test_an_engine_is_compared_as_it_runs_and_not_as_a_formula(tmp_path, monkeypatch):
+    """No engine runs without a GPU: an ONNX Runtime session stands in for its session."""
+    reference = write(tmp_path / "a.onnx", DECOMPOSED)
+    wrong = write(tmp_path / "wrong.onnx", "y = rms_deploy.RMSNorm<epsilon=0.5>(x, w)")
+    for stand_in, passed in ((reference, True), (wrong, False)):
+        monkeypatch.setattr(tensorrt, "session", {tmp_path / "a.engine": onnxruntime.session(stand_in)}.get)
+        monkeypatch.setattr(tensorrt, "run", onnxruntime.run)
+        result = verify(reference, tmp_path / "a.engine")
+        assert result.passed == passed
+        assert (result.candidate_run, result.formula) == ("as an engine", "not compared: an engine has no float64")
