@@ -152,6 +152,87 @@ def test_require_all(model, tmp_path, build):
     assert invoke("fuse", tmp_path / "left.onnx", "-o", tmp_path / "none.onnx").exit_code == 0
 
 
+DIVIDED = NORM.replace("h", "x")
+"""A norm of x."""
+
+NEAR_MISSES = {
+    "epsilon is a graph input": (
+        DIVIDED.replace("eps", "w"),
+        "float[b,s,8] x, float w",
+        ("layers.3/Add", "epsilon", "epsilon is a graph input (w)"),
+    ),
+    "epsilon per row": (
+        f"w = Exp (a) {DIVIDED.replace('eps', 'w')}",
+        "float[b,s,8] x, float[b,s,1] a",
+        ("layers.3/Add", "epsilon", "epsilon is not constant (w is computed at run time)"),
+    ),
+    "centred x": (
+        "c = ReduceMean (x, last) d = Sub (x, c) " + NORM.replace("h", "d"),
+        "float[b,s,8] x",
+        ("layers.3/Sub", "square", "x is centred (its mean is subtracted): a LayerNorm"),
+    ),
+    "another tensor is divided": (
+        DIVIDED.replace("Div (x,", "Div (z,"),
+        "float[b,s,8] x, float[b,s,8] z",
+        ("layers.3/Div", "another tensor is divided by the root (z) than was squared (x)"),
+    ),
+    "the fused op of another runtime with more outputs": (
+        "n, k, i = com.microsoft.SkipSimplifiedLayerNormalization (x, x, scale) y = Mul (n, i)",
+        "float[b,s,8] x",
+        ("layers.3/SkipSimplifiedLayerNormalization", "native", "its mean or its inverse root is used"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "inputs", "said"), NEAR_MISSES.values(), ids=NEAR_MISSES)
+def test_every_near_miss_names_its_node_and_the_piece_that_failed(body, inputs, said, tmp_path, build):
+    model = build(body, inputs=inputs)
+    for node in model.graph.node:
+        node.name = f"layers.3/{node.op_type}"
+    onnx.save(model, tmp_path / "in.onnx")
+    result = invoke("fuse", tmp_path / "in.onnx", "-o", tmp_path / "out.onnx", "--explain")
+    assert result.exit_code == 0
+    assert "fused 0 of 1 norms" in result.stdout
+    assert ops(tmp_path / "out.onnx") == [node.op_type for node in model.graph.node]
+    strict = invoke("fuse", tmp_path / "in.onnx", "-o", tmp_path / "none.onnx", "--require-all")
+    assert strict.exit_code == 1
+    assert "1 that look like RMSNorm are left, the first at layers.3/" in strict.stderr
+    assert not (tmp_path / "none.onnx").exists()
+    for part in said:
+        assert part in result.stdout
+
+
+def test_require_all_writes_nothing_over_a_file_that_is_there(tmp_path, build):
+    path = tmp_path / "in.onnx"
+    onnx.save(build(DIVIDED.replace("eps", "w"), inputs="float[b,s,8] x, float w"), path)
+    before = path.read_bytes()
+    assert invoke("fuse", path, "-o", path, "--require-all").exit_code == 1
+    assert path.read_bytes() == before
+
+
+def test_function_bodies_are_included_by_default(model, tmp_path):
+    invoke("fuse", model, "-o", tmp_path / "out.onnx")
+    fused = onnx.load(tmp_path / "out.onnx")
+    assert [(function.domain, function.name) for function in fused.functions] == [("rms_deploy", "AddRMSNorm")]
+
+
+def test_explain_says_why_a_sum_stays_outside(model, tmp_path, monkeypatch):
+    from rms_deploy.passes import fuse_add_rms_norm
+
+    right = fuse_add_rms_norm._replace
+
+    def wrong(add, norm, place, facts):
+        node = right(add, norm, place, facts)
+        node.replace_input_with(1, node.inputs[0])
+        return node
+
+    monkeypatch.setattr(fuse_add_rms_norm, "_replace", wrong)
+    monkeypatch.setenv("COLUMNS", "400")
+    result = invoke("fuse", model, "-o", tmp_path / "out.onnx", "--explain")
+    assert ops(tmp_path / "out.onnx") == ["Add", "RMSNorm"]
+    assert "its Add stays: run on random rows, the op differs" in result.stdout
+
+
 def test_save_as_external(tmp_path, build):
     source = build(NORM.replace("h", "x"), inputs="float[b,s,8] x")
     weights = np.random.default_rng(0).standard_normal((8, 64)).astype(np.float32)
