@@ -4,7 +4,7 @@
 extern "C" __attribute__((visibility("default"))) int norm(int type, const void* x, const void* residual,
                                                            const void* scale, void* y, void* sum, int64_t rows,
                                                            int64_t n, int tactic, void* stream) {
-  rms_deploy::cuda::Problem p;
+  rms_deploy::Problem p;
   p.type = p.scale_type = static_cast<rms_deploy::contract::ElementType>(type);
   p.x = x;
   p.residual = residual;

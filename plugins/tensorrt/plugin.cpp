@@ -171,7 +171,7 @@ int32_t Plugin::onShapeChange(const PluginTensorDesc* in, int32_t inputs, const 
 int32_t Plugin::enqueue(const PluginTensorDesc* in, const PluginTensorDesc*, const void* const* inputs,
                         void* const* outputs, void*, cudaStream_t stream) noexcept {
   return guarded(kFailed, [&] {
-    cuda::Problem problem = problem_of(attributes_, in);
+    Problem problem = problem_of(attributes_, in);
     problem.x = inputs[kX];
     problem.scale = inputs[input_count(attributes_.kind) - 1];
     problem.y = outputs[0];

@@ -163,11 +163,11 @@ void check_shapes(const Attributes& a, const Dims* const* inputs) {
   }
 }
 
-cuda::Problem problem_of(const Attributes& a, const nvinfer1::PluginTensorDesc* inputs) {
+Problem problem_of(const Attributes& a, const nvinfer1::PluginTensorDesc* inputs) {
   const nvinfer1::PluginTensorDesc& x = inputs[kX];
   const nvinfer1::PluginTensorDesc& scale = inputs[input_count(a.kind) - 1];
   const Block block = block_of(a, x.dims.nbDims);
-  cuda::Problem problem;
+  Problem problem;
   problem.type = element_type(x.type);
   problem.scale_type = element_type(scale.type);
   problem.outer = product(x.dims, 0, block.first);

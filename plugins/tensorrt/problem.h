@@ -26,6 +26,6 @@ void check_ranks(const Attributes& attributes, const int32_t* ranks);
 void check_shapes(const Attributes& attributes, const nvinfer1::Dims* const* inputs);
 
 // The problem without its pointers; types and shapes have been checked. Allocates nothing.
-cuda::Problem problem_of(const Attributes& attributes, const nvinfer1::PluginTensorDesc* inputs);
+Problem problem_of(const Attributes& attributes, const nvinfer1::PluginTensorDesc* inputs);
 
 }  // namespace rms_deploy::trt

@@ -7,7 +7,7 @@
 
 namespace {
 
-using rms_deploy::cuda::Problem;
+using rms_deploy::Problem;
 
 struct Buffer {
   void* host;      // null: the tensor is absent

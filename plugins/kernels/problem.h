@@ -1,0 +1,31 @@
+// One norm, as the kernels of a CPU or a GPU take it: pointers, sizes and options.
+//
+// The tensor is seen as (outer, n, inner), normalised over n.
+#pragma once
+
+#include <cstdint>
+
+#include "contract.h"
+
+namespace rms_deploy {
+
+struct Problem {
+  contract::ElementType type = contract::ElementType::kFloat32;        // T, of x, residual, y, sum
+  contract::ElementType scale_type = contract::ElementType::kFloat32;  // S, of scale: T or kFloat32
+  const void* x = nullptr;
+  const void* residual = nullptr;  // not null: add-norm
+  const void* scale = nullptr;     // n elements, or one when scalar_scale
+  void* y = nullptr;               // may be x or residual
+  void* sum = nullptr;             // add-norm: x + residual rounded to T; null: not wanted. May be x or residual, not y
+  int64_t outer = 0;
+  int64_t n = 0;
+  int64_t inner = 0;
+  int64_t statistics_size = 0;  // the mean is over the first statistics_size of the n elements
+  bool scalar_scale = false;
+  bool round_before_scale = false;  // x / rms and scale are rounded to T, then multiplied
+  float epsilon = contract::kEpsilonDefault;
+  float rms_epsilon = contract::kRmsEpsilonDefault;
+  float rms_min = contract::kRmsMinDefault;
+};
+
+}  // namespace rms_deploy
