@@ -50,6 +50,7 @@ struct CustomOp;
     (const KernelInfo* info, const char* name, float* values, size_t* size))                                           \
   F(163, KernelInfoGetAttributeArray_int64, Status*,                                                                   \
     (const KernelInfo* info, const char* name, int64_t* values, size_t* size))                                         \
+  F(193, KernelContext_GetGPUComputeStream, Status*, (const KernelContext* context, void** stream))                    \
   F(244, KernelInfo_GetNodeName, Status*, (const KernelInfo* info, char* name, size_t* size))                          \
   F(249, KernelInfoGetConstantInput_tensor, Status*,                                                                   \
     (const KernelInfo* info, size_t index, int* is_constant, const Value** value))                                     \

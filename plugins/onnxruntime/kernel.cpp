@@ -1,50 +1,10 @@
 #include "onnxruntime/kernel.h"
 
 #include <algorithm>
-#include <cinttypes>
-#include <cstdio>
 
 #include "onnxruntime/error.h"
 
 namespace rms_deploy::ort {
-
-namespace {
-
-// Elements that a task of the thread pool gets at least: some 20 microseconds, several times what it costs to wake a
-// thread. Tensors up to this size are computed by the calling thread.
-constexpr int64_t kGrain = 65536;
-
-// Large tensors are cut into this many tasks: enough for any pool to share evenly, and each long enough that its first
-// and last rows, where reading and writing do not overlap, cost little.
-constexpr int64_t kTasks = 64;
-
-// Bytes of the last-level cache that this core reaches; where the system does not say, that of a common server's core
-// complex. Not sysconf's number: on CPUs of several complexes that is their sum.
-int64_t last_level_cache() {
-  int64_t kibibytes = 0;
-  if (std::FILE* file = std::fopen("/sys/devices/system/cpu/cpu0/cache/index3/size", "r")) {
-    if (std::fscanf(file, "%" SCNd64 "K", &kibibytes) != 1) {
-      kibibytes = 0;
-    }
-    std::fclose(file);
-  }
-  return kibibytes > 0 ? kibibytes << 10 : int64_t{32} << 20;
-}
-
-struct Tasks {
-  const cpu::Problem* problem;
-  cpu::NormFunction norm;
-  int64_t units;
-  int64_t units_per_task;
-};
-
-void run_task(void* data, size_t index) {
-  const Tasks& tasks = *static_cast<const Tasks*>(data);
-  const int64_t first = static_cast<int64_t>(index) * tasks.units_per_task;
-  tasks.norm(*tasks.problem, first, std::min(first + tasks.units_per_task, tasks.units));
-}
-
-}  // namespace
 
 int64_t Shape::size() const {
   int64_t product = 1;
@@ -55,11 +15,9 @@ int64_t Shape::size() const {
 }
 
 Kernel::Kernel(const Api& api, const KernelInfo* info, Kind kind, contract::ElementType type,
-               contract::ElementType scale_type, cpu::NormFunction norm)
-    : api_(api), kind_(kind), attributes_(read_attributes(api, info, kind, type)), norm_(norm) {
+               contract::ElementType scale_type)
+    : api_(api), kind_(kind), attributes_(read_attributes(api, info, kind, type)) {
   template_.type = attributes_.rounding;
-  template_.held_in_float32 = attributes_.rounding != type;
-  is_float32_ = type == contract::ElementType::kFloat32;
   template_.scale_type = scale_type;
   template_.round_before_scale = attributes_.round_before_scale;
   template_.epsilon = attributes_.epsilon;
@@ -142,7 +100,7 @@ void Kernel::compute(KernelContext* context) const {
                 std::to_string(view.n) + ", the number of normalised elements");
   }
 
-  cpu::Problem problem = template_;
+  Problem problem = template_;
   problem.x = data(x);
   problem.scale = data(scale);
   problem.outer = view.outer;
@@ -168,30 +126,9 @@ void Kernel::compute(KernelContext* context) const {
   if (add) {
     problem.sum = output(1);
   }
-  // What is written is read again only after all of it was: by then a tensor that with the others of this call fills
-  // the last-level cache is not found there. Stored past the caches, it needs no line to be read before, a third of the
-  // traffic of a norm.
-  static const int64_t cache = last_level_cache();
-  const int64_t tensors = !add ? 2 : problem.sum == nullptr ? 3 : 4;
-  const int64_t element = is_float32_ ? 4 : 2;
-  problem.stream = problem.outer * problem.n * problem.inner >= cache / (tensors * element);
-  run(context, problem);
-}
-
-void Kernel::run(KernelContext* context, const cpu::Problem& problem) const {
-  const int64_t elements = problem.outer * problem.n * problem.inner;
-  if (elements == 0) {
-    return;
+  if (problem.outer * problem.n * problem.inner != 0) {
+    run(context, problem);
   }
-  const int64_t units = cpu::unit_count(problem);
-  if (elements <= kGrain || units == 1) {
-    norm_(problem, 0, units);
-    return;
-  }
-  const int64_t units_per_task = std::max({int64_t{1}, kGrain * units / elements, units / kTasks});
-  Tasks tasks{&problem, norm_, units, units_per_task};
-  const int64_t total = (units + units_per_task - 1) / units_per_task;
-  check(api_.KernelContext_ParallelFor(context, run_task, static_cast<size_t>(total), 0, &tasks));
 }
 
 }  // namespace rms_deploy::ort

@@ -1,7 +1,7 @@
 // One node: its attributes, and the call that turns ONNX Runtime's values into a kernel Problem.
 #pragma once
 
-#include "kernels/cpu/dispatch.h"
+#include "kernels/problem.h"
 #include "onnxruntime/attributes.h"
 
 namespace rms_deploy::ort {
@@ -13,26 +13,35 @@ struct Shape {
   int64_t size() const;
 };
 
+// What is the same on every execution provider; `run` is the provider's.
 class Kernel {
  public:
   // Throws Error for a wrong attribute.
   Kernel(const Api& api, const KernelInfo* info, Kind kind, contract::ElementType type,
-         contract::ElementType scale_type, cpu::NormFunction norm);
+         contract::ElementType scale_type);
+  virtual ~Kernel() = default;
+  Kernel(const Kernel&) = delete;
+  Kernel& operator=(const Kernel&) = delete;
 
   // Throws Error for wrong shapes.
   void compute(KernelContext* context) const;
 
+  const Api& api() const { return api_; }
+
+ protected:
+  const Attributes& attributes() const { return attributes_; }
+
  private:
+  // Computes a problem that is complete and not empty.
+  virtual void run(KernelContext* context, const Problem& problem) const = 0;
+
   Shape shape_of(const Value* value, const char* name) const;
   void check_scale(const Shape& scale, const Shape& x, const View& view) const;
-  void run(KernelContext* context, const cpu::Problem& problem) const;
 
   const Api& api_;
   Kind kind_;
   Attributes attributes_;
-  cpu::NormFunction norm_;
-  cpu::Problem template_;    // all that does not change from call to call
-  bool is_float32_ = false;  // the memory of all tensors but scale
+  Problem template_;  // all that does not change from call to call
   bool scale_is_constant_ = false;
   Shape constant_scale_{};
 };

@@ -11,11 +11,6 @@ namespace {
 
 const Op& self(const CustomOp* op) { return *static_cast<const Op*>(op); }
 
-struct OwnedKernel {
-  const Api& api;
-  Kernel kernel;
-};
-
 size_t input_count(const CustomOp* op) { return self(op).kind == Kind::kAddNorm ? 3 : 2; }
 
 size_t output_count(const CustomOp* op) { return self(op).kind == Kind::kAddNorm ? 2 : 1; }
@@ -70,16 +65,16 @@ size_t may_inplace(int** inputs, int** outputs) {
 
 }  // namespace
 
-Op::Op(const Api& table, cpu::NormFunction function, Kind op_kind, contract::ElementType x, contract::ElementType scale)
-    : CustomOp{}, api(table), norm(function), kind(op_kind), type(x), scale_type(scale) {
+Op::Op(const Api& table, const Provider& where, Kind op_kind, contract::ElementType x, contract::ElementType scale)
+    : CustomOp{}, api(table), provider(where), kind(op_kind), type(x), scale_type(scale) {
   version = kVersion;
   GetName = [](const CustomOp* op) { return op_name(self(op).kind); };
-  GetExecutionProviderType = [](const CustomOp*) -> const char* { return nullptr; };
+  GetExecutionProviderType = [](const CustomOp* op) { return self(op).provider.name; };
   GetInputType = input_type;
   GetInputTypeCount = input_count;
   GetOutputType = [](const CustomOp* op, size_t) { return static_cast<int32_t>(self(op).type); };
   GetOutputTypeCount = output_count;
-  KernelDestroy = [](void* kernel) { delete static_cast<OwnedKernel*>(kernel); };
+  KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
   GetInputCharacteristic = [](const CustomOp*, size_t) -> int32_t { return kRequired; };
   // Both outputs of an add-norm: ONNX Runtime gives the shape function no way to ask whether a node has the second, and
   // writes past its end when told the shape of one that is left out.
@@ -91,12 +86,12 @@ Op::Op(const Api& table, cpu::NormFunction function, Kind op_kind, contract::Ele
   GetVariadicOutputHomogeneity = [](const CustomOp*) { return 0; };
   CreateKernelV2 = [](const CustomOp* op, const void*, const KernelInfo* info, void** kernel) {
     const Op& o = self(op);
-    return guarded(
-        o.api, [&] { *kernel = new OwnedKernel{o.api, Kernel(o.api, info, o.kind, o.type, o.scale_type, o.norm)}; });
+    return guarded(o.api,
+                   [&] { *kernel = o.provider.make_kernel(o.api, info, o.kind, o.type, o.scale_type).release(); });
   };
   KernelComputeV2 = [](void* kernel, KernelContext* context) {
-    const OwnedKernel& owned = *static_cast<const OwnedKernel*>(kernel);
-    return guarded(owned.api, [&] { owned.kernel.compute(context); });
+    const Kernel& k = *static_cast<const Kernel*>(kernel);
+    return guarded(k.api(), [&] { k.compute(context); });
   };
   InferOutputShapeFn = [](const CustomOp* op, ShapeInferContext* context) {
     return guarded(self(op).api, [&] { infer_shape(self(op), context); });

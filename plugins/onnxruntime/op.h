@@ -1,16 +1,16 @@
-// The ops as ONNX Runtime knows them: one CustomOp per op and combination of types. Several ops of one name become one
-// schema whose type constraints are the union, and the kernel is chosen by the types of the node.
+// The ops as ONNX Runtime knows them: one CustomOp per execution provider, op and combination of types. Several ops of
+// one name become one schema whose type constraints are the union, and the kernel is chosen by the types of the node.
 #pragma once
 
-#include "onnxruntime/kernel.h"
+#include "onnxruntime/provider.h"
 
 namespace rms_deploy::ort {
 
 struct Op : CustomOp {
-  Op(const Api& table, cpu::NormFunction function, Kind op_kind, contract::ElementType x, contract::ElementType scale);
+  Op(const Api& table, const Provider& where, Kind op_kind, contract::ElementType x, contract::ElementType scale);
 
   const Api& api;
-  cpu::NormFunction norm;
+  const Provider& provider;
   Kind kind;
   contract::ElementType type;
   contract::ElementType scale_type;

@@ -1,10 +1,11 @@
 // The library's one exported function.
 #include <cstdio>
-#include <cstdlib>
 #include <deque>
 #include <list>
 #include <memory>
 #include <mutex>
+#include <string>
+#include <vector>
 
 #include "onnxruntime/error.h"
 #include "onnxruntime/op.h"
@@ -19,15 +20,18 @@ using contract::ElementType;
 // ONNX Runtime refers to both for as long as a session lives, so they are kept for the life of the process.
 class Registration {
  public:
-  Registration(const void* table, bool has_later, cpu::NormFunction norm) : table_(table), api_(table, has_later) {
+  Registration(const void* table, bool has_later)
+      : table_(table), api_(table, has_later), providers_(rms_deploy::ort::providers()) {
     CustomOpDomain* domain = nullptr;
     check(api_.CreateCustomOpDomain(contract::kDomain, &domain));
     domain_ = std::unique_ptr<CustomOpDomain, void (*)(CustomOpDomain*)>(domain, api_.ReleaseCustomOpDomain);
-    for (const Kind kind : {Kind::kNorm, Kind::kPartialNorm, Kind::kAddNorm}) {
-      for (const ElementType type : {ElementType::kFloat32, ElementType::kFloat16, ElementType::kBFloat16}) {
-        add(norm, kind, type, ElementType::kFloat32);
-        if (type != ElementType::kFloat32) {
-          add(norm, kind, type, type);
+    for (const Provider& provider : providers_) {
+      for (const Kind kind : {Kind::kNorm, Kind::kPartialNorm, Kind::kAddNorm}) {
+        for (const ElementType type : {ElementType::kFloat32, ElementType::kFloat16, ElementType::kBFloat16}) {
+          add(provider, kind, type, ElementType::kFloat32);
+          if (type != ElementType::kFloat32) {
+            add(provider, kind, type, type);
+          }
         }
       }
     }
@@ -38,13 +42,14 @@ class Registration {
   CustomOpDomain* domain() const { return domain_.get(); }
 
  private:
-  void add(cpu::NormFunction norm, Kind kind, ElementType type, ElementType scale_type) {
-    ops_.emplace_back(api_, norm, kind, type, scale_type);
+  void add(const Provider& provider, Kind kind, ElementType type, ElementType scale_type) {
+    ops_.emplace_back(api_, provider, kind, type, scale_type);
     check(api_.CustomOpDomain_Add(domain_.get(), &ops_.back()));
   }
 
   const void* table_;
   Api api_;
+  std::vector<Provider> providers_;
   std::deque<Op> ops_;  // ONNX Runtime keeps their addresses
   std::unique_ptr<CustomOpDomain, void (*)(CustomOpDomain*)> domain_{nullptr, nullptr};
 };
@@ -53,18 +58,13 @@ const Registration& registration_for(const void* table, bool has_later) {
   static std::mutex mutex;
   // Never destroyed: at the end of the process onnxruntime may already be gone.
   static auto& registrations = *new std::list<Registration>;
-  const char* problem = nullptr;
   const std::lock_guard<std::mutex> lock(mutex);
   for (const Registration& registration : registrations) {
     if (registration.table() == table) {
       return registration;
     }
   }
-  const cpu::Level* level = cpu::select_level(std::getenv("RMS_DEPLOY_ISA"), &problem);
-  if (level == nullptr) {
-    throw Error(std::string("rms_deploy: ") + problem);
-  }
-  return registrations.emplace_back(table, has_later, level->norm);
+  return registrations.emplace_back(table, has_later);
 }
 
 // Read off the version's text, because GetApi writes to stderr when it is asked for a version that it does not have.

@@ -46,8 +46,10 @@ namespace cuda_on_cpu {
 
 constexpr size_t kStack = 64 << 10;
 constexpr unsigned kWarp = 32;
-inline int multiprocessors = 4;
-inline bool reverse = false;  // starts with the last thread
+inline int multiprocessors = 4;  // 0: CUDA does not work
+inline bool reverse = false;     // starts with the last thread
+
+inline cudaError_t state() { return multiprocessors > 0 ? cudaSuccess : cudaErrorInvalidValue; }
 
 struct Barrier {
   unsigned size = 0, arrived = 0, generation = 0;
@@ -191,9 +193,10 @@ T __ldcg(const T* from) {
 
 inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
-  return *value = cuda_on_cpu::multiprocessors, cudaSuccess;
+  return *value = cuda_on_cpu::multiprocessors, cuda_on_cpu::state();
 }
-inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void*) { return cudaSuccess; }
+inline const char* cudaGetErrorString(cudaError_t) { return "an error of CUDA"; }
+inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void*) { return cuda_on_cpu::state(); }
 inline cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
 inline cudaError_t cudaMalloc(void** pointer, size_t bytes) {
   *pointer = std::aligned_alloc(256, (bytes + 255) / 256 * 256 + 256);

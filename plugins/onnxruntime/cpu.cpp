@@ -1,0 +1,95 @@
+// The ops on ONNX Runtime's CPU provider.
+#include <algorithm>
+#include <cinttypes>
+#include <cstdio>
+#include <cstdlib>
+
+#include "kernels/cpu/dispatch.h"
+#include "onnxruntime/error.h"
+#include "onnxruntime/provider.h"
+
+namespace rms_deploy::ort {
+
+namespace {
+
+// Elements that a task of the thread pool gets at least: some 20 microseconds, several times what it costs to wake a
+// thread. Tensors up to this size are computed by the calling thread.
+constexpr int64_t kGrain = 65536;
+
+// Large tensors are cut into this many tasks: enough for any pool to share evenly, and each long enough that its first
+// and last rows, where reading and writing do not overlap, cost little.
+constexpr int64_t kTasks = 64;
+
+// Bytes of the last-level cache that this core reaches; where the system does not say, that of a common server's core
+// complex. Not sysconf's number: on CPUs of several complexes that is their sum.
+int64_t last_level_cache() {
+  int64_t kibibytes = 0;
+  if (std::FILE* file = std::fopen("/sys/devices/system/cpu/cpu0/cache/index3/size", "r")) {
+    if (std::fscanf(file, "%" SCNd64 "K", &kibibytes) != 1) {
+      kibibytes = 0;
+    }
+    std::fclose(file);
+  }
+  return kibibytes > 0 ? kibibytes << 10 : int64_t{32} << 20;
+}
+
+struct Tasks {
+  const cpu::Problem* problem;
+  cpu::NormFunction norm;
+  int64_t units;
+  int64_t units_per_task;
+};
+
+void run_task(void* data, size_t index) {
+  const Tasks& tasks = *static_cast<const Tasks*>(data);
+  const int64_t first = static_cast<int64_t>(index) * tasks.units_per_task;
+  tasks.norm(*tasks.problem, first, std::min(first + tasks.units_per_task, tasks.units));
+}
+
+class CpuKernel : public Kernel {
+ public:
+  CpuKernel(cpu::NormFunction norm, const Api& api, const KernelInfo* info, Kind kind, contract::ElementType type,
+            contract::ElementType scale_type)
+      : Kernel(api, info, kind, type, scale_type),
+        norm_(norm),
+        held_in_float32_(attributes().rounding != type),
+        element_(type == contract::ElementType::kFloat32 ? 4 : 2) {}
+
+ private:
+  void run(KernelContext* context, const Problem& given) const override {
+    const int64_t elements = given.outer * given.n * given.inner;
+    // What is written is read again only after all of it was: by then a tensor that with the others of this call fills
+    // the last-level cache is not found there. Stored past the caches, it needs no line to be read before, a third of
+    // the traffic of a norm.
+    static const int64_t cache = last_level_cache();
+    const int64_t tensors = given.residual == nullptr ? 2 : given.sum == nullptr ? 3 : 4;
+    const cpu::Problem problem{given, held_in_float32_, elements >= cache / (tensors * element_)};
+    const int64_t units = cpu::unit_count(problem);
+    if (elements <= kGrain || units == 1) {
+      norm_(problem, 0, units);
+      return;
+    }
+    const int64_t units_per_task = std::max({int64_t{1}, kGrain * units / elements, units / kTasks});
+    Tasks tasks{&problem, norm_, units, units_per_task};
+    const int64_t total = (units + units_per_task - 1) / units_per_task;
+    check(api().KernelContext_ParallelFor(context, run_task, static_cast<size_t>(total), 0, &tasks));
+  }
+
+  cpu::NormFunction norm_;
+  bool held_in_float32_;
+  int64_t element_;  // bytes, of all tensors but scale
+};
+
+}  // namespace
+
+Provider cpu_provider() {
+  const char* problem = nullptr;
+  const cpu::Level* level = cpu::select_level(std::getenv("RMS_DEPLOY_ISA"), &problem);
+  if (level == nullptr) {
+    throw Error(std::string("rms_deploy: ") + problem);
+  }
+  return {nullptr,
+          [norm = level->norm](auto&&... arguments) { return std::make_unique<CpuKernel>(norm, arguments...); }};
+}
+
+}  // namespace rms_deploy::ort

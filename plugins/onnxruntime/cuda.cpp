@@ -1,0 +1,48 @@
+// The ops on ONNX Runtime's CUDA provider.
+#include <stdexcept>
+#include <string>
+
+#include "kernels/cuda/norm.h"
+#include "onnxruntime/error.h"
+#include "onnxruntime/provider.h"
+
+namespace rms_deploy::ort {
+
+namespace {
+
+// All tensors are in the device's memory. The launch is enqueued on the stream of the session's run.
+class CudaKernel : public Kernel {
+ public:
+  CudaKernel(const Api& api, const KernelInfo* info, Kind kind, contract::ElementType type,
+             contract::ElementType scale_type)
+      : Kernel(api, info, kind, type, scale_type) {
+    if (attributes().rounding != type) {
+      throw Error(attributes().node + ": scale_type is " + std::to_string(static_cast<int32_t>(attributes().rounding)) +
+                  " and X is float32, which the CPU provider alone takes; use 1 (float32)");
+    }
+    // A driver that is too old, or a GPU that there is no code for, is the error of the session and not of its first
+    // run; and no run loads a kernel while ONNX Runtime captures it into a CUDA graph.
+    require(cuda::prepare(), "the kernels cannot be loaded");
+  }
+
+ private:
+  void run(KernelContext* context, const Problem& problem) const override {
+    void* stream = nullptr;
+    check(api().KernelContext_GetGPUComputeStream(context, &stream));
+    require(cuda::launch(problem, cuda::kAutomatic, static_cast<cudaStream_t>(stream)), "the launch failed");
+  }
+
+  void require(cudaError_t error, const char* otherwise) const {
+    if (error != cudaSuccess) {
+      throw std::runtime_error(attributes().node + ": " + otherwise + ": " + cudaGetErrorString(error));
+    }
+  }
+};
+
+}  // namespace
+
+Provider cuda_provider() {
+  return {"CUDAExecutionProvider", [](auto&&... arguments) { return std::make_unique<CudaKernel>(arguments...); }};
+}
+
+}  // namespace rms_deploy::ort
