@@ -70,3 +70,29 @@ def test_the_table_of_fusers_is_the_committed_result() -> None:
         expected[name] = [version, str(right), str(missed), str(wrong + other_wrong), str(invalid)]
     assert rows(section) == expected
     assert {"rms-deploy", "ONNX Runtime", "onnxsim", "onnxslim", "OpenVINO"} <= set(expected)
+
+
+def test_what_is_supported_is_what_the_tests_do() -> None:
+    """Each cell holds the dtypes X of which a test has in its name, with the op or what stands for it."""
+    folders = ["plugins/test_onnxruntime_op.py", "plugins_tensorrt/test_build.py", "kernels_cuda/test_kernels.py"]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *(f"tests/{folder}" for folder in folders)]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    patterns = {
+        "RMSNorm": (r"::test_rms_norm\[{}", r"::test_a_node_builds_\w+\[{}-\w+-RMSNorm", r"float64\[cpu-lengths-{}"),
+        "PartialRMSNorm": (
+            r"::test_partial_rms_norm\[{}",
+            r"::test_a_node_builds_\w+\[{}-\w+-PartialRMSNorm",
+            r"float64\[cpu-partial-{}",
+        ),
+        "AddRMSNorm": (
+            r"::test_add_rms_norm\[{}",
+            r"::test_a_node_builds_\w+\[{}-\w+-AddRMSNorm",
+            r"float64\[cpu-in_place-{}",
+        ),
+    }
+    for op in contract.OPS:
+        cells = (
+            ", ".join(dtype for dtype in contract.ELEMENT_TYPES if re.search(pattern.format(dtype), names))
+            for pattern in patterns[op]
+        )
+        assert f"| {op} | {' | '.join(cells)} |" in README
