@@ -54,9 +54,10 @@ const char* type_name(ElementType type) {
 
 class Reader {
  public:
-  Reader(const Api& api, const KernelInfo* info, std::string node) : api_(api), info_(info), node_(std::move(node)) {}
+  Reader(const Api& api, const KernelInfo* info, std::string label)
+      : api_(api), info_(info), label_(std::move(label)) {}
 
-  [[noreturn]] void refuse(const std::string& text) const { throw Error(node_ + ": " + text); }
+  [[noreturn]] void refuse(const std::string& text) const { throw Error(label_ + ": " + text); }
 
   // A finite number of at least zero.
   float bound(const char* name, float absent) const {
@@ -105,10 +106,10 @@ class Reader {
 
   const Api& api_;
   const KernelInfo* info_;
-  std::string node_;
+  std::string label_;
 };
 
-std::string node_text(const Api& api, const KernelInfo* info, Kind kind) {
+std::string label_of(const Api& api, const KernelInfo* info, Kind kind) {
   size_t size = 0;
   std::string name;
   if (succeeded(api, api.KernelInfo_GetNodeName(info, nullptr, &size)) && size > 1) {
@@ -148,30 +149,11 @@ int64_t read_partial_size(const Reader& reader) {
 
 }  // namespace
 
-const char* op_name(Kind kind) {
-  switch (kind) {
-    case Kind::kNorm:
-      return contract::kRMSNorm;
-    case Kind::kPartialNorm:
-      return contract::kPartialRMSNorm;
-    case Kind::kAddNorm:
-      return contract::kAddRMSNorm;
-  }
-  return "";
-}
-
-std::string shape_text(const int64_t* dims, size_t rank) {
-  std::string text = "[";
-  for (size_t i = 0; i < rank; ++i) {
-    text += (i == 0 ? "" : ",") + std::to_string(dims[i]);
-  }
-  return text + "]";
-}
-
 Attributes read_attributes(const Api& api, const KernelInfo* info, Kind kind, ElementType type) {
   Attributes a;
-  a.node = node_text(api, info, kind);
-  const Reader reader(api, info, a.node);
+  a.kind = kind;
+  a.label = label_of(api, info, kind);
+  const Reader reader(api, info, a.label);
   a.axes = reader.integers(contract::kAxes, {std::begin(contract::kAxesDefault), std::end(contract::kAxesDefault)});
   if (a.axes.size() > kMaxRank) {
     reader.refuse("axes has " + std::to_string(a.axes.size()) + " entries; use at most " + std::to_string(kMaxRank));
@@ -184,32 +166,6 @@ Attributes read_attributes(const Api& api, const KernelInfo* info, Kind kind, El
   a.rounding = a.round_before_scale ? scale_type : type;
   a.partial_size = kind == Kind::kPartialNorm ? read_partial_size(reader) : 0;
   return a;
-}
-
-View view_of(const Attributes& attributes, const int64_t* dims, size_t rank) {
-  const std::vector<int64_t>& axes = attributes.axes;
-  const int64_t signed_rank = static_cast<int64_t>(rank);
-  uint64_t seen = 0;  // a bit for each axis
-  for (const int64_t axis : axes) {
-    if (axis < -signed_rank || axis >= signed_rank) {
-      throw Error(attributes.node + ": axes has " + std::to_string(axis) + "; X has rank " + std::to_string(rank) +
-                  ", use " + std::to_string(-signed_rank) + " to " + std::to_string(signed_rank - 1));
-    }
-    seen |= uint64_t{1} << (axis < 0 ? axis + signed_rank : axis);
-  }
-  size_t first = 0;
-  while ((seen >> first & 1U) == 0) {
-    ++first;
-  }
-  if (seen >> first != (uint64_t{1} << axes.size()) - 1) {
-    throw Error(attributes.node + ": axes is " + shape_text(axes.data(), axes.size()) +
-                "; use one contiguous block of distinct axes");
-  }
-  View view{first, first + axes.size(), 1, 1, 1};
-  for (size_t i = 0; i < rank; ++i) {
-    (i < view.first ? view.outer : i < view.last ? view.n : view.inner) *= dims[i];
-  }
-  return view;
 }
 
 }  // namespace rms_deploy::ort

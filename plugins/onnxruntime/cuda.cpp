@@ -17,7 +17,8 @@ class CudaKernel : public Kernel {
              contract::ElementType scale_type)
       : Kernel(api, info, kind, type, scale_type) {
     if (attributes().rounding != type) {
-      throw Error(attributes().node + ": scale_type is " + std::to_string(static_cast<int32_t>(attributes().rounding)) +
+      throw Error(attributes().label + ": scale_type is " +
+                  std::to_string(static_cast<int32_t>(attributes().rounding)) +
                   " and X is float32, which the CPU provider alone takes; use 1 (float32)");
     }
     // A driver that is too old, or a GPU that there is no code for, is the error of the session and not of its first
@@ -34,7 +35,7 @@ class CudaKernel : public Kernel {
 
   void require(cudaError_t error, const char* otherwise) const {
     if (error != cudaSuccess) {
-      throw std::runtime_error(attributes().node + ": " + otherwise + ": " + cudaGetErrorString(error));
+      throw std::runtime_error(attributes().label + ": " + otherwise + ": " + cudaGetErrorString(error));
     }
   }
 };

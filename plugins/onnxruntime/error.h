@@ -3,9 +3,8 @@
 #pragma once
 
 #include <exception>
-#include <stdexcept>
-#include <string>
 
+#include "node.h"
 #include "onnxruntime/api.h"
 
 namespace rms_deploy::ort {
@@ -20,11 +19,6 @@ inline void check(Status* status) {
     throw ForwardedStatus{status};
   }
 }
-
-class Error : public std::runtime_error {
- public:
-  explicit Error(const std::string& message) : std::runtime_error(message) {}
-};
 
 template <class Body>
 Status* guarded(const Api& api, const Body& body) noexcept {

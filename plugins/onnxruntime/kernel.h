@@ -1,17 +1,9 @@
 // One node: its attributes, and the call that turns ONNX Runtime's values into a kernel Problem.
 #pragma once
 
-#include "kernels/problem.h"
 #include "onnxruntime/attributes.h"
 
 namespace rms_deploy::ort {
-
-struct Shape {
-  size_t rank;
-  int64_t dims[kMaxRank];
-
-  int64_t size() const;
-};
 
 // What is the same on every execution provider; `run` is the provider's.
 class Kernel {
@@ -36,12 +28,10 @@ class Kernel {
   virtual void run(KernelContext* context, const Problem& problem) const = 0;
 
   Shape shape_of(const Value* value, const char* name) const;
-  void check_scale(const Shape& scale, const Shape& x, const View& view) const;
 
   const Api& api_;
-  Kind kind_;
   Attributes attributes_;
-  Problem template_;  // all that does not change from call to call
+  contract::ElementType scale_type_;
   bool scale_is_constant_ = false;
   Shape constant_scale_{};
 };

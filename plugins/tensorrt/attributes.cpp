@@ -26,13 +26,13 @@ std::string number_text(float value) {
 // Reads fields by name. TensorRT's parser hands over ints as int32 or int64, as its version goes; both are taken.
 class Reader {
  public:
-  Reader(const nvinfer1::PluginFieldCollection* fields, std::string node) : node_(std::move(node)) {
+  Reader(const nvinfer1::PluginFieldCollection* fields, std::string label) : label_(std::move(label)) {
     if (fields != nullptr && fields->fields != nullptr) {
       fields_.assign(fields->fields, fields->fields + fields->nbFields);
     }
   }
 
-  [[noreturn]] void refuse(const std::string& text) const { throw Error(node_ + ": " + text); }
+  [[noreturn]] void refuse(const std::string& text) const { throw Error(label_ + ": " + text); }
 
   // Each field has a name that is among `names`, and no two have the same. A misspelt name must not become a default.
   void require_names(const std::vector<PluginField>& names) const {
@@ -120,7 +120,7 @@ class Reader {
   }
 
   std::vector<PluginField> fields_;
-  std::string node_;
+  std::string label_;
 };
 
 int64_t read_scale_type(const Reader& reader) {
@@ -147,18 +147,6 @@ int64_t read_partial_size(const Reader& reader) {
 }
 
 }  // namespace
-
-const char* op_name(Kind kind) {
-  switch (kind) {
-    case Kind::kNorm:
-      return contract::kRMSNorm;
-    case Kind::kPartialNorm:
-      return contract::kPartialRMSNorm;
-    case Kind::kAddNorm:
-      return contract::kAddRMSNorm;
-  }
-  return "";
-}
 
 std::vector<PluginField> field_names(Kind kind) {
   std::vector<PluginField> names{
@@ -192,8 +180,8 @@ std::vector<PluginField> fields_of(const Attributes& a) {
 Attributes read_attributes(Kind kind, const char* node, const nvinfer1::PluginFieldCollection* fields) {
   Attributes a;
   a.kind = kind;
-  a.node = std::string(op_name(kind)) + " node '" + (node == nullptr ? "" : node) + "'";
-  const Reader reader(fields, a.node);
+  a.label = std::string(op_name(kind)) + " node '" + (node == nullptr ? "" : node) + "'";
+  const Reader reader(fields, a.label);
   reader.require_names(field_names(kind));
   a.axes = reader.integers(contract::kAxes, nvinfer1::Dims::MAX_DIMS,
                            {std::begin(contract::kAxesDefault), std::end(contract::kAxesDefault)});
@@ -215,14 +203,6 @@ std::string attributes_text(const Attributes& a) {
     text += std::string(" ") + contract::kPartialSize + "=" + std::to_string(a.partial_size);
   }
   return text;
-}
-
-std::string list_text(const int64_t* values, size_t size) {
-  std::string text = "[";
-  for (size_t i = 0; i < size; ++i) {
-    text += (i == 0 ? "" : ",") + std::to_string(values[i]);
-  }
-  return text + "]";
 }
 
 }  // namespace rms_deploy::trt

@@ -4,17 +4,11 @@
 
 #include <cstdint>
 #include <exception>
-#include <stdexcept>
-#include <string>
 
+#include "node.h"
 #include "tensorrt/log.h"
 
 namespace rms_deploy::trt {
-
-class Error : public std::runtime_error {
- public:
-  explicit Error(const std::string& message) : std::runtime_error(message) {}
-};
 
 // What `body` returns, or `failure` if it throws.
 template <class Result, class Body>

@@ -20,7 +20,7 @@ void require_counts(const Attributes& attributes, int32_t inputs, int32_t output
   const int32_t wanted_inputs = input_count(attributes.kind);
   const int32_t wanted_outputs = output_count(attributes.kind);
   if (inputs != wanted_inputs || outputs != wanted_outputs) {
-    throw Error(attributes.node + ": has " + std::to_string(inputs) + " inputs and " + std::to_string(outputs) +
+    throw Error(attributes.label + ": has " + std::to_string(inputs) + " inputs and " + std::to_string(outputs) +
                 " outputs; use " + std::to_string(wanted_inputs) + " and " + std::to_string(wanted_outputs));
   }
 }
@@ -181,7 +181,7 @@ int32_t Plugin::enqueue(const PluginTensorDesc* in, const PluginTensorDesc*, con
     }
     const cudaError_t error = cuda::launch(problem, tactic_, stream);
     if (error != cudaSuccess) {
-      const std::string text = attributes_.node + ": the launch failed: " + cudaGetErrorString(error);
+      const std::string text = attributes_.label + ": the launch failed: " + cudaGetErrorString(error);
       log(Severity::kError, text.c_str());
     }
     return static_cast<int32_t>(error);
@@ -205,7 +205,7 @@ void Plugin::prepare() {
   prepared_ = true;
   const cudaError_t error = cuda::prepare();
   if (error != cudaSuccess) {
-    const std::string text = attributes_.node + ": the kernels cannot be loaded: " + cudaGetErrorString(error);
+    const std::string text = attributes_.label + ": the kernels cannot be loaded: " + cudaGetErrorString(error);
     log(Severity::kWarning, text.c_str());
   }
 }

@@ -7,8 +7,8 @@
 #define RMS_DEPLOY_EXPORT extern "C" __attribute__((visibility("default")))
 
 RMS_DEPLOY_EXPORT nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
+  using rms_deploy::Kind;
   using rms_deploy::trt::Creator;
-  using rms_deploy::trt::Kind;
   static Creator norm(Kind::kNorm);
   static Creator partial_norm(Kind::kPartialNorm);
   static Creator add_norm(Kind::kAddNorm);

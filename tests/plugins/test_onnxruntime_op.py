@@ -86,13 +86,13 @@ def test_every_width_of_channels(types, columns):
     assert_close(y, rms_norm(x, scale, axes=[1]))
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1)])
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1), (1, 1, 1, 1)])
 @pytest.mark.parametrize("axes", [[1], [2]])
 def test_scalar_scale(types, shape, axes, round_before_scale):
     x, scale = samples((2, 11, 19), types[0]), np.full(shape, weights((1,), types[1])[0])
     attributes = {"axes": axes, "scale_type": scale_type(types[0], round_before_scale)}
     y = run_node("RMSNorm", {"X": x, "scale": scale}, **attributes)["Y"]
-    expected = rms_norm(x, scale, axes=axes, round_before_scale=round_before_scale)
+    expected = rms_norm(x, scale.reshape(1), axes=axes, round_before_scale=round_before_scale)
     assert_close(y, expected, round_before_scale=round_before_scale)
 
 

@@ -43,8 +43,8 @@ def node_model(
 
 def plugin_sources() -> list[Path]:
     """The C++ of the plugin library; the loader is a library of its own."""
-    folder = Path(__file__).parents[2] / "plugins" / "tensorrt"
-    return [path for path in sorted(folder.glob("*.cpp")) if path.stem != "loader"]
+    folder = Path(__file__).parents[2] / "plugins"
+    return [folder / "node.cpp", *(path for path in sorted(folder.glob("tensorrt/*.cpp")) if path.stem != "loader")]
 
 
 class Network:

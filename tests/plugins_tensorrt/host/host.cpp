@@ -25,7 +25,7 @@ namespace {
 
 int failures = 0;
 long allocations = 0;
-Problem launched;
+rms_deploy::Problem launched;
 cuda::Tactic launched_tactic = -1;
 cudaStream_t launched_stream = nullptr;
 int launches = 0;

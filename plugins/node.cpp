@@ -1,0 +1,126 @@
+#include "node.h"
+
+#include <algorithm>
+
+namespace rms_deploy {
+
+namespace {
+
+// The block of axes is [first, last).
+struct Block {
+  size_t first;
+  size_t last;
+};
+
+Block block_of(const Node& node, size_t unsigned_rank) {
+  const int64_t rank = static_cast<int64_t>(unsigned_rank);
+  uint64_t seen = 0;  // a bit for each axis
+  for (const int64_t axis : node.axes) {
+    if (axis < -rank || axis >= rank) {
+      throw Error(node.label + ": axes has " + std::to_string(axis) + "; X has rank " + std::to_string(rank) +
+                  ", use " + std::to_string(-rank) + " to " + std::to_string(rank - 1));
+    }
+    seen |= uint64_t{1} << (axis < 0 ? axis + rank : axis);
+  }
+  size_t first = 0;
+  while ((seen >> first & 1U) == 0) {
+    ++first;
+  }
+  if (seen >> first != (uint64_t{1} << node.axes.size()) - 1) {
+    throw Error(node.label + ": axes is " + list_text(node.axes.data(), node.axes.size()) +
+                "; use one contiguous block of distinct axes");
+  }
+  return {first, first + node.axes.size()};
+}
+
+// The product of some dimensions; -1 if one of them is not known.
+int64_t product(const Shape& shape, size_t first, size_t last) {
+  int64_t size = 1;
+  for (size_t i = first; i < last; ++i) {
+    if (shape.dims[i] < 0) {
+      return -1;
+    }
+    size *= shape.dims[i];
+  }
+  return size;
+}
+
+int64_t size_of(const Shape& shape) { return product(shape, 0, shape.rank); }
+
+std::string shape_text(const Shape& shape) { return list_text(shape.dims, shape.rank); }
+
+bool agree(int64_t a, int64_t b) { return a == b || a < 0 || b < 0; }
+
+void check_scale(const Node& node, const Shape& x, const Shape& scale, const Block& block) {
+  const int64_t size = size_of(scale);
+  const int64_t n = product(x, block.first, block.last);
+  if (size == 1 || size < 0) {  // one element, in any shape; or not known yet
+    return;
+  }
+  if (!agree(size, n)) {
+    throw Error(node.label + ": scale has " + std::to_string(size) + " elements; use 1 or " + std::to_string(n));
+  }
+  bool fits = scale.rank <= x.rank;
+  for (size_t i = 0; fits && i < scale.rank; ++i) {
+    const size_t axis = x.rank - scale.rank + i;
+    fits = agree(scale.dims[i], axis >= block.first && axis < block.last ? x.dims[axis] : 1);
+  }
+  if (!fits) {
+    throw Error(node.label + ": scale has shape " + shape_text(scale) + "; use one that broadcasts to X " +
+                shape_text(x) + " from the right, with 1 outside the axes");
+  }
+}
+
+}  // namespace
+
+const char* op_name(Kind kind) {
+  switch (kind) {
+    case Kind::kNorm:
+      return contract::kRMSNorm;
+    case Kind::kPartialNorm:
+      return contract::kPartialRMSNorm;
+    case Kind::kAddNorm:
+      return contract::kAddRMSNorm;
+  }
+  return "";
+}
+
+std::string list_text(const int64_t* values, size_t size) {
+  std::string text = "[";
+  for (size_t i = 0; i < size; ++i) {
+    text += (i == 0 ? "" : ",") + std::to_string(values[i]);
+  }
+  return text + "]";
+}
+
+void check_axes(const Node& node, size_t rank) { block_of(node, rank); }
+
+void check_shapes(const Node& node, const Shape& x, const Shape* residual, const Shape& scale) {
+  const Block block = block_of(node, x.rank);
+  if (residual != nullptr &&
+      (residual->rank != x.rank || !std::equal(x.dims, x.dims + x.rank, residual->dims, agree))) {
+    throw Error(node.label + ": R has shape " + shape_text(*residual) + "; use that of X, " + shape_text(x));
+  }
+  check_scale(node, x, scale, block);
+  const int64_t n = product(x, block.first, block.last);
+  if (n >= 0 && node.partial_size > n) {
+    throw Error(node.label + ": partial_size is " + std::to_string(node.partial_size) + "; use 1 to " +
+                std::to_string(n) + ", the number of normalised elements");
+  }
+}
+
+Problem problem_of(const Node& node, const Shape& x, const Shape& scale) {
+  const Block block = block_of(node, x.rank);
+  Problem problem;
+  problem.outer = product(x, 0, block.first);
+  problem.n = product(x, block.first, block.last);
+  problem.inner = product(x, block.last, x.rank);
+  problem.statistics_size = node.partial_size != 0 ? node.partial_size : problem.n;
+  problem.scalar_scale = size_of(scale) == 1;
+  problem.epsilon = node.epsilon;
+  problem.rms_epsilon = node.rms_epsilon;
+  problem.rms_min = node.rms_min;
+  return problem;
+}
+
+}  // namespace rms_deploy

@@ -1,0 +1,55 @@
+// One norm of a model: its attributes as every runtime's shell reads them, and the shapes of its tensors, held against
+// the contract.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "kernels/problem.h"
+
+namespace rms_deploy {
+
+enum class Kind { kNorm, kPartialNorm, kAddNorm };
+
+const char* op_name(Kind kind);
+
+struct Node {
+  Kind kind;
+  std::string label;          // "RMSNorm node 'name'", for messages
+  std::vector<int64_t> axes;  // as given
+  float epsilon;
+  float rms_epsilon;
+  float rms_min;
+  int64_t partial_size;  // 0: all
+};
+
+// What is wrong with a node, in one line that names it.
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// Highest rank of a tensor: shapes are kept on the stack, and sets of axes in the bits of an integer.
+inline constexpr size_t kMaxRank = 32;
+
+// A dimension of -1 is not known yet, as in a TensorRT network that is being built.
+struct Shape {
+  size_t rank;
+  int64_t dims[kMaxRank];
+};
+
+std::string list_text(const int64_t* values, size_t size);
+
+// Whether the axes are one block of a tensor of this rank. Throws Error.
+void check_axes(const Node& node, size_t rank);
+
+// `residual` is null where the node has none. Dimensions that are not known agree with any. Throws Error.
+void check_shapes(const Node& node, const Shape& x, const Shape* residual, const Shape& scale);
+
+// The problem without its pointers, types and rounding order. The shapes have been checked. Allocates nothing.
+Problem problem_of(const Node& node, const Shape& x, const Shape& scale);
+
+}  // namespace rms_deploy
