@@ -37,7 +37,12 @@ def library(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cuda_on_cpu")
     (folder / "exports.map").write_text("{ global: RegisterCustomOps; set_multiprocessors; local: *; };")
     shell = [PLUGINS / "onnxruntime" / f"{name}.cpp" for name in ("attributes", "cuda", "kernel", "op", "register")]
-    sources = [PLUGINS / "node.cpp", *shell, Path(__file__).parent / "cuda_on_cpu" / "provider.cpp", HARNESS / "kernels.cpp"]
+    sources = [
+        PLUGINS / "node.cpp",
+        *shell,
+        Path(__file__).parent / "cuda_on_cpu" / "provider.cpp",
+        HARNESS / "kernels.cpp",
+    ]
     options = ["-std=c++17", "-O1", "-fPIC", "-shared", "-fno-strict-aliasing", "-ffp-contract=off", "-Wl,-z,nodelete"]
     options += [f"-I{PLUGINS}", f"-I{HARNESS}", f"-Wl,--version-script={folder / 'exports.map'}", "-Wl,--no-undefined"]
     target = folder / "cuda_on_cpu.so"
