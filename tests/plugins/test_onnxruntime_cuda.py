@@ -22,6 +22,8 @@ from rms_deploy.gpus import gpus
 from rms_deploy.reference import add_rms_norm, rms_norm
 from rms_deploy.runtime import onnxruntime as runtime
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parents[1]
 PLUGINS = TESTS.parent / "plugins"
 HARNESS = TESTS / "kernels_cuda" / "on_cpu"
@@ -50,6 +52,15 @@ def library(tmp_path_factory):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return target
+
+
+def test_the_built_library_brings_its_own_cuda_and_shows_nothing_of_it():
+    built = str(runtime.onnxruntime_library())
+    symbols = subprocess.run(["nm", "-D", "--defined-only", built], capture_output=True, text=True, check=True).stdout
+    assert [line.split()[-1] for line in symbols.splitlines()] == ["RegisterCustomOps"]
+    dynamic = subprocess.run(["readelf", "-d", built], capture_output=True, text=True, check=True).stdout
+    needed = {line.split("[")[1].split(".so")[0] for line in dynamic.splitlines() if "(NEEDED)" in line}
+    assert needed <= {"libc", "libm", "libdl", "libpthread", "librt", "ld-linux-x86-64", "ld-linux-aarch64"}
 
 
 @pytest.fixture
