@@ -50,16 +50,8 @@ def first_run(run: Run) -> None:
         raise RunError(f"it does not run: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
-def _onnxruntime(request: Load) -> Run:
-    session = runtime.session(request.model, threads=request.threads, library=request.library)
-    return _prepared(session, request.feeds)
-
-
-def _onnxruntime_cuda(request: Load) -> Run:
-    session = runtime.session(request.model, threads=request.threads, library=request.library)
-    session.set_providers(["CUDAExecutionProvider"])
-    if "CUDAExecutionProvider" not in session.get_providers():  # then it goes on on the CPU
-        raise RunError("ONNX Runtime starts no CUDA provider here; it takes onnxruntime-gpu and an NVIDIA GPU")
+def _onnxruntime(request: Load, *, provider: str) -> Run:
+    session = runtime.session(request.model, threads=request.threads, library=request.library, provider=provider)
     return _prepared(session, request.feeds)
 
 
@@ -83,8 +75,8 @@ def _prepared(session: Any, feeds: Feeds) -> Run:
 
 
 LOADERS: Final[Mapping[str, Callable[[Load], Run]]] = {
-    "onnxruntime": _onnxruntime,
-    "onnxruntime-cuda": _onnxruntime_cuda,
+    "onnxruntime": partial(_onnxruntime, provider="CPUExecutionProvider"),
+    "onnxruntime-cuda": partial(_onnxruntime, provider="CUDAExecutionProvider"),
     "tensorrt": _tensorrt,
     "torch": partial(_torch, compiled=False),
     "torch-compiled": partial(_torch, compiled=True),

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bound_run", "onnxruntime_library", "run", "session"]
 
+_CPU = "CPUExecutionProvider"
 _LIBRARY = "librms_deploy_onnxruntime.so"
 
 _ERRORS: tuple[type[Exception], ...] = tuple(
@@ -63,10 +64,11 @@ def session(
     threads: int | None = None,
     optimize: bool = True,
     library: bool = True,
+    provider: str = _CPU,
     optimized_path: str | os.PathLike[str] | None = None,
     profile_prefix: str | os.PathLike[str] | None = None,
 ) -> ort.InferenceSession:
-    """A session of ONNX Runtime's CPU provider.
+    """A session of ONNX Runtime, on the CPU if nothing else is said.
 
     Args:
         model: a file, a serialised model, or a model in memory.
@@ -74,16 +76,20 @@ def session(
         optimize: all graph optimisations, or none.
         library: register our custom-op library; without it, the ops of domain `rms_deploy` run as the functions that
             the model carries.
+        provider: the execution provider, such as "CUDAExecutionProvider"; what it has no kernel for runs on the CPU.
         optimized_path: write the optimised graph to this file.
         profile_prefix: write a profile to a file of this name, a time stamp added, when `end_profiling` is called.
 
     Raises:
         ModelFileError: there is no such file.
-        RunError: ONNX Runtime refuses the model.
+        RunError: ONNX Runtime refuses the model, or has no such provider, or it does not start.
         BuildError: `library` is true and the installation has none.
     """
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}; use at least 1")
+    if provider not in ort.get_available_providers():
+        here = ", ".join(ort.get_available_providers())
+        raise RunError(f"onnxruntime {ort.__version__} has no {provider}, only {here}; onnxruntime-gpu has CUDA's")
     options = ort.SessionOptions()
     options.log_severity_level = 4  # a failure is an exception, and the exception says all that the log would
     if threads is not None:
@@ -105,14 +111,14 @@ def session(
         with tempfile.TemporaryDirectory() as folder:  # a file, as a message of more than 2 GiB cannot be passed
             file = Path(folder) / "model.onnx"
             modelfile.save(model, file)
-            return _create(str(file), model.graph.name or "model", options)
+            return _create(str(file), model.graph.name or "model", options, provider)
     if isinstance(model, onnx.ModelProto):
-        return _create(model.SerializeToString(), model.graph.name or "model", options)
+        return _create(model.SerializeToString(), model.graph.name or "model", options, provider)
     if isinstance(model, bytes):
-        return _create(model, "model", options)
+        return _create(model, "model", options, provider)
     if not Path(model).is_file():
         raise ModelFileError(f"{model}: no such file")
-    return _create(os.fspath(model), os.fspath(model), options)
+    return _create(os.fspath(model), os.fspath(model), options, provider)
 
 
 def run(running: ort.InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -165,11 +171,16 @@ def bound_run(
     return run_bound
 
 
-def _create(model: str | bytes, name: str, options: ort.SessionOptions) -> ort.InferenceSession:
+def _create(model: str | bytes, name: str, options: ort.SessionOptions, provider: str) -> ort.InferenceSession:
     try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        created = ort.InferenceSession(model, options, providers=list(dict.fromkeys((provider, _CPU))))
     except _ERRORS as error:
         raise RunError(f"{name}: {_reason(_text(error))}") from error
+    if provider not in created.get_providers():  # ONNX Runtime then goes on on the CPU
+        raise RunError(
+            f"{provider} does not start here; it takes its device, and the libraries that it names in its log"
+        )
+    return created
 
 
 def _text(error: Exception) -> str:

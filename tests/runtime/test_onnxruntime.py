@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
@@ -50,6 +51,19 @@ def test_every_kind_of_model(tmp_path):
         for kind in (model, model.SerializeToString(), path, str(path), ir.from_proto(model))
     ]
     assert len(set(results)) == 1
+
+
+def test_a_provider_that_is_not_there_is_named():
+    with pytest.raises(RunError, match=r"has no NoSuchProvider, only .*CPUExecutionProvider"):
+        rms_deploy.session(one_node(), provider="NoSuchProvider")
+
+
+def test_a_provider_that_does_not_start_is_not_replaced_by_the_cpu(monkeypatch):
+    """ONNX Runtime would go on on the CPU; a session without the provider stands for that."""
+    monkeypatch.setattr(runtime.ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(runtime.ort, "InferenceSession", lambda *_, **__: SimpleNamespace(get_providers=list))
+    with pytest.raises(RunError, match="CUDAExecutionProvider does not start here; "):
+        rms_deploy.session(one_node(), provider="CUDAExecutionProvider")
 
 
 def test_the_node_stays_in_the_optimised_graph(tmp_path):
