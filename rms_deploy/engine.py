@@ -73,13 +73,12 @@ def build(
     Raises:
         InputError: an option or a shape that does not fit.
         ModelFileError: the model cannot be read.
-        OutputError: the output cannot be written.
+        OutputError: the output cannot be written, or is the model itself.
         MissingDependencyError: the runtime is not installed.
         BuildError: the plugin library is not built.
         RunError: TensorRT refuses the model, the build fails, or its norms are not what was asked for.
     """
-    for target in (output, f"{os.fspath(output)}.json", *([timing_cache] if timing_cache is not None else [])):
-        modelfile.check_target(target)
+    _check_targets(model, output, timing_cache)
     if norm not in ("plugin", "native", "auto"):
         raise InputError(f"norm {norm!r} is not known; use plugin, native or auto")
     if opt_level is not None and not 0 <= opt_level <= 5:
@@ -129,6 +128,21 @@ def build(
     )
     _write(Path(output), engine.plan, record, timing_cache)
     return record
+
+
+def _check_targets(
+    model: str | os.PathLike[str], output: str | os.PathLike[str], timing_cache: str | os.PathLike[str] | None
+) -> None:
+    """Each file can be written, and none takes the place of another or of the model."""
+    taken = {Path(model).resolve(): "the model"}
+    files = {"the engine": output, "the engine's record": f"{os.fspath(output)}.json", "the timing cache": timing_cache}
+    for what, path in files.items():
+        if path is None:
+            continue
+        modelfile.check_target(path)
+        other = taken.setdefault(Path(path).resolve(), what)
+        if other != what:
+            raise OutputError(f"{os.fspath(path)}: {what} would take the place of {other}; give another name")
 
 
 def _content(path: str | os.PathLike[str]) -> bytes:

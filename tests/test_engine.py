@@ -276,6 +276,24 @@ def test_a_target_that_cannot_be_written_is_said_first(small, tmp_path):
         rms_deploy.build(small(), tmp_path / "no" / "e.engine", **RTX)
 
 
+@pytest.mark.parametrize(
+    ("output", "cache", "message"),
+    [
+        ("float.onnx", None, r"float\.onnx: the engine would take the place of the model; give another name"),
+        ("e.engine", "float.onnx", "the timing cache would take the place of the model"),
+        ("e.engine", "e.engine", "the timing cache would take the place of the engine;"),
+        ("e.engine", "e.engine.json", "the timing cache would take the place of the engine's record"),
+    ],
+)
+def test_no_file_takes_the_place_of_another(output, cache, message, small, tmp_path):
+    model = small()
+    before = model.read_bytes()
+    with pytest.raises(OutputError, match=message):
+        rms_deploy.build(model, tmp_path / output, timing_cache=None if cache is None else tmp_path / cache, **RTX)
+    assert names_in(tmp_path) == ["float.onnx"]
+    assert model.read_bytes() == before
+
+
 def test_a_model_that_tensorrt_refuses(tmp_path):
     text = '<ir_version: 8, opset_import: ["" : 18, "own" : 1]> g (float[4] x) => (float[4] y) { y = own.Thing (x) }'
     onnx.save(onnx.parser.parse_model(text), tmp_path / "in.onnx")
