@@ -46,12 +46,17 @@ def load(
     if not random_weights and not any(folder.glob("*.safetensors")):
         raise InputError(f"{folder}: no *.safetensors; put the weights there, or use --random-weights")
     with _quiet(transformers), _one_line_errors(folder):
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        # Without trust_remote_code=False, transformers asks on the terminal whether it may run code of the folder.
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         kind = _class(transformers, folder, config)
+        vocabulary = getattr(config.get_text_config(), "vocab_size", None)
+        if vocabulary is None:
+            raise InputError(
+                f"{folder}: {kind.__name__} takes no tokens; give a model of text, or a factory of your own"
+            )
         config.use_cache = False
         module = _randomized(kind, config) if random_weights else _loaded(kind, folder, config)
     shape = (_BATCH, _SEQUENCE)
-    vocabulary = config.get_text_config().vocab_size
     input_ids = torch.randint(vocabulary, shape, generator=torch.Generator().manual_seed(_SEED))
     inputs = {"input_ids": input_ids, "attention_mask": torch.ones(shape, dtype=torch.int64)}
     dynamic = {name: {0: "batch", 1: "sequence"} for name in inputs}

@@ -121,6 +121,10 @@ NORM = "model.layers.0.input_layernorm.weight"
         (lambda f: (f / "model.safetensors").write_bytes(b"x" * 20), "transformers cannot load it: "),
         (lambda f: (f / "config.json").write_text("{"), "transformers cannot load it: "),
         (lambda f: spoil_config(f, model_type="novel"), "transformers cannot load it: ValueError: .*novel"),
+        (
+            lambda f: (f / "config.json").write_text('{"model_type": "vit", "architectures": ["ViTModel"]}'),
+            "ViTModel takes no tokens; give a model of text, or a factory of your own$",
+        ),
         (lambda f: spoil_config(f, architectures=["NovelModel"]), "transformers [0-9.]+ has no NovelModel; is a newer"),
         (lambda f: spoil_weights(f, NORM, None), f"the weights lack 1 parameters, such as {NORM}$"),
         (
@@ -136,6 +140,16 @@ def test_mistakes_are_one_line(spoil, message, tmp_path) -> None:
         load(tmp_path)
     assert "\n" not in str(error.value)
     assert str(error.value).startswith(f"{tmp_path}: ")
+
+
+def test_code_of_the_folder_is_not_run_nor_asked_for(tmp_path, monkeypatch) -> None:
+    saved(tmp_path)
+    spoil_config(tmp_path, model_type="novel", auto_map={"AutoConfig": "code.Config"})
+    asked: list[str] = []
+    monkeypatch.setattr("builtins.input", lambda text: asked.append(text) or "n")
+    with pytest.raises(InputError, match=r"transformers cannot load it: ValueError: .*custom code"):
+        load(tmp_path)
+    assert not asked
 
 
 def test_two_stacks_are_refused(tmp_path) -> None:
