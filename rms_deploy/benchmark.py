@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -129,7 +128,7 @@ def bench(
         points=tuple(points),
         method=method,
         machine=here,
-        versions=versions() | ({"torch": version("torch")} if module is not None else {}),
+        versions=versions(),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         inspection=inspect(models[0]).to_dict(),

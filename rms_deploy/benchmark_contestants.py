@@ -69,8 +69,11 @@ def contestants(
     for name in runtimes:
         if name not in RUNTIMES:
             raise InputError(f"runtime {name!r} is not known; use {', '.join(RUNTIMES)}")
-    if any(name.startswith("torch") for name in runtimes) and module is None:
+    runs_modules = any(name.startswith("torch") for name in runtimes)
+    if runs_modules and module is None:
         raise InputError("torch runs modules, not ONNX files; name the module, e.g. --module llama-tiny")
+    if module is not None and not runs_modules:
+        raise InputError(f"module {module}: no runtime that was named runs it; add torch, or leave the module out")
     if compare and len(models) != 1:
         raise InputError(f"variants are made of one model, and {len(models)} were given; give one")
     first = os.fspath(models[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import metadata
 
 import numpy as np
 import onnx
@@ -158,6 +159,7 @@ def test_inputs_of_another_model_have_the_shape_of_the_first_ones(tmp_path):
         ({"percentiles": (101,)}, "percentile 101 is none; use 0 to 100"),
         ({"runtimes": ("onnx",)}, "runtime 'onnx' is not known; use onnxruntime, "),
         ({"runtimes": ("torch",)}, "name the module"),
+        ({"runtimes": ("onnxruntime",), "module": "m:f"}, "module m:f: no runtime that was named runs it; add torch"),
         ({"compare": ("fusd",)}, "variant 'fusd' is not known; use original, decomposed, "),
         ({"sweep": {"z": (1,)}}, "the model has no dynamic dimension 'z'"),
         ({"inputs": "x.npz", "dims": {"batch": 1}}, "leave the shapes out"),
@@ -274,6 +276,19 @@ def test_torch_runs_the_module_of_the_model(tmp_path, monkeypatch):
     assert "torch" in result.versions
     result = bench([path], module="user_module:two", runtimes=("torch",), library=False, **QUICK)
     assert "its example call has 2 arguments and the ONNX file 1 inputs" in result.candidates[0].failure
+
+
+def test_without_torch_its_candidate_fails_and_the_result_stays(tmp_path, monkeypatch):
+    def without_torch(name):
+        if name == "torch":
+            raise metadata.PackageNotFoundError(name)
+        return original(name)
+
+    original = metadata.distribution
+    monkeypatch.setattr(metadata, "distribution", without_torch)
+    result = bench([write(tmp_path / "a.onnx")], module="nowhere:make", runtimes=("torch",), library=False, **QUICK)
+    assert "nowhere" in result.candidates[0].failure
+    assert "torch" not in result.versions
 
 
 def test_the_runtimes_are_those_that_can_be_loaded():
