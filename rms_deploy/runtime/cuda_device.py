@@ -72,7 +72,10 @@ class _CudaPython:
 
     def __init__(self, cudart: Any) -> None:
         self._cudart = cudart
-        error, *counted = cudart.cudaGetDeviceCount()
+        try:
+            error, *counted = cudart.cudaGetDeviceCount()
+        except RuntimeError as missing:  # what cuda-python before 12.6 makes of a machine without a driver
+            raise RunError(f"there is no GPU here ({missing}); engines of TensorRT run on a GPU only") from missing
         if error != cudart.cudaError_t.cudaSuccess or not counted[0]:
             raise RunError(f"there is no GPU here ({error.name}); engines of TensorRT run on a GPU only")
         self._stream = self._call("cudaStreamCreate")

@@ -181,6 +181,15 @@ def test_a_driver_that_refuses(monkeypatch):
         cuda_device.cuda_device()
 
 
+def test_no_driver(monkeypatch):
+    def count():
+        raise RuntimeError("Failed to dlopen libcuda.so.1")
+
+    monkeypatch.setattr(cuda_device, "import_module", lambda _name: SimpleNamespace(cudaGetDeviceCount=count))
+    with pytest.raises(RunError, match=r"there is no GPU here \(Failed to dlopen libcuda.so.1\); engines"):
+        cuda_device.cuda_device()
+
+
 def test_nothing_that_allocates_memory_of_the_gpu(monkeypatch):
     for name in ("cuda", "cuda.bindings", "cuda.bindings.runtime", "cuda.cudart", "torch"):
         monkeypatch.setitem(sys.modules, name, None)
