@@ -126,4 +126,6 @@ def _why_not_timed(request: EngineRequest) -> str:
         return "there is no GPU to time both on"
     if devices and here[0].capability not in devices:
         return f"the GPU here is {here[0].capability}, which the engine is not built for"
+    if request.options.strip_weights:
+        return "an engine without its weights does not run"
     return ""

@@ -15,14 +15,17 @@ import onnx_ir as ir
 import pytest
 
 import rms_deploy
-from rms_deploy import engine_choice
+from rms_deploy import engine_choice, modelfile
 from rms_deploy.benchmark_result import Latency, Speedup
+from rms_deploy.engine_choice import BuiltEngine, EngineRequest
 from rms_deploy.engine_model import with_plugin_norms
 from rms_deploy.engine_record import NormTiming, file_hash, read_record
 from rms_deploy.errors import BuildError, InputError, OutputError, RunError
 from rms_deploy.gpus import Gpu
 from rms_deploy.runtime.tensorrt_api import tensorrt
+from rms_deploy.runtime.tensorrt_builder import BuildOptions
 from rms_deploy.runtime.tensorrt_plugin import load_plugins
+from rms_deploy.runtime.tensorrt_progress import BuildProgress
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed")
 
@@ -157,6 +160,19 @@ def test_auto_does_not_time_for_another_gpu(small, tmp_path, monkeypatch):
     monkeypatch.setattr(engine_choice, "gpus", lambda: (Gpu("a GPU", "sm90", 1, "1"),))
     record = rms_deploy.build(small(), tmp_path / "e.engine", **RTX)
     assert record.reason.startswith("the GPU here is sm90, which the engine is not built for, so the native")
+
+
+def test_auto_does_not_time_an_engine_without_weights(small, monkeypatch):
+    """The choice alone: to strip weights takes a GPU."""
+    built = []
+    monkeypatch.setattr(engine_choice, "gpus", lambda: (Gpu("a GPU", "sm120", 1, "1"),))
+    monkeypatch.setattr(
+        engine_choice, "build_engine", lambda _request, norm: built.append(norm) or BuiltEngine(None, norm, 3, None)
+    )
+    options = BuildOptions(strip_weights=True)
+    request = EngineRequest(tensorrt("tensorrt-rtx"), modelfile.load(small()), "m.onnx", options, True, BuildProgress())
+    assert engine_choice.choose_engine(request).reason.startswith("an engine without its weights does not run, so the")
+    assert built == ["native"]
 
 
 @pytest.mark.usefixtures("library")
