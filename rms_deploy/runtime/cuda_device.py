@@ -74,7 +74,7 @@ class _CudaPython:
         self._cudart = cudart
         try:
             error, *counted = cudart.cudaGetDeviceCount()
-        except RuntimeError as missing:  # what cuda-python before 12.6 makes of a machine without a driver
+        except RuntimeError as missing:  # what older versions of cuda-python make of a machine without a driver
             raise RunError(f"there is no GPU here ({missing}); engines of TensorRT run on a GPU only") from missing
         if error != cudart.cudaError_t.cudaSuccess or not counted[0]:
             raise RunError(f"there is no GPU here ({error.name}); engines of TensorRT run on a GPU only")

@@ -112,7 +112,11 @@ def bound_run(running: EngineSession, feeds: Mapping[str, NDArray[Any]]) -> Call
         InputError: the inputs do not fit the engine, or no profile holds their shapes.
         RunError: the run fails; also from the function.
     """
-    bound = _bind(running, running.engine.create_execution_context(), feeds)
+    with running.api.errors() as errors:
+        context = running.engine.create_execution_context()
+    if context is None:  # such as for want of memory
+        raise RunError(f"the engine does not run: {text_of(errors)}")
+    bound = _bind(running, context, feeds)
     bound.enqueue()  # what is done once is not part of a graph, nor of a measurement
     running.device.synchronize()
     launch = running.device.capture(bound.enqueue) if running.cuda_graph else bound.enqueue

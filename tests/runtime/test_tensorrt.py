@@ -134,6 +134,13 @@ def test_a_failure_is_one_line(running):
         tensorrt.run(session, {"x": np.ones((2, 4), np.float32)})
 
 
+def test_no_memory_for_another_context_is_one_line(running):
+    session = running()
+    session.engine.create_execution_context = lambda: None
+    with pytest.raises(RunError, match=r"^the engine does not run: it broke$"):
+        tensorrt.bound_run(session, {"x": np.ones((2, 4), np.float32)})
+
+
 @pytest.mark.parametrize(
     ("feeds", "message"),
     [
