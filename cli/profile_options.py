@@ -71,7 +71,14 @@ def _ranges(ctx: click.Context, param: click.Parameter, values: tuple[str, ...])
 
 
 def _trtexec(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[dict[str, _Shape]]:
-    return [dict(_named(ctx, param, each) for each in value.split(",")) for value in values]
+    profiles = []
+    for value in values:
+        named = [_named(ctx, param, each) for each in value.split(",")]
+        profiles.append(dict(named))
+        if len(profiles[-1]) < len(named):
+            text = f"{value!r} names an input twice; give the option once for each profile"
+            raise click.BadParameter(text, ctx, param)
+    return profiles
 
 
 def _named(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, _Shape]:

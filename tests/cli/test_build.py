@@ -74,6 +74,7 @@ def test_profiles(options, shapes, asked):
         (["--shapes", "x=1:2"], "'x=1:2' has 2 shapes; give min:opt:max, or one"),
         (["--shapes", "x=axb"], "'x=axb': sizes are numbers with x between them"),
         (["--minShapes", "1x64"], "'1x64' has no name; write it as x:1x64"),
+        (["--minShapes", "x:1,x:2"], "'x:1,x:2' names an input twice; give the option once for each profile"),
         (["--minShapes", "x:1", "--shapes", "x=1"], "exclude each other"),
         (["--minShapes", "x:1", "--maxShapes", "y:1"], "must name the same inputs"),
         (["--minShapes", "x:1", "--minShapes", "x:2", "--maxShapes", "x:2"], "must be given once for each profile"),
