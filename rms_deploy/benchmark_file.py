@@ -30,7 +30,7 @@ def to_dict(result: BenchmarkResult) -> dict[str, Any]:
 
 
 def from_dict(data: dict[str, Any]) -> BenchmarkResult:
-    """What `to_dict` wrote."""
+    """What `to_dict` wrote; raises whatever comes of anything else."""
     points = tuple(
         Point(
             candidates=tuple(map(_candidate, point["candidates"])),
@@ -39,6 +39,8 @@ def from_dict(data: dict[str, Any]) -> BenchmarkResult:
         )
         for point in data["points"]
     )
+    if not points or not all(point.candidates for point in points):
+        raise ValueError("it has no candidates")
     return BenchmarkResult(
         points=points,
         method=Method(**{**data["method"], "percentiles": tuple(data["method"]["percentiles"])}),

@@ -102,6 +102,11 @@ def test_a_result_is_the_same_when_it_is_read_back(tmp_path):
         ("[]", "is not the result of a benchmark"),
         ('{"format": "rms-deploy bench 0"}', "has format 'rms-deploy bench 0', not 'rms-deploy bench 1'"),
         ('{"format": "rms-deploy bench 1"}', r"is damaged \(KeyError: 'points'\); run the benchmark again"),
+        ('{"format": "rms-deploy bench 1", "points": []}', r"is damaged \(ValueError: it has no candidates\); run the"),
+        (
+            '{"format": "rms-deploy bench 1", "points": [{"candidates": [], "shapes": {}, "dims": {}}]}',
+            r"is damaged \(ValueError: it has no candidates\); run the",
+        ),
     ],
 )
 def test_a_file_that_is_none_is_one_line(tmp_path, text, message):
