@@ -43,6 +43,7 @@ _STYLE: Final[Any] = {  # matplotlib types its keys one by one
     "svg.hashsalt": "rms-deploy",
     "font.size": 9.5,
     "text.color": _TEXT,
+    "text.parse_math": False,
     "axes.labelcolor": _TEXT,
     "axes.edgecolor": _LINE,
     "axes.spines.top": False,
@@ -136,7 +137,9 @@ def _names(axes: Axes, candidates: Sequence[Candidate]) -> None:
 
 
 def _short(name: str, limit: int = 26) -> str:
-    return name if len(name) <= limit else f"...{name[-limit + 3 :]}"
+    """Its end; an underscore in front, by which matplotlib hides a label, comes after a space of no width."""
+    name = name if len(name) <= limit else f"...{name[-limit + 3 :]}"
+    return f"\u200b{name}" if name.startswith("_") else name
 
 
 def _latencies(candidates: Sequence[Candidate]) -> list[Latency]:

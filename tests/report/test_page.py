@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -122,6 +123,14 @@ def test_every_figure_is_there_and_takes_its_colours_from_the_page():
         assert {"--text", "--line"} < used
     for name in ("text", "line", *(f"series-{index}" for index in range(SERIES))):
         assert text.count(f"--{name}: #") >= 2, "light and dark"
+
+
+@pytest.mark.parametrize("name", ["_a.onnx", r"$\x$.onnx"])
+def test_a_name_is_drawn_as_it_is(name):
+    """matplotlib has no legend for a name with an underscore in front, and reads what is between dollars as TeX."""
+    points = [replace(p, candidates=tuple(replace(c, name=name) for c in p.candidates)) for p in result().points]
+    for drawing in drawings(replace(result(), points=tuple(points))):
+        assert name in drawing.svg, drawing.title
 
 
 def test_the_same_result_gives_the_same_page():
