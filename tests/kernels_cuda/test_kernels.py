@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cases
 import pytest
-from conftest import PLUGINS, compiled_for_cpu
+from compiling import PLUGINS, compiled_for_cpu
 from driver import Kernels
 
 

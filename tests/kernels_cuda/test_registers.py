@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import HERE, PLUGINS, compiled_for_gpu, run
+from compiling import HERE, PLUGINS, compiled_for_gpu, run
 
 pytestmark = pytest.mark.slow
 
