@@ -83,8 +83,8 @@ def build(
         raise InputError(f"norm {norm!r} is not known; use plugin, native or auto")
     if opt_level is not None and not 0 <= opt_level <= 5:
         raise InputError(f"opt_level is {opt_level}; use 0 to 5")
-    if workspace is not None and workspace < 1:
-        raise InputError(f"workspace is {workspace} MiB; use at least 1")
+    if workspace is not None and not 1 <= workspace < 2**43:  # 2^63 bytes
+        raise InputError(f"workspace is {workspace} MiB; use 1 to {2**43 - 1}")
     api = tensorrt(runtime)
     source = modelfile.load(model)
     options = BuildOptions(

@@ -88,6 +88,8 @@ def check_shape(spec: TensorSpec, shape: Sequence[int]) -> None:
 def _require_size(name: str, size: int) -> None:
     if size < 0:
         raise InputError(f"{name}: size {size} is negative; use 0 or more")
+    if size >= 2**63:
+        raise InputError(f"{name}: size {size} does not fit into 64 bits; use a smaller one")
 
 
 def _dynamic_names(specs: Mapping[str, TensorSpec]) -> list[str]:

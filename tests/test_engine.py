@@ -278,7 +278,9 @@ def test_two_builds_in_parallel(small, tmp_path):
     ("options", "message"),
     [
         ({"opt_level": 6}, "opt_level is 6; use 0 to 5"),
-        ({"workspace": 0}, "workspace is 0 MiB; use at least 1"),
+        ({"workspace": 0}, "workspace is 0 MiB; use 1 to 8796093022207"),
+        ({"workspace": 2**43}, "workspace is 8796093022208 MiB; use 1 to 8796093022207"),
+        ({"shapes": [{"X": ((2**63, 64),) * 3}]}, "input X: size 9223372036854775808 does not fit into 64 bits"),
         ({"norm": "fast"}, "norm 'fast' is not known; use plugin, native or auto"),
     ],
 )

@@ -42,6 +42,7 @@ def test_a_given_shape_settles_the_dimensions_of_the_other_inputs():
         ({"dims": {"b": 1}}, "the model has no dynamic dimension 'b'; it has batch, seq, past"),
         ({"dims": {"batch": -1}}, "batch: size -1 is negative"),
         ({"shapes": {"x": (1, -2)}}, "input x: size -2 is negative"),
+        ({"dims": {"batch": 2**63}}, "batch: size 9223372036854775808 does not fit into 64 bits; use a smaller one"),
         ({"shapes": {"x": (1, 2, 3)}}, r"input x: shape \[1, 2, 3\] was given; the model takes int64\[batch,seq\]"),
         ({"shapes": {"cache": (1, 5, 1, 8)}}, r"the model takes float32\[batch,4,past,8\]"),
         ({"shapes": {"x": (1, 2)}, "dims": {"batch": 3}}, "dimension batch is 3 and, in input x, 1"),
