@@ -96,6 +96,8 @@ def command(
         from rms_deploy.modelfile import check_target
         from rms_deploy.report.page import write_page
 
+        if report.resolve() in [path.resolve() for path in models]:
+            raise click.UsageError("--report would take the place of a model; give another name")
         check_target(report)
     with progress() as on_progress:
         result = bench(

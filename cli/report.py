@@ -49,6 +49,8 @@ def command(runs: tuple[Path, ...], html: Path | None, max_regression: float, fo
 
     if len(runs) > 2:
         raise click.UsageError(f"{len(runs)} runs were given; give one to be shown, or two to be compared")
+    if html is not None and html.resolve() in [path.resolve() for path in runs]:
+        raise click.UsageError("--html would take the place of the run; give another name")
     results = [read(path) for path in runs]
     if len(runs) == 1:
         if html is not None:

@@ -68,6 +68,13 @@ def test_a_crash_is_printed_and_ends_with_1(tmp_path, monkeypatch):
     assert f"{path} FAILED: its process was killed by SIGSEGV" in result.stdout
 
 
+def test_a_page_takes_no_place_of_a_model(tmp_path):
+    path = write(tmp_path / "a.onnx")
+    result = invoke(path, *QUICK, "--report", path)
+    assert result.exit_code == 2
+    assert "--report would take the place of a model; give another name" in result.stderr
+
+
 def test_a_missing_file_is_one_line(tmp_path):
     result = invoke(write(tmp_path / "a.onnx"), str(tmp_path / "missing.onnx"), *QUICK)
     assert result.exit_code == 1

@@ -72,6 +72,7 @@ def test_two_runs(run, tmp_path):
     [
         ((), "Missing argument"),
         (("RUN", "RUN", "RUN"), "3 runs were given"),
+        (("RUN", "--html", "RUN"), "--html would take the place of the run; give another name"),
         (("RUN", "RUN", "--csv"), "two are compared as a table or as --json"),
         (("RUN", "RUN", "--max-regression", "much"), "'much' is no percentage; write it as 5%"),
         (("RUN", "RUN", "--max-regression=-1%"), "is no percentage"),
