@@ -21,7 +21,7 @@ from rms_deploy.contract import DOMAIN, ELEMENT_TYPES, OPS, PARTIAL_RMS_NORM, VE
 from rms_deploy.errors import InputError
 from rms_deploy.passes.grammar import graphs_of
 
-__all__ = ["attach_functions", "function_body", "norm_nodes", "write_defaults"]
+__all__ = ["attach_functions", "function_body", "norm_nodes", "require_onnx_opset", "write_defaults"]
 
 _FLOAT32 = ELEMENT_TYPES["float32"]
 _FUNCTIONS_IR_VERSION = 8
@@ -56,6 +56,7 @@ def attach_functions(model: ir.Model) -> None:
     if not nodes:
         model.opset_imports.pop(DOMAIN, None)
         return
+    require_onnx_opset(model)
     model.opset_imports[DOMAIN] = VERSION
     model.ir_version = max(model.ir_version, _FUNCTIONS_IR_VERSION)
     bodies: dict[ir.OperatorIdentifier, ir.Function] = {}
@@ -68,6 +69,11 @@ def attach_functions(model: ir.Model) -> None:
     others = dict(model.functions)
     model.functions.clear()
     model.functions.update({**bodies, **others})
+
+
+def require_onnx_opset(model: ir.Model) -> None:
+    """Import one for the bodies of our ops, if the model imports none, as it has no operator of ONNX."""
+    model.opset_imports.setdefault("", 18)
 
 
 def write_defaults(node: ir.Node) -> None:

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from rms_deploy.contract import DOMAIN
 from rms_deploy.errors import InputError
-from rms_deploy.functions import attach_functions, norm_nodes
+from rms_deploy.functions import attach_functions, norm_nodes, require_onnx_opset
 from rms_deploy.passes.convert_opset import convert_opset
 from rms_deploy.passes.grammar import Facts
 from rms_deploy.passes.lower_to_onnxruntime import LowerToOnnxRuntime
@@ -61,6 +61,7 @@ def lower(model: ir.Model, target: str, *, functions: bool = True) -> ir.Model:
     check_target(target)
     if not any(True for _ in norm_nodes(model)):
         return model
+    require_onnx_opset(model)
     if target == "onnx":
         _drop_functions(model)
         model = convert_opset(model, STANDARD_OPSET)

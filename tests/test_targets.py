@@ -7,6 +7,7 @@ import logging
 
 import numpy as np
 import onnx
+import onnx.parser
 import onnx_ir as ir
 import pytest
 
@@ -185,3 +186,10 @@ def test_a_model_without_norms_stays_what_it_was(build):
             ir.to_proto(fuse(model, target=target).model).SerializeToString()
             == ir.to_proto(ir.from_proto(model)).SerializeToString()
         )
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_model_without_operators_of_onnx(target):
+    text = '<ir_version: 8, opset_import: ["rms_deploy" : 1]> g (float[n,8] X, float[8] scale) => (float[n,8] Y) { Y = rms_deploy.RMSNorm (X, scale) }'
+    lowered = fuse(onnx.parser.parse_model(text), target=target).model
+    assert unfuse(lowered).model.opset_imports[""] >= 18
