@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import signal
+from collections.abc import Iterator
 from typing import Any
 
 import ml_dtypes
@@ -19,6 +21,15 @@ from rms_deploy.contract import OPS
 from rms_deploy.fusion import FusionResult, fuse
 from rms_deploy.numerics import ulp_distance
 from rms_deploy.runtime import onnxruntime as runtime
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, as in a program of its own; processes that share out tests ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
 
 _INITIALIZERS = {
     "eps": "float eps = {3e-4}",

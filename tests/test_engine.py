@@ -237,6 +237,7 @@ def test_what_progress_raises_stops_the_build_and_nothing_is_left(error, small, 
     assert names_in(tmp_path) == ["float.onnx"]
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_stops_the_build_and_nothing_is_left(small, tmp_path):
     told = []
 

@@ -155,7 +155,7 @@ def test_no_runtime_is_one_line(model, monkeypatch):
     )
 
 
-@pytest.mark.usefixtures("rtx")
+@pytest.mark.usefixtures("rtx", "ctrl_c")
 def test_ctrl_c_in_a_process_of_its_own(model, tmp_path):
     """The signal comes from within, at the first phase: no clock decides how far the build is."""
     script = """

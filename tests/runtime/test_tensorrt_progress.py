@@ -61,6 +61,7 @@ def test_without_a_report():
     assert not progress.step("build", 1)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_waits_for_the_call_to_stop():
     progress, ended = BuildProgress(), []
 
