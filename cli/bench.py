@@ -103,9 +103,9 @@ def command(
         result = bench(
             models, library=not no_library, profile=profile or report is not None, on_progress=on_progress, **options
         )
+    print_result(result, form, quiet=is_quiet())  # first: a page that cannot be written must not lose the figures
     if report is not None:
         write_page(result, report)
-    print_result(result, form, quiet=is_quiet())
     if result.failed:
         raise SystemExit(1)
 
