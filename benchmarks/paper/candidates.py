@@ -89,3 +89,20 @@ def conditions(threads: int) -> dict[str, Any]:
         "date": datetime.date.today().isoformat(),
         "command": shlex.join(["python", *sys.argv]),
     }
+
+
+def against_layer_norm(times: dict[str, list[float]]) -> dict[str, dict[str, list[float]]]:
+    """Of each candidate: its time, and that time against LayerNorm in the same form, each as `interval` gives it.
+
+    Args:
+        times: seconds of each round, by name of the candidate.
+    """
+    result = {}
+    for candidate in CANDIDATES:
+        own = times[candidate.name]
+        base = times[Candidate("layernorm", candidate.form).name]
+        result[candidate.name] = {
+            "milliseconds": [1e3 * value for value in interval(own)],
+            "of_layernorm": list(interval([a / b for a, b in zip(own, base, strict=True)])),
+        }
+    return result

@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-from candidates import CANDIDATES, Candidate, conditions, interval, layer_norm_primitives
+from candidates import CANDIDATES, Candidate, against_layer_norm, conditions, layer_norm_primitives
 
 from rms_deploy import export, fuse, onnxruntime_library
 from rms_deploy.model_source import resolve
@@ -131,15 +131,7 @@ def measure(folder: Path, model: str) -> dict[str, Any]:
             for _ in range(repeats[name]):
                 running[name].run(None, inputs[name])
             times[name].append((time.perf_counter() - started) / repeats[name])
-    result = {}
-    for candidate in CANDIDATES:
-        own = times[candidate.name]
-        base = times[Candidate("layernorm", candidate.form).name]
-        result[candidate.name] = {
-            "milliseconds": [1e3 * value for value in interval(own)],
-            "of_layernorm": list(interval([a / b for a, b in zip(own, base, strict=True)])),
-        }
-    return result
+    return against_layer_norm(times)
 
 
 def main() -> None:

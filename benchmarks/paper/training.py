@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from candidates import CANDIDATES, Candidate, conditions, interval, primitives
+from candidates import CANDIDATES, against_layer_norm, conditions, primitives
 
 from rms_deploy.model_source import resolve
 from rms_deploy.module_tree import replaced
@@ -61,15 +61,7 @@ def measure(model: str) -> dict[str, Any]:
                 started = time.perf_counter()
                 step(modules[name], x)
                 times[name].append(time.perf_counter() - started)
-    result = {}
-    for candidate in CANDIDATES:
-        own = times[candidate.name]
-        base = times[Candidate("layernorm", candidate.form).name]
-        result[candidate.name] = {
-            "milliseconds": [1e3 * value for value in interval(own)],
-            "of_layernorm": list(interval([a / b for a, b in zip(own, base, strict=True)])),
-        }
-    return result
+    return against_layer_norm(times)
 
 
 def main() -> None:
