@@ -90,11 +90,11 @@ def command(
     Each candidate runs in a process of its own, and they take turns on the same inputs. One that fails, crashes or
     hangs is reported, the others go on, and the exit code is 1.
     """
-    from rms_deploy.benchmark import bench
+    from rms_deploy.benchmark.bench import bench
 
     if report is not None:
-        from rms_deploy.modelfile import check_target
-        from rms_deploy.report.page import write_page
+        from rms_deploy.benchmark.report.page import write_page
+        from rms_deploy.onnx_model.file import check_target
 
         if report.resolve() in [path.resolve() for path in models]:
             raise click.UsageError("--report would take the place of a model; give another name")

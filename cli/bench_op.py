@@ -12,7 +12,7 @@ from rms_deploy.cli.console import is_quiet, json_option, print_json, stdout
 from rms_deploy.cli.table import print_table
 
 if TYPE_CHECKING:
-    from rms_deploy.op_benchmark_result import OpBenchmarkResult, OpTiming
+    from rms_deploy.benchmark.op.result import OpBenchmarkResult, OpTiming
 
 __all__ = ["command", "print_op_benchmark"]
 
@@ -54,8 +54,8 @@ def command(
     Each peer runs in a process of its own, in turns, and beside each run the same tensor is copied: `copies` says how
     many such copies a run takes. 1 is the limit of a norm that reads and writes every element once.
     """
-    from rms_deploy.op_benchmark import DEFAULT_PEERS, OPS, SHAPES, bench_op
-    from rms_deploy.op_benchmark_peers import PEERS
+    from rms_deploy.benchmark.op.bench_op import DEFAULT_PEERS, OPS, SHAPES, bench_op
+    from rms_deploy.benchmark.op.other_kernels import PEERS
 
     known = [name for name in PEERS if {name, re.split(r"\W", name)[0]} & set(peers)]
     with progress() as on_progress:
@@ -77,7 +77,7 @@ def command(
 
 def print_op_benchmark(result: OpBenchmarkResult, *, quiet: bool = False) -> None:
     """One table of all cases, what could not run, and how it was measured; `quiet`: the table alone."""
-    from rms_deploy.op_benchmark_result import best
+    from rms_deploy.benchmark.op.result import best
 
     header = ("op", "dtype", "shape", "threads", "peer", "us", "GB/s", "copies", "x best peer")
     rows = []

@@ -11,7 +11,7 @@ from rms_deploy.cli.console import print_json, stdout
 from rms_deploy.cli.table import print_table
 
 if TYPE_CHECKING:
-    from rms_deploy.benchmark_result import BenchmarkResult
+    from rms_deploy.benchmark.result import BenchmarkResult
 
 __all__ = ["form_options", "print_benchmark", "print_result"]
 
@@ -26,11 +26,11 @@ def form_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def print_result(result: BenchmarkResult, form: str | None, *, quiet: bool = False) -> None:
     """In the form that was asked for."""
     if form == "json":
-        from rms_deploy.benchmark_file import to_dict
+        from rms_deploy.benchmark.result_file import to_dict
 
         print_json(to_dict(result))
     elif form is not None:
-        from rms_deploy.report.table import as_csv, as_markdown
+        from rms_deploy.benchmark.report.table import as_csv, as_markdown
 
         click.echo({"csv": as_csv, "markdown": as_markdown}[form](result), nl=False)
     else:
@@ -39,8 +39,8 @@ def print_result(result: BenchmarkResult, form: str | None, *, quiet: bool = Fal
 
 def print_benchmark(result: BenchmarkResult, *, quiet: bool = False) -> None:
     """The latency of each candidate, each failure, and how it was measured; `quiet`: without the last."""
-    from rms_deploy.benchmark_summary import summary
-    from rms_deploy.report import table
+    from rms_deploy.benchmark.report import table
+    from rms_deploy.benchmark.report.summary import summary
 
     rows = table.rows(result)
     if rows:

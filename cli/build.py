@@ -14,7 +14,7 @@ from rms_deploy.cli.profile_options import profile_options, profiles_of
 from rms_deploy.cli.table import print_table
 
 if TYPE_CHECKING:
-    from rms_deploy.engine_record import EngineRecord, NormTiming
+    from rms_deploy.engine.record import EngineRecord, NormTiming
 
 __all__ = ["command"]
 

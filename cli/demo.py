@@ -15,7 +15,7 @@ import click
 from rms_deploy.cli.console import is_quiet, status, stdout
 
 if TYPE_CHECKING:
-    from rms_deploy.benchmark_result import BenchmarkResult
+    from rms_deploy.benchmark.result import BenchmarkResult
 
 __all__ = ["command"]
 
@@ -71,12 +71,12 @@ def _inside(keep: Path | None) -> Iterator[None]:
 
 def _run(model: str) -> None:
     from rms_deploy import export
-    from rms_deploy.benchmark import bench
+    from rms_deploy.benchmark.bench import bench
     from rms_deploy.cli.bench import print_benchmark, progress
     from rms_deploy.cli.fuse import print_fusion
     from rms_deploy.cli.verify import print_verification
-    from rms_deploy.fusion import fuse
-    from rms_deploy.verification import verify
+    from rms_deploy.fusion.fuse import fuse
+    from rms_deploy.verification.verify import verify
 
     shapes = _SHAPES[model]
     text = " ".join(f"--shape {name}={'x'.join(map(str, sizes))}" for name, sizes in shapes.items())

@@ -11,7 +11,7 @@ from rms_deploy.cli.console import json_option, print_json, status, stdout
 from rms_deploy.cli.table import print_table
 
 if TYPE_CHECKING:
-    from rms_deploy.diagnosis import Diagnosis, ModelDiagnosis
+    from rms_deploy.engine.doctor import Diagnosis, ModelDiagnosis
 
 __all__ = ["command"]
 

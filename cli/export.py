@@ -10,7 +10,7 @@ import click
 from rms_deploy.cli.console import is_quiet, json_option, print_json, status, stderr, stdout
 
 if TYPE_CHECKING:
-    from rms_deploy.export_summary import ExportSummary
+    from rms_deploy.exporter.summary import ExportSummary
 
 __all__ = ["command"]
 
@@ -64,7 +64,7 @@ def command(
     output = output or _default_output(model)
     with status(f"exporting {model}"):
         from rms_deploy import export
-        from rms_deploy.export_summary import summarize
+        from rms_deploy.exporter.summary import summarize
 
         summary = summarize(export(model, output, dynamic=not static, **options))
     _print_result(model, output, summary, norm=options["norm"], as_json=as_json)

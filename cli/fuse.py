@@ -11,7 +11,7 @@ import click
 from rms_deploy.cli.console import is_quiet, json_option, print_json, status, stderr, stdout
 
 if TYPE_CHECKING:
-    from rms_deploy.fusion import FusionResult
+    from rms_deploy.fusion.fuse import FusionResult
 
 __all__ = ["command", "print_fusion"]
 
@@ -60,7 +60,7 @@ def command(
     What cannot be proven to be RMSNorm is left as it is. Each op carries its ONNX function body, so the result runs
     everywhere: fused where the rms-deploy library is loaded, inlined where it is not.
     """
-    from rms_deploy.fusion import fuse
+    from rms_deploy.fusion.fuse import fuse
 
     with status(f"fusing {model}"):
         result = fuse(

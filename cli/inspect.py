@@ -17,7 +17,7 @@ __all__ = ["command"]
 def command(model: Path, as_json: bool) -> None:
     """List the norms of MODEL, an ONNX file: size, dtype, epsilon, place; fused or not, and why."""
     from rms_deploy.cli.norm_table import print_near_misses, print_norms
-    from rms_deploy.inspection import inspect
+    from rms_deploy.fusion.inspect import inspect
 
     result = inspect(model)
     if as_json:

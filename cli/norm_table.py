@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rms_deploy.cli.table import print_table
 
 if TYPE_CHECKING:
-    from rms_deploy.inspection import NearMiss, Norm
+    from rms_deploy.fusion.inspect import NearMiss, Norm
 
 __all__ = ["print_near_misses", "print_norms"]
 

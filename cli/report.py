@@ -12,7 +12,7 @@ from rms_deploy.cli.console import is_quiet, print_json, stdout
 from rms_deploy.cli.table import print_table
 
 if TYPE_CHECKING:
-    from rms_deploy.report.comparison import RunComparison
+    from rms_deploy.benchmark.report.regression import RunComparison
 
 __all__ = ["command"]
 
@@ -45,7 +45,7 @@ def command(runs: tuple[Path, ...], html: Path | None, max_regression: float, fo
     compared with that of the first; the exit code is 1 if one became slower by more than --max-regression, and by
     more than the noise, or fails and did not before.
     """
-    from rms_deploy.benchmark_file import read
+    from rms_deploy.benchmark.result_file import read
 
     if len(runs) > 2:
         raise click.UsageError(f"{len(runs)} runs were given; give one to be shown, or two to be compared")
@@ -54,13 +54,13 @@ def command(runs: tuple[Path, ...], html: Path | None, max_regression: float, fo
     results = [read(path) for path in runs]
     if len(runs) == 1:
         if html is not None:
-            from rms_deploy.report.page import write_page
+            from rms_deploy.benchmark.report.page import write_page
 
             write_page(results[0], html)
         if html is None or form is not None:
             print_result(results[0], form, quiet=is_quiet())
         return
-    from rms_deploy.report.comparison import compare_runs
+    from rms_deploy.benchmark.report.regression import compare_runs
 
     if html is not None or form not in (None, "json"):
         raise click.UsageError("--html, --markdown and --csv show one run; two are compared as a table or as --json")
@@ -74,7 +74,7 @@ def command(runs: tuple[Path, ...], html: Path | None, max_regression: float, fo
 
 
 def _print(comparison: RunComparison) -> None:
-    from rms_deploy.benchmark_summary import duration
+    from rms_deploy.benchmark.report.summary import duration
 
     rows = [
         (

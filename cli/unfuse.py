@@ -21,7 +21,7 @@ def command(model: Path, output: Path, as_json: bool) -> None:
     Statistics are in float32, and the order of rounding stays that of the op. `rms-deploy fuse` finds the norms again.
     """
     from rms_deploy.cli.norm_table import print_near_misses
-    from rms_deploy.unfusion import unfuse
+    from rms_deploy.fusion.unfuse import unfuse
 
     with status(f"unfusing {model}"):
         result = unfuse(model, output)

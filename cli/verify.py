@@ -12,8 +12,8 @@ from rms_deploy.cli.shape_options import as_text, dim_option, shape_option
 from rms_deploy.cli.table import print_table
 
 if TYPE_CHECKING:
-    from rms_deploy.comparison import Difference
-    from rms_deploy.verification_result import Check, Verification
+    from rms_deploy.verification.difference import Difference
+    from rms_deploy.verification.result import Check, Verification
 
 __all__ = ["command", "print_verification"]
 
@@ -51,7 +51,7 @@ def command(
     agree when both run in float64, where no rounding hides a wrong epsilon or scale. CANDIDATE may be an engine that
     was built from the model: it needs a GPU, and runs in its own types only.
     """
-    from rms_deploy.verification import verify
+    from rms_deploy.verification.verify import verify
 
     with status(f"verifying {candidate}"):
         result = verify(

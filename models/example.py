@@ -11,7 +11,7 @@ __all__ = ["Example", "randomize"]
 
 
 class Example(NamedTuple):
-    """What a factory returns; `rms_deploy.model_source.resolve` takes it as it takes a user's tuple."""
+    """What a factory returns; `rms_deploy.exporter.model_source.resolve` takes it as it takes a user's tuple."""
 
     module: nn.Module
     inputs: tuple[Any, ...]

@@ -8,16 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rms_deploy.benchmark import bench
-    from rms_deploy.diagnosis import doctor
-    from rms_deploy.engine import build
-    from rms_deploy.exporter import export
-    from rms_deploy.fusion import fuse
-    from rms_deploy.inspection import inspect
-    from rms_deploy.runtime.onnxruntime import onnxruntime_library, session
+    from rms_deploy.benchmark.bench import bench
+    from rms_deploy.engine.build import build
+    from rms_deploy.engine.doctor import doctor
+    from rms_deploy.exporter.export import export
+    from rms_deploy.fusion.fuse import fuse
+    from rms_deploy.fusion.inspect import inspect
+    from rms_deploy.fusion.unfuse import unfuse
+    from rms_deploy.runtime.onnxruntime_session import onnxruntime_library, session
     from rms_deploy.runtime.tensorrt_plugin import tensorrt_library
-    from rms_deploy.unfusion import unfuse
-    from rms_deploy.verification import verify
+    from rms_deploy.verification.verify import verify
 
     __version__: str
 
@@ -37,17 +37,17 @@ __all__ = [
 ]
 
 _HOME = {
-    "bench": "rms_deploy.benchmark",
-    "build": "rms_deploy.engine",
-    "doctor": "rms_deploy.diagnosis",
-    "export": "rms_deploy.exporter",
-    "fuse": "rms_deploy.fusion",
-    "inspect": "rms_deploy.inspection",
-    "onnxruntime_library": "rms_deploy.runtime.onnxruntime",
-    "session": "rms_deploy.runtime.onnxruntime",
+    "bench": "rms_deploy.benchmark.bench",
+    "build": "rms_deploy.engine.build",
+    "doctor": "rms_deploy.engine.doctor",
+    "export": "rms_deploy.exporter.export",
+    "fuse": "rms_deploy.fusion.fuse",
+    "inspect": "rms_deploy.fusion.inspect",
+    "onnxruntime_library": "rms_deploy.runtime.onnxruntime_session",
+    "session": "rms_deploy.runtime.onnxruntime_session",
     "tensorrt_library": "rms_deploy.runtime.tensorrt_plugin",
-    "unfuse": "rms_deploy.unfusion",
-    "verify": "rms_deploy.verification",
+    "unfuse": "rms_deploy.fusion.unfuse",
+    "verify": "rms_deploy.verification.verify",
 }
 
 

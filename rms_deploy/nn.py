@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rms_deploy import torch_check  # noqa: F401 - first: it says what is missing
+from rms_deploy.ops import torch_check  # noqa: F401 - first: it says what is missing
 
 # isort: split
 import math
@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rms_deploy import torch_ops
 from rms_deploy.errors import InputError
+from rms_deploy.ops import torch_ops
 
 __all__ = ["AddRMSNorm", "LayerNorm", "PartialRMSNorm", "RMSNorm"]
 

@@ -16,11 +16,11 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from rms_deploy import schemas
-from rms_deploy.contract import OPS
-from rms_deploy.fusion import FusionResult, fuse
-from rms_deploy.numerics import ulp_distance
-from rms_deploy.runtime import onnxruntime as runtime
+from rms_deploy.fusion.fuse import FusionResult, fuse
+from rms_deploy.ops import schemas
+from rms_deploy.ops.contract import OPS
+from rms_deploy.ops.element_types import ulp_distance
+from rms_deploy.runtime import onnxruntime_session as runtime
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from rms_deploy.axes import normalized_axes
 from rms_deploy.errors import InputError
+from rms_deploy.ops.axes import normalized_axes
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from rms_deploy.fusion import fuse
-from rms_deploy.runtime import onnxruntime as runtime
+from rms_deploy.fusion.fuse import fuse
+from rms_deploy.runtime import onnxruntime_session as runtime
 
 
 def _cases():

@@ -11,13 +11,14 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
-from rms_deploy import benchmark_inputs, modelfile
-from rms_deploy.benchmark import bench
-from rms_deploy.benchmark_contestants import RUNTIMES
-from rms_deploy.benchmark_process import BenchmarkProcess
-from rms_deploy.benchmark_runtimes import LOADERS
+from rms_deploy.benchmark.bench import bench
+from rms_deploy.benchmark.candidates import RUNTIMES
+from rms_deploy.benchmark.worker import inputs as benchmark_inputs
+from rms_deploy.benchmark.worker.process import BenchmarkProcess
+from rms_deploy.benchmark.worker.runtimes import LOADERS
 from rms_deploy.errors import InputError, ModelFileError
-from rms_deploy.functions import attach_functions
+from rms_deploy.onnx_model import file as modelfile
+from rms_deploy.ops.functions import attach_functions
 
 QUICK = {"rounds": 3, "seconds": 0.03, "warmup": 0.0}
 CRASH = "import os, signal, sys; sys.stdin.readline(); print('lost a pointer', file=sys.stderr, flush=True); {}"

@@ -13,16 +13,16 @@ import onnx.parser
 import onnxruntime
 import pytest
 
-from rms_deploy import benchmark_inputs
-from rms_deploy.benchmark_runtimes import _prepared
-from rms_deploy.runtime import onnxruntime as runtime
+from rms_deploy.benchmark.worker import inputs as benchmark_inputs
+from rms_deploy.benchmark.worker.runtimes import _prepared
+from rms_deploy.runtime import onnxruntime_session as runtime
 
 TEXT = '<ir_version: 8, opset_import: ["" : 18]> g (float[n,8] x) => (float[n,8] y) { y = Exp(x) }'
 
 
 def talk(*requests: dict) -> tuple[list[dict], int]:
     lines = "".join(json.dumps(request) + "\n" for request in requests)
-    command = [sys.executable, "-c", "from rms_deploy.benchmark_child import main; main()"]
+    command = [sys.executable, "-c", "from rms_deploy.benchmark.worker.main import main; main()"]
     done = subprocess.run(command, input=lines, capture_output=True, text=True, check=False)
     return [json.loads(line) for line in done.stdout.splitlines()], done.returncode
 

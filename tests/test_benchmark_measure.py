@@ -7,8 +7,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from rms_deploy import benchmark_measure
-from rms_deploy.benchmark_measure import drifts, measure, measure_clients, warm_up
+from rms_deploy.benchmark.bench import timing as benchmark_measure
+from rms_deploy.benchmark.timing import drifts, measure, measure_clients, warm_up
 
 
 def test_each_run_is_counted_but_the_first():

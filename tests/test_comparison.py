@@ -8,8 +8,8 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
-from rms_deploy.comparison import difference, rounding_depth, tolerance_for
 from rms_deploy.errors import RunError
+from rms_deploy.verification.difference import difference, rounding_depth, tolerance_for
 
 NAN, INF = float("nan"), float("inf")
 

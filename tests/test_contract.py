@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rms_deploy import contract
+from rms_deploy.ops import contract
 
 HEADER = Path(__file__).parents[1] / "plugins" / "contract.h"
 

@@ -12,9 +12,9 @@ import torch
 
 from rms_deploy import export, fuse, inspect
 from rms_deploy.errors import RunError
-from rms_deploy.model_source import resolve
+from rms_deploy.exporter.model_source import resolve
 from rms_deploy.nn import RMSNorm
-from rms_deploy.runtime import onnxruntime as runtime
+from rms_deploy.runtime import onnxruntime_session as runtime
 
 EPS = {"float32": 2.0**-23, "float16": 2.0**-10}
 _IDS = np.random.default_rng(2).integers(0, 256, (3, 9))

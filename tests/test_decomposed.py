@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rms_deploy.decomposed import decomposed
+from rms_deploy.exporter.decomposed import decomposed
 from rms_deploy.nn import AddRMSNorm, LayerNorm, PartialRMSNorm, RMSNorm
 
 

@@ -15,17 +15,18 @@ import onnx_ir as ir
 import pytest
 
 import rms_deploy
-from rms_deploy import engine_choice, modelfile
-from rms_deploy.benchmark_result import Latency, Speedup
-from rms_deploy.engine_choice import BuiltEngine, EngineRequest
-from rms_deploy.engine_model import with_plugin_norms
-from rms_deploy.engine_record import NormTiming, file_hash, read_record
+from rms_deploy.benchmark.result import Latency, Speedup
+from rms_deploy.engine.build import choice as engine_choice
+from rms_deploy.engine.builder import BuildOptions
+from rms_deploy.engine.choice import BuiltEngine, EngineRequest
+from rms_deploy.engine.parser_input import with_plugin_norms
+from rms_deploy.engine.progress import BuildProgress
+from rms_deploy.engine.record import NormTiming, file_hash, read_record
 from rms_deploy.errors import BuildError, InputError, OutputError, RunError
-from rms_deploy.gpus import Gpu
+from rms_deploy.onnx_model import file as modelfile
+from rms_deploy.runtime.gpus import Gpu
 from rms_deploy.runtime.tensorrt_api import tensorrt
-from rms_deploy.runtime.tensorrt_builder import BuildOptions
 from rms_deploy.runtime.tensorrt_plugin import load_plugins
-from rms_deploy.runtime.tensorrt_progress import BuildProgress
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed")
 

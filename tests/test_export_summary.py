@@ -6,7 +6,7 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
-from rms_deploy.export_summary import summarize
+from rms_deploy.exporter.summary import summarize
 
 
 def model(dtype: str, weights: str) -> ir.Model:

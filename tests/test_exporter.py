@@ -19,11 +19,12 @@ import pytest
 import torch
 from torch import nn
 
-from rms_deploy import export, schemas, session
+from rms_deploy import export, session
 from rms_deploy.errors import ExportError, InputError, OutputError
-from rms_deploy.model_source import resolve
+from rms_deploy.exporter.model_source import resolve
 from rms_deploy.nn import AddRMSNorm, PartialRMSNorm, RMSNorm
-from rms_deploy.runtime import onnxruntime as runtime
+from rms_deploy.ops import schemas
+from rms_deploy.runtime import onnxruntime_session as runtime
 
 DEFAULTS = {"axes": [-1], "rms_epsilon": 0.0, "rms_min": 0.0}
 EPS = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}

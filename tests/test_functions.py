@@ -16,11 +16,11 @@ import onnxruntime as ort
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from rms_deploy import reference
-from rms_deploy.contract import ADD_RMS_NORM, DOMAIN, ELEMENT_TYPES, PARTIAL_RMS_NORM, RMS_NORM, Op
 from rms_deploy.errors import InputError
-from rms_deploy.functions import attach_functions
-from rms_deploy.numerics import element_dtype
+from rms_deploy.ops import reference
+from rms_deploy.ops.contract import ADD_RMS_NORM, DOMAIN, ELEMENT_TYPES, PARTIAL_RMS_NORM, RMS_NORM, Op
+from rms_deploy.ops.element_types import element_dtype
+from rms_deploy.ops.functions import attach_functions
 
 rng = np.random.default_rng(0)
 

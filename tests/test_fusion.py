@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from rms_deploy.errors import ModelFileError, OutputError
-from rms_deploy.fusion import fuse
+from rms_deploy.fusion.fuse import fuse
 
 EPSILON = 3e-5
 

@@ -21,8 +21,8 @@ import torch
 import transformers
 from torch import nn
 
-from rms_deploy.fusion import fuse
-from rms_deploy.runtime import onnxruntime as runtime
+from rms_deploy.fusion.fuse import fuse
+from rms_deploy.runtime import onnxruntime_session as runtime
 
 pytestmark = pytest.mark.slow
 

@@ -9,10 +9,10 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from rms_deploy import schemas
-from rms_deploy.contract import OPS
-from rms_deploy.fusion import fuse
-from rms_deploy.runtime import onnxruntime as runtime
+from rms_deploy.fusion.fuse import fuse
+from rms_deploy.ops import schemas
+from rms_deploy.ops.contract import OPS
+from rms_deploy.runtime import onnxruntime_session as runtime
 
 from .fusion_cases import CASES
 from .fusion_cases.judge import deviation, evaluate, expected, feeds_of, half_types

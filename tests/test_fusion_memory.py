@@ -9,7 +9,7 @@ import onnx
 import onnx.helper as oh
 import pytest
 
-from rms_deploy.targets import TARGETS
+from rms_deploy.fusion.targets import TARGETS
 
 H = 4096
 LAYERS = 223
@@ -20,7 +20,7 @@ FEW = 12
 FUSE = """
 import re, sys
 from pathlib import Path
-from rms_deploy.fusion import fuse
+from rms_deploy.fusion.fuse import fuse
 result = fuse(sys.argv[1], sys.argv[2], target=sys.argv[3], save_as_external="--external" in sys.argv)
 peak = re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]
 print(len(result.norms), int(peak) // 1024)

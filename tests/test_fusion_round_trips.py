@@ -8,9 +8,9 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from rms_deploy import schemas
-from rms_deploy.fusion import fuse
-from rms_deploy.unfusion import unfuse
+from rms_deploy.fusion.fuse import fuse
+from rms_deploy.fusion.unfuse import unfuse
+from rms_deploy.ops import schemas
 
 from .fusion_cases import CASES
 from .fusion_cases.judge import deviation, evaluate, expected, feeds_of, half_types

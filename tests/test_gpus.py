@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rms_deploy.gpus import Gpu, gpus
+from rms_deploy.runtime.gpus import Gpu, gpus
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ import torch
 
 from rms_deploy import export
 from rms_deploy.errors import InputError
-from rms_deploy.hugging_face import load
-from rms_deploy.runtime import onnxruntime as runtime
+from rms_deploy.exporter.hugging_face import load
+from rms_deploy.runtime import onnxruntime_session as runtime
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers' own
 

@@ -7,8 +7,8 @@ import onnx_ir as ir
 import pytest
 
 from rms_deploy.errors import ModelFileError
-from rms_deploy.fusion import fuse
-from rms_deploy.inspection import inspect
+from rms_deploy.fusion.fuse import fuse
+from rms_deploy.fusion.inspect import inspect
 
 NORM = "q = Mul (x, x) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (x, r) y = Mul (n, scale)"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 
-from rms_deploy.machine import machine, versions
+from rms_deploy.runtime.machine import machine, versions
 
 
 def test_names_the_machine():

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rms_deploy.errors import InputError
-from rms_deploy.model_source import current_folder_importable, resolve
+from rms_deploy.exporter.model_source import current_folder_importable, resolve
 from rms_deploy.models import MODELS
 from rms_deploy.nn import LayerNorm
 

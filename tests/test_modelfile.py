@@ -12,8 +12,8 @@ import onnx.numpy_helper as nh
 import onnx_ir as ir
 import pytest
 
-from rms_deploy import modelfile
 from rms_deploy.errors import ModelFileError, OutputError
+from rms_deploy.onnx_model import file as modelfile
 
 WEIGHTS = np.arange(128, dtype=np.float32)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rms_deploy.module_tree import replace, replaced
+from rms_deploy.exporter.module_tree import replace, replaced
 
 
 class Tree(nn.Module):

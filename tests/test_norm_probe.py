@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
-from rms_deploy.norm_probe import Refusal, probe
+from rms_deploy.exporter.norm_probe import Refusal, probe
 
 HALF = [torch.float16, torch.bfloat16]
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from rms_deploy.benchmark.op.bench_op import SHAPES, _shape, bench_op
+from rms_deploy.benchmark.op.other_kernels import PEERS, OpCase, copy, tensor_bytes
+from rms_deploy.benchmark.op.result import OpTiming, best
 from rms_deploy.errors import InputError, RmsDeployError
-from rms_deploy.op_benchmark import SHAPES, _shape, bench_op
-from rms_deploy.op_benchmark_peers import PEERS, OpCase, copy, tensor_bytes
-from rms_deploy.op_benchmark_result import OpTiming, best
 
 CASE = OpCase("norm", "float32", (4, 64), -1, 1)
 
@@ -72,7 +72,7 @@ def test_wrong_options(wrong):
 
 
 def test_inputs_start_with_a_page():
-    from rms_deploy.op_benchmark_peers import _inputs
+    from rms_deploy.benchmark.op.other_kernels import _inputs
 
     assert all(array.ctypes.data % 4096 == 0 for array in _inputs(CASE).values())
     assert np.isfinite(_inputs(CASE)["X"]).all()
@@ -80,8 +80,8 @@ def test_inputs_start_with_a_page():
 
 def test_a_run_writes_where_it_is_told():
     """The outputs stand in the same kind of memory as the target of the copy: huge pages from 4 MiB on."""
-    from rms_deploy.op_benchmark_peers import _inputs, _onnx, _scale
-    from rms_deploy.runtime import onnxruntime as runtime
+    from rms_deploy.benchmark.op.other_kernels import _inputs, _onnx, _scale
+    from rms_deploy.runtime import onnxruntime_session as runtime
 
     node = helper.make_node("Mul", ["X", "scale"], ["Y"])
     session = runtime.session(_onnx(CASE, [node], _scale(CASE, spread=True), outputs=["Y"], opset=17))

@@ -7,8 +7,8 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from rms_deploy.fusion import fuse
-from rms_deploy.profiled_run import norm_node_names, profiled_run
+from rms_deploy.benchmark.profiler import norm_node_names, profiled_run
+from rms_deploy.fusion.fuse import fuse
 
 # ONNX Runtime fuses no norm that takes the reciprocal of the root, as torch exports it; the residual Add goes with it.
 BODY = """

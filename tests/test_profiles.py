@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from rms_deploy.errors import InputError
-from rms_deploy.profiles import ShapeRange, guessed_inputs, resolve_profiles
+from rms_deploy.onnx_model.optimization_profiles import ShapeRange, guessed_inputs, resolve_profiles
 
 
 def model(inputs="float[b, s, 64] x, float[b, 64] y"):

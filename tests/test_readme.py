@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from rms_deploy import contract
 from rms_deploy.cli import main
+from rms_deploy.ops import contract
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

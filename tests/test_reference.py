@@ -8,8 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from rms_deploy import reference
 from rms_deploy.errors import InputError
+from rms_deploy.ops import reference
 
 rng = np.random.default_rng(0)
 

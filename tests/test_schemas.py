@@ -8,8 +8,8 @@ import sys
 import onnx
 import pytest
 
-from rms_deploy import schemas
-from rms_deploy.contract import DOMAIN, OPS, VERSION
+from rms_deploy.ops import schemas
+from rms_deploy.ops.contract import DOMAIN, OPS, VERSION
 
 
 @pytest.fixture(autouse=True)

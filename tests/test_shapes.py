@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from rms_deploy.errors import InputError
-from rms_deploy.shapes import resolve_shapes
+from rms_deploy.onnx_model.shapes import resolve_shapes
 
 
 def model(inputs: str) -> ir.Model:

@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from rms_deploy.errors import InputError
-from rms_deploy.signature import input_specs, output_specs, require_same
+from rms_deploy.onnx_model.signature import input_specs, output_specs, require_same
 
 
 def model(inputs: str, body: str = "y = Identity(x)", outputs: str = "float[2] y", initializers: str = "") -> ir.Model:

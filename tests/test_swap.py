@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from rms_deploy.exporter.swap import swap
 from rms_deploy.nn import RMSNorm
-from rms_deploy.swap import swap
 
 
 @pytest.fixture(autouse=True)

@@ -11,11 +11,11 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
-from rms_deploy import schemas
 from rms_deploy.errors import InputError
-from rms_deploy.fusion import fuse
-from rms_deploy.targets import TARGETS
-from rms_deploy.unfusion import unfuse
+from rms_deploy.fusion.fuse import fuse
+from rms_deploy.fusion.targets import TARGETS
+from rms_deploy.fusion.unfuse import unfuse
+from rms_deploy.ops import schemas
 
 TWO = "float[b,s,8] x, float[b,s,8] z"
 NORM = "q = Mul (h, h) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (h, r)"

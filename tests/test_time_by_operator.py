@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rms_deploy.time_by_operator import fold, norm_sizes
+from rms_deploy.benchmark.operator_times import fold, norm_sizes
 
 
 def node(name, op, ts, dur, **sizes):

@@ -10,8 +10,8 @@ import pytest
 USES = {
     "rms_deploy.nn": "import rms_deploy.nn",
     "rms_deploy.export": "import rms_deploy; rms_deploy.export('llama-tiny')",
-    "rms_deploy.swap": "from rms_deploy.swap import swap",
-    "rms_deploy.torch_ops": "import rms_deploy.torch_ops",
+    "rms_deploy.exporter.swap": "from rms_deploy.exporter.swap import swap",
+    "rms_deploy.ops.torch_ops": "import rms_deploy.ops.torch_ops",
 }
 
 

@@ -7,8 +7,8 @@ from collections import Counter
 import onnx
 import pytest
 
+from rms_deploy.benchmark.variants import VARIANTS, write_variant
 from rms_deploy.errors import InputError
-from rms_deploy.variants import VARIANTS, write_variant
 
 BODY = "sq = Mul(x, x)\n ms = ReduceMean(sq, last)\n me = Add(ms, eps)\n rt = Sqrt(me)\n y = Div(x, rt)"
 

@@ -11,12 +11,13 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
-from rms_deploy import modelfile
-from rms_deploy.comparison import difference
 from rms_deploy.errors import InputError, ModelFileError, RunError
-from rms_deploy.functions import attach_functions
-from rms_deploy.runtime import onnxruntime, tensorrt
-from rms_deploy.verification import _verdict, verify
+from rms_deploy.onnx_model import file as modelfile
+from rms_deploy.ops.functions import attach_functions
+from rms_deploy.runtime import onnxruntime_session as onnxruntime
+from rms_deploy.runtime import tensorrt_session as tensorrt
+from rms_deploy.verification.difference import difference
+from rms_deploy.verification.verify import _verdict, verify
 
 CODES = {"float": 1, "float16": 10, "bfloat16": 16}
 SCALE = (

@@ -12,10 +12,11 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from rms_deploy import export, modelfile
-from rms_deploy.functions import attach_functions, norm_nodes
-from rms_deploy.fusion import fuse
-from rms_deploy.verification import verify
+from rms_deploy import export
+from rms_deploy.fusion.fuse import fuse
+from rms_deploy.onnx_model import file as modelfile
+from rms_deploy.ops.functions import attach_functions, norm_nodes
+from rms_deploy.verification.verify import verify
 
 pytest.importorskip("torch")
 

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch.nn import functional
 
-from rms_deploy.contract import ELEMENT_TYPES
+from rms_deploy.ops.contract import ELEMENT_TYPES
 
 __all__ = ["EPSILON", "Enqueue", "build", "peers"]
 

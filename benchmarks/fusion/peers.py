@@ -72,7 +72,7 @@ def _run(model: onnx.ModelProto, feeds: Feeds) -> list[Any]:
 def _rms_deploy(path: Path, feeds: Feeds) -> Fused:
     import onnx_ir as ir
 
-    from rms_deploy.fusion import fuse
+    from rms_deploy.fusion.fuse import fuse
 
     model = ir.to_proto(fuse(path).model)
     return _count(model), _run(model, feeds)

@@ -89,7 +89,7 @@ def deepened(model: onnx.ModelProto, nodes: int) -> onnx.ModelProto:
 def time_of(path: Path) -> dict[str, Any]:
     """Of a decoder in a file, in this process, on one core."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    from rms_deploy.fusion import fuse
+    from rms_deploy.fusion.fuse import fuse
 
     model = ir.load(path)
     nodes = sum(1 for _ in model.graph)
@@ -166,7 +166,7 @@ def peak_megabytes() -> float:
 
 def memory_of(path: Path, verify: bool) -> dict[str, Any]:
     """Of fusing a file with external data, in this process."""
-    from rms_deploy.fusion import fuse
+    from rms_deploy.fusion.fuse import fuse
 
     data = path.with_name("weights.bin")
     before = data.stat()
@@ -203,7 +203,7 @@ def _child(what: str, path: Path) -> dict[str, Any]:
 
 
 def measure(gigabytes: float) -> dict[str, Any]:
-    from rms_deploy.exporter import export
+    from rms_deploy.exporter.export import export
 
     report: dict[str, Any] = {"time": [], "memory": {}}
     with tempfile.TemporaryDirectory() as scratch:

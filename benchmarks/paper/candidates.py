@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rms_deploy.decomposed import decomposed
-from rms_deploy.machine import machine
+from rms_deploy.exporter.decomposed import decomposed
 from rms_deploy.models.norms import ChannelLayerNorm
 from rms_deploy.nn import LayerNorm
+from rms_deploy.runtime.machine import machine
 
 NORMS = ("layernorm", "rmsnorm", "prmsnorm:0.5", "prmsnorm:0.25", "prmsnorm:0.0625", "none")
 FORMS = ("primitives", "one op")

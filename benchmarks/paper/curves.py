@@ -22,8 +22,8 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from candidates import conditions, primitives
 from torch import Tensor, nn
 
-from rms_deploy.model_source import resolve
-from rms_deploy.module_tree import replaced
+from rms_deploy.exporter.model_source import resolve
+from rms_deploy.exporter.module_tree import replaced
 
 NORMS = ("layernorm", "rmsnorm", "prmsnorm:0.0625", "none")
 STEPS = {"llama-tiny": 250, "gru-tiny": 100}

@@ -25,8 +25,8 @@ import torch
 from candidates import CANDIDATES, Candidate, against_layer_norm, conditions, layer_norm_primitives
 
 from rms_deploy import export, fuse, onnxruntime_library
-from rms_deploy.model_source import resolve
-from rms_deploy.module_tree import replaced
+from rms_deploy.exporter.model_source import resolve
+from rms_deploy.exporter.module_tree import replaced
 
 FUSIONS = [
     "LayerNormFusionL1",

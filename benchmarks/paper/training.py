@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from candidates import CANDIDATES, against_layer_norm, conditions, primitives
 
-from rms_deploy.model_source import resolve
-from rms_deploy.module_tree import replaced
+from rms_deploy.exporter.model_source import resolve
+from rms_deploy.exporter.module_tree import replaced
 
 SHAPES: dict[str, tuple[int, ...]] = {
     "llama-small": (1, 64),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rms_deploy.errors import MissingDependencyError, RunError
-from rms_deploy.gpus import gpus
+from rms_deploy.runtime.gpus import gpus
 
 __all__ = ["Buffer", "CudaDevice", "cuda_device"]
 

@@ -10,10 +10,10 @@ from typing import Final
 import onnx_ir as ir
 
 import rms_deploy
-from rms_deploy.contract import DOMAIN, ELEMENT_TYPES, OPS, PLUGIN_VERSION
 from rms_deploy.errors import BuildError, RunError
-from rms_deploy.passes.grammar import Facts, graphs_of, label
-from rms_deploy.passes.lower_to_plugins import PLUGIN_DOMAIN
+from rms_deploy.fusion.grammar import Facts, graphs_of, label
+from rms_deploy.fusion.passes.lower_to_plugins import PLUGIN_DOMAIN
+from rms_deploy.ops.contract import DOMAIN, ELEMENT_TYPES, OPS, PLUGIN_VERSION
 from rms_deploy.runtime.tensorrt_api import TensorRT, text_of
 
 __all__ = ["is_registered", "load_plugins", "plugin_faults", "tensorrt_library"]

@@ -14,11 +14,11 @@ import onnx.parser
 import pytest
 from click.testing import CliRunner
 
-from rms_deploy.benchmark_contestants import RUNTIMES
-from rms_deploy.benchmark_process import BenchmarkProcess
+from rms_deploy.benchmark.candidates import RUNTIMES
+from rms_deploy.benchmark.variants import VARIANTS
+from rms_deploy.benchmark.worker.process import BenchmarkProcess
 from rms_deploy.cli import bench
 from rms_deploy.cli.main import rms_deploy
-from rms_deploy.variants import VARIANTS
 
 QUICK = ("--rounds", "2", "--seconds", "0.02", "--warmup", "0", "--no-library")
 

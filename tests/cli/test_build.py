@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import rms_deploy as package
 from rms_deploy.cli.main import rms_deploy
-from rms_deploy.engine_record import EngineRecord, read_record
+from rms_deploy.engine.record import EngineRecord, read_record
 from rms_deploy.errors import BuildError
 
 MODEL = """<ir_version: 8, opset_import: ["" : 18, "rms_deploy" : 1]>
@@ -160,7 +160,7 @@ def test_ctrl_c_in_a_process_of_its_own(model, tmp_path):
     """The signal comes from within, at the first phase: no clock decides how far the build is."""
     script = """
 import os, signal, time
-from rms_deploy.runtime.tensorrt_progress import BuildProgress
+from rms_deploy.engine.progress import BuildProgress
 def interrupted(self, name, parent, steps):
     if parent is None:
         os.kill(os.getpid(), signal.SIGINT)

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from rms_deploy.cli.main import rms_deploy
-from rms_deploy.contract import DOMAIN
+from rms_deploy.ops.contract import DOMAIN
 
 
 @pytest.mark.slow

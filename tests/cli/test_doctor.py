@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 import rms_deploy as package
 from rms_deploy.cli.main import rms_deploy
-from rms_deploy.diagnosis import Diagnosis, ModelDiagnosis, RuntimeDiagnosis
-from rms_deploy.gpus import Gpu
+from rms_deploy.engine.doctor import Diagnosis, ModelDiagnosis, RuntimeDiagnosis
+from rms_deploy.runtime.gpus import Gpu
 
 
 def invoke(*arguments):

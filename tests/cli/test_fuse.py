@@ -217,7 +217,7 @@ def test_function_bodies_are_included_by_default(model, tmp_path):
 
 
 def test_explain_says_why_a_sum_stays_outside(model, tmp_path, monkeypatch):
-    from rms_deploy.passes import fuse_add_rms_norm
+    from rms_deploy.fusion.passes import fuse_add_rms_norm
 
     right = fuse_add_rms_norm._replace
 

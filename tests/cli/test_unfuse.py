@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from rms_deploy.cli.main import rms_deploy
-from rms_deploy.fusion import fuse
+from rms_deploy.fusion.fuse import fuse
 
 NORM = "q = Mul (x, x) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (x, r) y = Mul (n, scale)"
 

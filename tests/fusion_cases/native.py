@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rms_deploy.reference import rms_norm
+from rms_deploy.ops.reference import rms_norm
 
 from .case import CONSTANTS, Arrays, Case
 

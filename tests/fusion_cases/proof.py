@@ -6,10 +6,10 @@ import onnx
 import onnx.printer
 import onnx_ir as ir
 
-from rms_deploy import schemas
 from rms_deploy.errors import RmsDeployError
-from rms_deploy.fusion import fuse
-from rms_deploy.runtime import onnxruntime as runtime
+from rms_deploy.fusion.fuse import fuse
+from rms_deploy.ops import schemas
+from rms_deploy.runtime import onnxruntime_session as runtime
 
 from .generator import Generated
 from .judge import deviation, evaluate, half_types

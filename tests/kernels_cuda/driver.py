@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rms_deploy.contract import ELEMENT_TYPES
+from rms_deploy.ops.contract import ELEMENT_TYPES
 
 GUARD = 96  # bytes around each tensor
 SENTINEL = 0xAB

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rms_deploy import export
-from rms_deploy.engine import build
+from rms_deploy.engine.build import build
 from rms_deploy.models import MODELS
 
 

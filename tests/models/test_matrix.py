@@ -14,10 +14,10 @@ from torch.utils import _pytree as pytree
 
 from rms_deploy import export, fuse
 from rms_deploy.errors import InputError
-from rms_deploy.model_source import Source, resolve
+from rms_deploy.exporter.model_source import Source, resolve
 from rms_deploy.models import MODELS
 from rms_deploy.nn import PartialRMSNorm, RMSNorm
-from rms_deploy.runtime import onnxruntime as runtime
+from rms_deploy.runtime import onnxruntime_session as runtime
 
 TINY = [name for name in MODELS if name.endswith("-tiny")]
 LEGACY = [name for name in TINY if name != "gru-tiny"]  # that has no Scan

@@ -5,8 +5,8 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from rms_deploy.fusion import fuse
-from rms_deploy.passes.expand_skip_norm import ExpandSkipNorm
+from rms_deploy.fusion.fuse import fuse
+from rms_deploy.fusion.passes.expand_skip_norm import ExpandSkipNorm
 
 INPUTS = "float[b,s,8] x, float[b,s,8] z"
 SKIP = "com.microsoft.SkipSimplifiedLayerNormalization"

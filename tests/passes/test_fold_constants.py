@@ -8,9 +8,9 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
-from rms_deploy.passes.fold_constants import FoldConstants
-from rms_deploy.passes.upcast import Upcast
-from rms_deploy.runtime import onnxruntime as runtime
+from rms_deploy.onnx_model.fold_constants import FoldConstants
+from rms_deploy.onnx_model.upcast import Upcast
+from rms_deploy.runtime import onnxruntime_session as runtime
 
 
 def parse(body: str, constants: str) -> ir.Model:

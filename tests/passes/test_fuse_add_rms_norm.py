@@ -2,8 +2,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from rms_deploy.fusion import fuse
-from rms_deploy.passes.fuse_add_rms_norm import FuseAddRMSNorm
+from rms_deploy.fusion.fuse import fuse
+from rms_deploy.fusion.passes.fuse_add_rms_norm import FuseAddRMSNorm
 
 NORM = "q = Mul (h, h) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (h, r) y = Mul (n, scale)"
 ADD = f"h = Add (x, z) {NORM}"

@@ -6,9 +6,9 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from rms_deploy.fusion import fuse
-from rms_deploy.passes.fuse_rms_norm import FuseRMSNorm
-from rms_deploy.passes.rewriting import UNIT_SCALE
+from rms_deploy.fusion.fuse import fuse
+from rms_deploy.fusion.passes.fuse_rms_norm import FuseRMSNorm
+from rms_deploy.fusion.passes.rewriting import UNIT_SCALE
 
 CORE = "q = Mul (x, x) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (x, r)"
 NORM = f"{CORE} y = Mul (n, scale)"

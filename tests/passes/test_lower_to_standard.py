@@ -13,11 +13,11 @@ import onnx_ir as ir
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from rms_deploy import functions, reference, schemas
-from rms_deploy.contract import ELEMENT_TYPES
 from rms_deploy.errors import InputError
-from rms_deploy.numerics import element_dtype, ulp_distance
-from rms_deploy.passes.lower_to_standard import LowerToStandard
+from rms_deploy.fusion.passes.lower_to_standard import LowerToStandard
+from rms_deploy.ops import functions, reference, schemas
+from rms_deploy.ops.contract import ELEMENT_TYPES
+from rms_deploy.ops.element_types import element_dtype, ulp_distance
 
 N = 24
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 import onnx_ir as ir
 import pytest
 
-from rms_deploy.fusion import fuse
-from rms_deploy.passes import expand_skip_norm, fuse_add_rms_norm, fuse_rms_norm, site_proof
+from rms_deploy.fusion.fuse import fuse
+from rms_deploy.fusion.passes import expand_skip_norm, fuse_add_rms_norm, fuse_rms_norm
+from rms_deploy.fusion.proof import prove as site_proof
 
 CORE = "q = Mul (x, x) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (x, r)"
 NORM = f"{CORE} y = Mul (n, scale)"

@@ -7,10 +7,10 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
-from rms_deploy import reference
-from rms_deploy.functions import attach_functions, norm_nodes
-from rms_deploy.passes.upcast import Upcast
-from rms_deploy.runtime import onnxruntime as runtime
+from rms_deploy.onnx_model.upcast import Upcast
+from rms_deploy.ops import reference
+from rms_deploy.ops.functions import attach_functions, norm_nodes
+from rms_deploy.runtime import onnxruntime_session as runtime
 
 WIDE = {ir.DataType.FLOAT: np.float32, ir.DataType.DOUBLE: np.float64}
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import onnx_ir as ir
 import pytest
 
-from rms_deploy.fusion import fuse
+from rms_deploy.fusion.fuse import fuse
 
 CORE = "q = Pow (u, two) m = ReduceMean <axes = [-1]> (q) e = Add (m, eps) r = Sqrt (e) n = Div (u, r)"
 WIDE = CORE

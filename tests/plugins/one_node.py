@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from rms_deploy import contract
-from rms_deploy.numerics import element_dtype, ulp_distance
-from rms_deploy.runtime import onnxruntime as runtime
+from rms_deploy.ops import contract
+from rms_deploy.ops.element_types import element_dtype, ulp_distance
+from rms_deploy.runtime import onnxruntime_session as runtime
 
 
 def element_type(dtype: Any) -> int:

@@ -13,7 +13,7 @@ import onnx
 from one_node import node_model, samples, scale_type, weights
 from onnx import TensorProto, helper
 
-from rms_deploy.reference import add_rms_norm, rms_norm
+from rms_deploy.ops.reference import add_rms_norm, rms_norm
 
 Case = tuple[onnx.ModelProto, dict[str, Any], dict[str, Any]]
 """Model, inputs, and the outputs that the reference gives."""

@@ -18,9 +18,9 @@ from one_node import assert_close, node_model, run_node, samples, scale_type, we
 from portable_cases import all_cases
 
 from rms_deploy.errors import RunError
-from rms_deploy.gpus import gpus
-from rms_deploy.reference import add_rms_norm, rms_norm
-from rms_deploy.runtime import onnxruntime as runtime
+from rms_deploy.ops.reference import add_rms_norm, rms_norm
+from rms_deploy.runtime import onnxruntime_session as runtime
+from rms_deploy.runtime.gpus import gpus
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ import pytest
 from one_node import node_model, run_node, samples, weights
 
 from rms_deploy.errors import RunError
-from rms_deploy.runtime import onnxruntime as runtime
+from rms_deploy.runtime import onnxruntime_session as runtime
 
 X = samples((2, 3, 8), "float32")
 SCALE = weights((8,), "float32")

@@ -9,10 +9,10 @@ import pytest
 from one_node import assert_close, element_type, model_of, node_model, run_node, samples, weights
 from onnx import TensorProto, helper
 
-from rms_deploy import contract
 from rms_deploy.errors import RunError
-from rms_deploy.reference import rms_norm
-from rms_deploy.runtime import onnxruntime as runtime
+from rms_deploy.ops import contract
+from rms_deploy.ops.reference import rms_norm
+from rms_deploy.runtime import onnxruntime_session as runtime
 
 
 def norm(op, inputs, outputs, **attributes):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from one_node import assert_close, node_model, samples, weights
 
-from rms_deploy.reference import rms_norm
-from rms_deploy.runtime import onnxruntime as runtime
+from rms_deploy.ops.reference import rms_norm
+from rms_deploy.runtime import onnxruntime_session as runtime
 
 pytestmark = pytest.mark.slow
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from one_node import assert_close, node_model, run_node, samples, scale_type, weights
 
-from rms_deploy.reference import add_rms_norm, rms_norm
-from rms_deploy.runtime import onnxruntime as runtime
+from rms_deploy.ops.reference import add_rms_norm, rms_norm
+from rms_deploy.runtime import onnxruntime_session as runtime
 
 VIEWS = {
     "row": ((5, 111), [-1]),

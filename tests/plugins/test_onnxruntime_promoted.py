@@ -8,10 +8,10 @@ import pytest
 from one_node import assert_close, element_type, model_of, run_node, samples, weights
 from onnx import TensorProto, helper
 
-from rms_deploy import contract
-from rms_deploy.numerics import element_dtype
-from rms_deploy.reference import add_rms_norm, rms_norm
-from rms_deploy.runtime import onnxruntime as runtime
+from rms_deploy.ops import contract
+from rms_deploy.ops.element_types import element_dtype
+from rms_deploy.ops.reference import add_rms_norm, rms_norm
+from rms_deploy.runtime import onnxruntime_session as runtime
 
 HALVES = {"float16": 10, "bfloat16": 16}
 

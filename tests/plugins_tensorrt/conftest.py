@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rms_deploy.contract import DOMAIN
 from rms_deploy.errors import BuildError
+from rms_deploy.ops.contract import DOMAIN
 from rms_deploy.runtime.tensorrt_plugin import tensorrt_library
 from rms_deploy.runtime.tensorrt_rtx_wheel import mend
 

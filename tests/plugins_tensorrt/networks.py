@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from rms_deploy import contract
+from rms_deploy.ops import contract
 
 
 def node_model(

@@ -10,9 +10,9 @@ import onnx_ir as ir
 import pytest
 from networks import Network, node_model
 
-from rms_deploy.contract import ELEMENT_TYPES, OPS
-from rms_deploy.functions import write_defaults
-from rms_deploy.targets import lower
+from rms_deploy.fusion.targets import lower
+from rms_deploy.ops.contract import ELEMENT_TYPES, OPS
+from rms_deploy.ops.functions import write_defaults
 
 CAPABILITIES = ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121")
 

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from networks import node_model
 
-from rms_deploy.contract import OPS, PARTIAL_RMS_NORM
+from rms_deploy.ops.contract import OPS, PARTIAL_RMS_NORM
 
 README = (Path(__file__).parents[2] / "plugins" / "tensorrt" / "README.md").read_text()
 FIELDS = {"int": "`kINT64`", "ints": "`kINT64`", "float": "`kFLOAT32`"}

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from rms_deploy.contract import DOMAIN, OPS, PLUGIN_VERSION
+from rms_deploy.ops.contract import DOMAIN, OPS, PLUGIN_VERSION
 
 TYPES = {"int": "INT64", "ints": "INT64", "float": "FLOAT32"}
 

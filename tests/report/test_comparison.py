@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 from made_result import result
 
-from rms_deploy.benchmark_method import Method
-from rms_deploy.benchmark_result import Candidate, Latency, Point
+from rms_deploy.benchmark.method import Method
+from rms_deploy.benchmark.report.regression import compare_runs
+from rms_deploy.benchmark.result import Candidate, Latency, Point
 from rms_deploy.errors import InputError
-from rms_deploy.report.comparison import compare_runs
 
 
 def run(medians, **changes):

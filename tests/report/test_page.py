@@ -19,8 +19,8 @@ from rms_deploy.errors import OutputError
 pytest.importorskip("matplotlib", reason='needs matplotlib, of the extra "report"')
 pytest.importorskip("jinja2", reason='needs jinja2, of the extra "report"')
 
-from rms_deploy.report.figures import SERIES, drawings
-from rms_deploy.report.page import page, write_page
+from rms_deploy.benchmark.report.figures import SERIES, drawings
+from rms_deploy.benchmark.report.page import page, write_page
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on PATH")

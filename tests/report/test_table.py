@@ -10,11 +10,11 @@ from dataclasses import replace
 import pytest
 from made_result import result
 
-from rms_deploy.benchmark_file import from_dict, read, to_dict
-from rms_deploy.benchmark_result import Candidate, Speedup
-from rms_deploy.benchmark_summary import duration, ratio, summary
+from rms_deploy.benchmark.report.summary import duration, ratio, summary
+from rms_deploy.benchmark.report.table import as_csv, as_markdown
+from rms_deploy.benchmark.result import Candidate, Speedup
+from rms_deploy.benchmark.result_file import from_dict, read, to_dict
 from rms_deploy.errors import InputError
-from rms_deploy.report.table import as_csv, as_markdown
 
 
 def test_markdown():

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 import rms_deploy
 from rms_deploy.errors import BuildError, InputError, ModelFileError, RunError
-from rms_deploy.runtime import onnxruntime as runtime
+from rms_deploy.runtime import onnxruntime_session as runtime
 
 
 def one_node(op="RMSNorm", domain="rms_deploy", dtype=TensorProto.FLOAT, **attributes):

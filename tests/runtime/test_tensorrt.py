@@ -13,11 +13,12 @@ import pytest
 
 import rms_deploy
 from rms_deploy.errors import InputError, MissingDependencyError, ModelFileError, RunError
-from rms_deploy.gpus import Gpu, gpus
-from rms_deploy.profiles import ShapeRange
-from rms_deploy.runtime import cuda_device, tensorrt
-from rms_deploy.runtime import onnxruntime as cpu
-from rms_deploy.runtime.tensorrt import EngineSession, matching_profile
+from rms_deploy.onnx_model.optimization_profiles import ShapeRange
+from rms_deploy.runtime import cuda_device
+from rms_deploy.runtime import onnxruntime_session as cpu
+from rms_deploy.runtime import tensorrt_session as tensorrt
+from rms_deploy.runtime.gpus import Gpu, gpus
+from rms_deploy.runtime.tensorrt_session import EngineSession, matching_profile
 
 MODEL = """<ir_version: 8, opset_import: ["" : 18, "rms_deploy" : 1]>
 one_norm (float[b, 64] X, float[64] scale) => (float[b, 64] Y) { Y = rms_deploy.RMSNorm (X, scale) }"""

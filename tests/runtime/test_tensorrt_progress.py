@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from rms_deploy.runtime.tensorrt_progress import BuildProgress, interruptible
+from rms_deploy.engine.progress import BuildProgress, interruptible
 
 
 def test_nested_phases_are_one_number():

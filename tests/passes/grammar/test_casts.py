@@ -1,7 +1,7 @@
 # ruff: noqa: E501 - a graph a line
 import pytest
 
-from rms_deploy.fusion import fuse
+from rms_deploy.fusion.fuse import fuse
 
 UP = "w = Cast <to = 1> (x)"
 CORE = "q = Mul (w, w) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) i = Reciprocal (r) n = Mul (w, i)"

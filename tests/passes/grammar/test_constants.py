@@ -1,8 +1,8 @@
 import onnx_ir as ir
 import pytest
 
-from rms_deploy.passes.grammar.constants import integers, scalar, why_not_scalar
-from rms_deploy.passes.grammar.facts import Facts
+from rms_deploy.onnx_model.analysis import Facts
+from rms_deploy.onnx_model.constants import integers, scalar, why_not_scalar
 
 
 def value(build, body):

@@ -1,7 +1,7 @@
 # ruff: noqa: E501 - a graph a line
 import pytest
 
-from rms_deploy.fusion import fuse
+from rms_deploy.fusion.fuse import fuse
 
 REST = "e = Add (m, eps) r = Sqrt (e) y = Div (x, r)"
 SQUARE = "q = Mul (x, x)"

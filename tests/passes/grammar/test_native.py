@@ -1,7 +1,7 @@
 import onnx_ir as ir
 import pytest
 
-from rms_deploy.fusion import fuse
+from rms_deploy.fusion.fuse import fuse
 
 RMS = "y = RMSNormalization"
 SIMPLIFIED = "y = SimplifiedLayerNormalization"

@@ -2,7 +2,7 @@
 import onnx
 import pytest
 
-from rms_deploy.fusion import fuse
+from rms_deploy.fusion.fuse import fuse
 
 MEAN = "q = Mul (x, x) m = ReduceMean (q, last)"
 

@@ -1,6 +1,6 @@
 import pytest
 
-from rms_deploy.fusion import fuse
+from rms_deploy.fusion.fuse import fuse
 
 REST = "m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (x, r) y = Mul (n, scale)"
 

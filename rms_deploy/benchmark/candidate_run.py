@@ -1,0 +1,111 @@
+"""A candidate of a benchmark while it is measured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rms_deploy.benchmark.candidates import Contestant
+from rms_deploy.benchmark.method import Method
+from rms_deploy.benchmark.operator_times import Operator, TimeByOperator
+from rms_deploy.benchmark.result import Candidate, Latency, Speedup
+from rms_deploy.benchmark.worker.process import BenchmarkProcess
+from rms_deploy.errors import RunError
+
+__all__ = ["Running"]
+
+
+@dataclass
+class Running:
+    """A candidate while it is measured."""
+
+    contestant: Contestant
+    method: Method
+    process: BenchmarkProcess
+    loaded: dict[str, Any] = field(default_factory=dict)
+    rounds: list[list[float]] = field(default_factory=list)
+    seconds: float = 0.0
+    profiled: TimeByOperator | None = None
+    failure: str | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        self.failure = self.contestant.candidate.failure
+        self.note = self.contestant.candidate.note
+
+    @property
+    def name(self) -> str:
+        """Of the candidate."""
+        return self.contestant.candidate.name
+
+    def start(self) -> None:
+        """Import what every candidate imports."""
+        if self.failure is not None:
+            self.process.close()
+        self._ask("start")
+
+    def load(self, inputs: Mapping[str, Any]) -> None:
+        """Load, run once, warm up."""
+        self.loaded = self._ask("load", runtime=self.contestant.candidate.runtime, **self._model(inputs))
+        self.loaded |= self._ask("warm_up", seconds=self.method.warmup, clients=self.method.concurrency)
+
+    def measure(self, seconds: float) -> None:
+        """One round."""
+        answer = self._ask("run", seconds=seconds, clients=self.method.concurrency)
+        self.rounds.append(answer.get("microseconds", []))
+        self.seconds += answer.get("seconds", 0.0)
+
+    def finish(self) -> None:
+        """Ask what is known at the end only, and end the process."""
+        self.loaded |= self._ask("memory")
+        self.process.close()
+
+    def profile(self, inputs: Mapping[str, Any]) -> None:
+        """Where the time goes, from a process of its own: its numbers are not those of the benchmark."""
+        if self.failure is not None or self.contestant.candidate.runtime != "onnxruntime":
+            return
+        process = BenchmarkProcess(self.method.timeout)
+        try:
+            answer = process.ask("profile", **self._model(inputs))["profile"]
+        except RunError as error:
+            self.note = f"no profile: {error}"
+            return
+        finally:
+            process.close()
+        self.profiled = TimeByOperator(**{**answer, "operators": tuple(Operator(**o) for o in answer["operators"])})
+
+    def result(self, first: Running) -> Candidate:
+        """What was measured, compared with `first`."""
+        if self.failure is not None:
+            return replace(self.contestant.candidate, failure=self.failure)
+        latency = self._latency()
+        compared = self is not first and first.failure is None
+        return replace(
+            self.contestant.candidate,
+            note=self.note,
+            latency=latency,
+            speedup=Speedup.of(first._latency(), latency) if compared else None,
+            profile=self.profiled,
+            **self.loaded,
+        )
+
+    def _latency(self) -> Latency:
+        return Latency.of(self.rounds, percentiles=self.method.percentiles, seconds=self.seconds)
+
+    def _model(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The same for a measurement and for a profile."""
+        candidate, runs = self.contestant.candidate, self.contestant.runs
+        if not candidate.runtime.startswith("torch"):
+            runs = os.path.abspath(runs)  # noqa: PTH100 - keeps links
+        return {"model": runs, "library": candidate.library, "threads": self.method.threads, "inputs": inputs}
+
+    def _ask(self, do: str, **request: Any) -> dict[str, Any]:
+        if self.failure is not None:
+            return {}
+        try:
+            return self.process.ask(do, **request)
+        except RunError as error:
+            self.failure = str(error)
+            return {}

@@ -1,0 +1,128 @@
+"""Profiles a model on ONNX Runtime, and tells which nodes of the graph that it runs belong to norms."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import perf_counter_ns
+from typing import Any, Final
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from rms_deploy.benchmark.operator_times import TimeByOperator, fold, norm_sizes
+from rms_deploy.benchmark.timing import measure
+from rms_deploy.fusion.fuse import fuse
+from rms_deploy.onnx_model import file as modelfile
+from rms_deploy.ops.contract import DOMAIN
+from rms_deploy.runtime import onnxruntime_session as runtime
+
+__all__ = ["norm_node_names", "profiled_run"]
+
+_NORM_OPS: Final = (
+    "RMSNormalization",
+    "SimplifiedLayerNormalization",
+    "SkipSimplifiedLayerNormalization",
+    "LayerNormalization",
+    "SkipLayerNormalization",
+)
+_SKIP: Final = 3
+"""Runs that are not counted: the first ones allocate."""
+_MAX_EVENTS: Final = 500_000
+"""ONNX Runtime drops the events of a profile above a million."""
+_COPIES: Final = 21
+
+
+def profiled_run(
+    path: str | os.PathLike[str],
+    feeds: Mapping[str, NDArray[Any]],
+    *,
+    threads: int,
+    library: bool,
+    seconds: float = 1.0,
+) -> TimeByOperator:
+    """Time by operator of a model, as ONNX Runtime's CPU provider runs it.
+
+    1. ONNX Runtime writes the graph that it made of the model: functions inlined, nodes fused, layouts changed.
+    2. In that graph every node gets a name of its own, as the profile knows nodes by their names only.
+    3. Our grammar tells which of its nodes are norms, fused or not, whoever fused them.
+    4. That graph runs as it stands, and is profiled. The time that a run takes without that is known from step 1.
+
+    Args:
+        path: an ONNX file.
+        feeds: its inputs.
+        threads: of the session.
+        library: register our custom-op library.
+        seconds: about how long it is profiled.
+
+    Raises:
+        RunError: ONNX Runtime refuses the model, or cannot write its graph, as for one of more than 2 GiB.
+    """
+    with tempfile.TemporaryDirectory(prefix="rms-deploy-profile-") as folder:
+        optimized = Path(folder, "optimized.onnx")
+        running = runtime.session(path, threads=threads, library=library, optimized_path=optimized)
+        latency = median(measure(partial(runtime.run, running, feeds), seconds / 4))
+        del running
+        graph = modelfile.load(optimized)
+        _name_nodes(graph)
+        norms = norm_node_names(graph)
+        most = _MAX_EVENTS // max(1, sum(1 for _ in graph.graph.all_nodes()))
+        runs = _SKIP + min(max(5, round(seconds * 1e6 / latency)), 200, max(5, most))
+        modelfile.save(graph, optimized)
+        profiled = runtime.session(
+            optimized, threads=threads, library=library, optimize=False, profile_prefix=Path(folder, "profile")
+        )
+        for _ in range(runs):
+            runtime.run(profiled, feeds)
+        events = json.loads(Path(profiled.end_profiling()).read_text(encoding="utf-8"))
+    result = fold(events, norms, latency=latency, skip=_SKIP)
+    sizes = norm_sizes(events, norms)
+    return replace(result, copy_microseconds=_copy_microseconds(sizes) if sizes else None)
+
+
+def norm_node_names(model: ir.Model) -> dict[str, bool]:
+    """The nodes that are a norm (True), or a part of a decomposed one (False): those that `fuse` would replace.
+
+    A norm that `fuse` refuses is not one here either, unless it is a single node of a known op.
+    """
+    before = {node.name: node.op_type for graph in model.graphs() for node in graph if node.name}
+    fused = fuse(model, verify=False, functions=False).model
+    after = {node.name: node for graph in fused.graphs() for node in graph if node.name}
+    norms = {}
+    for name, op_type in before.items():
+        now = after.get(name)
+        if now is None or now.domain == DOMAIN or op_type in _NORM_OPS:
+            norms[name] = op_type in _NORM_OPS or (now is not None and now.op_type == op_type)
+    return norms
+
+
+def _name_nodes(model: ir.Model) -> None:
+    """A name for every node, no two alike. Those that have one of their own keep it."""
+    nodes = [node for graph in model.graphs() for node in graph]
+    counts = Counter(node.name for node in nodes)
+    for index, node in enumerate(nodes):
+        if not node.name or counts[node.name] > 1:
+            node.name = f"{node.name or node.op_type}#{index}"
+
+
+def _copy_microseconds(sizes: Sequence[int]) -> float:
+    """Copies that move `sizes` bytes each, half read and half written; one thread, in warm caches."""
+    medians = {}
+    for size in dict.fromkeys(sizes):
+        source = np.ones(max(1, size // 2), np.uint8)
+        target = np.zeros_like(source)
+        times = []
+        for _ in range(_COPIES):
+            start = perf_counter_ns()
+            np.copyto(target, source)
+            times.append((perf_counter_ns() - start) / 1e3)
+        medians[size] = median(times)
+    return sum(medians[size] for size in sizes)

@@ -1,0 +1,107 @@
+"""A benchmark as one HTML file that needs nothing else: no network, no scripts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from rms_deploy.benchmark.report import table
+from rms_deploy.benchmark.report.figures import drawings
+from rms_deploy.benchmark.report.summary import duration, point_name, summary
+from rms_deploy.benchmark.result import BenchmarkResult
+from rms_deploy.errors import MissingDependencyError
+from rms_deploy.onnx_model.file import atomic_path, check_target
+
+try:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+except ImportError as error:
+    raise MissingDependencyError('jinja2 is not installed; run: pip install "rms-deploy[report]"') from error
+
+__all__ = ["page", "write_page"]
+
+_OPERATORS = 12
+"""So many of each candidate are listed, the longest first."""
+
+
+def page(result: BenchmarkResult) -> str:
+    """The HTML."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    header, rows = table.header(result), table.rows(result)
+    return environment.get_template("page.html.jinja").render(
+        result=result,
+        title=_title(result),
+        sentences=list(summary(result)),
+        results=_columns(header[:-3], [row[:-3] for row in rows]),
+        costs=_columns((*header[:2], *header[-3:]), [(*row[:2], *row[-3:]) for row in rows]),
+        failures=list(table.failures(result)),
+        drawings=drawings(result),
+        shares=_columns(table.SHARES, table.time_by_category(result)),
+        operators=_operators(result),
+        norms=result.inspection.get("norms", []),
+        near_misses=result.inspection.get("near_misses", []),
+        counts=[
+            (c.name, ", ".join(f"{n} {what}" for what, n in c.norms.items())) for c in result.candidates if c.norms
+        ],
+        memory_before=table.memory(min((c.memory_before for c in result.candidates if c.memory_before), default=None)),
+        shapes={point_name(p): ", ".join(f"{n} {list(s)}" for n, s in p.shapes.items()) for p in result.points},
+    )
+
+
+def write_page(result: BenchmarkResult, path: str | os.PathLike[str]) -> None:
+    """Write the page to `path`, whole or not at all.
+
+    Raises:
+        OutputError: `path` cannot be written.
+    """
+    check_target(path)
+    text = page(result)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _title(result: BenchmarkResult) -> str:
+    models = dict.fromkeys(Path(candidate.model).name for candidate in result.candidates)
+    return " and ".join(models) if len(models) < 3 else f"{len(models)} models"
+
+
+def _columns(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, without the columns that are empty in all."""
+    kept = [i for i in range(len(header)) if any(row[i] for row in rows)]
+    return [header[i] for i in kept], [[row[i] for i in kept] for row in rows]
+
+
+def _operators(result: BenchmarkResult) -> list[dict[str, Any]]:
+    """For each candidate that was profiled, at the last point: its operators, and the bandwidth of its norms."""
+    found = []
+    for candidate in result.points[-1].candidates:
+        profile = candidate.profile
+        if profile is None:
+            continue
+        lines = [
+            (o.category, o.name, f"{o.calls:g}", duration(o.microseconds), f"{_percent(o.microseconds, profile):.1f} %")
+            for o in profile.operators[:_OPERATORS]
+        ]
+        rest = sum(o.microseconds for o in profile.operators[_OPERATORS:])
+        if rest:
+            lines.append(("", "others", "", duration(rest), f"{_percent(rest, profile):.1f} %"))
+        note = f"{profile.runs} runs; profiling added {profile.overhead:.1f} us to every node, which is taken off."
+        if profile.bandwidth is not None and profile.copy_microseconds is not None:
+            note += (
+                f" The norms of one run read and write {profile.norm_bytes / 2**20:.2f} MiB in "
+                f"{duration(profile.microseconds('norms'))}. Plain copies of as many bytes take "
+                f"{duration(profile.copy_microseconds)}: the norms run at {100 * profile.bandwidth:.0f} % of the "
+                "measured speed of memory."
+            )
+        found.append({"name": candidate.name, "lines": lines, "note": note})
+    return found
+
+
+def _percent(microseconds: float, profile: Any) -> float:
+    return float(100 * microseconds / profile.microseconds()) if profile.microseconds() else 0.0

@@ -1,0 +1,68 @@
+"""What a benchmark found, in sentences: no winner where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rms_deploy.benchmark.result import BenchmarkResult, Candidate, Point
+
+__all__ = ["duration", "point_name", "ratio", "summary"]
+
+
+def summary(result: BenchmarkResult) -> Iterator[str]:
+    """One sentence for each candidate beside the first, then where the time went before and after.
+
+    Of a sweep, the first and the last step.
+    """
+    for point in result.points[:: max(1, len(result.points) - 1)]:
+        place = f"At {point_name(point)}, " if point.dims else ""
+        first = point.candidates[0]
+        if len(point.candidates) == 1 and first.latency is not None:
+            yield f"{place}{first.name} takes {duration(first.latency.median)}."
+        for candidate in point.candidates[1:]:
+            yield _sentence(place, _compared(candidate, first))
+        profiled = [(c.name, c.profile) for c in point.candidates if c.profile is not None]
+        if profiled:
+            shares = ", ".join(f"{100 * profile.share('norms'):.0f} % of {name}" for name, profile in profiled)
+            yield _sentence(place, f"norms take this part of the time of a run: {shares}")
+
+
+def point_name(point: Point) -> str:
+    """The step of a sweep, such as `batch 1, seq 128`; empty if there was none."""
+    return ", ".join(f"{name} {size}" for name, size in point.dims.items())
+
+
+def duration(microseconds: float) -> str:
+    """With a unit that can be read."""
+    if microseconds < 1000:
+        return f"{microseconds:.1f} us"
+    return f"{microseconds / 1000:.2f} ms" if microseconds < 1e6 else f"{microseconds / 1e6:.2f} s"
+
+
+def ratio(value: float) -> str:
+    """Two decimals; more where they would say 1.00 of what is not 1."""
+    text = f"{value:.2f}"
+    return text if text != "1.00" or value == 1 else f"{value:.4f}"
+
+
+def _compared(candidate: Candidate, first: Candidate) -> str:
+    speedup = candidate.speedup
+    if candidate.failure is not None:
+        return f"{candidate.name} could not be measured: {candidate.failure}"
+    if speedup is None:
+        return f"{candidate.name} has nothing to be compared with, as {first.name} failed"
+    times = f"{ratio(speedup.value)} times as fast as {first.name}"
+    if speedup.verdict == "too few rounds":
+        return f"{candidate.name} ran {times}, in too few rounds to tell that from noise"
+    assert speedup.low is not None, candidate.name
+    assert speedup.high is not None, candidate.name
+    interval = f"95 % interval {ratio(speedup.low)} ... {ratio(speedup.high)}"
+    if speedup.verdict == "within noise":
+        return f"the difference between {candidate.name} and {first.name} is within the noise ({interval})"
+    return f"{candidate.name} is {times} ({interval})"
+
+
+def _sentence(place: str, text: str) -> str:
+    """A capital at the beginning, unless that is a candidate's name."""
+    is_name = not text.startswith(("the ", "norms "))
+    return f"{place}{text}." if place or is_name else f"{text[0].upper()}{text[1:]}."

@@ -1,0 +1,156 @@
+"""Benchmark results as a table: for the terminal, as Markdown, and as CSV with plain numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Final
+
+from rms_deploy.benchmark.method import percentile_name
+from rms_deploy.benchmark.report.summary import duration, point_name, ratio, summary
+from rms_deploy.benchmark.result import BenchmarkResult, Candidate, Point
+
+__all__ = ["SHARES", "as_csv", "as_markdown", "failures", "header", "memory", "provenance", "rows", "time_by_category"]
+
+SHARES: Final = ("candidate", "at", "norms", "matmul", "rest", "norms, of a copy's speed")
+"""The header of `time_by_category`."""
+
+_BUSY: Final = 0.5
+"""Processes that wanted to run in the minute before."""
+
+
+def header(result: BenchmarkResult) -> tuple[str, ...]:
+    """The names of the columns."""
+    percentiles = map(percentile_name, result.method.percentiles)
+    compared = "times faster", "95 % interval", "verdict"
+    return "candidate", "at", "median", *percentiles, "runs/s", *compared, "load", "first run", "peak memory"
+
+
+def rows(result: BenchmarkResult) -> list[tuple[str, ...]]:
+    """One for each candidate that was measured, at each point; a column that says nothing is empty in all."""
+    return [
+        _row(point, candidate)
+        for point in result.points
+        for candidate in point.candidates
+        if candidate.latency is not None
+    ]
+
+
+def failures(result: BenchmarkResult) -> Iterator[str]:
+    """One line for each candidate that was not measured, and for whatever else makes the numbers less certain."""
+    for point in result.points:
+        at = f" at {point_name(point)}" if point.dims else ""
+        for candidate in point.candidates:
+            if candidate.failure is not None:
+                yield f"{candidate.name}{at} FAILED: {candidate.failure}"
+            elif candidate.note:
+                yield f"{candidate.name}{at}: {candidate.note}"
+            if candidate.settled is False and result.method.warmup:
+                yield f"{candidate.name}{at}: still drifted after {result.method.warmup:g} s of warm-up"
+    if result.machine.load > _BUSY:
+        load = f"load {result.machine.load} before the benchmark"
+        yield f"the machine was busy ({load}): its noise is larger than it need be"
+
+
+def time_by_category(result: BenchmarkResult) -> list[tuple[str, ...]]:
+    """Norms, matrix products, the rest: of each candidate that was profiled; with the bandwidth of its norms."""
+    return [
+        (
+            candidate.name,
+            point_name(point),
+            *(f"{100 * profile.share(name):.0f} %" for name in ("norms", "matmul", "rest")),
+            "" if profile.bandwidth is None else f"{100 * profile.bandwidth:.0f} %",
+        )
+        for point in result.points
+        for candidate in point.candidates
+        for profile in [candidate.profile]
+        if profile is not None
+    ]
+
+
+def provenance(result: BenchmarkResult) -> Iterator[str]:
+    """How, where and when it was measured."""
+    shapes = ", ".join(f"{name}={'x'.join(map(str, shape))}" for name, shape in result.shapes.items())
+    yield f"inputs {shapes or 'none'}; " + "; ".join(result.method.sentences())
+    here, versions = result.machine, ", ".join(f"{name} {number}" for name, number in result.versions.items())
+    yield f"{here.cpu}, {here.usable_cores} of {here.cores} cores, load {here.load} before; {versions}"
+
+
+def as_markdown(result: BenchmarkResult) -> str:
+    """The summary, the table and how it was measured."""
+    lines = [*(f"- {sentence}" for sentence in summary(result)), ""]
+    lines += _markdown(header(result), rows(result))
+    shares = time_by_category(result)
+    if shares:
+        lines += ["", *_markdown(SHARES, shares)]
+    lines += ["", *(f"- {line}" for line in failures(result)), *(f"- {line}" for line in provenance(result))]
+    return "\n".join([*lines, f"- `{result.command}`, {result.date}", ""])
+
+
+def as_csv(result: BenchmarkResult) -> str:
+    """One line for each candidate at each point: microseconds, seconds and bytes; what is not known is empty."""
+    file = io.StringIO()
+    percentiles = [percentile_name(p) for p in result.method.percentiles]
+    names = [
+        *("candidate", "model", "runtime", "library", "at", "runs", "median_us", "median_low_us", "median_high_us"),
+        *(f"{name}_us" for name in percentiles),
+        *("runs_per_second", "speedup", "speedup_low", "speedup_high", "verdict", "load_seconds", "first_run_seconds"),
+        *("memory_before_bytes", "peak_memory_bytes", "norms_share", "matmul_share", "rest_share", "failure"),
+    ]
+    writer = csv.DictWriter(file, names, lineterminator="\n")
+    writer.writeheader()
+    for point in result.points:
+        for candidate in point.candidates:
+            writer.writerow({"at": point_name(point), **_numbers(candidate)})
+    return file.getvalue()
+
+
+def memory(size: int | None) -> str:
+    """Bytes, to be read; empty if they are not known."""
+    return "" if size is None else f"{size / 2**20:.0f} MiB"
+
+
+def _row(point: Point, candidate: Candidate) -> tuple[str, ...]:
+    latency, speedup = candidate.latency, candidate.speedup
+    assert latency is not None, candidate.name
+    compared = ("", "", "")
+    if speedup is not None:
+        interval = " ... ".join(ratio(end) for end in (speedup.low, speedup.high) if end is not None)
+        compared = f"{ratio(speedup.value)}x", interval, speedup.verdict
+    return (
+        candidate.name,
+        point_name(point),
+        *map(duration, (latency.median, *latency.percentiles.values())),
+        "" if latency.throughput is None else f"{latency.throughput:.4g}",
+        *compared,
+        *("" if s is None else duration(s * 1e6) for s in (candidate.load_seconds, candidate.first_run_seconds)),
+        memory(candidate.peak_memory),
+    )
+
+
+def _numbers(candidate: Candidate) -> dict[str, object]:
+    fields = ("model", "runtime", "library", "load_seconds", "first_run_seconds", "failure")
+    values: dict[str, object] = {"candidate": candidate.name, **{name: getattr(candidate, name) for name in fields}}
+    values |= {"memory_before_bytes": candidate.memory_before, "peak_memory_bytes": candidate.peak_memory}
+    latency, speedup, profile = candidate.latency, candidate.speedup, candidate.profile
+    if latency is not None:
+        values |= {"runs": latency.runs, "median_us": latency.median, "runs_per_second": latency.throughput}
+        values |= {"median_low_us": latency.low, "median_high_us": latency.high}
+        values |= {f"{name}_us": value for name, value in latency.percentiles.items()}
+    if speedup is not None:
+        values |= {"speedup": speedup.value, "speedup_low": speedup.low, "speedup_high": speedup.high}
+        values["verdict"] = speedup.verdict
+    if profile is not None:
+        values |= {f"{name}_share": profile.share(name) for name in ("norms", "matmul", "rest")}
+    return values
+
+
+def _markdown(names: tuple[str, ...], lines: list[tuple[str, ...]]) -> Iterator[str]:
+    kept = [i for i in range(len(names)) if any(line[i] for line in lines)]
+    if not kept:
+        return
+    yield "| " + " | ".join(names[i] for i in kept) + " |"
+    yield "|" + "|".join("---" if i < 1 else "---:" for i in kept) + "|"
+    for line in lines:
+        yield "| " + " | ".join(line[i].replace("|", r"\|") for i in kept) + " |"

@@ -1,0 +1,83 @@
+"""Benchmark results as JSON: written for other tools, read back for a report or a comparison."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from rms_deploy.benchmark.method import Method
+from rms_deploy.benchmark.operator_times import Operator, TimeByOperator
+from rms_deploy.benchmark.result import BenchmarkResult, Candidate, Latency, Point, Speedup
+from rms_deploy.errors import InputError
+from rms_deploy.runtime.machine import Machine
+
+__all__ = ["from_dict", "read", "to_dict"]
+
+_FORMAT: Final = "rms-deploy bench 1"
+
+
+def to_dict(result: BenchmarkResult) -> dict[str, Any]:
+    """For JSON. Latencies are in microseconds, memory in bytes."""
+    data = {"format": _FORMAT, **asdict(result), "failed": result.failed}
+    for point, written in zip(result.points, data["points"], strict=True):
+        for candidate, row in zip(point.candidates, written["candidates"], strict=True):
+            if candidate.speedup is not None:
+                row["speedup"]["verdict"] = candidate.speedup.verdict
+    return data
+
+
+def from_dict(data: dict[str, Any]) -> BenchmarkResult:
+    """What `to_dict` wrote; raises whatever comes of anything else."""
+    points = tuple(
+        Point(
+            candidates=tuple(map(_candidate, point["candidates"])),
+            shapes={name: tuple(shape) for name, shape in point["shapes"].items()},
+            dims=point["dims"],
+        )
+        for point in data["points"]
+    )
+    if not points or not all(point.candidates for point in points):
+        raise ValueError("it has no candidates")
+    return BenchmarkResult(
+        points=points,
+        method=Method(**{**data["method"], "percentiles": tuple(data["method"]["percentiles"])}),
+        machine=Machine(**data["machine"]),
+        **{name: data[name] for name in ("versions", "date", "command", "inspection")},
+    )
+
+
+def read(path: str | os.PathLike[str]) -> BenchmarkResult:
+    """Read what `rms-deploy bench --json` printed.
+
+    Raises:
+        InputError: the file cannot be read, or is something else.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: is not JSON; give what `rms-deploy bench --json` printed") from error
+    written = data.get("format") if isinstance(data, dict) else None
+    if written != _FORMAT:
+        what = f"has format {written!r}, not {_FORMAT!r}" if written else "is not the result of a benchmark"
+        raise InputError(f"{path}: {what}; give what `rms-deploy bench --json` of this version printed")
+    try:
+        return from_dict(data)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(f"{path}: is damaged ({type(error).__name__}: {error}); run the benchmark again") from error
+
+
+def _candidate(data: dict[str, Any]) -> Candidate:
+    latency, speedup, profile = data["latency"], data["speedup"], data["profile"]
+    if latency is not None:
+        lists = {name: tuple(latency[name]) for name in ("quantiles", "round_medians")}
+        latency = Latency(**{**latency, **lists})
+    if speedup is not None:
+        speedup = Speedup(speedup["value"], speedup["low"], speedup["high"])
+    if profile is not None:
+        profile = TimeByOperator(**{**profile, "operators": tuple(Operator(**op) for op in profile["operators"])})
+    return Candidate(**{**data, "latency": latency, "speedup": speedup, "profile": profile})

@@ -1,0 +1,98 @@
+"""The process in which one candidate of a benchmark runs. It is told what to do in JSON lines, and answers in them.
+
+    {"do": "start"}
+        -> {}
+    {"do": "load", "runtime": name, "model": path, "threads": n, "library": bool, "inputs": {...}}
+        -> {"load_seconds": s, "first_run_seconds": s, "memory_before": bytes}
+    {"do": "warm_up", "seconds": at most, "clients": n}
+        -> {"settled": bool}
+    {"do": "run", "seconds": s, "clients": n}
+        -> {"microseconds": [of each run], "seconds": s}
+    {"do": "memory"}
+        -> {"peak_memory": bytes}
+    {"do": "profile", "model": path, "threads": n, "library": bool, "inputs": {...}}
+        -> {"profile": time by operator}
+
+"inputs" is what `benchmark_inputs.write` gave. A model or input that is refused is answered with {"error": line}; the
+process then ends. It ends too when its standard input does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from time import perf_counter
+from typing import Any
+
+from rms_deploy.benchmark.timing import measure, measure_clients, warm_up
+from rms_deploy.benchmark.worker import inputs as benchmark_inputs
+from rms_deploy.errors import RmsDeployError
+
+__all__ = ["main", "measure"]
+
+
+def main() -> None:
+    """Serve the process on the other end of the pipes until it closes them."""
+    # What a runtime prints on its own must not land between the answers.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    run: Callable[[], Any] | None = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            if request["do"] == "load":
+                run, answer = _load(request)
+            else:
+                answer = _answer(request, run)
+        except RmsDeployError as error:
+            answer = {"error": str(error)}
+        print(json.dumps(answer), file=answers, flush=True)
+        if "error" in answer:
+            return
+
+
+def _answer(request: dict[str, Any], run: Callable[[], Any] | None) -> dict[str, Any]:
+    do = request["do"]
+    if do == "start":
+        return {}
+    if do == "memory":
+        return {"peak_memory": _memory("VmHWM")}
+    if do == "profile":
+        from rms_deploy.benchmark.profiler import profiled_run
+
+        feeds = benchmark_inputs.read(request["inputs"])
+        result = profiled_run(request["model"], feeds, threads=request["threads"], library=request["library"])
+        return {"profile": asdict(result)}
+    assert run is not None, f"{do} before load"
+    if do == "warm_up":
+        return {"settled": warm_up(run, request["seconds"], request["clients"])}
+    microseconds, seconds = measure_clients(run, request["seconds"], request["clients"])
+    return {"microseconds": microseconds, "seconds": seconds}
+
+
+def _load(request: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
+    from rms_deploy.benchmark.worker.runtimes import Load, first_run, load
+
+    feeds = benchmark_inputs.read(request["inputs"])
+    before = _memory("VmRSS")
+    start = perf_counter()
+    run = load(request["runtime"], Load(request["model"], feeds, request["threads"], request["library"]))
+    loaded = perf_counter()
+    first_run(run)
+    return run, {
+        "load_seconds": loaded - start,
+        "first_run_seconds": perf_counter() - loaded,
+        "memory_before": before,
+    }
+
+
+def _memory(field: str) -> int | None:
+    """Bytes of this process, by the name of a line in /proc/self/status; None where there is no such file."""
+    try:
+        with open("/proc/self/status", encoding="utf-8") as file:  # noqa: PTH123 - a file of the kernel
+            return next((int(line.split()[1]) * 1024 for line in file if line.startswith(f"{field}:")), None)
+    except OSError:
+        return None

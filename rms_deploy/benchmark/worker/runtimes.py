@@ -1,0 +1,84 @@
+"""What a candidate of a benchmark can run on: in its process, from a model and its inputs to one run of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from numpy.typing import NDArray
+
+from rms_deploy.errors import RunError
+from rms_deploy.runtime import onnxruntime_session as runtime
+
+__all__ = ["LOADERS", "Load", "first_run", "load"]
+
+Feeds = Mapping[str, NDArray[Any]]
+Run = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a runtime is told."""
+
+    model: str
+    """A file; for torch, the name of a module."""
+    feeds: Feeds
+    threads: int = 1
+    library: bool = True
+
+
+def load(name: str, request: Load) -> Run:
+    """One run of the model on runtime `name`, ready to be called again and again.
+
+    Raises:
+        RunError: the runtime refuses the model or its inputs, or is not there.
+    """
+    return LOADERS[name](request)
+
+
+def first_run(run: Run) -> None:
+    """Run once.
+
+    Raises:
+        RunError: whatever the runtime raises, in one line.
+    """
+    try:
+        run()
+    except Exception as error:
+        raise RunError(f"it does not run: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def _onnxruntime(request: Load, *, provider: str) -> Run:
+    session = runtime.session(request.model, threads=request.threads, library=request.library, provider=provider)
+    return _prepared(session, request.feeds)
+
+
+def _tensorrt(request: Load) -> Run:
+    from rms_deploy.runtime import tensorrt_session as tensorrt
+
+    return tensorrt.bound_run(tensorrt.session(request.model, cuda_graph=True), request.feeds)
+
+
+def _torch(request: Load, *, compiled: bool) -> Run:
+    from rms_deploy.benchmark.worker.torch_module import module_run
+
+    return module_run(request.model, request.feeds, threads=request.threads, compiled=compiled)
+
+
+def _prepared(session: Any, feeds: Feeds) -> Run:
+    """One run with nothing of ours around it; bfloat16 values, which `run` does not take, are bound beforehand."""
+    if any(value.type == "tensor(bfloat16)" for value in (*session.get_inputs(), *session.get_outputs())):
+        return runtime.bound_run(session, feeds)
+    return partial(session.run, [output.name for output in session.get_outputs()], dict(feeds))
+
+
+LOADERS: Final[Mapping[str, Callable[[Load], Run]]] = {
+    "onnxruntime": partial(_onnxruntime, provider="CPUExecutionProvider"),
+    "onnxruntime-cuda": partial(_onnxruntime, provider="CUDAExecutionProvider"),
+    "tensorrt": _tensorrt,
+    "torch": partial(_torch, compiled=False),
+    "torch-compiled": partial(_torch, compiled=True),
+}
+"""Another runtime is one more line here."""

@@ -1,0 +1,174 @@
+"""From an ONNX model to the plan of an engine."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import onnx_ir as ir
+
+from rms_deploy.engine.progress import BuildProgress
+from rms_deploy.errors import InputError, RunError
+from rms_deploy.onnx_model.optimization_profiles import Profile
+from rms_deploy.ops.contract import DOMAIN
+from rms_deploy.runtime.gpus import gpus
+from rms_deploy.runtime.tensorrt_api import TensorRT, text_of
+
+__all__ = ["BuildOptions", "Plan", "build_plan", "parsed_plugins"]
+
+_filtering: Final = threading.Lock()
+"""Held while warnings are filtered, which is the same for all threads."""
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What TensorRT is asked for."""
+
+    profiles: tuple[Profile, ...] = ()
+    devices: tuple[str, ...] = ()
+    """Compute capabilities, such as sm120; none: the runtime's own choice."""
+    workspace: int | None = None
+    """Bytes; None: all memory of the device."""
+    opt_level: int | None = None
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    strip_weights: bool = False
+    refit: bool = False
+    timing_cache: bytes | None = None
+    """None: without; empty: a new one."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An engine as it is written to a file."""
+
+    data: Any
+    """A buffer of bytes; TensorRT's own, as it may be gigabytes."""
+    plugin_layers: tuple[str, ...]
+    """The names of the network's layers that are plugins of ours."""
+    layers: int
+    timing_cache: bytes | None
+
+
+def build_plan(
+    api: TensorRT,
+    model: ir.Model,
+    source: str | os.PathLike[str],
+    options: BuildOptions,
+    *,
+    embedded: Path | None,
+    progress: BuildProgress,
+) -> Plan:
+    """Parse `model` and build it. Its norms become plugins if it has no functions for them and they are registered.
+
+    Args:
+        api: the runtime.
+        model: the network.
+        source: the file that it came from, beside which its external data lies.
+        options: of the build.
+        embedded: a plugin library to write into the plan.
+        progress: is told of it, and can stop it.
+
+    Raises:
+        InputError: an option that the runtime does not know.
+        RunError: TensorRT refuses the model, or the build fails or is cancelled.
+    """
+    with api.errors() as errors:
+        builder = api.builder()
+        network, _keep = _parsed(api, builder, model, source)
+        config = _config(api, builder, options)
+        config.progress_monitor = monitor = progress.monitor(api.module)
+        if embedded is not None:
+            config.plugins_to_serialize = [str(embedded)]
+        cache = _timing_cache(config, options.timing_cache)
+        plan = builder.build_serialized_network(network, config)
+        del monitor  # it had to live until here
+        if progress.failure is not None:
+            raise progress.failure
+        if plan is None:
+            refits = options.refit or options.strip_weights
+            hint = "; to build an engine that can be refitted takes a GPU" if refits and not gpus() else ""
+            raise RunError(f"{os.fspath(source)}: {api.name} {api.version} builds no engine: {text_of(errors)}{hint}")
+        return Plan(plan, _plugin_layers(api, network), network.num_layers, cache and bytes(cache.serialize()))
+
+
+def parsed_plugins(api: TensorRT, model: ir.Model, source: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The names of the layers that the parser makes plugins of ours; nothing is built.
+
+    Raises:
+        RunError: TensorRT refuses the model.
+    """
+    network, _keep = _parsed(api, api.builder(), model, source)
+    return _plugin_layers(api, network)
+
+
+def _parsed(api: TensorRT, builder: Any, model: ir.Model, source: str | os.PathLike[str]) -> tuple[Any, Any]:
+    """The network, and the parser, whose memory it uses."""
+    network = api.network(builder)
+    parser = api.module.OnnxParser(network, api.logger())
+    with api.errors() as errors:
+        # Weights that lie in a file of their own are read from beside `source`.
+        parsed = parser.parse(ir.to_proto(model).SerializeToString(), os.fspath(source))
+    if not parsed:
+        error = parser.get_error(0)
+        where = f"{error.node_operator()} node {error.node_name() or '?'}: " if error.node_operator() else ""
+        # What a plugin says of its attributes is logged before the parser reports that it has no plugin.
+        reasons = [text for text in errors if not text.startswith("ModelImporter")] or [where + error.desc()]
+        raise RunError(f"{os.fspath(source)}: {api.name} {api.version} refuses it: {text_of(reasons)}")
+    return network, parser
+
+
+def _plugin_layers(api: TensorRT, network: Any) -> tuple[str, ...]:
+    trt, names = api.module, []
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.type == trt.LayerType.PLUGIN_V3:
+            layer.__class__ = trt.IPluginV3Layer  # the way from a layer to its kind that TensorRT documents
+            core = layer.plugin.get_capability_interface(trt.PluginCapabilityType.CORE)
+            if core.plugin_namespace == DOMAIN:
+                names.append(str(layer.name))
+    return tuple(names)
+
+
+def _config(api: TensorRT, builder: Any, options: BuildOptions) -> Any:
+    trt = api.module
+    api.check_portable(version_compatible=options.version_compatible, hardware_compatible=options.hardware_compatible)
+    config = builder.create_builder_config()
+    api.set_devices(config, options.devices)
+    for profile in options.profiles:
+        config.add_optimization_profile(_profile(builder, profile))
+    if options.workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
+    if options.opt_level is not None:
+        config.builder_optimization_level = options.opt_level
+    if options.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if options.hardware_compatible:
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if options.strip_weights:
+        config.set_flag(trt.BuilderFlag.STRIP_PLAN)
+    if options.refit:
+        config.set_flag(trt.BuilderFlag.REFIT)
+    return config
+
+
+def _profile(builder: Any, profile: Profile) -> Any:
+    made = builder.create_optimization_profile()
+    for name, (low, usual, high) in profile.items():
+        made.set_shape(name, low, usual, high)
+    return made
+
+
+def _timing_cache(config: Any, content: bytes | None) -> Any:
+    if content is None:
+        return None
+    with _filtering, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # TensorRT-RTX: see TensorRT.keeps_timings
+        cache = config.create_timing_cache(content)
+        if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+            raise InputError("the timing cache is not one, or of another GPU or version; give a new file name")
+    return cache

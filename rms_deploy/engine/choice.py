@@ -1,0 +1,131 @@
+"""One engine, or two and the faster of them; each proven to hold its norms as it was asked to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import onnx_ir as ir
+
+from rms_deploy.engine.builder import BuildOptions, Plan, build_plan
+from rms_deploy.engine.parser_input import NormChoice, fused_norms, with_native_norms, with_plugin_norms
+from rms_deploy.engine.progress import BuildProgress
+from rms_deploy.engine.record import NormTiming, file_hash
+from rms_deploy.engine.timing import time_engines
+from rms_deploy.errors import InputError, RunError
+from rms_deploy.runtime.gpus import gpus
+from rms_deploy.runtime.tensorrt_api import TensorRT
+from rms_deploy.runtime.tensorrt_plugin import load_plugins
+
+__all__ = ["BuiltEngine", "EngineRequest", "build_engine", "choose_engine"]
+
+
+@dataclass(frozen=True)
+class EngineRequest:
+    """What is to be built."""
+
+    api: TensorRT
+    model: ir.Model
+    source: str | os.PathLike[str]
+    """The file that the model was read from."""
+    options: BuildOptions
+    embed_plugin: bool
+    progress: BuildProgress
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """An engine, not yet written."""
+
+    plan: Plan
+    norm: NormChoice
+    norms: int
+    plugin: Mapping[str, Any] | None
+    reason: str = "as asked for"
+    timing: NormTiming | None = None
+
+
+def choose_engine(request: EngineRequest) -> BuiltEngine:
+    """The faster of both on this GPU; the native one where nothing tells them apart, or where they cannot be timed.
+
+    Raises:
+        BuildError: there is a GPU, and the plugin library is not built.
+        RunError: a build fails, or an engine does not run.
+    """
+    why_not = _why_not_timed(request)
+    if why_not:
+        return replace(build_engine(request, "native"), reason=f"{why_not}, so the native norms were taken")
+    plugin = build_engine(request, "plugin")
+    options = replace(request.options, timing_cache=plugin.plan.timing_cache)
+    again = BuildProgress(request.progress.report, request.progress.cancelled)
+    native = build_engine(replace(request, options=options, progress=again), "native")
+    timing = time_engines(
+        request.api,
+        plugin.plan.data,
+        native.plan.data,
+        request.model,
+        request.options.profiles[0],
+        embedded=request.embed_plugin,
+    )
+    faster = timing.speedup.verdict == "faster"
+    reason = f"the plugins are {timing.speedup.value:.3f} times as fast ({timing.speedup.verdict})"
+    return replace(plugin if faster else native, reason=reason, timing=timing)
+
+
+def build_engine(request: EngineRequest, norm: NormChoice) -> BuiltEngine:
+    """Build with this choice, and prove it: every fused norm is a plugin layer of the network, or none is.
+
+    Raises:
+        InputError: plugins are asked for, and the model has no fused norm.
+        BuildError: the plugin library is not built.
+        RunError: the build fails, or its norms are not what was asked for.
+    """
+    if norm == "native":
+        model, names, library = with_native_norms(request.model), frozenset[str](), None
+    else:
+        model, names = with_plugin_norms(request.model)
+        library = load_plugins(request.api)
+        if not names:
+            raise InputError(
+                f"{os.fspath(request.source)}: has no fused norm, so no plugin; run rms-deploy fuse first, "
+                "or build it with --norm native"
+            )
+    plan = build_plan(
+        request.api,
+        model,
+        request.source,
+        request.options,
+        embedded=library if request.embed_plugin else None,
+        progress=request.progress,
+    )
+    _prove(request, names, plan)
+    plugin: dict[str, Any] | None = None
+    if library is not None:
+        plugin = {"library": library.name, "sha256": file_hash(library), "embedded": request.embed_plugin}
+    return BuiltEngine(plan, norm, fused_norms(request.model), plugin)
+
+
+def _prove(request: EngineRequest, names: frozenset[str], plan: Plan) -> None:
+    where, found = os.fspath(request.source), set(plan.plugin_layers)
+    if missing := sorted(names - found):
+        raise RunError(
+            f"{where}: {len(missing)} of {len(names)} fused norms did not become plugins, the first is {missing[0]}; "
+            f"rms-deploy doctor {where} says why"
+        )
+    if more := sorted(found - names):
+        raise RunError(f"{where}: {len(more)} layers became plugins that should not, the first is {more[0]}")
+
+
+def _why_not_timed(request: EngineRequest) -> str:
+    if not fused_norms(request.model):
+        return "the model has no fused norm"
+    here, devices = gpus(), request.options.devices
+    if not here:
+        return "there is no GPU to time both on"
+    if devices and here[0].capability not in devices:
+        return f"the GPU here is {here[0].capability}, which the engine is not built for"
+    if request.options.strip_weights:
+        return "an engine without its weights does not run"
+    return ""

@@ -1,0 +1,65 @@
+"""Plugin against native: two engines of one model, timed in turns on this GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter, perf_counter_ns
+from typing import Any, Final
+
+import onnx_ir as ir
+
+from rms_deploy.benchmark.result import Latency, Speedup
+from rms_deploy.engine.record import NormTiming
+from rms_deploy.onnx_model.inputs import random_inputs
+from rms_deploy.onnx_model.optimization_profiles import Profile
+from rms_deploy.runtime.tensorrt_api import TensorRT
+
+__all__ = ["time_engines"]
+
+_ROUNDS: Final = 20
+_ROUND_SECONDS: Final = 0.1
+_WARMUP_SECONDS: Final = 0.5
+
+
+def time_engines(
+    api: TensorRT, plugin: Any, native: Any, model: ir.Model, profile: Profile, *, embedded: bool
+) -> NormTiming:
+    """Run both on the same inputs of the profile's usual shapes, as CUDA graphs, a tenth of a second each in turns.
+
+    Args:
+        api: the runtime that built them.
+        plugin: a plan.
+        native: another one.
+        model: that both were built from.
+        profile: the first of theirs.
+        embedded: the first plan holds the plugin library.
+
+    Raises:
+        RunError: one of them does not run here.
+    """
+    from rms_deploy.runtime import tensorrt_session as runtime
+
+    feeds = random_inputs(model, {name: shapes.opt for name, shapes in profile.items()})
+    runs = [
+        runtime.bound_run(runtime.session(plan, runtime=api.name, embedded_plugin=holds, cuda_graph=True), feeds)
+        for plan, holds in ((plugin, embedded), (native, False))
+    ]
+    for run in runs:
+        _measure(run, _WARMUP_SECONDS)
+    rounds: list[list[list[float]]] = [[], []]
+    for turn in range(_ROUNDS):
+        for index in ((0, 1), (1, 0))[turn % 2]:
+            rounds[index].append(_measure(runs[index], _ROUND_SECONDS))
+    ours, theirs = (Latency.of(each) for each in rounds)
+    return NormTiming(ours, theirs, Speedup.of(theirs, ours))
+
+
+def _measure(run: Callable[[], None], seconds: float) -> list[float]:
+    """Microseconds of each run, until `seconds` are over."""
+    latencies: list[float] = []
+    end = perf_counter() + seconds
+    while not latencies or perf_counter() < end:
+        start = perf_counter_ns()
+        run()
+        latencies.append((perf_counter_ns() - start) / 1000)
+    return latencies

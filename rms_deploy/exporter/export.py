@@ -1,0 +1,211 @@
+"""A torch module to an ONNX model in which each RMSNorm is one op, ONNX's own op, or primitives."""
+
+from __future__ import annotations
+
+from rms_deploy.ops import torch_check  # noqa: F401 - first: it says what is missing
+
+# isort: split
+import copy
+import dataclasses
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal, get_args
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from rms_deploy.errors import InputError
+from rms_deploy.exporter.decomposed import decomposed
+from rms_deploy.exporter.model_source import Source, current_folder_importable, one_line, resolve
+from rms_deploy.exporter.module_tree import replaced
+from rms_deploy.exporter.swap import find_norms
+from rms_deploy.exporter.torch_exporters import export_dynamo, export_legacy
+from rms_deploy.fusion.passes.lower_to_standard import STANDARD_OPSET, LowerToStandard
+from rms_deploy.nn import RMSNorm
+from rms_deploy.onnx_model import file as modelfile
+from rms_deploy.ops import functions
+from rms_deploy.ops.contract import ELEMENT_TYPES
+
+__all__ = ["DEFAULT_OPSET", "NormForm", "export"]
+
+NormForm = Literal["custom", "standard", "decomposed"]
+Exporter = Literal["dynamo", "legacy"]
+
+DEFAULT_OPSET = 20
+
+# Oldest and newest opset that each exporter writes for each form.
+_OPSETS: dict[tuple[str, str], tuple[int, int]] = {
+    ("dynamo", "custom"): (18, 25),
+    ("dynamo", "standard"): (STANDARD_OPSET, 25),
+    ("dynamo", "decomposed"): (18, STANDARD_OPSET - 1),  # from 23 on, torch writes RMSNormalization by itself
+    ("legacy", "decomposed"): (14, 20),
+}
+
+_log = logging.getLogger(__name__)
+
+
+@current_folder_importable()
+def export(
+    model: str | os.PathLike[str] | nn.Module,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    inputs: Any = None,
+    dtype: str | None = None,
+    opset: int | None = None,
+    norm: NormForm = "custom",
+    model_norm: str | None = None,
+    random_weights: bool = False,
+    swap: bool | None = None,
+    dynamic: bool = True,
+    dynamic_shapes: Any = None,
+    output_names: Sequence[str] = (),
+    exporter: Exporter = "dynamo",
+) -> ir.Model:
+    """Export `model`, its norms (those of `rms_deploy.nn`) in the form asked for. `model` is left as it was.
+
+    Args:
+        model: a module; a name of `rms_deploy.models.MODELS`; `package.module:factory`, where the factory returns a
+            module or (module, inputs[, dynamic_shapes[, output_names]]); or a folder of Hugging Face, with config.json
+            and safetensors. What a factory and the module import may lie in the current folder.
+        output: file to write; None writes none.
+        inputs: of one example call: a tensor, a tuple of positional arguments, or a dict of named ones.
+        dtype: float32, float16 or bfloat16: parameters, buffers and floating inputs are converted to it; None leaves
+            them as they are.
+        opset: of the ONNX operators; default 20, or 23 for `norm="standard"`.
+        norm: "custom": our op, its body in the model as a function. "standard": ONNX RMSNormalization where it can
+            say the same, ours elsewhere, with a warning. "decomposed": primitives, as most model code spells it.
+        model_norm: of a built-in model: "rmsnorm", "prmsnorm", "prmsnorm:P" with a fraction P, "layernorm" or "none";
+            a factory gets it as `norm`. None: the factory is called without arguments.
+        random_weights: of a folder: take the sizes of its config.json, and seeded random weights.
+        swap: first put ours in the place of other RMSNorm modules, for this export only; see `exporter.swap`.
+            Default: for a folder of Hugging Face, unless `norm` is "decomposed".
+        dynamic: whether sizes may vary; where no `dynamic_shapes` say which, axis 0 of each input ("batch"), and
+            axis 1 of integer matrices and floating [batch, sequence, width] ("sequence").
+        dynamic_shapes: as `torch.onnx.export` takes them.
+        output_names: of the outputs, in order; default those of the factory, the keys of a dict, or "output".
+        exporter: "dynamo", or "legacy" (TorchScript tracing), which knows only `norm="decomposed"`.
+
+    Raises:
+        InputError: an argument outside what is accepted, a module that fails on its own inputs.
+        ExportError: torch refused the module.
+        OutputError: `output` cannot be written.
+    """
+    opset = _checked(norm, exporter, dtype, opset)
+    if output is not None:
+        modelfile.check_target(output)
+    source = _converted(resolve(model, inputs, model_norm=model_norm, random_weights=random_weights), dtype)
+    if swap is None:
+        swap = source.foreign and norm != "decomposed"
+    with _prepared(source.module, norm, swap) as module, torch.no_grad():
+        names = tuple(output_names) or source.output_names or _output_names(module, source.inputs)
+        source = dataclasses.replace(source, module=module, output_names=names)
+        shapes = (dynamic_shapes or source.dynamic_shapes or _guessed_shapes(source)) if dynamic else None
+        run = export_dynamo if exporter == "dynamo" else export_legacy
+        exported = run(source, opset=opset, dynamic_shapes=shapes)
+    _forget_paths(exported)
+    if norm == "standard":
+        LowerToStandard()(exported)
+    functions.attach_functions(exported)
+    if output is not None:
+        modelfile.save(exported, output)
+    return exported
+
+
+def _checked(norm: str, exporter: str, dtype: str | None, opset: int | None) -> int:
+    """The opset, once every choice is known to be one."""
+    for name, value, accepted in (
+        ("norm", norm, get_args(NormForm)),
+        ("exporter", exporter, get_args(Exporter)),
+        ("dtype", dtype, (None, *ELEMENT_TYPES)),
+    ):
+        if value not in accepted:
+            raise InputError(f"{name} {value!r} is not supported; use {', '.join(a for a in accepted if a)}")
+    if (exporter, norm) not in _OPSETS:
+        raise InputError(
+            f"the {exporter} exporter cannot write norm {norm!r}; use norm 'decomposed' or exporter 'dynamo'"
+        )
+    oldest, newest = _OPSETS[exporter, norm]
+    chosen = min(max(DEFAULT_OPSET, oldest), newest) if opset is None else opset
+    if not oldest <= chosen <= newest:
+        raise InputError(f"opset {chosen} is not supported for norm {norm!r}; use {oldest} to {newest}")
+    return chosen
+
+
+def _converted(source: Source, dtype: str | None) -> Source:
+    """The source in `dtype`: a copy, because the module is the caller's."""
+    if dtype is None:
+        return source
+    target: torch.dtype = getattr(torch, dtype)
+
+    def cast(value: Any) -> Any:
+        return value.to(target) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    module = copy.deepcopy(source.module).to(target)
+    return dataclasses.replace(source, module=module, inputs=pytree.tree_map(cast, source.inputs))
+
+
+@contextmanager
+def _prepared(module: nn.Module, norm: NormForm, swap: bool) -> Iterator[nn.Module]:
+    """The module in eval mode with its norms as the export needs them; afterwards it is as before."""
+    training = {child: child.training for child in module.modules()}
+    with ExitStack() as stack:
+        stack.callback(_restore, training)
+        module.eval()
+        if swap:
+            norms, report = find_norms(module)
+            for name, reason in report.left.items():
+                _log.warning("%s (%s): not swapped: %s", name, type(module.get_submodule(name)).__name__, reason)
+            module = stack.enter_context(replaced(module, norms.get))
+        module = stack.enter_context(replaced(module, decomposed if norm == "decomposed" else _folded))
+        yield module
+
+
+def _restore(training: dict[nn.Module, bool]) -> None:
+    for module, was in training.items():
+        module.training = was
+
+
+def _folded(module: nn.Module) -> nn.Module | None:
+    """A norm whose weight holds its offset already, so that no node adds it at run time; None for other modules."""
+    if not isinstance(module, RMSNorm) or not module.scale_offset or module.weight is None:
+        return None
+    twin = copy.copy(module)
+    twin._parameters = {"weight": nn.Parameter(module.scale().detach())}
+    twin.scale_offset = 0.0
+    return twin
+
+
+def _output_names(module: nn.Module, inputs: Any) -> tuple[str, ...]:
+    """Names after one call: keys where the module gives a mapping or a dataclass, else output, output_1, ..."""
+    try:
+        result = module(**inputs) if isinstance(inputs, dict) else module(*inputs)
+    except Exception as error:  # whatever the user's code raises
+        raise InputError(f"{type(module).__name__}: fails on its example inputs: {one_line(error)}") from error
+    leaves, _ = pytree.tree_flatten_with_path(result)
+    names = [_path_name(path) or "output" for path, leaf in leaves if isinstance(leaf, Tensor)]
+    return tuple(name if names.index(name) == i else f"{name}_{names[:i].count(name)}" for i, name in enumerate(names))
+
+
+def _path_name(path: tuple[Any, ...]) -> str:
+    keys = [str(getattr(entry, "key", getattr(entry, "name", ""))) for entry in path]
+    return "_".join(key for key in keys if key)
+
+
+def _guessed_shapes(source: Source) -> Any:
+    def guess(value: Any) -> dict[int, str] | None:
+        if not isinstance(value, Tensor) or value.ndim == 0:
+            return None
+        sequence = value.ndim == 2 if not value.is_floating_point() else value.ndim == 3
+        return {0: "batch", 1: "sequence"} if sequence else {0: "batch"}
+
+    return pytree.tree_map(guess, source.inputs)
+
+
+def _forget_paths(model: ir.Model) -> None:
+    """Take out the stack traces that torch writes: they name files of this machine."""
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        node.metadata_props.pop("pkg.torch.onnx.stack_trace", None)

@@ -1,0 +1,168 @@
+"""`fuse`: every RMSNorm that the grammar can prove becomes one op."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import onnx
+import onnx_ir as ir
+
+from rms_deploy.fusion.grammar import Facts, graphs_of
+from rms_deploy.fusion.inspect import described, native, opened
+from rms_deploy.fusion.norm import NearMiss, Norm, near_miss
+from rms_deploy.fusion.passes.fuse_add_rms_norm import FuseAddRMSNorm
+from rms_deploy.fusion.passes.fuse_rms_norm import ONE_BODY_BELOW, FuseRMSNorm, FuseRMSNormResult
+from rms_deploy.fusion.passes.lower_to_plugins import PLUGIN_DOMAIN, raise_plugins
+from rms_deploy.fusion.targets import check_target, lower
+from rms_deploy.onnx_model import file as modelfile
+from rms_deploy.ops.functions import norm_nodes
+
+__all__ = ["VERIFY_LIMIT", "FusionResult", "fuse"]
+
+VERIFY_LIMIT: Final = 20_000
+"""Nodes up to which every site is run by default: some seconds."""
+
+_OPS_OF: Final = {
+    "onnx": {"RMSNormalization": ""},
+    "onnxruntime": {"SimplifiedLayerNormalization": "", "SkipSimplifiedLayerNormalization": "com.microsoft"},
+}
+"""What is in the form of the target already, and is left, with the domain that its runtime knows it in."""
+
+
+@dataclass(frozen=True)
+class FusionResult:
+    """What `fuse` did."""
+
+    model: ir.Model
+    norms: tuple[Norm, ...]
+    """Norms that are one op now and were not before."""
+    already: tuple[Norm, ...]
+    """Norms that were one of our ops before."""
+    left: tuple[NearMiss, ...]
+    """What looks like RMSNorm and was left alone."""
+    written: bool = False
+    """Whether the model was written to a file."""
+
+    @property
+    def worst_ulp(self) -> int | None:
+        """The largest distance between a norm and its op, of those that were run; None: none was."""
+        return max((norm.max_ulp for norm in self.norms if norm.max_ulp is not None), default=None)
+
+    @property
+    def found(self) -> int:
+        """Number of norms, fused and left."""
+        return len(self.norms) + len(self.already) + len(self.left)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; without the model."""
+        return {
+            "found": self.found,
+            "fused": len(self.norms),
+            "norms": [asdict(norm) for norm in self.norms],
+            "already": [asdict(norm) for norm in self.already],
+            "left": [asdict(miss) for miss in self.left],
+        }
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without Python's cyclic garbage collector.
+
+    A graph is one web of references, and hardly any becomes garbage while it is read and rewritten; to go through all
+    of it again and again is a quarter of the time.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_uncollected()
+def fuse(
+    model: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    target: str = "rms_deploy",
+    functions: bool = True,
+    residual: bool = True,
+    allow_precision_gain: bool = False,
+    verify: bool | None = None,
+    require_all: bool = False,
+    save_as_external: bool = False,
+) -> FusionResult:
+    """Find the decomposed and native RMSNorms of a model and make each one op of the domain `rms_deploy`.
+
+    What cannot be proven to be RMSNorm is left alone, and the reason is given in `left`. The order of rounding that
+    the model has is kept. Nothing but the norms and what only they read is changed; a model without any stays, byte
+    for byte, what it was, and so does one that was fused before.
+
+    Args:
+        model: a file, a proto or an onnx-ir model. A given model is not changed: its graph is copied, its weights
+            are shared with the result.
+        output: where to write the fused model; may be the file that was read.
+        target: what the norms become, one of `targets.TARGETS`. What it cannot express stays an op of our domain.
+        functions: give the ops of our domain their function bodies.
+        residual: also fuse a residual Add into the norm of its sum (`AddRMSNorm`).
+        allow_precision_gain: also fuse norms that take their statistics in a half type. The op takes them in float32,
+            so the result differs, and is nearer to the exact one; the note of such a norm says so.
+        verify: run each norm, cut out of the model, in both forms before it is replaced, and leave it if they differ;
+            default: in models of up to `VERIFY_LIMIT` nodes.
+        require_all: write nothing if anything is left that looks like RMSNorm.
+        save_as_external: write all weights to one data file, `<output>.data`; by default data files stay as they are,
+            and the result refers to them.
+
+    Raises:
+        ModelFileError: the file cannot be read.
+        OutputError: `output` cannot be written.
+        InputError: the opset is too old for the body of an op that the model needs, or no such target.
+    """
+    if output is not None:
+        modelfile.check_target(Path(output))
+    check_target(target)
+    fused = opened(model)
+    raised = target != PLUGIN_DOMAIN and raise_plugins(fused)
+    before = set(norm_nodes(fused))
+    facts = Facts(fused)
+    if verify is None:
+        verify = sum(len(graph) for graph in fused.graphs()) <= VERIFY_LIMIT
+    native_ops = _OPS_OF.get(target, {})
+    skip = partial(_is_target, native_ops)
+    one_body = functions and target == "rms_deploy" and fused.opset_imports.get("", 0) < ONE_BODY_BELOW
+    result = FuseRMSNorm(facts, allow_gain=allow_precision_gain, prove=verify, one_body=one_body, skip=skip)(fused)
+    assert isinstance(result, FuseRMSNormResult)
+    modified = result.modified or raised
+    if residual:
+        modified |= FuseAddRMSNorm(facts, prove=verify)(fused).modified
+    after = [(node, described(node, facts)) for node in norm_nodes(fused)]
+    nodes = (node for graph in graphs_of(fused) for node in graph if node.op_type in native_ops)
+    kept = [native(node, facts, [], taken=False) for node in nodes if skip(node, facts)]
+    if modified or not functions or target != "rms_deploy":
+        fused = lower(fused, target, functions=functions)
+    written = output is not None and not (require_all and result.refusals)
+    if output is not None and written:
+        modelfile.save(fused, output, external=save_as_external)
+    return FusionResult(
+        fused,
+        norms=tuple(norm for node, norm in after if node not in before),
+        already=(*(norm for node, norm in after if node in before), *kept),
+        left=tuple(near_miss(refusal) for refusal in result.refusals),
+        written=written,
+    )
+
+
+def _is_target(ops: Mapping[str, str], node: ir.Node, facts: Facts) -> bool:
+    """Whether `node` is what the target makes of a norm, and valid: x and scale of one type."""
+    if ops.get(node.op_type) != node.domain:
+        return False
+    types = [facts.dtype(value) for value in node.inputs if value is not None]
+    return len(types) > 1 and len(set(types)) == 1

@@ -1,0 +1,57 @@
+"""Identity, casts and broadcasts: what they do to each stage of a norm.
+
+1. Identity, and a cast to the own type, change nothing anywhere.
+2. Statistics may be computed in float64, or be cast to it and back: the op's float32 is as good for a result in float32
+   or less. To end in float64 is something that the op cannot express.
+3. Statistics rounded to a half type are less precise than the op's: a gain of precision, which has to be allowed.
+4. A cast of x / rms, or of scale * x / rms, back to the type that x came in belongs to the norm; any other ends it.
+5. Expand of the statistics to the shape of x is what the operators after it do by themselves.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from rms_deploy.fusion.grammar.match import Derivation, Stage
+from rms_deploy.onnx_model.analysis import ELEMENT_NAMES, HALF, Facts
+
+__all__ = ["cast", "expand", "identity"]
+
+_PIECE = "casts"
+_WIDE = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
+_NARROWED = {Stage.NORMED: Stage.ROUNDED, Stage.SCALED: Stage.DONE}
+
+
+def identity(found: Derivation, node: ir.Node, facts: Facts) -> Derivation:  # noqa: ARG001 - the signature of a piece
+    """value -> value"""
+    return found.at(node.outputs[0])
+
+
+def cast(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
+    """Cast, CastLike"""
+    if node.inputs[0] is not found.value:
+        return None
+    to = facts.cast_type(node)
+    if to == found.dtype:
+        return found.at(node.outputs[0])
+    if to in _WIDE and not found.is_narrow:
+        return found.at(node.outputs[0], dtype=to)
+    if found.is_norm:
+        if to not in HALF or to != facts.dtype(facts.origin(found.x)) or found.stage not in _NARROWED:
+            return None
+        return found.at(node.outputs[0], _NARROWED[found.stage], dtype=to)
+    name = "another type" if to is None else ELEMENT_NAMES.get(to, to.name.lower())
+    reason = f"the statistics are cast to {name} before x is normalised; the op keeps them in float32"
+    if to in HALF:
+        return found.at(node.outputs[0], dtype=to).gaining(node, reason)
+    return found.at(node.outputs[0]).doubting(_PIECE, node, reason)
+
+
+def expand(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
+    """Expand(statistics, shape of x)"""
+    if node.inputs[0] is not found.value or found.is_norm:
+        return None
+    step = found.at(node.outputs[0])
+    if found.keeps_axes and facts.is_expanded_to(node, found.x):
+        return step
+    return step.doubting(_PIECE, node, "the statistics are expanded to a shape that is not proven to be that of x")

@@ -1,0 +1,110 @@
+"""How far a norm has been recognised, and why one was not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Any
+
+import onnx_ir as ir
+
+from rms_deploy.onnx_model.analysis import Facts
+
+__all__ = ["Derivation", "Refusal", "Stage", "label"]
+
+
+class Stage(IntEnum):
+    """What a value has been recognised as. A norm may end at NORMED and every stage after it."""
+
+    MEAN_SQUARE = 0
+    INVERSE_MEAN_SQUARE = 1
+    ROOT = 2
+    INVERSE_ROOT = 3
+    NORMED = 4
+    """x / rms, in the type that the statistics are computed in."""
+    SCALED = 5
+    """x / rms * scale, not yet rounded to the type of x."""
+    ROUNDED = 6
+    """x / rms, rounded to the type of x."""
+    DONE = 7
+    """Scaled and of the type of x, in either order."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why something that looks like RMSNorm is not fused: the piece of the grammar that failed, and where."""
+
+    piece: str
+    node: ir.Node
+    reason: str
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """x has been squared at `anchor`, and everything since then up to `value` has been recognised.
+
+    value = what `stage` says, with the constants below. None stands for: not met yet.
+    """
+
+    stage: Stage
+    value: ir.Value
+    anchor: ir.Node
+    x: ir.Value
+    axes: tuple[int, ...]
+    n: int | None
+    """Number of elements normalised over, where all dims of the block are static."""
+    dtype: ir.DataType = ir.DataType.FLOAT
+    """Element type of `value`."""
+    is_sum: bool = False
+    """Whether the squares were summed and not averaged yet: `value` and the constants are off by a power of n."""
+    keeps_axes: bool = True
+    """Whether the reduced axes are still there as ones, or not needed, so that the statistics broadcast against x."""
+    epsilon: float | None = None
+    rms_epsilon: float | None = None
+    rms_min: float | None = None
+    partial_size: int | None = None
+    scale: ir.Value | None = None
+    scale_shape: tuple[int, ...] | None = None
+    """What scale has to be expanded to, where it has fewer elements than the block of axes."""
+    rounds_before_scale: bool = False
+    """Whether x / rms was rounded to the type of x before it was scaled."""
+    doubt: Refusal | None = None
+    """Set where the rest may still look like a norm, but must not be fused."""
+    gain: Refusal | None = None
+    """Set where the model rounds its statistics to a half type, which the op does not."""
+
+    def at(self, value: ir.Value, stage: Stage | None = None, **changes: Any) -> Derivation:
+        """The derivation one step further, at `value`."""
+        return replace(self, value=value, stage=self.stage if stage is None else stage, **changes)
+
+    def doubting(self, piece: str, node: ir.Node, reason: str) -> Derivation:
+        """The same with a reason not to fuse it. The first reason stays."""
+        return self if self.doubt else replace(self, doubt=Refusal(piece, node, reason))
+
+    def gaining(self, node: ir.Node, reason: str) -> Derivation:
+        """The same with a rounding that the op would not make. The first reason stays."""
+        return self if self.gain else replace(self, gain=Refusal("casts", node, reason))
+
+    @property
+    def summed(self) -> int | None:
+        """Number of elements that the mean is over."""
+        return self.n if self.partial_size is None else self.partial_size
+
+    def ranked(self, facts: Facts) -> ir.Value:
+        """A value of the rank that `value` has, or may be broadcast to: x, where that of `value` is not known."""
+        return self.x if self.keeps_axes and facts.rank(self.value) is None else self.value
+
+    @property
+    def is_norm(self) -> bool:
+        """Whether the value is x / rms, whatever follows."""
+        return self.stage >= Stage.NORMED
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether the value was rounded from the type of the statistics to the type of x."""
+        return self.stage >= Stage.ROUNDED
+
+
+def label(node: ir.Node) -> str:
+    """How messages name a node."""
+    return node.name or (node.outputs[0].name if node.outputs else None) or node.op_type

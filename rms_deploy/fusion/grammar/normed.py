@@ -1,0 +1,97 @@
+"""normed(x): x / rms, or x * (1 / rms), of the very x that was squared; with the scale on either side of it.
+
+1. x above the root, or times its inverse: not scaled yet.
+2. x * w above the root, or times its inverse: scaled.
+3. w above the root, or times its inverse (`scale_inverse`): scaled once x is multiplied.
+Scaling before the division differs from scaling after it by the rounding of one float32 product.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from rms_deploy.fusion.grammar.match import Derivation, Refusal, Stage
+from rms_deploy.fusion.grammar.scaled import fits
+from rms_deploy.fusion.grammar.size import averaged, is_power_of_size
+from rms_deploy.fusion.grammar.square import readings
+from rms_deploy.onnx_model.analysis import HALF, Facts, is_op
+from rms_deploy.onnx_model.constants import scalar
+
+__all__ = ["normed", "scale_inverse"]
+
+_PIECE = "normed"
+
+
+def normed(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | Refusal | None:
+    """Div(x, root), Mul(x, inverse root), Mul(inverse root, x)"""
+    above = _above(found, node)
+    if above is None:
+        return None
+    if not found.keeps_axes:
+        reason = "the reduced axes were dropped (keepdims = 0) and not put back, so the root does not line up with x"
+        return found.doubt or Refusal(_PIECE, node, reason)
+    whole = _reading_of(above, found, facts)
+    if whole is not None:
+        return _normed(whole, node, whole.scale)
+    for x, scale in _factors(above):
+        part = _reading_of(x, found, facts)
+        if part is None:
+            continue
+        if found.is_sum and is_power_of_size(scale, scalar(scale, facts), 0.5, found, facts):
+            return _normed(averaged(part, node), node, part.scale)
+        if found.scale is None and fits(scale, part, facts):
+            return _normed(part, node, facts.unexpanded(scale, part.x))
+    if scale_inverse(found, node, facts) is not None:
+        return None
+    return found.doubt or Refusal(
+        _PIECE, node, f"another tensor is divided by the root ({above.name}) than was squared ({found.x.name})"
+    )
+
+
+def scale_inverse(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
+    """Div(w, root), Mul(inverse root, w)"""
+    scale = _above(found, node)
+    if scale is None or found.scale is not None or not found.keeps_axes or not fits(scale, found, facts):
+        return None
+    return found.at(node.outputs[0], Stage.INVERSE_ROOT, scale=facts.unexpanded(scale, found.x))
+
+
+def _normed(found: Derivation, node: ir.Node, scale: ir.Value | None) -> Derivation:
+    narrow = found.dtype in HALF
+    unscaled, product = (Stage.ROUNDED, Stage.DONE) if narrow else (Stage.NORMED, Stage.SCALED)
+    stage = unscaled if scale is None else product
+    return found.at(node.outputs[0], stage, scale=scale, rounds_before_scale=narrow and scale is not None)
+
+
+def _above(found: Derivation, node: ir.Node) -> ir.Value | None:
+    """What is divided by the root, or multiplied by its inverse."""
+    if found.stage is Stage.ROOT and node.op_type == "Div" and node.inputs[1] is found.value:
+        return node.inputs[0]
+    if found.stage is Stage.INVERSE_ROOT and node.op_type == "Mul":
+        return node.inputs[1] if node.inputs[0] is found.value else node.inputs[0]
+    return None
+
+
+def _reading_of(x: ir.Value, found: Derivation, facts: Facts) -> Derivation | None:
+    """The derivation with what was squared read such that it is x, or the first part of x."""
+    for reading in readings(found.x, facts):
+        if not facts.same(x, reading.x):
+            continue
+        if reading.partial_size is None:
+            return replace(found, x=reading.x)
+        if found.axes == (-1,):
+            shape = facts.shape(reading.x)
+            n = shape[-1] if shape and isinstance(shape[-1], int) else None
+            return replace(found, x=reading.x, n=n, partial_size=reading.partial_size)
+    return None
+
+
+def _factors(value: ir.Value) -> tuple[tuple[ir.Value, ir.Value], ...]:
+    """The operands of the product that `value` is, in both orders."""
+    node = value.producer()
+    if node is None or not is_op(node, "Mul") or node.inputs[0] is None or node.inputs[1] is None:
+        return ()
+    a, b = node.inputs[0], node.inputs[1]
+    return ((a, b), (b, a))

@@ -1,0 +1,112 @@
+"""rms(x): the root of the mean square, with the three constants of the contract, or its inverse.
+
+1. Add: epsilon to the mean square, rms_epsilon to the root.
+2. Max, Clip: a floor under either; under the mean square it is the square of rms_min.
+3. Sqrt, Pow(0.5); Pow(-0.5).
+4. Reciprocal, Div(1, .), Pow(-1): of the mean square or of the root.
+5. The root squared again, before any constant: what ReduceL2 is used for.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+
+from rms_deploy.fusion.grammar.match import Derivation, Stage
+from rms_deploy.onnx_model.analysis import Facts
+from rms_deploy.onnx_model.constants import scalar, why_not_scalar
+
+__all__ = ["add_epsilon", "floor", "invert", "power", "sqrt", "square"]
+
+_INVERSE = {Stage.MEAN_SQUARE: Stage.INVERSE_MEAN_SQUARE, Stage.ROOT: Stage.INVERSE_ROOT}
+_ROOT = {Stage.MEAN_SQUARE: Stage.ROOT, Stage.INVERSE_MEAN_SQUARE: Stage.INVERSE_ROOT}
+
+
+def add_epsilon(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
+    """mean square + epsilon, root + rms_epsilon"""
+    if found.stage not in (Stage.MEAN_SQUARE, Stage.ROOT):
+        return None
+    name = "epsilon" if found.stage is Stage.MEAN_SQUARE else "rms_epsilon"
+    other = node.inputs[1] if node.inputs[0] is found.value else node.inputs[0]
+    step = found.at(node.outputs[0])
+    value = scalar(other, facts, beside=found.ranked(facts))
+    if value is None:
+        return step.doubting(name, node, f"{name} {why_not_scalar(other, facts)}")
+    if not math.isfinite(value) or value < 0:
+        return step.doubting(name, node, f"{name} is {value:g}; it must be finite and not negative")
+    if found.rms_min is not None:
+        return step.doubting(name, node, f"{name} is added after the floor; the op adds it before")
+    if getattr(found, name) is not None:
+        return step.doubting(name, node, f"{name} is added twice")
+    return replace(step, epsilon=value) if name == "epsilon" else replace(step, rms_epsilon=value)
+
+
+def floor(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
+    """max(mean square, rms_min^2), max(root, rms_min)"""
+    if found.stage not in (Stage.MEAN_SQUARE, Stage.ROOT):
+        return None
+    step = found.at(node.outputs[0])
+    if node.op_type == "Clip" and len(node.inputs) > 2 and node.inputs[2] is not None:
+        return step.doubting("rms_min", node, "the statistics are clipped from above")
+    if "max" in node.attributes:  # Clip of opset 6
+        return step.doubting("rms_min", node, "the statistics are clipped from above")
+    others = [value for value in node.inputs if value is not found.value]
+    if len(others) != 1 or len(node.inputs) - len(others) != 1:
+        return None
+    value = scalar(others[0], facts, beside=found.ranked(facts))
+    if value is None:
+        return step.doubting("rms_min", node, f"the floor {why_not_scalar(others[0], facts)}")
+    if not math.isfinite(value) or value < 0:
+        return step.doubting("rms_min", node, f"the floor is {value:g}; it must be finite and not negative")
+    if found.rms_min is not None:
+        return step.doubting("rms_min", node, "a second floor")
+    # Sqrt is monotone and correctly rounded, so the root of the larger is the larger of the roots.
+    return found.at(node.outputs[0], rms_min=value if found.stage is Stage.ROOT else float(np.sqrt(np.float32(value))))
+
+
+def sqrt(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:  # noqa: ARG001 - as every piece
+    """root of the mean square, or of its inverse"""
+    stage = _ROOT.get(found.stage)
+    return None if stage is None else found.at(node.outputs[0], stage)
+
+
+def invert(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
+    """1 / value, by Reciprocal or Div"""
+    stage = _INVERSE.get(found.stage)
+    if stage is None:
+        return None
+    if node.op_type == "Div" and scalar(node.inputs[0], facts, beside=found.ranked(facts)) != 1:
+        return None
+    return found.at(node.outputs[0], stage)
+
+
+def square(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:  # noqa: ARG001
+    """root * root: the mean square again, as after ReduceL2"""
+    if found.stage is not Stage.ROOT or (node.op_type == "Mul" and node.inputs[0] is not node.inputs[1]):
+        return None
+    if found.epsilon is not None or found.rms_epsilon is not None or found.rms_min is not None:
+        return found.at(node.outputs[0], Stage.MEAN_SQUARE).doubting("root", node, "a root with a constant is squared")
+    return found.at(node.outputs[0], Stage.MEAN_SQUARE)
+
+
+def power(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
+    """Pow(0.5), Pow(-0.5), Pow(-1)"""
+    if found.is_norm or node.inputs[0] is not found.value:
+        return None
+    exponent = scalar(node.inputs[1], facts, beside=found.ranked(facts))
+    if exponent == 0.5:
+        return sqrt(found, node, facts)
+    if exponent == 2 and found.stage is Stage.ROOT:
+        return square(found, node, facts)
+    stage = _INVERSE.get(found.stage) if exponent == -1 else None
+    if exponent == -0.5 and found.stage is Stage.MEAN_SQUARE:
+        stage = Stage.INVERSE_ROOT
+    if stage is not None:
+        return found.at(node.outputs[0], stage)
+    reason = (
+        f"the exponent {why_not_scalar(node.inputs[1], facts)}" if exponent is None else f"the exponent is {exponent:g}"
+    )
+    return found.at(node.outputs[0], Stage.ROOT).doubting("root", node, f"{reason}; a norm has 0.5, -0.5 or -1")

@@ -1,0 +1,52 @@
+"""scaled: normed * scale or scale * normed, where scale fits the block of axes.
+
+1. One element, of any shape that does not make the rank grow.
+2. n elements: the dims of the block, and ones elsewhere, aligned from the right ([H], [1, H], [1, 1, H], [C, 1, 1]).
+A product that fits neither is left as it is, and the norm ends before it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import onnx_ir as ir
+
+from rms_deploy.fusion.grammar.match import Derivation, Stage
+from rms_deploy.onnx_model.analysis import ELEMENT_NAMES, Facts
+
+__all__ = ["fits", "scaled"]
+
+_NEXT = {Stage.NORMED: Stage.SCALED, Stage.ROUNDED: Stage.DONE}
+
+
+def scaled(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
+    """Mul by a scale, in the type of the statistics or, once rounded, in the type of x."""
+    stage = _NEXT.get(found.stage)
+    if stage is None:
+        return None
+    scale = node.inputs[1] if node.inputs[0] is found.value else node.inputs[0]
+    if scale is None or scale is found.value or not fits(scale, found, facts):
+        return None
+    scale = facts.unexpanded(scale, found.x)
+    return found.at(node.outputs[0], stage, scale=scale, rounds_before_scale=found.stage is Stage.ROUNDED)
+
+
+def fits(scale: ir.Value, found: Derivation, facts: Facts) -> bool:
+    """Whether `scale` broadcasts into the block that is normalised over, and into nothing else."""
+    if facts.dtype(facts.origin(scale)) not in ELEMENT_NAMES:
+        return False
+    scale = facts.unexpanded(scale, found.x)
+    shape, of_x = facts.shape(scale), facts.shape(found.x)
+    if shape is not None and shape in ((), (1,)):
+        return True
+    if shape is None or of_x is None or len(shape) > len(of_x):
+        return False
+    dims = [dim for dim in shape if isinstance(dim, int)]
+    if len(dims) != len(shape):
+        return False
+    if math.prod(dims) == 1:
+        return True
+    rank = len(of_x)
+    block = {axis % rank for axis in found.axes}
+    ones = (1,) * (rank - len(shape))
+    return all(dim == of_x[axis] if axis in block else dim == 1 for axis, dim in enumerate((*ones, *dims)))

@@ -1,0 +1,145 @@
+"""ONNX Runtime's SkipSimplifiedLayerNormalization as the additions and the norm that it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import onnx_ir as ir
+
+from rms_deploy.fusion.grammar import ELEMENT_NAMES, Facts, Refusal, graphs_of
+from rms_deploy.fusion.norm import PROOF
+from rms_deploy.fusion.passes.rewriting import successor
+from rms_deploy.fusion.proof.prove import Proof
+from rms_deploy.fusion.proof.prove_pass import LocalProver
+
+__all__ = ["ExpandSkipNorm", "ExpandSkipNormResult", "is_skip_norm", "why_not_expanded"]
+
+_DOMAIN: Final = "com.microsoft"
+_DEFAULT_EPSILON: Final = 1e-12
+"""What ONNX Runtime's schema says; that of SimplifiedLayerNormalization is another."""
+
+
+@dataclass
+class ExpandSkipNormResult(ir.passes.PassResult):
+    """The model, and why nodes were left."""
+
+    refusals: tuple[Refusal, ...]
+
+
+class ExpandSkipNorm(ir.passes.InPlacePass):
+    """SkipSimplifiedLayerNormalization(input, skip, gamma, bias) becomes Add, Add and SimplifiedLayerNormalization.
+
+    1. The sum is input + (skip + bias), as it was before ONNX Runtime fused the bias of a layer and the residual; its
+       fourth output is the sum.
+    2. A node is left as it is where `why_not_expanded` says why: what it becomes must be a norm that fuses.
+    3. With `prove`, each is run in both forms first, and left where they differ.
+    """
+
+    def __init__(
+        self,
+        facts: Facts | None = None,
+        skip: Callable[[ir.Node, Facts], bool] = lambda node, facts: False,  # noqa: ARG005
+        *,
+        prove: bool = False,
+    ) -> None:
+        """`facts` of the model, where several passes share them, which nodes to leave, and whether to run the rest."""
+        super().__init__()
+        self.facts = facts
+        self.skip = skip
+        self.prove = prove
+
+    def call(self, model: ir.Model) -> ExpandSkipNormResult:
+        """Expand in place."""
+        facts = self.facts or Facts(model)
+        modified = False
+        refusals: list[Refusal] = []
+        prover = LocalProver(ExpandSkipNorm(), facts) if self.prove else None
+        for graph in list(graphs_of(model)):
+            for node in tuple(graph):
+                if not is_skip_norm(node) or self.skip(node, facts):
+                    continue
+                why_not = why_not_expanded(node, facts)
+                if why_not is not None:
+                    refusals.append(Refusal("native", node, why_not))
+                    continue
+                proof = Proof(None) if prover is None else prover([node], [node.outputs[0], *node.outputs[3:]])
+                if not proof.passed:
+                    refusals.append(Refusal("verify", node, proof.why_not))
+                    continue
+                _expand(node, facts).meta[PROOF] = proof
+                modified = True
+        return ExpandSkipNormResult(model, modified, tuple(refusals))
+
+
+def is_skip_norm(node: ir.Node) -> bool:
+    """Whether `node` is the op of this module."""
+    return node.domain == _DOMAIN and node.op_type == "SkipSimplifiedLayerNormalization"
+
+
+def why_not_expanded(node: ir.Node, facts: Facts) -> str | None:
+    """Why `node` is not the norm of a sum of what the op takes; None where it is."""
+    if len(node.inputs) < 3 or any(value is None for value in node.inputs[:3]):
+        return "an input is missing"
+    x, skip, scale = node.inputs[:3]
+    assert x is not None
+    assert skip is not None
+    assert scale is not None
+    if any(value.uses() or value.is_graph_output() for value in node.outputs[1:3]):
+        return "its mean or its inverse root is used"
+    if any(attribute.is_ref() for attribute in node.attributes.values()):
+        return "an attribute is a parameter of the function around it"
+    dtypes = [facts.dtype(value) for value in node.inputs if value is not None]
+    if dtypes[0] not in ELEMENT_NAMES or any(dtype != dtypes[0] for dtype in dtypes):
+        return "its inputs are not known to be of one type, float32, float16 or bfloat16"
+    if len(facts.shape(scale) or ()) != 1:
+        return "the shape of its scale is not known"
+    epsilon = node.attributes.get("epsilon")
+    return "epsilon is negative" if epsilon is not None and not 0 <= epsilon.as_float() < float("inf") else None
+
+
+def _expand(node: ir.Node, facts: Facts) -> ir.Node:
+    """The norm among what `node` becomes."""
+    x, skip, scale = node.inputs[:3]
+    bias = node.inputs[3] if len(node.inputs) > 3 else None
+    assert x is not None
+    assert skip is not None
+    assert node.graph is not None
+    old_y, old_sum = node.outputs[0], node.outputs[3] if len(node.outputs) > 3 else None
+    dtype = facts.dtype(x)
+    assert dtype is not None
+    new = [] if bias is None else [_add(skip, bias, dtype, f"{node.name}/bias")]
+    new.append(_add(x, new[0].outputs[0] if new else skip, dtype, f"{node.name}/add"))
+    total = new[-1].outputs[0]
+    if old_sum is not None:
+        total.name, total.shape = old_sum.name, old_sum.shape or total.shape
+    epsilon = node.attributes.get("epsilon")
+    attributes = {"epsilon": _DEFAULT_EPSILON if epsilon is None else epsilon.as_float(), "axis": -1}
+    y = successor(old_y, facts)
+    new.append(
+        ir.Node(
+            "",
+            "SimplifiedLayerNormalization",
+            [total, scale],
+            ir.convenience.convert_attributes(attributes),
+            outputs=[y],
+            name=node.name,
+            doc_string=node.doc_string,
+        )
+    )
+    for made in new:
+        made.metadata_props.update(node.metadata_props)
+    node.graph.insert_after(node, new)
+    old_y.replace_all_uses_with(y, replace_graph_outputs=True)
+    if old_sum is not None:
+        old_sum.replace_all_uses_with(total, replace_graph_outputs=True)
+    node.graph.remove(node, safe=True)
+    return new[-1]
+
+
+def _add(a: ir.Value, b: ir.Value, dtype: ir.DataType, name: str) -> ir.Node:
+    """a + b, of the shape of a."""
+    node = ir.node("Add", [a, b], name=name)
+    node.outputs[0].type, node.outputs[0].shape = ir.TensorType(dtype), a.shape
+    return node

@@ -1,0 +1,195 @@
+"""Decomposed and native RMSNorms as one op of our domain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import onnx_ir as ir
+
+from rms_deploy.fusion.grammar import Derivation, Facts, Refusal, graphs_of, search
+from rms_deploy.fusion.norm import NOTE, PROOF
+from rms_deploy.fusion.passes.expand_skip_norm import ExpandSkipNorm, ExpandSkipNormResult
+from rms_deploy.fusion.passes.rewriting import annotate, remove_if_dead, successor, unit_scale
+from rms_deploy.fusion.proof.prove import Proof, SiteProver
+from rms_deploy.fusion.replacement import emission, explicit_attributes
+from rms_deploy.ops.contract import DOMAIN, PARTIAL_RMS_NORM, VERSION
+from rms_deploy.ops.functions import norm_nodes
+
+__all__ = ["ONE_BODY_BELOW", "FuseRMSNorm", "FuseRMSNormResult"]
+
+ONE_BODY_BELOW: Final = 12
+"""The opset from which a Constant in a function body takes its value from an attribute of the function."""
+
+_CONSTANTS: Final = {
+    **{name: value for name, value in PARTIAL_RMS_NORM.defaults().items() if isinstance(value, float)},
+    "partial_size": 0,
+}
+"""Attributes that are constants of a function body, and what a node without them has."""
+
+
+@dataclass
+class FuseRMSNormResult(ir.passes.PassResult):
+    """The model, and why things that look like RMSNorm were left."""
+
+    refusals: tuple[Refusal, ...]
+
+
+class FuseRMSNorm(ir.passes.InPlacePass):
+    """Every RMSNorm that the grammar derives becomes one RMSNorm or PartialRMSNorm node.
+
+    1. Where the norm ends, a node of our domain takes the name of the value and its place in the graph.
+    2. A norm without scale gets a scalar scale of one, shared by all of them.
+    3. SkipSimplifiedLayerNormalization is expanded first.
+    4. Where a norm of a half type ends in float32, and no float32 x is there to start from, x is cast first.
+    5. Nodes and initialisers that only the norm read are removed; what something else reads stays.
+    6. With `one_body`, norms whose constants are not those of the first norm of their kind are left.
+
+    The main graph, the bodies inside it, and local functions are treated alike. Function bodies are not attached.
+    """
+
+    def __init__(
+        self,
+        facts: Facts | None = None,
+        *,
+        allow_gain: bool = False,
+        prove: bool = False,
+        one_body: bool = False,
+        skip: Callable[[ir.Node, Facts], bool] = lambda node, facts: False,  # noqa: ARG005
+    ) -> None:
+        """What to fuse, and how.
+
+        Args:
+            facts: of the model, where several passes share them; they are looked up anew if none are given.
+            allow_gain: also fuse norms whose statistics the model rounds to a half type.
+            prove: run each norm before it is replaced, and leave it if the op gives other numbers.
+            one_body: the body of an op is to hold its constants, as below `ONE_BODY_BELOW`: one of each for all norms.
+            skip: which nodes anchor nothing.
+        """
+        super().__init__()
+        self.facts = facts
+        self.allow_gain = allow_gain
+        self.prove = prove
+        self.one_body = one_body
+        self.skip = skip
+
+    def call(self, model: ir.Model) -> FuseRMSNormResult:
+        """Fuse in place."""
+        facts = self.facts or Facts(model)
+        expanded = ExpandSkipNorm(facts, self.skip, prove=self.prove)(model)  # case 3
+        assert isinstance(expanded, ExpandSkipNormResult)
+        modified, refusals = expanded.modified, list(expanded.refusals)
+        prover = SiteProver(facts) if self.prove else None
+        bodies = _bodies(model)
+        for graph in list(graphs_of(model)):
+            for anchor in tuple(graph):
+                if anchor.graph is None or self.skip(anchor, facts):  # or it went away with a norm before it
+                    continue
+                findings = search(anchor, facts, allow_gain=self.allow_gain)
+                refusals += findings.refusals
+                replaced: dict[ir.Value, ir.Value] = {}
+                proofs = [_proof(found, facts, prover) for found in findings.norms]
+                for found, proof in zip(findings.norms, proofs, strict=True):
+                    refusal = _failed(found, proof) or (self.one_body and _other_constants(found, facts, bodies))
+                    if refusal:
+                        refusals.append(refusal)
+                        continue
+                    replaced[found.value] = _replace(found, model, facts, replaced, proof)
+                    modified = True
+        return FuseRMSNormResult(model, modified, tuple(refusals))
+
+
+def _proof(found: Derivation, facts: Facts, prover: SiteProver | None) -> Proof:
+    if prover is None:
+        return Proof(None)
+    proof = prover(found, emission(found, facts))
+    expanded: Proof | None = found.anchor.meta.get(PROOF)
+    return proof if expanded is None else expanded.then(proof)
+
+
+def _failed(found: Derivation, proof: Proof) -> Refusal | None:
+    return None if proof.passed else Refusal("verify", found.anchor, proof.why_not)
+
+
+def _bodies(model: ir.Model) -> dict[str, tuple[float, ...]]:
+    """The constants of the norms that are ours already, by kind."""
+    kinds = {"AddRMSNorm": "RMSNorm"}  # what may become the one is a norm of the other first
+    return {
+        kinds.get(node.op_type, node.op_type): _constants({name: a.value for name, a in node.attributes.items()})
+        for node in norm_nodes(model)
+    }
+
+
+def _constants(attributes: Mapping[str, Any]) -> tuple[float, ...]:
+    return tuple(float(np.float32(attributes.get(name, default))) for name, default in _CONSTANTS.items())
+
+
+def _other_constants(found: Derivation, facts: Facts, bodies: dict[str, tuple[float, ...]]) -> Refusal | None:
+    """Case 6; the first norm of a kind says what the constants are."""
+    op = emission(found, facts)
+    own = _constants(op.attributes)
+    body = bodies.setdefault(op.op_type, own)
+    differing = [f"{name} {a:g}, not {b:g}" for name, a, b in zip(_CONSTANTS, own, body, strict=True) if a != b]
+    if not differing:
+        return None
+    reason = f"{differing[0]} as in the norms before it, and below opset {ONE_BODY_BELOW} all share one body"
+    return Refusal("body", found.anchor, f"{reason}; --no-functions fuses it, and so does a newer opset")
+
+
+def _replace(
+    found: Derivation, model: ir.Model, facts: Facts, replaced: Mapping[ir.Value, ir.Value], proof: Proof
+) -> ir.Value:
+    """Put the op where the norm ends; `replaced` are the ends of other norms with the same anchor."""
+    last = found.value.producer()
+    assert last is not None
+    assert last.graph is not None
+    graph = last.graph
+    op = emission(found, facts)
+    x = op.x
+    if op.needs_cast(facts):  # case 4
+        x = _cast(x, op.dtype, last)
+    scale = unit_scale(model, graph, last) if op.scale is None else replaced.get(op.scale, op.scale)  # case 2
+    if op.scale_needs_cast(facts):
+        scale = _cast(scale, ir.DataType.FLOAT, last)
+    if found.scale_shape is not None:
+        scale = _expand(scale, found.scale_shape, last)
+    annotate(x, facts)
+    annotate(scale, facts)
+    output = successor(found.value, facts)
+    node = ir.Node(
+        DOMAIN,
+        op.op_type,
+        [x, scale],
+        explicit_attributes(op.op_type, op.attributes),
+        outputs=[output],
+        name=last.name,
+        doc_string=last.doc_string,
+        metadata_props=dict(last.metadata_props),
+    )
+    node.meta[PROOF] = proof
+    if found.gain is not None:
+        node.meta[NOTE] = f"precision gained: {found.gain.reason}"
+    graph.insert_after(last, node)
+    found.value.replace_all_uses_with(output, replace_graph_outputs=True)
+    graph.opset_imports[DOMAIN] = VERSION
+    remove_if_dead(last)  # case 5
+    return output
+
+
+def _cast(value: ir.Value, to: ir.DataType, before: ir.Node) -> ir.Value:
+    cast = ir.node("Cast", [value], {"to": to})
+    cast.outputs[0].type, cast.outputs[0].shape = ir.TensorType(to), value.shape
+    assert before.graph is not None
+    before.graph.insert_before(before, cast)
+    return cast.outputs[0]
+
+
+def _expand(value: ir.Value, shape: tuple[int, ...], before: ir.Node) -> ir.Value:
+    target = ir.node("Constant", [], {"value": ir.tensor(np.asarray(shape, np.int64))})
+    expand = ir.node("Expand", [value, target.outputs[0]])
+    expand.outputs[0].type, expand.outputs[0].shape = value.type, ir.Shape(shape)
+    assert before.graph is not None
+    before.graph.insert_before(before, [target, expand])
+    return expand.outputs[0]

@@ -1,0 +1,145 @@
+"""Our ops as ONNX Runtime's own norms, for users who cannot load a library."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Final
+
+import numpy as np
+import onnx_ir as ir
+
+from rms_deploy.fusion.passes.trailing_axes import axes_of, float_of, int_of, why_not_trailing
+from rms_deploy.ops.contract import DOMAIN
+from rms_deploy.ops.functions import norm_nodes
+
+__all__ = ["LowerToOnnxRuntime"]
+
+_CONTRIB: Final = "com.microsoft"
+_NORM: Final = "SimplifiedLayerNormalization"
+_SKIP_NORM: Final = "SkipSimplifiedLayerNormalization"
+
+_log = logging.getLogger(__name__)
+
+
+class LowerToOnnxRuntime(ir.passes.InPlacePass):
+    """Replace our nodes by SimplifiedLayerNormalization and SkipSimplifiedLayerNormalization.
+
+    1. RMSNorm: SimplifiedLayerNormalization, with scale as a vector of the type of X.
+    2. AddRMSNorm over the last axis of rank 2 or 3: SkipSimplifiedLayerNormalization, its sum in the fourth output.
+    3. Other AddRMSNorms: Add, and 1 on the sum.
+    4. Both ops scale in float32 and round once. Half types that round before they scale change by up to one unit in the
+       last place in about a quarter of all elements; a warning says how many norms that are.
+    5. Whatever they cannot say stays our node, and is named in a warning: the partial op, `rms_epsilon` or `rms_min`,
+       axes that do not end with the last, a scale in float32 beside a half type, a scalar scale beside unknown dims.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Lower in place."""
+        modified, rounded_otherwise = False, 0
+        for node in list(norm_nodes(model)):
+            reason = why_not_trailing(node, _NORM) or _why_no_scale(node)
+            if reason is not None:
+                name = node.name or node.outputs[0].name
+                _log.warning("%s (%s): stays a %s node: %s", name, node.op_type, DOMAIN, reason)
+                continue
+            rounded_otherwise += int_of(node, "scale_type") != ir.DataType.FLOAT
+            _lower(node, model)
+            modified = True
+        if rounded_otherwise:
+            _log.warning(
+                "%d norms round to a half type before they scale; %s rounds once, after it: elements differ by one "
+                "unit in the last place",
+                rounded_otherwise,
+                _NORM,
+            )
+        if modified and not any(norm_nodes(model)):
+            model.opset_imports.pop(DOMAIN, None)
+        return ir.passes.PassResult(model, modified)
+
+
+def _why_no_scale(node: ir.Node) -> str | None:
+    x, scale = node.inputs[0], node.inputs[-1]
+    assert x is not None
+    if scale is None or scale.shape is None or scale.dtype is None:
+        return "the shape or the type of scale is not known"
+    if scale.dtype != x.dtype and _is_wide(scale, x) and math.prod(_static(scale.shape)) != 1:
+        return f"{_NORM} has no scale in float32 beside X in a half type"
+    return None if _block(node) or _is_vector(node) else "scale is no vector, and the size of the axes is not static"
+
+
+def _is_wide(scale: ir.Value, x: ir.Value) -> bool:
+    return scale.dtype == ir.DataType.FLOAT != x.dtype
+
+
+def _static(shape: ir.Shape) -> tuple[int, ...]:
+    dims = tuple(dim for dim in shape if isinstance(dim, int))
+    return dims if len(dims) == len(shape) else (0,)
+
+
+def _is_vector(node: ir.Node) -> bool:
+    scale, axes = node.inputs[-1], axes_of(node)
+    return scale is not None and scale.shape is not None and len(scale.shape) == len(axes) == 1 and scale.shape[0] != 1
+
+
+def _block(node: ir.Node) -> tuple[int, ...]:
+    """The dims normalised over; () where they are not static."""
+    for value in node.inputs[:-1]:
+        if value is not None and value.shape is not None:
+            dims = _static(ir.Shape([value.shape[axis] for axis in axes_of(node)]))
+            if all(dims):
+                return dims
+    return ()
+
+
+def _lower(node: ir.Node, model: ir.Model) -> None:
+    new: list[ir.Node] = []
+    x, residual = node.inputs[0], node.inputs[1] if len(node.outputs) == 2 else None
+    assert x is not None
+    dtype, shape, scale = x.dtype, node.outputs[0].shape, _vector(node, new)
+    attributes = {"epsilon": float_of(node, "epsilon")}
+    rank = None if x.shape is None else len(x.shape)
+    if residual is not None and rank in (2, 3) and len(axes_of(node)) == 1:
+        norm = ir.node(_SKIP_NORM, [x, residual, scale], attributes, domain=_CONTRIB, num_outputs=4, name=node.name)
+        outputs = [norm.outputs[0], norm.outputs[3]]
+        norm.outputs[1].name = norm.outputs[2].name = ""
+        model.opset_imports.setdefault(_CONTRIB, 1)
+    else:
+        outputs = []
+        if residual is not None:
+            new.append(ir.node("Add", [x, residual], name=f"{node.name}_add"))
+            x = new[-1].outputs[0]
+            outputs = [x]
+        attributes |= {"axis": -len(axes_of(node)), "stash_type": int(ir.DataType.FLOAT)}
+        norm = ir.node(_NORM, [x, scale], attributes, name=node.name)
+        outputs = [norm.outputs[0], *outputs]
+    new.append(norm)
+    for value, old in zip(outputs, node.outputs, strict=True):
+        value.name, value.type, value.shape = old.name, ir.TensorType(dtype) if dtype else old.type, old.shape or shape
+    for made in new:
+        made.metadata_props.update(node.metadata_props)
+    assert node.graph is not None
+    ir.convenience.replace_nodes_and_values(node.graph, node, [node], new, node.outputs, outputs)
+
+
+def _vector(node: ir.Node, new: list[ir.Node]) -> ir.Value:
+    """The scale with the dims of the block and the type of X."""
+    scale, x = node.inputs[-1], node.inputs[0]
+    assert scale is not None
+    assert x is not None
+    assert x.dtype is not None
+    if scale.dtype != x.dtype:
+        new.append(ir.node("Cast", [scale], {"to": x.dtype}))
+        scale = new[-1].outputs[0]
+    if _is_vector(node):
+        return scale
+    block = _block(node)
+    of_scale = node.inputs[-1]
+    one = of_scale is not None and of_scale.shape is not None and math.prod(_static(of_scale.shape)) == 1
+    target = ir.node("Constant", [], {"value": ir.tensor(np.asarray(block, np.int64))})
+    if one:  # Expand would keep the ones in front
+        flat = ir.node("Constant", [], {"value": ir.tensor(np.asarray([1], np.int64))})
+        new += [flat, ir.node("Reshape", [scale, flat.outputs[0]])]
+        scale = new[-1].outputs[0]
+    new += [target, ir.node("Expand" if one else "Reshape", [scale, target.outputs[0]])]
+    return new[-1].outputs[0]

@@ -1,0 +1,78 @@
+"""Replacing values in a graph, and taking away what nothing reads any more."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from rms_deploy.fusion.grammar import Facts
+
+__all__ = ["UNIT_SCALE", "annotate", "drop_unread_initializer", "remove_if_dead", "successor", "unit_scale"]
+
+UNIT_SCALE = "rms_deploy_unit_scale"
+"""Name of the initialiser that stands for no scale."""
+
+
+def successor(old: ir.Value, facts: Facts) -> ir.Value:
+    """A new value with the name, type, shape and notes of `old`, for a node that will produce it instead."""
+    dtype = facts.dtype(old)
+    return ir.Value(
+        name=old.name,
+        type=old.type if old.type is not None or dtype is None else ir.TensorType(dtype),
+        shape=old.shape,
+        doc_string=old.doc_string,
+        metadata_props=dict(old.metadata_props),
+    )
+
+
+def annotate(value: ir.Value, facts: Facts) -> None:
+    """Write down the element type of an input of our ops: their function bodies depend on it."""
+    dtype = facts.dtype(value)
+    if value.type is None and dtype is not None:
+        value.type = ir.TensorType(dtype)
+
+
+def unit_scale(model: ir.Model, graph: ir.Graph, before: ir.Node) -> ir.Value:
+    """A float32 scalar of one: one initialiser for the whole model, or a Constant inside a function."""
+    one = ir.tensor(np.float32(1))
+    if any(graph is g for f in model.functions.values() for g in (f.graph, *f.graph.subgraphs())):  # no initialisers
+        constant = ir.node("Constant", [], {"value": one})
+        graph.insert_before(before, constant)
+        return constant.outputs[0]
+    name = UNIT_SCALE
+    while (old := model.graph.initializers.get(name)) is not None:
+        if old.const_value is not None and old.const_value.size == 1 and not old.is_graph_input():
+            return old
+        name += "_"
+    names = {v.name for g in model.graphs() for node in g for v in node.outputs}
+    names |= {v.name for g in model.graphs() for v in (*g.inputs, *g.initializers.values())}
+    while name in names:
+        name += "_"
+    value = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(()), const_value=one)
+    model.graph.register_initializer(value)
+    return value
+
+
+def remove_if_dead(node: ir.Node) -> None:
+    """Remove `node` if nothing reads it, and then whatever it alone was reading: nodes and initialisers."""
+    waiting = [node]
+    while waiting:
+        dead = waiting.pop()
+        if dead.graph is None or any(value.uses() or value.is_graph_output() for value in dead.outputs):
+            continue
+        inputs = [value for value in dict.fromkeys(dead.inputs) if value is not None]
+        dead.graph.remove(dead, safe=True)
+        for value in inputs:
+            producer = value.producer()
+            if producer is not None:
+                waiting.append(producer)
+            else:
+                drop_unread_initializer(value)
+
+
+def drop_unread_initializer(value: ir.Value) -> None:
+    """Remove `value` if it is an initialiser that nothing reads."""
+    if value.is_initializer() and not (value.uses() or value.is_graph_input() or value.is_graph_output()):
+        assert value.graph is not None
+        assert value.name is not None
+        value.graph.initializers.pop(value.name)

@@ -1,0 +1,51 @@
+"""Attributes of a node of our domain, with the contract's defaults where it has none of its own."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from rms_deploy.ops.contract import OPS, PARTIAL_RMS_NORM
+
+__all__ = ["axes_of", "float_of", "int_of", "why_not_trailing"]
+
+
+def axes_of(node: ir.Node) -> tuple[int, ...]:
+    """`axes`"""
+    attribute = node.attributes.get("axes")
+    default = OPS[node.op_type].defaults()["axes"]
+    assert isinstance(default, tuple)
+    return default if attribute is None else tuple(attribute.as_ints())
+
+
+def float_of(node: ir.Node, name: str) -> float:
+    """`epsilon`, `rms_epsilon` or `rms_min`"""
+    attribute = node.attributes.get(name)
+    default = OPS[node.op_type].defaults()[name]
+    assert isinstance(default, float)
+    return default if attribute is None else attribute.as_float()
+
+
+def int_of(node: ir.Node, name: str) -> int:
+    """`scale_type`"""
+    attribute = node.attributes.get(name)
+    default = OPS[node.op_type].defaults()[name]
+    assert isinstance(default, int)
+    return default if attribute is None else attribute.as_int()
+
+
+def why_not_trailing(node: ir.Node, op: str) -> str | None:
+    """Why `op`, which has only an epsilon inside and trailing axes, cannot say what `node` does; None if it can."""
+    x = node.inputs[0]
+    if node.op_type == PARTIAL_RMS_NORM.name:
+        return f"{op} has no partial mean"
+    for name in ("rms_epsilon", "rms_min"):
+        if float_of(node, name) != 0:
+            return f"{op} has no {name}, here {float_of(node, name):g}"
+    if x is None or x.dtype is None:
+        return "the type of X is not known"
+    axes = axes_of(node)
+    rank = None if x.shape is None else len(x.shape)
+    if rank is None and max(axes) >= 0:
+        return f"the rank of X is not known, and axes {list(axes)} count from the front"
+    last = max(axis if axis < 0 else axis - (rank or 0) for axis in axes)
+    return None if last == -1 else f"{op} has only trailing axes, not {list(axes)}"

@@ -1,0 +1,99 @@
+"""Norms of several element types in one model, where the opset has no operator that a shared body could use."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import onnx_ir as ir
+
+from rms_deploy.fusion.grammar import Facts
+from rms_deploy.fusion.passes.rewriting import successor, unit_scale
+from rms_deploy.fusion.passes.trailing_axes import int_of
+from rms_deploy.onnx_model.analysis import HALF
+from rms_deploy.ops.contract import ADD_RMS_NORM, RMS_NORM
+from rms_deploy.ops.functions import norm_nodes
+
+__all__ = ["WidenMixedNorms"]
+
+_CAST_LIKE_OPSET: Final = 15
+"""The first with CastLike, by which one body serves all element types."""
+
+
+class WidenMixedNorms(ir.passes.InPlacePass):
+    """Below opset 15, in a model whose norms have several element types, put those of half types into float32.
+
+    1. X is cast to float32, the op works in float32, and its result is cast to the type of X: what the op does by
+       itself, so that no number changes.
+    2. Where the result is rounded before it is scaled, the op has a scale of one, and a Mul in the half type follows.
+    3. The sum of AddRMSNorm is made by an Add before it, in the half type, as the op rounds it.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Widen in place."""
+        nodes = list(norm_nodes(model)) if model.opset_imports[""] < _CAST_LIKE_OPSET else []
+        types = {None if node.inputs[0] is None else node.inputs[0].dtype for node in nodes}
+        if len(types) < 2 or None in types:
+            return ir.passes.PassResult(model, False)
+        facts = Facts(model)
+        for node in nodes:
+            if node.inputs[0] is not None and node.inputs[0].dtype in HALF:
+                _widen(node, model, facts)
+        return ir.passes.PassResult(model, True)
+
+
+def _widen(node: ir.Node, model: ir.Model, facts: Facts) -> None:
+    x, scale, graph = node.inputs[0], node.inputs[-1], node.graph
+    assert x is not None
+    assert scale is not None
+    assert graph is not None
+    half = x.dtype
+    assert half is not None
+    new: list[ir.Node] = []
+
+    def add(op_type: str, inputs: list[ir.Value], dtype: ir.DataType, **attributes: int) -> ir.Value:
+        made = ir.node(op_type, inputs, attributes)
+        made.metadata_props.update(node.metadata_props)
+        made.outputs[0].type, made.outputs[0].shape = ir.TensorType(dtype), inputs[0].shape
+        new.append(made)
+        return made.outputs[0]
+
+    def cast(value: ir.Value, to: ir.DataType) -> ir.Value:
+        return value if facts.dtype(value) == to else add("Cast", [value], to, to=to)
+
+    is_sum, op_type = node.op_type == ADD_RMS_NORM.name, node.op_type
+    if is_sum:  # case 3
+        residual = node.inputs[1]
+        assert residual is not None
+        x, op_type = add("Add", [x, residual], half), RMS_NORM.name
+    wide = add("Cast", [x], ir.DataType.FLOAT, to=ir.DataType.FLOAT)
+    rounds_first = int_of(node, "scale_type") == half
+    one_or_scale = unit_scale(model, graph, node) if rounds_first else cast(scale, ir.DataType.FLOAT)
+    attributes = [attribute for name, attribute in node.attributes.items() if name != "scale_type"]
+    in_float32 = ir.Value(type=ir.TensorType(ir.DataType.FLOAT), shape=wide.shape)
+    op = ir.Node(
+        node.domain,
+        op_type,
+        [wide, one_or_scale],
+        attributes,
+        outputs=[in_float32],
+        name=node.name,
+        doc_string=node.doc_string,
+        metadata_props=dict(node.metadata_props),
+    )
+    op.meta.update(node.meta)
+    new.append(op)
+    y = add("Cast", [in_float32], half, to=half)  # case 1
+    if rounds_first:  # case 2
+        y = add("Mul", [y, cast(scale, half)], half)
+    graph.insert_after(node, new)
+    for old, end in zip(node.outputs, (y, x) if is_sum else (y,), strict=True):
+        _take_over(old, end, facts)
+    graph.remove(node, safe=True)
+
+
+def _take_over(old: ir.Value, new: ir.Value, facts: Facts) -> None:
+    """`new` in the place of `old`, with its name and notes."""
+    like = successor(old, facts)
+    new.name, new.type, new.shape, new.doc_string = like.name, like.type, like.shape, like.doc_string
+    new.metadata_props.update(like.metadata_props)
+    old.replace_all_uses_with(new, replace_graph_outputs=True)

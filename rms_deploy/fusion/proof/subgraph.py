@@ -1,0 +1,205 @@
+"""One norm cut out of its model, as a small model of its own and as the op that is to replace it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import onnx
+import onnx.helper
+import onnx_ir as ir
+from onnx_ir import serde
+
+from rms_deploy.fusion.grammar import Derivation, Facts
+from rms_deploy.fusion.replacement import NATIVE_OPS, Emission, explicit_attributes
+from rms_deploy.onnx_model.constants import constant
+from rms_deploy.ops.contract import DOMAIN
+from rms_deploy.ops.functions import attach_functions
+
+__all__ = ["CONTRIB", "MAX_ELEMENTS", "Site", "concrete", "cut", "renamed"]
+
+CONTRIB: Final = "com.microsoft"
+_MAX_NODES: Final = 64
+_SMALL: Final = 64
+"""Elements up to which a constant is taken along with its values."""
+_SYMBOL_SIZES: Final = (2, 3, 5, 7)
+MAX_ELEMENTS: Final = 2**20
+_SHAPE_DEPENDENT: Final = ("Reshape", "Expand", "Shape", "Size")
+
+
+@dataclass(frozen=True)
+class Site:
+    """A norm in both forms. Their inputs have the same names."""
+
+    original: onnx.ModelProto
+    shapes: dict[str, tuple[int, ...]]
+    """Of the inputs of `original`; x comes first."""
+    op: Emission
+    axes: tuple[int, ...]
+    scale: str | None
+    opset: int
+    key: bytes = field(repr=False)
+    """Equal for sites that compute the same."""
+
+    def rewritten(self) -> onnx.ModelProto:
+        """The op with its function body."""
+        (x_info, *others), names = self.original.graph.input, list(self.shapes)
+        x = ir.Value(name=names[0], type=ir.TensorType(ir.DataType(x_info.type.tensor_type.elem_type)))
+        inputs, nodes, wide = [x], [], x
+        if x.dtype != self.op.dtype:
+            nodes.append(ir.node("Cast", [x], {"to": self.op.dtype}))
+            wide = nodes[-1].outputs[0]
+            wide.type = ir.TensorType(self.op.dtype)
+        if self.scale is None:
+            nodes.append(ir.node("Constant", [], {"value_float": 1.0}))
+            scale = nodes[-1].outputs[0]
+            scale.type = ir.TensorType(ir.DataType.FLOAT)
+        else:
+            info = next(value for value in others if value.name == self.scale)
+            scale = ir.Value(name=self.scale, type=ir.TensorType(ir.DataType(info.type.tensor_type.elem_type)))
+            inputs.append(scale)
+            if scale.dtype not in (self.op.dtype, ir.DataType.FLOAT):
+                nodes.append(ir.node("Cast", [scale], {"to": ir.DataType.FLOAT}))
+                scale = nodes[-1].outputs[0]
+                scale.type = ir.TensorType(ir.DataType.FLOAT)
+        y = ir.Value(name="y", type=ir.TensorType(self.op.dtype))
+        attributes = explicit_attributes(self.op.op_type, self.op.attributes)
+        nodes.append(ir.Node(DOMAIN, self.op.op_type, [wide, scale], attributes, outputs=[y]))
+        graph = ir.Graph(inputs, [y], nodes=nodes, opset_imports={"": max(self.opset, 13), DOMAIN: 1}, name="site")
+        model = ir.Model(graph, ir_version=8)
+        attach_functions(model)
+        return ir.to_proto(model)
+
+
+def cut(found: Derivation, op: Emission, facts: Facts) -> Site | str:
+    """The site of `found`, or why it cannot be cut out."""
+    x = facts.origin(op.x)
+    names: dict[ir.Value, str] = {x: "x"}
+    if op.scale is not None:
+        names.setdefault(op.scale, "scale")
+    nodes = _slice(found.value, names)
+    if nodes is None:
+        return "it depends on more nodes than are run"
+    fixed = any(node.op_type in _SHAPE_DEPENDENT for node in nodes)
+    sizes: dict[str, int] = {}
+    graph = onnx.GraphProto(name="site")
+    shapes: dict[str, tuple[int, ...]] = {}
+    for value, name in list(names.items()):
+        if not _is_leaf(value, names, x, op.scale):
+            continue
+        array = None if value in (x, op.scale) else constant(value, facts)
+        dtype = facts.dtype(value)
+        if array is not None:
+            graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+            continue
+        shape = concrete(value, facts, sizes, found.axes if value is x and not fixed else None)
+        if shape is None or dtype is None or (value.const_value is not None and value is not op.scale):
+            return f"the type or the shape of {value.name} is not known"
+        shapes[name] = shape
+        graph.input.append(onnx.helper.make_tensor_value_info(name, int(dtype), shape))
+    if math.prod(shapes["x"]) > MAX_ELEMENTS:
+        return "its static shape is too large to be run"
+    graph.node.extend(renamed(node, names) for node in nodes)
+    graph.output.add(name=names[found.value])
+    opset = facts.model.opset_imports.get("", 0)
+    original = onnx.ModelProto(ir_version=8, graph=graph)
+    original.opset_import.add(domain="", version=opset)
+    original.opset_import.add(domain=CONTRIB, version=1)
+    attributes = sorted(op.attributes.items())
+    key = graph.SerializeToString(deterministic=True) + repr((op.op_type, attributes, op.dtype)).encode()
+    scale = None if op.scale is None else names[op.scale]
+    return Site(original, shapes, op, found.axes, scale, opset, key)
+
+
+def _slice(end: ir.Value, names: dict[ir.Value, str]) -> list[ir.Node] | None:
+    """The nodes between the named values, x first, and `end`, sorted; names what they read. None if too many."""
+    nodes: dict[ir.Node, None] = {}
+    x = next(iter(names))
+    waiting: list[tuple[ir.Value, bool]] = [(end, False)]
+    while waiting:
+        value, expanded = waiting.pop()
+        node = value.producer()
+        if value in names and not expanded:
+            continue
+        if node is None or not _is_run(node) or any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
+            names[value] = f"v{len(names)}"
+            continue
+        if expanded:
+            names.setdefault(value, f"v{len(names)}")
+            nodes[node] = None
+            if len(nodes) > _MAX_NODES:
+                return None
+            continue
+        waiting.append((value, True))
+        for source in node.inputs:
+            if source is None or source in names:
+                continue
+            if node.op_type in ("Shape", "Size") and not _comes_from(source, x):
+                names[source] = f"v{len(names)}"  # only its shape counts
+            else:
+                waiting.append((source, False))
+    return list(nodes)
+
+
+def _is_run(node: ir.Node) -> bool:
+    """Whether onnx's evaluator knows the op, or is told of it."""
+    return node.domain == "" or (node.domain == CONTRIB and node.op_type in NATIVE_OPS)
+
+
+def _comes_from(value: ir.Value, x: ir.Value) -> bool:
+    """Whether `value` is computed from `x` in a few nodes, and so may be part of the norm itself."""
+    reached = [value]
+    for source in reached:
+        if source is x:
+            return True
+        node = source.producer()
+        if node is not None and len(reached) < _MAX_NODES:
+            reached += [i for i in node.inputs if i is not None and not any(i is old for old in reached)]
+    return False
+
+
+def _is_leaf(value: ir.Value, names: dict[ir.Value, str], x: ir.Value, scale: ir.Value | None) -> bool:
+    node = value.producer()
+    if value is x or value is scale or node is None:
+        return True
+    inside = node.op_type == "Constant" or bool(node.inputs)
+    return not (inside and _is_run(node) and all(source is None or source in names for source in node.inputs))
+
+
+def concrete(
+    value: ir.Value, facts: Facts, sizes: dict[str, int], axes: tuple[int, ...] | None
+) -> tuple[int, ...] | None:
+    """A shape with a number for every symbol; with `axes`, static dims outside them are made small."""
+    shape = facts.shape(value)
+    if shape is None:
+        return None
+    block = (
+        set(range(len(shape)))
+        if axes is None
+        else {axis % len(shape) for axis in axes if -len(shape) <= axis < len(shape)}
+    )
+    return tuple(_sizes(shape, sizes, block))
+
+
+def _sizes(shape: tuple[int | str | None, ...], sizes: dict[str, int], block: set[int]) -> Iterator[int]:
+    for axis, dim in enumerate(shape):
+        if isinstance(dim, int):
+            yield dim if axis in block else min(dim, 3)
+        else:
+            yield sizes.setdefault(dim or f"?{len(sizes)}", _SYMBOL_SIZES[len(sizes) % len(_SYMBOL_SIZES)])
+
+
+def renamed(node: ir.Node, names: dict[ir.Value, str]) -> onnx.NodeProto:
+    """`node` alone, its values under these names."""
+    proto = onnx.NodeProto()
+    serde.serialize_node_into(proto, node)
+    proto.ClearField("name")
+    proto.ClearField("doc_string")
+    del proto.metadata_props[:]
+    del proto.input[:]
+    proto.input.extend("" if value is None else names[value] for value in node.inputs)
+    for index, value in enumerate(node.outputs):
+        proto.output[index] = names.get(value, "")
+    return proto

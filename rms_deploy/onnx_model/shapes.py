@@ -1,0 +1,129 @@
+"""A shape for every input of a model: given, or guessed from the signature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import onnx_ir as ir
+
+from rms_deploy.errors import InputError
+from rms_deploy.onnx_model.signature import TensorSpec, dim_name, input_specs
+
+__all__ = ["check_shape", "require_known", "resolve_shapes"]
+
+_GUESSED_BATCH: Final = 2
+_GUESSED_SIZE: Final = 16
+
+
+def resolve_shapes(
+    model: ir.Model,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> dict[str, tuple[int, ...]]:
+    """A shape for each input. A dynamic dimension that nobody gave is 2 in the first place (batch), else 16.
+
+    Args:
+        model: whose inputs.
+        shapes: whole shapes, by input name. They also settle the named dimensions of the other inputs.
+        dims: sizes of named dynamic dimensions.
+
+    Raises:
+        InputError: a name that the model does not have, or a size that contradicts it.
+    """
+    specs = input_specs(model)
+    shapes, bindings = dict(shapes or {}), dict(dims or {})
+    require_known("input", shapes, specs)
+    require_known("dynamic dimension", bindings, _dynamic_names(specs))
+    for name, size in bindings.items():
+        _require_size(name, size)
+    for name, shape in shapes.items():
+        check_shape(specs[name], shape)
+        for symbol, size in _named_sizes(specs[name], shape).items():
+            if bindings.setdefault(symbol, size) != size:
+                raise InputError(
+                    f"dimension {symbol} is {bindings[symbol]} and, in input {name}, {size}; give it one size"
+                )
+    _guess(specs, bindings)
+    resolved = {}
+    for name, spec in specs.items():
+        if name in shapes:
+            resolved[name] = tuple(shapes[name])
+        elif spec.shape is None:
+            raise InputError(f"input {name}: the model does not say its shape; give it, e.g. --shape {name}=1x128")
+        else:
+            resolved[name] = tuple(_size(spec, axis, bindings) for axis in range(len(spec.shape)))
+    return resolved
+
+
+def require_known(kind: str, given: Mapping[str, Any], known: Mapping[str, Any] | Sequence[str]) -> None:
+    """Every name in `given` is in `known`.
+
+    Raises:
+        InputError: one is not.
+    """
+    for name in given:
+        if name not in known:
+            raise InputError(f"the model has no {kind} {name!r}; it has {', '.join(known) or 'none'}")
+
+
+def check_shape(spec: TensorSpec, shape: Sequence[int]) -> None:
+    """`shape` has the rank and the fixed sizes of `spec`.
+
+    Raises:
+        InputError: it has not.
+    """
+    for size in shape:
+        _require_size(f"input {spec.name}", size)
+    if spec.shape is None:
+        return
+    fits = len(shape) == len(spec.shape) and all(
+        not isinstance(dim, int) or dim == size for dim, size in zip(spec.shape, shape, strict=True)
+    )
+    if not fits:
+        raise InputError(f"input {spec.name}: shape {list(shape)} was given; the model takes {spec.describe()}")
+
+
+def _require_size(name: str, size: int) -> None:
+    if size < 0:
+        raise InputError(f"{name}: size {size} is negative; use 0 or more")
+    if size >= 2**63:
+        raise InputError(f"{name}: size {size} does not fit into 64 bits; use a smaller one")
+
+
+def _dynamic_names(specs: Mapping[str, TensorSpec]) -> list[str]:
+    """The symbols in the inputs' dimensions, in order: of `past + 1`, `past`."""
+    dims = [d for spec in specs.values() for d in spec.shape or () if isinstance(d, ir.SymbolicDim)]
+    return list(dict.fromkeys(symbol for d in dims for symbol in sorted(d.free_symbols())))
+
+
+def _named_sizes(spec: TensorSpec, shape: Sequence[int]) -> dict[str, int]:
+    dims = zip(spec.shape or (), shape, strict=False)
+    return {str(d.value): size for d, size in dims if isinstance(d, ir.SymbolicDim) and d.value is not None}
+
+
+def _guess(specs: Mapping[str, TensorSpec], bindings: dict[str, int]) -> None:
+    """Bind every symbol that is not bound yet."""
+    for spec in specs.values():
+        for axis, dim in enumerate(spec.shape or ()):
+            if isinstance(dim, ir.SymbolicDim):
+                for symbol in sorted(dim.free_symbols()):
+                    bindings.setdefault(symbol, _GUESSED_BATCH if axis == 0 and _rank(spec) > 1 else _GUESSED_SIZE)
+
+
+def _rank(spec: TensorSpec) -> int:
+    return len(spec.shape or ())
+
+
+def _size(spec: TensorSpec, axis: int, bindings: Mapping[str, int]) -> int:
+    assert spec.shape is not None
+    dim = spec.shape[axis]
+    if isinstance(dim, int):
+        return dim
+    if dim.value is None:
+        return _GUESSED_BATCH if axis == 0 and _rank(spec) > 1 else _GUESSED_SIZE
+    size = dim.evaluate(bindings)
+    if not isinstance(size, int) or size < 0:
+        raise InputError(f"input {spec.name}: cannot tell dimension {dim_name(dim)}; give --shape {spec.name}=1x128")
+    return size

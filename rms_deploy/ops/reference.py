@@ -1,0 +1,87 @@
+"""The float64 reference that the numeric tests compare with. It shares no arithmetic with what they test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rms_deploy.errors import InputError
+from rms_deploy.ops.axes import normalized_axes
+
+__all__ = ["add_rms_norm", "rms_norm"]
+
+
+def rms_norm(
+    x: NDArray[Any],
+    scale: NDArray[Any] | None = None,
+    *,
+    axes: Sequence[int] = (-1,),
+    epsilon: float = 1e-6,
+    rms_epsilon: float = 0.0,
+    rms_min: float = 0.0,
+    round_before_scale: bool = False,
+    partial_size: int | None = None,
+    dtype: Any = None,
+) -> NDArray[Any]:
+    """y = scale * x / max(sqrt(mean(x^2 over axes) + epsilon) + rms_epsilon, rms_min)
+
+    Computed in float64 throughout; only the roundings that the contract names are made:
+    `round_before_scale` False (`scale_type` float32): y is rounded once, to `dtype`;
+    True (`scale_type` = type of X): x / rms and scale are rounded to `dtype`, then their product is.
+
+    Args:
+        x: any float dtype, any shape.
+        scale: broadcasts against x; None is 1.
+        axes: contiguous block of axes.
+        epsilon: added to the mean square, inside the root.
+        rms_epsilon: added to the root.
+        rms_min: lower bound of the root.
+        round_before_scale: see above.
+        partial_size: mean over the first `partial_size` elements of the block, in row-major order (pRMSNorm).
+        dtype: of the result; default that of x. float64 makes no rounding at all.
+
+    Returns:
+        Array of the shape of x. Division by a zero RMS gives NaN or infinity, as the formula does.
+
+    Raises:
+        InputError: wrong axes, or `partial_size` outside 1 ... n.
+
+    Source:
+        Zhang and Sennrich, Root Mean Square Layer Normalization, 2019, equations 4 and 6.
+    """
+    dtype = x.dtype if dtype is None else np.dtype(dtype)
+    block = normalized_axes(axes, x.ndim)
+    outer, n, inner = (
+        math.prod(part) for part in (x.shape[: block[0]], x.shape[block[0] : block[-1] + 1], x.shape[block[-1] + 1 :])
+    )
+    if partial_size is not None and not 1 <= partial_size <= n:
+        raise InputError(f"partial_size: {partial_size} is not in 1 ... {n}, the number of normalised elements")
+    wide = x.astype(np.float64).reshape(outer, n, inner)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        squares = np.square(wide[:, :partial_size])
+        mean_square = squares.mean(axis=1, keepdims=True) if n else np.zeros((outer, 1, inner))
+        rms = np.maximum(np.sqrt(mean_square + epsilon) + rms_epsilon, rms_min)
+        normed: NDArray[Any] = (wide / rms).reshape(x.shape)
+        if scale is None:
+            return normed.astype(dtype)
+        if round_before_scale:
+            normed, scale = normed.astype(dtype), scale.astype(dtype)
+        y: NDArray[Any] = (normed.astype(np.float64) * scale.astype(np.float64)).astype(dtype)
+        return y
+
+
+def add_rms_norm(
+    x: NDArray[Any], residual: NDArray[Any], scale: NDArray[Any] | None = None, **options: Any
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """sum = x + residual, rounded to the dtype of x; y = rms_norm(sum). Options as in `rms_norm`.
+
+    Returns:
+        (y, sum), both of the shape of x.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = (x.astype(np.float64) + residual.astype(np.float64)).astype(x.dtype)
+    return rms_norm(total, scale, **options), total

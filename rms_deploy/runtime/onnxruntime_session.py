@@ -1,0 +1,244 @@
+"""ONNX Runtime: sessions with our custom-op library registered, and runs that take and give bfloat16 arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+import rms_deploy
+from rms_deploy.errors import BuildError, InputError, MissingDependencyError, ModelFileError, RunError
+from rms_deploy.onnx_model import file as modelfile
+from rms_deploy.ops import contract
+
+try:
+    import onnxruntime as ort
+    from onnxruntime.capi import onnxruntime_pybind11_state as _state
+except ImportError as error:
+    raise MissingDependencyError(
+        "onnxruntime is not installed; run: pip install onnxruntime (or onnxruntime-gpu, never both)"
+    ) from error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["bound_run", "onnxruntime_library", "run", "session"]
+
+_CPU = "CPUExecutionProvider"
+_LIBRARY = "librms_deploy_onnxruntime.so"
+
+_ERRORS: tuple[type[Exception], ...] = tuple(
+    value for value in vars(_state).values() if isinstance(value, type) and issubclass(value, Exception)
+)
+"""Every exception class of ONNX Runtime; they share no base of their own."""
+
+_RUN_ERRORS: tuple[type[Exception], ...] = (*_ERRORS, RuntimeError, ValueError)
+"""Of a run: its Python layer finds missing inputs, and inputs of the wrong kind, by itself."""
+
+
+def onnxruntime_library() -> Path:
+    """The custom-op library of this installation, for `SessionOptions.register_custom_ops_library`.
+
+    Raises:
+        BuildError: the installation has none.
+    """
+    for folder in rms_deploy.__path__:  # an editable install has two: the source, and where it put what it compiled
+        path = Path(folder) / "lib" / _LIBRARY
+        if path.is_file():
+            return path
+    raise BuildError(f"{_LIBRARY} is not built; reinstall rms-deploy with a C++17 compiler at hand: pip install .")
+
+
+def session(
+    model: str | os.PathLike[str] | bytes | onnx.ModelProto | ir.Model,
+    *,
+    threads: int | None = None,
+    optimize: bool = True,
+    library: bool = True,
+    provider: str = _CPU,
+    optimized_path: str | os.PathLike[str] | None = None,
+    profile_prefix: str | os.PathLike[str] | None = None,
+) -> ort.InferenceSession:
+    """A session of ONNX Runtime, on the CPU if nothing else is said.
+
+    Args:
+        model: a file, a serialised model, or a model in memory.
+        threads: of the session's pool; default: ONNX Runtime's choice, one per core.
+        optimize: all graph optimisations, or none.
+        library: register our custom-op library; without it, the ops of domain `rms_deploy` run as the functions that
+            the model carries.
+        provider: the execution provider, such as "CUDAExecutionProvider"; what it has no kernel for runs on the CPU.
+        optimized_path: write the optimised graph to this file.
+        profile_prefix: write a profile to a file of this name, a time stamp added, when `end_profiling` is called.
+
+    Raises:
+        ModelFileError: there is no such file.
+        RunError: ONNX Runtime refuses the model, or has no such provider, or it does not start.
+        BuildError: `library` is true and the installation has none.
+    """
+    if threads is not None and threads < 1:
+        raise InputError(f"threads is {threads}; use at least 1")
+    if provider not in ort.get_available_providers():
+        here = ", ".join(ort.get_available_providers())
+        raise RunError(f"onnxruntime {ort.__version__} has no {provider}, only {here}; onnxruntime-gpu has CUDA's")
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # a failure is an exception, and the exception says all that the log would
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
+    if optimized_path is not None:
+        options.optimized_model_filepath = os.fspath(optimized_path)
+    if profile_prefix is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = os.fspath(profile_prefix)
+    if library:
+        path = onnxruntime_library()
+        try:
+            options.register_custom_ops_library(str(path))
+        except _ERRORS as error:
+            raise RunError(f"{path.name}: {_text(error)}") from error
+    if isinstance(model, ir.Model):
+        with tempfile.TemporaryDirectory() as folder:  # a file, as a message of more than 2 GiB cannot be passed
+            file = Path(folder) / "model.onnx"
+            modelfile.save(model, file)
+            return _create(str(file), model.graph.name or "model", options, provider)
+    if isinstance(model, onnx.ModelProto):
+        return _create(model.SerializeToString(), model.graph.name or "model", options, provider)
+    if isinstance(model, bytes):
+        return _create(model, "model", options, provider)
+    if not Path(model).is_file():
+        raise ModelFileError(f"{model}: no such file")
+    return _create(os.fspath(model), os.fspath(model), options, provider)
+
+
+def run(running: ort.InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """All outputs of one run, by name. bfloat16 goes in and comes out as `ml_dtypes.bfloat16`, which
+    `InferenceSession.run` does not take.
+
+    Raises:
+        RunError: ONNX Runtime refuses the inputs, or a kernel fails.
+    """
+    names = [output.name for output in running.get_outputs()]
+    values = [*running.get_inputs(), *running.get_outputs()]
+    try:
+        if not any(value.type == "tensor(bfloat16)" for value in values):
+            return dict(zip(names, running.run(names, dict(feeds)), strict=True))
+        # ONNX Runtime reads the memory of these arrays until the run ends.
+        arrays = {name: np.asarray(array, order="C") for name, array in feeds.items()}
+        given = {name: _value(array) for name, array in arrays.items()}
+        return dict(zip(names, map(_array, running.run_with_ort_values(names, given)), strict=True))
+    except _RUN_ERRORS as error:
+        raise RunError(_text(error)) from error
+
+
+def bound_run(
+    running: ort.InferenceSession, feeds: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]] | None = None
+) -> Callable[[], None]:
+    """A function that runs on these inputs and writes to `outputs`, all of them, or else to where a first run put its
+    outputs: nothing is converted or allocated from then on.
+
+    Raises:
+        RunError: ONNX Runtime refuses the inputs, or a kernel fails; also from the function.
+    """
+    arrays = {name: np.asarray(array, order="C") for name, array in feeds.items()}
+    values = {name: _value(array) for name, array in arrays.items()}
+    names = [output.name for output in running.get_outputs()]
+    try:
+        results = running.run_with_ort_values(names, values) if outputs is None else []
+    except _RUN_ERRORS as error:
+        raise RunError(_text(error)) from error
+    binding = running.io_binding()
+    for name, value in values.items():
+        binding.bind_ortvalue_input(name, value)
+    for name, value in zip(names, results, strict=outputs is None):
+        binding.bind_ortvalue_output(name, value)
+    for name, array in (outputs or {}).items():
+        binding.bind_output(name, "cpu", 0, contract.ELEMENT_TYPES[array.dtype.name], array.shape, array.ctypes.data)
+
+    def run_bound(_alive: object = (arrays, values, results, outputs)) -> None:
+        running.run_with_iobinding(binding)
+
+    return run_bound
+
+
+def _create(model: str | bytes, name: str, options: ort.SessionOptions, provider: str) -> ort.InferenceSession:
+    try:
+        created = ort.InferenceSession(model, options, providers=list(dict.fromkeys((provider, _CPU))))
+    except _ERRORS as error:
+        raise RunError(f"{name}: {_reason(_text(error))}") from error
+    if provider not in created.get_providers():  # ONNX Runtime then goes on on the CPU
+        raise RunError(
+            f"{provider} does not start here; it takes its device, and the libraries that it names in its log"
+        )
+    return created
+
+
+def _text(error: Exception) -> str:
+    """ONNX Runtime's message in one line, without its error code, its source positions and what it repeats."""
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error))
+    position = r"\S+\.(?:cc|cpp|h):\d+ "  # then a function's name, or its whole signature
+    text = re.sub(position + r"(?:[\w:]+ (?=[A-Z])|.*?\)(?: const)? (?=[A-Z[]))", "", text)
+    text = re.sub(r"^.* Status Message: |^Exception during initialization: ", "", " ".join(text.split()))
+    return text.removesuffix(" Please fix either the inputs/outputs or the model.")
+
+
+def _reason(text: str) -> str:
+    """What a failed load means, where ONNX Runtime does not say what to do."""
+    if types := re.search(r"no kernel def matches node inputs for Op: (\w+)", text):
+        return (
+            f"{types[1]} does not take these types; X is float32, float16 or bfloat16, "
+            "R has the type of X, and scale that of X or float32"
+        )
+    unknown = re.search(r"([\w.]*):(\w+)\(-?\d*\) is not a registered function/op", text)
+    if unknown is None:
+        return text
+    domain, op = unknown[1] or "ai.onnx", unknown[2]
+    if domain == contract.DOMAIN:
+        return (
+            f"op {domain}::{op} is unknown to onnxruntime {ort.__version__} and the model carries no function for it; "
+            "run it with the custom-op library (rms_deploy.session, or rms_deploy.onnxruntime_library())"
+        )
+    return f"op {domain}::{op} is unknown to onnxruntime {ort.__version__}; it needs the library of that op"
+
+
+def _value(array: NDArray[Any]) -> ort.OrtValue:
+    if array.dtype != ml_dtypes.bfloat16:
+        return ort.OrtValue.ortvalue_from_numpy(array)
+    if hasattr(ort.OrtValue, "ortvalue_from_numpy_with_onnx_type"):  # from 1.20 on
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), onnx.TensorProto.BFLOAT16)
+    wide = ort.OrtValue.ortvalue_from_numpy(array.astype(np.float32))
+    return _to_bfloat16().run_with_ort_values(["y"], {"x": wide})[0]
+
+
+def _array(value: ort.OrtValue) -> NDArray[Any]:
+    if value.data_type() != "tensor(bfloat16)":
+        array: NDArray[Any] = value.numpy()
+        return array
+    array = np.empty(value.shape(), ml_dtypes.bfloat16)
+    ctypes.memmove(array.ctypes.data, value.data_ptr(), array.nbytes)  # numpy() knows no bfloat16
+    return array
+
+
+@cache
+def _to_bfloat16() -> ort.InferenceSession:
+    """The only way to a bfloat16 value in onnxruntime 1.18 and 1.19: a graph that casts. Exact for what it is given."""
+    float32, bfloat16 = onnx.TensorProto.FLOAT, onnx.TensorProto.BFLOAT16
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Cast", ["x"], ["y"], to=bfloat16)],
+        "to_bfloat16",
+        [onnx.helper.make_tensor_value_info("x", float32, None)],
+        [onnx.helper.make_tensor_value_info("y", bfloat16, None)],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    return session(model, threads=1, library=False)
