@@ -1,4 +1,4 @@
-"""Ours and the peers on the table of cases (tests/fusion_cases): who fuses what, and whose numbers are wrong.
+"""Ours and the peers on the table of cases (tests/fusion/cases): who fuses what, and whose numbers are wrong.
 
     python benchmarks/fusion/compare.py --peers-python ~/peers/bin/python --output benchmarks/fusion/results
 
@@ -36,10 +36,10 @@ import numpy as np
 import onnx
 
 _HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(_HERE.parents[1] / "tests"), str(_HERE)]
+sys.path[:0] = [str(_HERE.parents[1] / "tests" / "fusion"), str(_HERE)]
 
-from fusion_cases import CASES, Case  # noqa: E402 - found through the path above
-from fusion_cases.judge import expected, feeds_of  # noqa: E402 - found through the path above
+from cases import CASES, Case  # noqa: E402 - found through the path above
+from cases.judge import expected, feeds_of  # noqa: E402 - found through the path above
 from peers import PEERS, read_arrays, write_arrays  # noqa: E402 - found through the path above
 
 VERDICTS = ("right", "missed", "wrong", "broken", "crash")

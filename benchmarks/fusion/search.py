@@ -17,10 +17,10 @@ from pathlib import Path
 import onnx.printer
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "fusion"))
 
-from fusion_cases.generator import Generated, models
-from fusion_cases.proof import fault_of
+from cases.generator import Generated, models
+from cases.proof import fault_of
 
 
 def search(examples: int, start: int) -> dict[str, tuple[int, Generated]]:

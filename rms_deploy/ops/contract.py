@@ -2,7 +2,7 @@
 
     y = scale * x / max(sqrt(mean(x^2 over axes) + epsilon) + rms_epsilon, rms_min)
 
-`plugins/contract.h` says the same to C++; `tests/test_contract.py` holds the two together.
+`plugins/contract.h` says the same to C++; `tests/ops/test_contract.py` holds the two together.
 This module imports nothing outside the standard library.
 """
 

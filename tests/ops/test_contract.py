@@ -10,7 +10,7 @@ import pytest
 
 from rms_deploy.ops import contract
 
-HEADER = Path(__file__).parents[1] / "plugins" / "contract.h"
+HEADER = Path(__file__).parents[2] / "plugins" / "contract.h"
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from rms_deploy.ops import schemas
 from rms_deploy.ops.contract import OPS
 from rms_deploy.runtime import onnxruntime_session as runtime
 
-from .fusion_cases import CASES
-from .fusion_cases.judge import deviation, evaluate, expected, feeds_of, half_types
+from .cases import CASES
+from .cases.judge import deviation, evaluate, expected, feeds_of, half_types
 
 
 def parameters():

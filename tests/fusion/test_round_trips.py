@@ -12,8 +12,8 @@ from rms_deploy.fusion.fuse import fuse
 from rms_deploy.fusion.unfuse import unfuse
 from rms_deploy.ops import schemas
 
-from .fusion_cases import CASES
-from .fusion_cases.judge import deviation, evaluate, expected, feeds_of, half_types
+from .cases import CASES
+from .cases.judge import deviation, evaluate, expected, feeds_of, half_types
 
 VERSION = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
 FUSED = [

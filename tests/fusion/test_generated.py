@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, Phase, given, settings
 
-from .fusion_cases.generator import models
-from .fusion_cases.proof import prove
+from .cases.generator import models
+from .cases.proof import prove
 
 SETTINGS = settings(
     max_examples=250,
