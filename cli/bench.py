@@ -94,11 +94,11 @@ def command(
 
     if report is not None:
         from rms_deploy.benchmark.report.page import write_page
-        from rms_deploy.onnx_model.file import check_target
+        from rms_deploy.output_file import check_output
 
         if report.resolve() in [path.resolve() for path in models]:
             raise click.UsageError("--report would take the place of a model; give another name")
-        check_target(report)
+        check_output(report)
     with progress() as on_progress:
         result = bench(
             models, library=not no_library, profile=profile or report is not None, on_progress=on_progress, **options

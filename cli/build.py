@@ -20,7 +20,7 @@ __all__ = ["command"]
 
 _NORM_HELP = (
     "What the fused norms become: our plugin; TensorRT's own layers, statistics in float32; or both are built and "
-    "timed on this GPU, and the faster is kept (without a GPU: native)."
+    "timed on this GPU, and the faster is kept (without a GPU: decomposed)."
 )
 
 
@@ -33,7 +33,7 @@ def _devices(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The engine; default MODEL.engine, here.")
 @click.option("--runtime", type=click.Choice(["tensorrt", "tensorrt-rtx"]), help="[default: what is installed]")
 @click.option(
-    "--norm", type=click.Choice(["plugin", "native", "auto"]), default="auto", show_default=True, help=_NORM_HELP
+    "--norm", type=click.Choice(["plugin", "decomposed", "auto"]), default="auto", show_default=True, help=_NORM_HELP
 )
 @profile_options
 @click.option(
@@ -109,7 +109,7 @@ def _progress(title: str) -> Iterator[Callable[[float, str], None] | None]:
 def _print_record(record: EngineRecord) -> None:
     if record.timing is not None:
         _print_timing(record.timing)
-    kind = "plugin layers" if record.norm == "plugin" else "native, no plugin layers"
+    kind = "plugin layers" if record.norm == "plugin" else "decomposed, no plugin layers"
     norms = f"norms: {record.norms} of {record.norms} are {kind} ({record.reason})"
     devices = ", ".join(record.devices) or "the runtime's choice of devices"
     size = f"{record.bytes / 2**20:.1f} MiB in {record.seconds:.1f} s"
@@ -124,7 +124,7 @@ def _print_timing(timing: NormTiming) -> None:
     low, high = timing.speedup.low, timing.speedup.high
     interval = "" if low is None else f"{low:.3f} ... {high:.3f}"
     rows = [
-        ("native", f"{timing.native.median:.1f} us", "", "", ""),
+        ("decomposed", f"{timing.decomposed.median:.1f} us", "", "", ""),
         (
             "plugin",
             f"{timing.plugin.median:.1f} us",

@@ -22,8 +22,8 @@ __all__ = ["command"]
 @click.option("--opset", type=int, help="Of the ONNX operators; default 20, or 23 for --norm standard.")
 @click.option(
     "--norm",
-    type=click.Choice(["custom", "standard", "decomposed"]),
-    default="custom",
+    type=click.Choice(["fused", "standard", "decomposed"]),
+    default="fused",
     show_default=True,
     help="Our op with its function body; ONNX RMSNormalization (opset 23); or primitives.",
 )

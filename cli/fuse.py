@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 __all__ = ["command", "print_fusion"]
 
-_TARGETS = ("rms_deploy", "onnx", "onnxruntime", "trt.plugins", "primitives")
+_TARGETS = ("fused", "standard", "onnxruntime", "decomposed", "tensorrt-plugin")
 _TARGET_HELP = (
     "What each norm becomes: our op; ONNX's RMSNormalization (opset 23); ONNX Runtime's own ops, which in half "
-    "precision round once, after the scale; our TensorRT plugins, for ONNX Runtime; or primitives."
+    "precision round once, after the scale; primitives; or our TensorRT plugins, for ONNX Runtime's TensorRT provider."
 )
 
 
 @click.command("fuse", short_help="Find decomposed RMSNorms and fuse each into one op.")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The fused model; may be MODEL.")
-@click.option("--target", type=click.Choice(_TARGETS), default="rms_deploy", show_default=True, help=_TARGET_HELP)
+@click.option("--target", type=click.Choice(_TARGETS), default="fused", show_default=True, help=_TARGET_HELP)
 @click.option("--no-functions", is_flag=True, help="Leave the ops' function bodies out: only our library runs them.")
 @click.option("--no-residual", is_flag=True, help="Leave residual Adds outside: RMSNorm only, no AddRMSNorm.")
 @click.option(
@@ -77,12 +77,12 @@ def command(
     if as_json:
         print_json(result.to_dict())
     else:
-        print_fusion(result, output, explain=explain or (require_all and bool(result.left)))
+        print_fusion(result, output, explain=explain or (require_all and bool(result.near_misses)))
     if not result.found and not is_quiet():
         stderr.print(f"warning: {model}: no RMSNorm was found; {output} computes what it did", markup=False)
-    if require_all and result.left:
+    if require_all and result.near_misses:
         raise click.ClickException(
-            f"{model}: {len(result.left)} that look like RMSNorm are left, the first at {result.left[0]}"
+            f"{model}: {len(result.near_misses)} that look like RMSNorm are left, the first at {result.near_misses[0]}"
         )
 
 
@@ -92,7 +92,7 @@ def print_fusion(result: FusionResult, output: Path, *, explain: bool = False) -
 
     if explain:
         print_norms((*result.norms, *result.already))
-        print_near_misses(result.left)
+        print_near_misses(result.near_misses)
     kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(norm.kind for norm in result.norms).items())
     total = result.found - len(result.already)
     text = f"fused {len(result.norms)} of {total} norms" + (f" ({kinds})" if kinds else "")
@@ -107,5 +107,5 @@ def print_fusion(result: FusionResult, output: Path, *, explain: bool = False) -
     gained = sum(norm.note.startswith("precision gained") for norm in result.norms)
     if gained:
         stdout.print(f"{gained} had statistics in half precision, and have them in float32 now", markup=False)
-    if result.left and not explain:
-        stdout.print(f"left {len(result.left)}; --explain says why", markup=False)
+    if result.near_misses and not explain:
+        stdout.print(f"left {len(result.near_misses)}; --explain says why", markup=False)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from rms_deploy.cli.table import print_table
 
 if TYPE_CHECKING:
-    from rms_deploy.fusion.inspect import NearMiss, Norm
+    from rms_deploy.fusion.near_miss import NearMiss
+    from rms_deploy.fusion.norm import Norm
 
 __all__ = ["print_near_misses", "print_norms"]
 

@@ -74,7 +74,7 @@ def command(runs: tuple[Path, ...], html: Path | None, max_regression: float, fo
 
 
 def _print(comparison: RunComparison) -> None:
-    from rms_deploy.benchmark.report.summary import duration
+    from rms_deploy.benchmark.report.numbers import duration
 
     rows = [
         (

@@ -28,5 +28,5 @@ def command(model: Path, output: Path, as_json: bool) -> None:
     if as_json:
         print_json(result.to_dict())
         return
-    print_near_misses(result.left)
+    print_near_misses(result.near_misses)
     stdout.print(f"unfused {len(result.norms)} norms -> {output}", markup=False, soft_wrap=True)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rms_deploy.fusion.fuse import fuse
     from rms_deploy.fusion.inspect import inspect
     from rms_deploy.fusion.unfuse import unfuse
-    from rms_deploy.runtime.onnxruntime_session import onnxruntime_library, session
-    from rms_deploy.runtime.tensorrt_plugin import tensorrt_library
+    from rms_deploy.libraries import onnxruntime_library, tensorrt_library
+    from rms_deploy.runtime.onnxruntime_session import session
     from rms_deploy.verification.verify import verify
 
     __version__: str
@@ -43,9 +43,9 @@ _HOME = {
     "export": "rms_deploy.exporter.export",
     "fuse": "rms_deploy.fusion.fuse",
     "inspect": "rms_deploy.fusion.inspect",
-    "onnxruntime_library": "rms_deploy.runtime.onnxruntime_session",
+    "onnxruntime_library": "rms_deploy.libraries",
     "session": "rms_deploy.runtime.onnxruntime_session",
-    "tensorrt_library": "rms_deploy.runtime.tensorrt_plugin",
+    "tensorrt_library": "rms_deploy.libraries",
     "unfuse": "rms_deploy.fusion.unfuse",
     "verify": "rms_deploy.verification.verify",
 }

@@ -19,7 +19,7 @@ import pytest
 from rms_deploy.fusion.fuse import FusionResult, fuse
 from rms_deploy.ops import schemas
 from rms_deploy.ops.contract import OPS
-from rms_deploy.ops.element_types import ulp_distance
+from rms_deploy.ops.ulp import ulp_distance
 from rms_deploy.runtime import onnxruntime_session as runtime
 
 
@@ -141,8 +141,8 @@ def check(
     """Fuse `model`: so many norms, a valid graph, the same signature, the same numbers, and nothing left to do."""
     result = fuse(model, residual=residual)
     fused = ir.to_proto(result.model)
-    assert len(result.norms) == norms, (result.norms, result.left)
-    assert len(result.left) == left, result.left
+    assert len(result.norms) == norms, (result.norms, result.near_misses)
+    assert len(result.near_misses) == left, result.near_misses
     schemas.register()
     onnx.checker.check_model(fused, full_check=True)
     onnx.shape_inference.infer_shapes(fused, check_type=True, strict_mode=True, data_prop=True)
@@ -165,9 +165,9 @@ def refused(model: onnx.ModelProto, *, piece: str, reason: str) -> None:
     before = ir.to_proto(ir.from_proto(model)).SerializeToString(deterministic=True)
     result = fuse(model)
     assert not result.norms
-    assert result.left, "no near miss"
-    assert result.left[0].piece == piece, result.left
-    assert reason in result.left[0].reason, result.left
+    assert result.near_misses, "no near miss"
+    assert result.near_misses[0].piece == piece, result.near_misses
+    assert reason in result.near_misses[0].reason, result.near_misses
     assert ir.to_proto(result.model).SerializeToString(deterministic=True) == before
 
 

@@ -105,7 +105,7 @@ def time_of(path: Path) -> dict[str, Any]:
     return {
         "nodes": nodes,
         "norms": len(result.norms),
-        "left": len(result.left),
+        "left": len(result.near_misses),
         "seconds": statistics.median(seconds),
         "slowest": max(seconds),
         "processor_seconds": statistics.median(busy),
@@ -181,7 +181,7 @@ def memory_of(path: Path, verify: bool) -> dict[str, Any]:
     return {
         "gigabytes_of_data": before.st_size / 1e9,
         "norms": len(result.norms),
-        "left": len(result.left),
+        "left": len(result.near_misses),
         "seconds": seconds,
         "peak_megabytes": peak,
         "of_which_imports": imported,

@@ -26,7 +26,7 @@ from rms_deploy.benchmark.worker import inputs as benchmark_inputs
 from rms_deploy.benchmark.worker.process import BenchmarkProcess
 from rms_deploy.errors import InputError
 from rms_deploy.fusion.inspect import inspect
-from rms_deploy.onnx_model import file as modelfile
+from rms_deploy.onnx_model.file import load_model
 from rms_deploy.onnx_model.inputs import check_inputs, load_inputs, random_inputs
 from rms_deploy.onnx_model.shapes import resolve_shapes
 from rms_deploy.onnx_model.signature import input_specs
@@ -201,14 +201,14 @@ def _feeds(
     seed: int,
 ) -> list[dict[str, NDArray[Any]]]:
     """The inputs of each candidate. Those that share name and type with one of the first model are the same arrays."""
-    model = modelfile.load(first)
+    model = load_model(first)
     if inputs is not None:
         given = load_inputs(inputs, model)
     else:
         given = random_inputs(model, resolve_shapes(model, shapes=shapes, dims=dims), seed=seed)
     feeds = {os.fspath(first): given}
     for path in dict.fromkeys(entry.signature for entry in entries if entry.signature != os.fspath(first)):
-        other = modelfile.load(path)
+        other = load_model(path)
         own = random_inputs(other, _like(given, other), seed=seed)
         feeds[path] = {n: given[n] if n in given and given[n].dtype == a.dtype else a for n, a in own.items()}
         check_inputs(feeds[path], other)

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rms_deploy.benchmark.candidates import Contestant
+from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.operator_times import Operator, TimeByOperator
-from rms_deploy.benchmark.result import Candidate, Latency, Speedup
+from rms_deploy.benchmark.result import Candidate
 from rms_deploy.benchmark.worker.process import BenchmarkProcess
 from rms_deploy.errors import RunError
 

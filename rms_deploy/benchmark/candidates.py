@@ -10,11 +10,11 @@ from typing import Final
 
 from rms_deploy.benchmark.result import Candidate
 from rms_deploy.benchmark.variants import VARIANTS, write_variant
-from rms_deploy.engine.record import is_engine
 from rms_deploy.errors import InputError, RmsDeployError
 from rms_deploy.fusion.inspect import inspect
-from rms_deploy.onnx_model import file as modelfile
-from rms_deploy.ops.functions import norm_nodes
+from rms_deploy.onnx_model.file import load_model
+from rms_deploy.ops.nodes import norm_nodes
+from rms_deploy.runtime.engine_file import is_engine
 
 __all__ = ["RUNTIMES", "Contestant", "contestants"]
 
@@ -119,4 +119,4 @@ def _on(file: Contestant, runtime: str, *, library: bool, name_it: bool) -> Cont
 
 
 def _has_our_ops(path: str) -> bool:
-    return any(True for _ in norm_nodes(modelfile.load(path)))
+    return any(True for _ in norm_nodes(load_model(path)))

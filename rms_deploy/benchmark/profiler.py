@@ -21,19 +21,13 @@ from numpy.typing import NDArray
 from rms_deploy.benchmark.operator_times import TimeByOperator, fold, norm_sizes
 from rms_deploy.benchmark.timing import measure
 from rms_deploy.fusion.fuse import fuse
-from rms_deploy.onnx_model import file as modelfile
+from rms_deploy.onnx_model.file import load_model, save_model
 from rms_deploy.ops.contract import DOMAIN
+from rms_deploy.ops.foreign_ops import FOREIGN_NORMS
 from rms_deploy.runtime import onnxruntime_session as runtime
 
 __all__ = ["norm_node_names", "profiled_run"]
 
-_NORM_OPS: Final = (
-    "RMSNormalization",
-    "SimplifiedLayerNormalization",
-    "SkipSimplifiedLayerNormalization",
-    "LayerNormalization",
-    "SkipLayerNormalization",
-)
 _SKIP: Final = 3
 """Runs that are not counted: the first ones allocate."""
 _MAX_EVENTS: Final = 500_000
@@ -71,12 +65,12 @@ def profiled_run(
         running = runtime.session(path, threads=threads, library=library, optimized_path=optimized)
         latency = median(measure(partial(runtime.run, running, feeds), seconds / 4))
         del running
-        graph = modelfile.load(optimized)
+        graph = load_model(optimized)
         _name_nodes(graph)
         norms = norm_node_names(graph)
         most = _MAX_EVENTS // max(1, sum(1 for _ in graph.graph.all_nodes()))
         runs = _SKIP + min(max(5, round(seconds * 1e6 / latency)), 200, max(5, most))
-        modelfile.save(graph, optimized)
+        save_model(graph, optimized)
         profiled = runtime.session(
             optimized, threads=threads, library=library, optimize=False, profile_prefix=Path(folder, "profile")
         )
@@ -99,8 +93,8 @@ def norm_node_names(model: ir.Model) -> dict[str, bool]:
     norms = {}
     for name, op_type in before.items():
         now = after.get(name)
-        if now is None or now.domain == DOMAIN or op_type in _NORM_OPS:
-            norms[name] = op_type in _NORM_OPS or (now is not None and now.op_type == op_type)
+        if now is None or now.domain == DOMAIN or op_type in FOREIGN_NORMS:
+            norms[name] = op_type in FOREIGN_NORMS or (now is not None and now.op_type == op_type)
     return norms
 
 

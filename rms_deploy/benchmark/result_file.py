@@ -8,9 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.operator_times import Operator, TimeByOperator
-from rms_deploy.benchmark.result import BenchmarkResult, Candidate, Latency, Point, Speedup
+from rms_deploy.benchmark.result import BenchmarkResult, Candidate, Point
 from rms_deploy.errors import InputError
 from rms_deploy.runtime.machine import Machine
 

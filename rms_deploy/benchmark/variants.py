@@ -10,7 +10,7 @@ from typing import Final
 from rms_deploy.errors import InputError
 from rms_deploy.fusion.fuse import FusionResult, fuse
 from rms_deploy.fusion.unfuse import unfuse
-from rms_deploy.ops.functions import norm_nodes
+from rms_deploy.ops.nodes import norm_nodes
 
 __all__ = ["VARIANTS", "Variant", "write_variant"]
 
@@ -21,8 +21,6 @@ VARIANTS: Final[dict[str, str]] = {
     "standard": "every norm as ONNX's RMSNormalization",
     "onnxruntime": "every norm as ONNX Runtime's own op, [Skip]SimplifiedLayerNormalization",
 }
-
-_TARGETS: Final = {"fused": "rms_deploy", "standard": "onnx", "onnxruntime": "onnxruntime"}
 
 
 @dataclass(frozen=True)
@@ -49,20 +47,22 @@ def write_variant(model: str | os.PathLike[str], name: str, folder: Path) -> Var
     path = folder / f"{name}.onnx"
     if name == "decomposed":
         result = unfuse(model, path)
-        if result.left:
-            raise InputError(f"a norm stays one op: {result.left[0]}")
+        if result.near_misses:
+            raise InputError(f"a norm stays one op: {result.near_misses[0]}")
         return Variant(path)
-    fusion = fuse(model, path, target=_TARGETS[name])
+    fusion = fuse(model, path, target=name)
     _require(fusion, name)
-    left = len(fusion.left)
-    return Variant(path, f"{left} left decomposed: {fusion.left[0]}" if left else "")
+    left = len(fusion.near_misses)
+    return Variant(path, f"{left} left decomposed: {fusion.near_misses[0]}" if left else "")
 
 
 def _require(fusion: FusionResult, name: str) -> None:
     """Something was fused, and all of it has the form."""
     done = len(fusion.norms) + len(fusion.already)
     if not done:
-        raise InputError(f"no norm was fused: {fusion.left[0]}" if fusion.left else "the model has no RMSNorm to fuse")
+        raise InputError(
+            f"no norm was fused: {fusion.near_misses[0]}" if fusion.near_misses else "the model has no RMSNorm to fuse"
+        )
     ours = sum(1 for _ in norm_nodes(fusion.model))
     if name != "fused" and ours:
-        raise InputError(f"{ours} of {done} norms cannot take this form; `fuse --target {_TARGETS[name]}` says why")
+        raise InputError(f"{ours} of {done} norms cannot take this form; `fuse --target {name}` says why")

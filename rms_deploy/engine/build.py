@@ -18,8 +18,9 @@ from rms_deploy.engine.parser_input import unfused_norms
 from rms_deploy.engine.progress import BuildProgress, OnProgress, interruptible
 from rms_deploy.engine.record import EngineRecord, model_hashes
 from rms_deploy.errors import InputError, OutputError
-from rms_deploy.onnx_model import file as modelfile
+from rms_deploy.onnx_model.file import load_model
 from rms_deploy.onnx_model.optimization_profiles import guessed_inputs, resolve_profiles
+from rms_deploy.output_file import atomic_path, check_output
 from rms_deploy.runtime.tensorrt_api import tensorrt
 
 __all__ = ["build"]
@@ -32,7 +33,7 @@ def build(
     output: str | os.PathLike[str],
     *,
     runtime: str | None = None,
-    norm: Literal["plugin", "native", "auto"] = "auto",
+    norm: Literal["plugin", "decomposed", "auto"] = "auto",
     shapes: Sequence[Mapping[str, Sequence[Sequence[int]]]] = (),
     devices: Sequence[str] = (),
     workspace: int | None = None,
@@ -54,9 +55,9 @@ def build(
         model: the file. Norms that are not fused stay what they are; run `fuse` first.
         output: the engine.
         runtime: "tensorrt" or "tensorrt-rtx"; default: the one that is installed.
-        norm: what the fused norms become. plugin: our kernels; native: Pow, ReduceMean and so on, statistics in
+        norm: what the fused norms become. plugin: our kernels; decomposed: Pow, ReduceMean and so on, statistics in
             float32, for TensorRT to fuse with their neighbours; auto: both are built and timed on this GPU, and the
-            faster is kept; without a GPU: native.
+            faster is kept; without a GPU: decomposed.
         shapes: a profile each: for each input its smallest, usual and largest shape; see `resolve_profiles`.
         devices: compute capabilities to build for, such as sm120, with or without a GPU; TensorRT-RTX only. Default:
             this GPU; for TensorRT-RTX, all that it knows.
@@ -75,18 +76,18 @@ def build(
         ModelFileError: the model cannot be read.
         OutputError: the output cannot be written, or is the model itself.
         MissingDependencyError: the runtime is not installed.
-        BuildError: the plugin library is not built.
-        RunError: TensorRT refuses the model, the build fails, or its norms are not what was asked for.
+        InstallationError: the plugin library is not built.
+        EngineError: TensorRT refuses the model, the build fails, or its norms are not what was asked for.
     """
     _check_targets(model, output, timing_cache)
-    if norm not in ("plugin", "native", "auto"):
-        raise InputError(f"norm {norm!r} is not known; use plugin, native or auto")
+    if norm not in ("plugin", "decomposed", "auto"):
+        raise InputError(f"norm {norm!r} is not known; use plugin, decomposed or auto")
     if opt_level is not None and not 0 <= opt_level <= 5:
         raise InputError(f"opt_level is {opt_level}; use 0 to 5")
     if workspace is not None and not 1 <= workspace < 2**43:  # 2^63 bytes
         raise InputError(f"workspace is {workspace} MiB; use 1 to {2**43 - 1}")
     api = tensorrt(runtime)
-    source = modelfile.load(model)
+    source = load_model(model)
     options = BuildOptions(
         profiles=resolve_profiles(source, shapes),
         devices=tuple(device.lower() for device in devices),
@@ -139,7 +140,7 @@ def _check_targets(
     for what, path in files.items():
         if path is None:
             continue
-        modelfile.check_target(path)
+        check_output(path)
         other = taken.setdefault(Path(path).resolve(), what)
         if other != what:
             raise OutputError(f"{os.fspath(path)}: {what} would take the place of {other}; give another name")
@@ -172,13 +173,13 @@ def _write(output: Path, plan: Plan, record: EngineRecord, timing_cache: str | o
     """The engine and what is beside it, all or nothing."""
     try:
         with ExitStack() as stack:
-            written = stack.enter_context(modelfile.atomic_path(output))
-            described = stack.enter_context(modelfile.atomic_path(f"{output}.json"))
+            written = stack.enter_context(atomic_path(output))
+            described = stack.enter_context(atomic_path(f"{output}.json"))
             with written.open("wb") as file:
                 file.write(plan.data)
             described.write_text(json.dumps(record.to_dict(), indent=2) + "\n", encoding="utf-8")
             if timing_cache is not None and plan.timing_cache is not None:
-                with modelfile.atomic_path(timing_cache) as cached:
+                with atomic_path(timing_cache) as cached:
                     cached.write_bytes(plan.timing_cache)
     except OSError as error:
         raise OutputError(f"{output}: cannot be written: {error.strerror or error}") from error

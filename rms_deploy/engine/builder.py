@@ -12,7 +12,7 @@ from typing import Any, Final
 import onnx_ir as ir
 
 from rms_deploy.engine.progress import BuildProgress
-from rms_deploy.errors import InputError, RunError
+from rms_deploy.errors import EngineError, InputError
 from rms_deploy.onnx_model.optimization_profiles import Profile
 from rms_deploy.ops.contract import DOMAIN
 from rms_deploy.runtime.gpus import gpus
@@ -75,7 +75,7 @@ def build_plan(
 
     Raises:
         InputError: an option that the runtime does not know.
-        RunError: TensorRT refuses the model, or the build fails or is cancelled.
+        EngineError: TensorRT refuses the model, or the build fails or is cancelled.
     """
     with api.errors() as errors:
         builder = api.builder()
@@ -92,7 +92,9 @@ def build_plan(
         if plan is None:
             refits = options.refit or options.strip_weights
             hint = "; to build an engine that can be refitted takes a GPU" if refits and not gpus() else ""
-            raise RunError(f"{os.fspath(source)}: {api.name} {api.version} builds no engine: {text_of(errors)}{hint}")
+            raise EngineError(
+                f"{os.fspath(source)}: {api.name} {api.version} builds no engine: {text_of(errors)}{hint}"
+            )
         return Plan(plan, _plugin_layers(api, network), network.num_layers, cache and bytes(cache.serialize()))
 
 
@@ -100,7 +102,7 @@ def parsed_plugins(api: TensorRT, model: ir.Model, source: str | os.PathLike[str
     """The names of the layers that the parser makes plugins of ours; nothing is built.
 
     Raises:
-        RunError: TensorRT refuses the model.
+        EngineError: TensorRT refuses the model.
     """
     network, _keep = _parsed(api, api.builder(), model, source)
     return _plugin_layers(api, network)
@@ -118,7 +120,7 @@ def _parsed(api: TensorRT, builder: Any, model: ir.Model, source: str | os.PathL
         where = f"{error.node_operator()} node {error.node_name() or '?'}: " if error.node_operator() else ""
         # What a plugin says of its attributes is logged before the parser reports that it has no plugin.
         reasons = [text for text in errors if not text.startswith("ModelImporter")] or [where + error.desc()]
-        raise RunError(f"{os.fspath(source)}: {api.name} {api.version} refuses it: {text_of(reasons)}")
+        raise EngineError(f"{os.fspath(source)}: {api.name} {api.version} refuses it: {text_of(reasons)}")
     return network, parser
 
 

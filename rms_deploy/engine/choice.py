@@ -10,11 +10,11 @@ from typing import Any
 import onnx_ir as ir
 
 from rms_deploy.engine.builder import BuildOptions, Plan, build_plan
-from rms_deploy.engine.parser_input import NormChoice, fused_norms, with_native_norms, with_plugin_norms
+from rms_deploy.engine.parser_input import NormChoice, fused_norms, with_decomposed_norms, with_plugin_norms
 from rms_deploy.engine.progress import BuildProgress
 from rms_deploy.engine.record import NormTiming, file_hash
 from rms_deploy.engine.timing import time_engines
-from rms_deploy.errors import InputError, RunError
+from rms_deploy.errors import EngineError, InputError
 from rms_deploy.runtime.gpus import gpus
 from rms_deploy.runtime.tensorrt_api import TensorRT
 from rms_deploy.runtime.tensorrt_plugin import load_plugins
@@ -48,30 +48,30 @@ class BuiltEngine:
 
 
 def choose_engine(request: EngineRequest) -> BuiltEngine:
-    """The faster of both on this GPU; the native one where nothing tells them apart, or where they cannot be timed.
+    """The faster of both on this GPU; the decomposed one where nothing tells them apart, or where they cannot be timed.
 
     Raises:
-        BuildError: there is a GPU, and the plugin library is not built.
-        RunError: a build fails, or an engine does not run.
+        InstallationError: there is a GPU, and the plugin library is not built.
+        EngineError: a build fails, or an engine does not run.
     """
     why_not = _why_not_timed(request)
     if why_not:
-        return replace(build_engine(request, "native"), reason=f"{why_not}, so the native norms were taken")
+        return replace(build_engine(request, "decomposed"), reason=f"{why_not}, so the decomposed norms were taken")
     plugin = build_engine(request, "plugin")
     options = replace(request.options, timing_cache=plugin.plan.timing_cache)
     again = BuildProgress(request.progress.report, request.progress.cancelled)
-    native = build_engine(replace(request, options=options, progress=again), "native")
+    decomposed = build_engine(replace(request, options=options, progress=again), "decomposed")
     timing = time_engines(
         request.api,
         plugin.plan.data,
-        native.plan.data,
+        decomposed.plan.data,
         request.model,
         request.options.profiles[0],
         embedded=request.embed_plugin,
     )
     faster = timing.speedup.verdict == "faster"
     reason = f"the plugins are {timing.speedup.value:.3f} times as fast ({timing.speedup.verdict})"
-    return replace(plugin if faster else native, reason=reason, timing=timing)
+    return replace(plugin if faster else decomposed, reason=reason, timing=timing)
 
 
 def build_engine(request: EngineRequest, norm: NormChoice) -> BuiltEngine:
@@ -79,18 +79,18 @@ def build_engine(request: EngineRequest, norm: NormChoice) -> BuiltEngine:
 
     Raises:
         InputError: plugins are asked for, and the model has no fused norm.
-        BuildError: the plugin library is not built.
-        RunError: the build fails, or its norms are not what was asked for.
+        InstallationError: the plugin library is not built.
+        EngineError: the build fails, or its norms are not what was asked for.
     """
-    if norm == "native":
-        model, names, library = with_native_norms(request.model), frozenset[str](), None
+    if norm == "decomposed":
+        model, names, library = with_decomposed_norms(request.model), frozenset[str](), None
     else:
         model, names = with_plugin_norms(request.model)
         library = load_plugins(request.api)
         if not names:
             raise InputError(
                 f"{os.fspath(request.source)}: has no fused norm, so no plugin; run rms-deploy fuse first, "
-                "or build it with --norm native"
+                "or build it with --norm decomposed"
             )
     plan = build_plan(
         request.api,
@@ -110,12 +110,12 @@ def build_engine(request: EngineRequest, norm: NormChoice) -> BuiltEngine:
 def _prove(request: EngineRequest, names: frozenset[str], plan: Plan) -> None:
     where, found = os.fspath(request.source), set(plan.plugin_layers)
     if missing := sorted(names - found):
-        raise RunError(
+        raise EngineError(
             f"{where}: {len(missing)} of {len(names)} fused norms did not become plugins, the first is {missing[0]}; "
             f"rms-deploy doctor {where} says why"
         )
     if more := sorted(found - names):
-        raise RunError(f"{where}: {len(more)} layers became plugins that should not, the first is {more[0]}")
+        raise EngineError(f"{where}: {len(more)} layers became plugins that should not, the first is {more[0]}")
 
 
 def _why_not_timed(request: EngineRequest) -> str:

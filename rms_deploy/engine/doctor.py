@@ -14,12 +14,13 @@ import onnx_ir as ir
 import rms_deploy
 from rms_deploy.engine.builder import parsed_plugins
 from rms_deploy.engine.parser_input import unfused_norms, with_plugin_norms
-from rms_deploy.errors import BuildError, RmsDeployError
-from rms_deploy.onnx_model import file as modelfile
+from rms_deploy.engine.plugin_faults import plugin_faults
+from rms_deploy.errors import InstallationError, RmsDeployError
+from rms_deploy.onnx_model.file import load_model
 from rms_deploy.runtime.gpus import Gpu, gpus
 from rms_deploy.runtime.machine import versions
 from rms_deploy.runtime.tensorrt_api import RUNTIMES, TensorRT, tensorrt
-from rms_deploy.runtime.tensorrt_plugin import load_plugins, plugin_faults
+from rms_deploy.runtime.tensorrt_plugin import load_plugins
 
 __all__ = ["Diagnosis", "ModelDiagnosis", "RuntimeDiagnosis", "doctor"]
 
@@ -85,7 +86,7 @@ def doctor(model: str | os.PathLike[str] | None = None) -> Diagnosis:
     Raises:
         ModelFileError: the model cannot be read.
     """
-    read = None if model is None else modelfile.load(model)
+    read = None if model is None else load_model(model)
     here: dict[str, TensorRT] = {}
     runtimes = (_onnxruntime(), *(_tensorrt(name, here) for name in RUNTIMES))
     return Diagnosis(
@@ -105,7 +106,7 @@ def _onnxruntime() -> RuntimeDiagnosis:
 
         installed = versions()
         version = installed.get("onnxruntime") or installed.get("onnxruntime-gpu")
-        library = str(runtime.onnxruntime_library())
+        library = str(rms_deploy.onnxruntime_library())
         runtime.session(onnx.parser.parse_model(_ONE_NORM), threads=1)
     except RmsDeployError as error:
         return RuntimeDiagnosis("onnxruntime", version, library, registered=False, problem=str(error))
@@ -114,7 +115,7 @@ def _onnxruntime() -> RuntimeDiagnosis:
 
 def _tensorrt(name: str, here: dict[str, TensorRT]) -> RuntimeDiagnosis:
     version = library = None
-    with suppress(BuildError):  # load_plugins says it, where there is a runtime for it
+    with suppress(InstallationError):  # load_plugins says it, where there is a runtime for it
         library = str(rms_deploy.tensorrt_library())
     try:
         here[name] = api = tensorrt(name)

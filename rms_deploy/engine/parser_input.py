@@ -12,11 +12,12 @@ from rms_deploy.fusion.fuse import fuse
 from rms_deploy.fusion.passes.lower_to_plugins import raise_plugins
 from rms_deploy.fusion.targets import lower
 from rms_deploy.ops.contract import DOMAIN, PLUGIN_VERSION
-from rms_deploy.ops.functions import norm_nodes, write_defaults
+from rms_deploy.ops.forms import NormForm
+from rms_deploy.ops.nodes import norm_nodes, write_defaults
 
-__all__ = ["NormChoice", "fused_norms", "unfused_norms", "with_native_norms", "with_plugin_norms"]
+__all__ = ["NormChoice", "fused_norms", "unfused_norms", "with_decomposed_norms", "with_plugin_norms"]
 
-NormChoice = Literal["plugin", "native"]
+NormChoice = Literal["plugin", "decomposed"]
 
 
 def with_plugin_norms(model: ir.Model) -> tuple[ir.Model, frozenset[str]]:
@@ -33,15 +34,15 @@ def with_plugin_norms(model: ir.Model) -> tuple[ir.Model, frozenset[str]]:
         node.attributes["plugin_version"] = ir.AttrString("plugin_version", PLUGIN_VERSION)
         if not node.name or taken[node.name] > 1:
             node.name = f"{DOMAIN}.{node.op_type}.{index}"
-    return lower(copy, "rms_deploy", functions=False), frozenset(str(node.name) for node in nodes)
+    return lower(copy, NormForm.FUSED, functions=False), frozenset(str(node.name) for node in nodes)
 
 
-def with_native_norms(model: ir.Model) -> ir.Model:
+def with_decomposed_norms(model: ir.Model) -> ir.Model:
     """A copy of `model`, its weights shared, with the body of each norm in its place.
 
     As a function it might still become a plugin: TensorRT prefers a plugin from 10.7 on.
     """
-    return lower(_copy(model), "primitives")
+    return lower(_copy(model), NormForm.DECOMPOSED)
 
 
 def fused_norms(model: ir.Model) -> int:

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import onnx_ir as ir
 
-from rms_deploy.benchmark.result import Latency, Speedup
+from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.engine.parser_input import NormChoice
 from rms_deploy.onnx_model.optimization_profiles import Profile
 
-__all__ = ["EngineRecord", "NormTiming", "file_hash", "is_engine", "model_hashes", "read_record"]
-
-_SUFFIXES: Final = (".engine", ".plan", ".trt")
-
-
-def is_engine(path: str | os.PathLike[str]) -> bool:
-    """Whether the name is that of an engine, not of an ONNX file."""
-    return Path(path).suffix.lower() in _SUFFIXES
+__all__ = ["EngineRecord", "NormTiming", "file_hash", "model_hashes"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +23,7 @@ class NormTiming:
     """Both engines of `norm="auto"`, timed in turns at the usual shapes of the first profile; microseconds."""
 
     plugin: Latency
-    native: Latency
+    decomposed: Latency
     speedup: Speedup
     """How many times faster the plugin is."""
 
@@ -78,15 +70,6 @@ class EngineRecord:
         if self.timing is not None:
             result["timing"]["speedup"]["verdict"] = self.timing.speedup.verdict
         return result
-
-
-def read_record(engine: str | os.PathLike[str]) -> dict[str, Any]:
-    """What the file beside an engine says; empty where there is none, or no such one."""
-    try:
-        record = json.loads(Path(f"{os.fspath(engine)}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
 
 
 def file_hash(path: str | os.PathLike[str]) -> str:

@@ -1,4 +1,4 @@
-"""Plugin against native: two engines of one model, timed in turns on this GPU."""
+"""Plugin against decomposed: two engines of one model, timed in turns on this GPU."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import onnx_ir as ir
 
-from rms_deploy.benchmark.result import Latency, Speedup
+from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.engine.record import NormTiming
 from rms_deploy.onnx_model.inputs import random_inputs
 from rms_deploy.onnx_model.optimization_profiles import Profile
@@ -22,14 +22,14 @@ _WARMUP_SECONDS: Final = 0.5
 
 
 def time_engines(
-    api: TensorRT, plugin: Any, native: Any, model: ir.Model, profile: Profile, *, embedded: bool
+    api: TensorRT, plugin: Any, decomposed: Any, model: ir.Model, profile: Profile, *, embedded: bool
 ) -> NormTiming:
     """Run both on the same inputs of the profile's usual shapes, as CUDA graphs, a tenth of a second each in turns.
 
     Args:
         api: the runtime that built them.
         plugin: a plan.
-        native: another one.
+        decomposed: another one.
         model: that both were built from.
         profile: the first of theirs.
         embedded: the first plan holds the plugin library.
@@ -42,7 +42,7 @@ def time_engines(
     feeds = random_inputs(model, {name: shapes.opt for name, shapes in profile.items()})
     runs = [
         runtime.bound_run(runtime.session(plan, runtime=api.name, embedded_plugin=holds, cuda_graph=True), feeds)
-        for plan, holds in ((plugin, embedded), (native, False))
+        for plan, holds in ((plugin, embedded), (decomposed, False))
     ]
     for run in runs:
         _measure(run, _WARMUP_SECONDS)

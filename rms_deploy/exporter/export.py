@@ -11,35 +11,37 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from rms_deploy.errors import InputError
+from rms_deploy.errors import InputError, one_line
 from rms_deploy.exporter.decomposed import decomposed
-from rms_deploy.exporter.model_source import Source, current_folder_importable, one_line, resolve
+from rms_deploy.exporter.model_source import Source, current_folder_importable, resolve
 from rms_deploy.exporter.module_tree import replaced
 from rms_deploy.exporter.swap import find_norms
 from rms_deploy.exporter.torch_exporters import export_dynamo, export_legacy
 from rms_deploy.fusion.passes.lower_to_standard import STANDARD_OPSET, LowerToStandard
 from rms_deploy.nn import RMSNorm
-from rms_deploy.onnx_model import file as modelfile
+from rms_deploy.onnx_model.file import save_model
 from rms_deploy.ops import functions
 from rms_deploy.ops.contract import ELEMENT_TYPES
+from rms_deploy.ops.forms import NormForm
+from rms_deploy.output_file import check_output
 
-__all__ = ["DEFAULT_OPSET", "NormForm", "export"]
+__all__ = ["DEFAULT_OPSET", "export"]
 
-NormForm = Literal["custom", "standard", "decomposed"]
+_FORMS: Final = (NormForm.FUSED, NormForm.STANDARD, NormForm.DECOMPOSED)
 Exporter = Literal["dynamo", "legacy"]
 
 DEFAULT_OPSET = 20
 
 # Oldest and newest opset that each exporter writes for each form.
-_OPSETS: dict[tuple[str, str], tuple[int, int]] = {
-    ("dynamo", "custom"): (18, 25),
+_OPSETS: Final[dict[tuple[str, str], tuple[int, int]]] = {
+    ("dynamo", "fused"): (18, 25),
     ("dynamo", "standard"): (STANDARD_OPSET, 25),
     ("dynamo", "decomposed"): (18, STANDARD_OPSET - 1),  # from 23 on, torch writes RMSNormalization by itself
     ("legacy", "decomposed"): (14, 20),
@@ -56,7 +58,7 @@ def export(
     inputs: Any = None,
     dtype: str | None = None,
     opset: int | None = None,
-    norm: NormForm = "custom",
+    norm: str = NormForm.FUSED,
     model_norm: str | None = None,
     random_weights: bool = False,
     swap: bool | None = None,
@@ -76,7 +78,7 @@ def export(
         dtype: float32, float16 or bfloat16: parameters, buffers and floating inputs are converted to it; None leaves
             them as they are.
         opset: of the ONNX operators; default 20, or 23 for `norm="standard"`.
-        norm: "custom": our op, its body in the model as a function. "standard": ONNX RMSNormalization where it can
+        norm: "fused": our op, its body in the model as a function. "standard": ONNX RMSNormalization where it can
             say the same, ours elsewhere, with a warning. "decomposed": primitives, as most model code spells it.
         model_norm: of a built-in model: "rmsnorm", "prmsnorm", "prmsnorm:P" with a fraction P, "layernorm" or "none";
             a factory gets it as `norm`. None: the factory is called without arguments.
@@ -96,7 +98,7 @@ def export(
     """
     opset = _checked(norm, exporter, dtype, opset)
     if output is not None:
-        modelfile.check_target(output)
+        check_output(output)
     source = _converted(resolve(model, inputs, model_norm=model_norm, random_weights=random_weights), dtype)
     if swap is None:
         swap = source.foreign and norm != "decomposed"
@@ -111,14 +113,14 @@ def export(
         LowerToStandard()(exported)
     functions.attach_functions(exported)
     if output is not None:
-        modelfile.save(exported, output)
+        save_model(exported, output)
     return exported
 
 
 def _checked(norm: str, exporter: str, dtype: str | None, opset: int | None) -> int:
     """The opset, once every choice is known to be one."""
     for name, value, accepted in (
-        ("norm", norm, get_args(NormForm)),
+        ("norm", norm, _FORMS),
         ("exporter", exporter, get_args(Exporter)),
         ("dtype", dtype, (None, *ELEMENT_TYPES)),
     ):
@@ -149,7 +151,7 @@ def _converted(source: Source, dtype: str | None) -> Source:
 
 
 @contextmanager
-def _prepared(module: nn.Module, norm: NormForm, swap: bool) -> Iterator[nn.Module]:
+def _prepared(module: nn.Module, norm: str, swap: bool) -> Iterator[nn.Module]:
     """The module in eval mode with its norms as the export needs them; afterwards it is as before."""
     training = {child: child.training for child in module.modules()}
     with ExitStack() as stack:

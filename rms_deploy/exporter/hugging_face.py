@@ -111,7 +111,7 @@ def _loaded(kind: Any, folder: Path, config: Any) -> nn.Module:
 
 @contextmanager
 def _one_line_errors(folder: Path) -> Iterator[None]:
-    from rms_deploy.exporter.model_source import one_line
+    from rms_deploy.errors import one_line
 
     try:
         yield

@@ -16,10 +16,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rms_deploy.errors import InputError, RmsDeployError
+from rms_deploy.errors import InputError, RmsDeployError, one_line
 from rms_deploy.models import MODELS
 
-__all__ = ["Source", "current_folder_importable", "one_line", "resolve"]
+__all__ = ["Source", "current_folder_importable", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -157,13 +157,6 @@ def _import(name: str, module_name: str) -> Any:
         return importlib.import_module(module_name)
     except Exception as error:  # whatever the user's code raises
         raise InputError(f"{name}: module {module_name} cannot be imported: {one_line(error)}") from error
-
-
-def one_line(error: BaseException) -> str:
-    """Type and message of an error that is not ours: its first line, and the second where that ends in a colon."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    shown = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
-    return f"{type(error).__name__}: {shown}" if shown else type(error).__name__
 
 
 def _as_tuple(inputs: Any) -> tuple[Any, ...]:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from rms_deploy.exporter.model_source import one_line
+from rms_deploy.errors import one_line
 from rms_deploy.nn import RMSNorm
 
 __all__ = ["Refusal", "probe"]

@@ -9,10 +9,9 @@ from typing import Any
 import onnx_ir as ir
 
 from rms_deploy.ops.contract import DOMAIN, OPS
+from rms_deploy.ops.foreign_ops import RMS_NORMALIZATION, foreign_norm
 
 __all__ = ["ExportSummary", "summarize"]
-
-_STANDARD = "RMSNormalization"
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ def summarize(model: ir.Model) -> ExportSummary:
     """Count the norm nodes of `model`, and its weights by element type."""
     norms: Counter[str] = Counter()
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
-        if (node.domain == DOMAIN and node.op_type in OPS) or (node.domain == "" and node.op_type == _STANDARD):
+        if (node.domain == DOMAIN and node.op_type in OPS) or foreign_norm(node) is RMS_NORMALIZATION:
             norms[node.op_type] += 1
     weights: Counter[str] = Counter()
     for value in model.graph.initializers.values():

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from rms_deploy.errors import ExportError, RmsDeployError
-from rms_deploy.exporter.model_source import Source, one_line
+from rms_deploy.errors import ExportError, RmsDeployError, one_line
+from rms_deploy.exporter.model_source import Source
 from rms_deploy.ops import (
     schemas,
     torch_ops,  # noqa: F401 - torch_ops registers torch.ops.rms_deploy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -14,26 +14,24 @@ from typing import Any, Final
 import onnx
 import onnx_ir as ir
 
-from rms_deploy.fusion.grammar import Facts, graphs_of
-from rms_deploy.fusion.inspect import described, native, opened
-from rms_deploy.fusion.norm import NearMiss, Norm, near_miss
+from rms_deploy.fusion.describe import describe_foreign, describe_fused
+from rms_deploy.fusion.near_miss import NearMiss
+from rms_deploy.fusion.norm import Norm
 from rms_deploy.fusion.passes.fuse_add_rms_norm import FuseAddRMSNorm
 from rms_deploy.fusion.passes.fuse_rms_norm import ONE_BODY_BELOW, FuseRMSNorm, FuseRMSNormResult
-from rms_deploy.fusion.passes.lower_to_plugins import PLUGIN_DOMAIN, raise_plugins
-from rms_deploy.fusion.targets import check_target, lower
-from rms_deploy.onnx_model import file as modelfile
-from rms_deploy.ops.functions import norm_nodes
+from rms_deploy.fusion.passes.lower_to_plugins import raise_plugins
+from rms_deploy.fusion.targets import lower
+from rms_deploy.onnx_model.analysis import Facts
+from rms_deploy.onnx_model.file import open_model, save_model
+from rms_deploy.ops.foreign_ops import foreign_norm
+from rms_deploy.ops.forms import NormForm, norm_form
+from rms_deploy.ops.nodes import graphs_of, norm_nodes
+from rms_deploy.output_file import check_output
 
 __all__ = ["VERIFY_LIMIT", "FusionResult", "fuse"]
 
 VERIFY_LIMIT: Final = 20_000
-"""Nodes up to which every site is run by default: some seconds."""
-
-_OPS_OF: Final = {
-    "onnx": {"RMSNormalization": ""},
-    "onnxruntime": {"SimplifiedLayerNormalization": "", "SkipSimplifiedLayerNormalization": "com.microsoft"},
-}
-"""What is in the form of the target already, and is left, with the domain that its runtime knows it in."""
+"""Nodes up to which every subgraph is run by default: some seconds."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class FusionResult:
     """Norms that are one op now and were not before."""
     already: tuple[Norm, ...]
     """Norms that were one of our ops before."""
-    left: tuple[NearMiss, ...]
+    near_misses: tuple[NearMiss, ...]
     """What looks like RMSNorm and was left alone."""
     written: bool = False
     """Whether the model was written to a file."""
@@ -58,7 +56,7 @@ class FusionResult:
     @property
     def found(self) -> int:
         """Number of norms, fused and left."""
-        return len(self.norms) + len(self.already) + len(self.left)
+        return len(self.norms) + len(self.already) + len(self.near_misses)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; without the model."""
@@ -67,7 +65,7 @@ class FusionResult:
             "fused": len(self.norms),
             "norms": [asdict(norm) for norm in self.norms],
             "already": [asdict(norm) for norm in self.already],
-            "left": [asdict(miss) for miss in self.left],
+            "near_misses": [asdict(miss) for miss in self.near_misses],
         }
 
 
@@ -92,7 +90,7 @@ def fuse(
     model: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
     output: str | os.PathLike[str] | None = None,
     *,
-    target: str = "rms_deploy",
+    target: str = NormForm.FUSED,
     functions: bool = True,
     residual: bool = True,
     allow_precision_gain: bool = False,
@@ -100,9 +98,9 @@ def fuse(
     require_all: bool = False,
     save_as_external: bool = False,
 ) -> FusionResult:
-    """Find the decomposed and native RMSNorms of a model and make each one op of the domain `rms_deploy`.
+    """Find the RMSNorms of a model, primitives or one foreign op, and make each one op of the domain `rms_deploy`.
 
-    What cannot be proven to be RMSNorm is left alone, and the reason is given in `left`. The order of rounding that
+    What cannot be proven to be RMSNorm is left alone, and `near_misses` gives the reason. The order of rounding that
     the model has is kept. Nothing but the norms and what only they read is changed; a model without any stays, byte
     for byte, what it was, and so does one that was fused before.
 
@@ -110,7 +108,7 @@ def fuse(
         model: a file, a proto or an onnx-ir model. A given model is not changed: its graph is copied, its weights
             are shared with the result.
         output: where to write the fused model; may be the file that was read.
-        target: what the norms become, one of `targets.TARGETS`. What it cannot express stays an op of our domain.
+        target: the form that the norms get, one of `NormForm`. What it cannot express stays an op of our domain.
         functions: give the ops of our domain their function bodies.
         residual: also fuse a residual Add into the norm of its sum (`AddRMSNorm`).
         allow_precision_gain: also fuse norms that take their statistics in a half type. The op takes them in float32,
@@ -127,42 +125,42 @@ def fuse(
         InputError: the opset is too old for the body of an op that the model needs, or no such target.
     """
     if output is not None:
-        modelfile.check_target(Path(output))
-    check_target(target)
-    fused = opened(model)
-    raised = target != PLUGIN_DOMAIN and raise_plugins(fused)
+        check_output(Path(output))
+    form = norm_form(target, argument="target")
+    fused = open_model(model)
+    raised = form is not NormForm.TENSORRT_PLUGIN and raise_plugins(fused)
     before = set(norm_nodes(fused))
     facts = Facts(fused)
     if verify is None:
         verify = sum(len(graph) for graph in fused.graphs()) <= VERIFY_LIMIT
-    native_ops = _OPS_OF.get(target, {})
-    skip = partial(_is_target, native_ops)
-    one_body = functions and target == "rms_deploy" and fused.opset_imports.get("", 0) < ONE_BODY_BELOW
+    skip = partial(_is_target, form)
+    one_body = functions and form is NormForm.FUSED and fused.opset_imports.get("", 0) < ONE_BODY_BELOW
     result = FuseRMSNorm(facts, allow_gain=allow_precision_gain, prove=verify, one_body=one_body, skip=skip)(fused)
     assert isinstance(result, FuseRMSNormResult)
     modified = result.modified or raised
     if residual:
         modified |= FuseAddRMSNorm(facts, prove=verify)(fused).modified
-    after = [(node, described(node, facts)) for node in norm_nodes(fused)]
-    nodes = (node for graph in graphs_of(fused) for node in graph if node.op_type in native_ops)
-    kept = [native(node, facts, [], taken=False) for node in nodes if skip(node, facts)]
-    if modified or not functions or target != "rms_deploy":
-        fused = lower(fused, target, functions=functions)
-    written = output is not None and not (require_all and result.refusals)
+    after = [(node, describe_fused(node, facts)) for node in norm_nodes(fused)]
+    nodes = (node for graph in graphs_of(fused) for node in graph)
+    kept = [describe_foreign(node, facts) for node in nodes if skip(node, facts)]
+    if modified or not functions or form is not NormForm.FUSED:
+        fused = lower(fused, form, functions=functions)
+    written = output is not None and not (require_all and result.near_misses)
     if output is not None and written:
-        modelfile.save(fused, output, external=save_as_external)
+        save_model(fused, output, external=save_as_external)
     return FusionResult(
         fused,
         norms=tuple(norm for node, norm in after if node not in before),
         already=(*(norm for node, norm in after if node in before), *kept),
-        left=tuple(near_miss(refusal) for refusal in result.refusals),
+        near_misses=result.near_misses,
         written=written,
     )
 
 
-def _is_target(ops: Mapping[str, str], node: ir.Node, facts: Facts) -> bool:
+def _is_target(form: NormForm, node: ir.Node, facts: Facts) -> bool:
     """Whether `node` is what the target makes of a norm, and valid: x and scale of one type."""
-    if ops.get(node.op_type) != node.domain:
+    norm = foreign_norm(node)
+    if norm is None or not norm.is_rms or norm.form is not form or node.domain != norm.domains[0]:
         return False
     types = [facts.dtype(value) for value in node.inputs if value is not None]
     return len(types) > 1 and len(set(types)) == 1

@@ -2,67 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 import onnx_ir as ir
 
-from rms_deploy.errors import InputError
-from rms_deploy.fusion.grammar import Facts
 from rms_deploy.fusion.passes.lower_to_onnxruntime import LowerToOnnxRuntime
 from rms_deploy.fusion.passes.lower_to_plugins import LowerToPlugins
 from rms_deploy.fusion.passes.lower_to_primitives import LowerToPrimitives
 from rms_deploy.fusion.passes.lower_to_standard import STANDARD_OPSET, LowerToStandard
 from rms_deploy.fusion.passes.rewriting import annotate
 from rms_deploy.fusion.passes.widen_mixed_norms import WidenMixedNorms
+from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.convert_opset import convert_opset
 from rms_deploy.ops.contract import DOMAIN
-from rms_deploy.ops.functions import attach_functions, norm_nodes, require_onnx_opset
+from rms_deploy.ops.forms import NormForm
+from rms_deploy.ops.functions import attach_functions
+from rms_deploy.ops.nodes import norm_nodes, require_onnx_opset
 
-__all__ = ["TARGETS", "Target", "check_target", "lower"]
+__all__ = ["lower"]
 
-Target = Literal["rms_deploy", "onnx", "onnxruntime", "trt.plugins", "primitives"]
-
-TARGETS: Final[dict[str, str]] = {
-    "rms_deploy": "our ops, with their function bodies",
-    "onnx": "RMSNormalization, in opset 23 or later",
-    "onnxruntime": "[Skip]SimplifiedLayerNormalization of ONNX Runtime, which rounds once, after the scale",
-    "trt.plugins": "our TensorRT plugins, as ONNX Runtime's TensorRT provider names them",
-    "primitives": "Pow, ReduceMean, Sqrt and so on, in float32 with the casts",
-}
-
-_PASSES: Final[dict[str, type[ir.passes.InPlacePass]]] = {
-    "onnx": LowerToStandard,
-    "onnxruntime": LowerToOnnxRuntime,
-    "trt.plugins": LowerToPlugins,
-    "primitives": LowerToPrimitives,
+_PASSES: Final[dict[NormForm, type[ir.passes.InPlacePass]]] = {
+    NormForm.STANDARD: LowerToStandard,
+    NormForm.ONNXRUNTIME: LowerToOnnxRuntime,
+    NormForm.TENSORRT_PLUGIN: LowerToPlugins,
+    NormForm.DECOMPOSED: LowerToPrimitives,
 }
 
 
-def check_target(target: str) -> None:
-    """Raise InputError if there is no such target."""
-    if target not in TARGETS:
-        raise InputError(f"target {target!r} is not known; use {', '.join(TARGETS)}")
-
-
-def lower(model: ir.Model, target: str, *, functions: bool = True) -> ir.Model:
+def lower(model: ir.Model, target: NormForm, *, functions: bool = True) -> ir.Model:
     """Our nodes in the form of `target`; what it cannot express stays our node, and a warning says why.
 
     Args:
         model: changed in place, unless its opset has to be converted.
-        target: one of `TARGETS`.
+        target: the form.
         functions: give our nodes that remain their function bodies.
 
     Returns:
         The model, or a new one in another opset.
 
     Raises:
-        InputError: no such target, or the opset cannot express it.
+        InputError: the opset cannot express it.
     """
-    check_target(target)
     if not any(True for _ in norm_nodes(model)):
         return model
     require_onnx_opset(model)
-    if target == "onnx":
+    if target is NormForm.STANDARD:
         _drop_functions(model)
         model = convert_opset(model, STANDARD_OPSET)
     if target in _PASSES:

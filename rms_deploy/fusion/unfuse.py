@@ -10,16 +10,18 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from rms_deploy.fusion.grammar import Facts
-from rms_deploy.fusion.inspect import described, opened
-from rms_deploy.fusion.norm import NearMiss, Norm, near_miss
-from rms_deploy.fusion.passes.expand_skip_norm import is_skip_norm
+from rms_deploy.fusion.describe import describe_fused
+from rms_deploy.fusion.near_miss import NearMiss
+from rms_deploy.fusion.norm import Norm
 from rms_deploy.fusion.passes.fuse_rms_norm import FuseRMSNorm, FuseRMSNormResult
 from rms_deploy.fusion.passes.lower_to_plugins import raise_plugins
-from rms_deploy.fusion.replacement import NATIVE_OPS
 from rms_deploy.fusion.targets import lower
-from rms_deploy.onnx_model import file as modelfile
-from rms_deploy.ops.functions import norm_nodes
+from rms_deploy.onnx_model.analysis import Facts
+from rms_deploy.onnx_model.file import open_model, save_model
+from rms_deploy.ops.foreign_ops import foreign_norm
+from rms_deploy.ops.forms import NormForm
+from rms_deploy.ops.nodes import norm_nodes
+from rms_deploy.output_file import check_output
 
 __all__ = ["UnfusionResult", "unfuse"]
 
@@ -31,7 +33,7 @@ class UnfusionResult:
     model: ir.Model
     norms: tuple[Norm, ...]
     """Norms that were one op."""
-    left: tuple[NearMiss, ...]
+    near_misses: tuple[NearMiss, ...]
     """Ops that are a norm and were left."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -39,7 +41,7 @@ class UnfusionResult:
         return {
             "unfused": len(self.norms),
             "norms": [asdict(norm) for norm in self.norms],
-            "left": [asdict(miss) for miss in self.left],
+            "near_misses": [asdict(miss) for miss in self.near_misses],
         }
 
 
@@ -61,18 +63,18 @@ def unfuse(
         InputError: the opset has no operator for what a norm needs.
     """
     if output is not None:
-        modelfile.check_target(Path(output))
-    unfused = opened(model)
+        check_output(Path(output))
+    unfused = open_model(model)
     raise_plugins(unfused)
     facts = Facts(unfused)
     result = FuseRMSNorm(facts, skip=_is_decomposed)(unfused)
     assert isinstance(result, FuseRMSNormResult)
-    norms = tuple(described(node, facts) for node in norm_nodes(unfused))
-    unfused = lower(unfused, "primitives")
+    norms = tuple(describe_fused(node, facts) for node in norm_nodes(unfused))
+    unfused = lower(unfused, NormForm.DECOMPOSED)
     if output is not None:
-        modelfile.save(unfused, output)
-    return UnfusionResult(unfused, norms, tuple(near_miss(refusal) for refusal in result.refusals))
+        save_model(unfused, output)
+    return UnfusionResult(unfused, norms, result.near_misses)
 
 
 def _is_decomposed(node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001 - the signature of a filter
-    return node.op_type not in NATIVE_OPS and not is_skip_norm(node)
+    return (norm := foreign_norm(node)) is None or not norm.is_rms

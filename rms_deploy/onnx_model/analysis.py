@@ -7,14 +7,10 @@ from functools import cached_property
 import onnx_ir as ir
 
 from rms_deploy.onnx_model.inference import Known, Shape, dims_of, infer
+from rms_deploy.ops.element_types import HALF
 
-__all__ = ["ELEMENT_NAMES", "HALF", "Facts", "is_op"]
+__all__ = ["Facts", "is_op"]
 
-ELEMENT_NAMES = {ir.DataType.FLOAT: "float32", ir.DataType.FLOAT16: "float16", ir.DataType.BFLOAT16: "bfloat16"}
-"""Element types that the contract has, with their contract names."""
-
-HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-"""Element types that round more than float32."""
 
 _LOSSLESS = {
     *((half, ir.DataType.FLOAT) for half in HALF),

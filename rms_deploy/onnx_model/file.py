@@ -6,7 +6,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +16,9 @@ from onnx_ir.external_data import convert_tensors_to_external
 from onnx_ir.serde import SerdeError
 
 from rms_deploy.errors import ModelFileError, OutputError
+from rms_deploy.output_file import atomic_path, check_output
 
-__all__ = ["atomic_path", "check_target", "load", "normalize_domains", "save"]
+__all__ = ["load_model", "normalize_domains", "open_model", "save_model"]
 
 _ALIAS = "ai.onnx"
 
@@ -29,7 +29,7 @@ _SMALL = 1024
 """Bytes up to which an inline tensor stays in the model: shapes and axes, which tools read without the data."""
 
 
-def load(path: str | os.PathLike[str]) -> ir.Model:
+def load_model(path: str | os.PathLike[str]) -> ir.Model:
     """Read an ONNX file. External data is memory-mapped when it is first used, not read here.
 
     Raises:
@@ -68,7 +68,7 @@ def normalize_domains(model: ir.Model) -> None:
             imports.setdefault("", imports.pop(_ALIAS))
 
 
-def save(model: ir.Model, path: str | os.PathLike[str], *, external: bool = False) -> None:
+def save_model(model: ir.Model, path: str | os.PathLike[str], *, external: bool = False) -> None:
     """Write `model` to `path` whole, or leave what was there.
 
     Weights that lie in a data file in the folder of `path` stay there, untouched and referenced. Weights in a data
@@ -84,7 +84,7 @@ def save(model: ir.Model, path: str | os.PathLike[str], *, external: bool = Fals
         OutputError: `path` is a directory, its folder is missing, or writing failed.
     """
     path = Path(path)
-    check_target(path)
+    check_output(path)
     try:
         if external or _needs_data_file(model, path):
             _save_with_data(model, path)
@@ -93,40 +93,6 @@ def save(model: ir.Model, path: str | os.PathLike[str], *, external: bool = Fals
                 ir.save(model, temporary)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
-def check_target(path: str | os.PathLike[str]) -> None:
-    """Say now, before long work, that `path` cannot be written.
-
-    Raises:
-        OutputError: it is a directory, its folder does not exist, or one of them is read-only.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise OutputError(f"{path}: is a directory; give a file name")
-    if path.exists() and not path.is_file():
-        raise OutputError(f"{path}: is a device or a pipe; give a file name")
-    if not path.resolve().parent.is_dir():
-        raise OutputError(f"{path}: the folder {path.resolve().parent} does not exist; create it first")
-    if not os.access(path.resolve().parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise OutputError(f"{path}: no permission to write here")
-
-
-@contextmanager
-def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a path beside `target` to write to; it becomes `target` when the block ends, and vanishes if it fails.
-
-    A link stays a link, and a file that is replaced hands on its permissions.
-    """
-    target = Path(target).resolve()
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
-    try:
-        yield temporary
-        if target.exists():
-            shutil.copymode(target, temporary)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _save_with_data(model: ir.Model, path: Path) -> None:
@@ -216,3 +182,12 @@ def _check_external(path: Path, tensor: ir.ExternalTensor) -> None:
             f"{path}: external data file {tensor.location} is truncated: {tensor.name} ends at byte {end}, "
             f"the file at {data.stat().st_size}"
         )
+
+
+def open_model(model: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> ir.Model:
+    """A model of our own: read from the file, or a copy of what was given that shares its weights."""
+    if not isinstance(model, (ir.Model, onnx.ModelProto)):
+        return load_model(model)
+    own = ir.from_proto(model) if isinstance(model, onnx.ModelProto) else model.clone()
+    normalize_domains(own)
+    return own

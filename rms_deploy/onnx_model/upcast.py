@@ -11,7 +11,8 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 from rms_deploy.ops.contract import DOMAIN
-from rms_deploy.ops.functions import attach_functions, norm_nodes
+from rms_deploy.ops.functions import attach_functions
+from rms_deploy.ops.nodes import norm_nodes
 
 __all__ = ["Upcast"]
 

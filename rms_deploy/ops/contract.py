@@ -17,6 +17,7 @@ __all__ = [
     "ELEMENT_TYPES",
     "OPS",
     "PARTIAL_RMS_NORM",
+    "PLUGIN_DOMAIN",
     "PLUGIN_VERSION",
     "RMS_NORM",
     "TYPE_CONSTRAINTS",
@@ -109,3 +110,7 @@ ADD_RMS_NORM: Final = Op(
 )
 
 OPS: Final[dict[str, Op]] = {op.name: op for op in (RMS_NORM, PARTIAL_RMS_NORM, ADD_RMS_NORM)}
+
+
+PLUGIN_DOMAIN: Final = "trt.plugins"
+"""Where the provider registers every plugin creator that TensorRT knows as a custom op."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
 import numpy as np
-from numpy.typing import NDArray
+import onnx_ir as ir
 
 from rms_deploy.errors import InputError
 from rms_deploy.ops.contract import ELEMENT_TYPES
 
-__all__ = ["element_dtype", "ulp_distance"]
+__all__ = ["ELEMENT_NAMES", "HALF", "FloatInfo", "element_dtype", "float_info", "is_float"]
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
@@ -32,37 +33,25 @@ def element_dtype(name: str) -> np.dtype[Any]:
         raise InputError(f"dtype {name!r} is not supported; use {', '.join(ELEMENT_TYPES)}") from None
 
 
-def _ordered(values: NDArray[Any]) -> NDArray[np.int64]:
-    """Map floats to integers such that neighbouring floats are neighbouring integers and -0 equals +0."""
-    bits = values.view(f"i{values.dtype.itemsize}").astype(np.int64)
-    lowest = np.int64(-(2 ** (8 * values.dtype.itemsize - 1)))
-    return np.where(bits < 0, lowest - bits, bits)
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Whether `dtype` is a float type, bfloat16 among them."""
+    return dtype == ml_dtypes.bfloat16 or np.issubdtype(dtype, np.floating)
 
 
-def ulp_distance(actual: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.int64]:
-    """Number of representable values between each pair: 0 = equal, 1 = neighbours.
+ELEMENT_NAMES = {ir.DataType.FLOAT: "float32", ir.DataType.FLOAT16: "float16", ir.DataType.BFLOAT16: "bfloat16"}
+"""Element types that the contract has, with their contract names."""
 
-    Two NaNs are at distance 0; a NaN against a number, or an infinity against a finite value, is at the largest int64.
 
-    Args:
-        actual: float16, bfloat16, float32 or float64, any shape.
-        expected: the same dtype and shape.
+HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+"""Element types that round more than float32."""
 
-    Raises:
-        InputError: the dtypes or the shapes differ.
-    """
-    if actual.dtype != expected.dtype or actual.shape != expected.shape:
-        raise InputError(
-            f"cannot compare {actual.dtype} {list(actual.shape)} with {expected.dtype} {list(expected.shape)}; "
-            "both need one dtype and one shape"
-        )
-    if actual.dtype.itemsize == 8:  # the difference of two float64 orders can exceed int64
-        a, e = _ordered(actual).astype(object), _ordered(expected).astype(object)
-        distance = np.minimum(np.abs(a - e), np.iinfo(np.int64).max).astype(np.int64)
-    else:
-        distance = np.abs(_ordered(actual) - _ordered(expected))
-    wide_a, wide_e = actual.astype(np.float64), expected.astype(np.float64)
-    nan_a, nan_e = np.isnan(wide_a), np.isnan(wide_e)
-    apart = (nan_a != nan_e) | (np.isinf(wide_a) != np.isinf(wide_e))
-    distance = np.where(apart, np.iinfo(np.int64).max, distance)
-    return np.where(nan_a & nan_e, 0, distance)
+
+@dataclass(frozen=True)
+class FloatInfo:
+    eps: float
+    smallest_normal: float
+
+
+def float_info(dtype: np.dtype[Any]) -> FloatInfo:
+    info = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]  # ml_dtypes leaves it untyped
+    return FloatInfo(float(info.eps), float(info.smallest_normal))

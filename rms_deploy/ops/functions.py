@@ -18,24 +18,16 @@ import onnx.parser
 import onnx_ir as ir
 
 from rms_deploy.errors import InputError
-from rms_deploy.fusion.grammar import graphs_of
 from rms_deploy.ops.contract import DOMAIN, ELEMENT_TYPES, OPS, PARTIAL_RMS_NORM, VERSION, Op
+from rms_deploy.ops.nodes import norm_nodes, require_onnx_opset, write_defaults
 
-__all__ = ["attach_functions", "function_body", "norm_nodes", "require_onnx_opset", "write_defaults"]
+__all__ = ["attach_functions", "function_body"]
 
 _FLOAT32 = ELEMENT_TYPES["float32"]
 _FUNCTIONS_IR_VERSION = 8
 _CONSTANT_OPSET = 12
 """The first in which Constant has value_float and its like."""
 _FLOAT_ATTRIBUTES = (onnx.AttributeProto.FLOAT, onnx.AttributeProto.FLOATS)
-
-
-def norm_nodes(model: ir.Model) -> Iterator[ir.Node]:
-    """Every node of `model` whose op is ours, subgraphs and the functions of others included."""
-    for graph in graphs_of(model):
-        for node in graph:
-            if node.domain == DOMAIN and node.op_type in OPS:
-                yield node
 
 
 def attach_functions(model: ir.Model) -> None:
@@ -69,18 +61,6 @@ def attach_functions(model: ir.Model) -> None:
     others = dict(model.functions)
     model.functions.clear()
     model.functions.update({**bodies, **others})
-
-
-def require_onnx_opset(model: ir.Model) -> None:
-    """Import one for the bodies of our ops, if the model imports none, as it has no operator of ONNX."""
-    model.opset_imports.setdefault("", 18)
-
-
-def write_defaults(node: ir.Node) -> None:
-    """Give `node` the attributes that it leaves out."""
-    for attribute, value in OPS[node.op_type].defaults().items():
-        if attribute not in node.attributes:
-            node.attributes.add(ir.convenience.convert_attribute(attribute, value))
 
 
 def function_body(op: Op, nodes: Iterable[ir.Node], *, opset: int) -> onnx.FunctionProto:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rms_deploy.errors import MissingDependencyError, RunError
+from rms_deploy.errors import InstallationError, MissingDependencyError, RunError
 from rms_deploy.runtime.gpus import gpus
 
 __all__ = ["Buffer", "CudaDevice", "cuda_device"]
@@ -49,7 +49,7 @@ def cuda_device() -> CudaDevice:
     """The current GPU.
 
     Raises:
-        RunError: there is none.
+        InstallationError: there is none.
         MissingDependencyError: neither cuda-python nor a torch with CUDA is installed.
     """
     for name in ("cuda.bindings.runtime", "cuda.cudart"):  # since and before cuda-python 12.6
@@ -60,7 +60,7 @@ def cuda_device() -> CudaDevice:
         if torch.cuda.is_available():
             return _Torch(torch)
     if not gpus():
-        raise RunError("there is no GPU here; engines of TensorRT run on a GPU only")
+        raise InstallationError("there is no GPU here; engines of TensorRT run on a GPU only")
     raise MissingDependencyError(
         "neither cuda-python nor torch with CUDA is installed, and an engine needs one of them; "
         "run: pip install cuda-python"
@@ -75,9 +75,11 @@ class _CudaPython:
         try:
             error, *counted = cudart.cudaGetDeviceCount()
         except RuntimeError as missing:  # what older versions of cuda-python make of a machine without a driver
-            raise RunError(f"there is no GPU here ({missing}); engines of TensorRT run on a GPU only") from missing
+            raise InstallationError(
+                f"there is no GPU here ({missing}); engines of TensorRT run on a GPU only"
+            ) from missing
         if error != cudart.cudaError_t.cudaSuccess or not counted[0]:
-            raise RunError(f"there is no GPU here ({error.name}); engines of TensorRT run on a GPU only")
+            raise InstallationError(f"there is no GPU here ({error.name}); engines of TensorRT run on a GPU only")
         self._stream = self._call("cudaStreamCreate")
         self.stream = int(self._stream)
 

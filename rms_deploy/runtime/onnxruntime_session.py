@@ -16,9 +16,9 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-import rms_deploy
-from rms_deploy.errors import BuildError, InputError, MissingDependencyError, ModelFileError, RunError
-from rms_deploy.onnx_model import file as modelfile
+from rms_deploy.errors import InputError, InstallationError, MissingDependencyError, ModelFileError, RunError
+from rms_deploy.libraries import onnxruntime_library
+from rms_deploy.onnx_model.file import save_model
 from rms_deploy.ops import contract
 
 try:
@@ -32,7 +32,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["bound_run", "onnxruntime_library", "run", "session"]
+__all__ = ["bound_run", "run", "session"]
 
 _CPU = "CPUExecutionProvider"
 _LIBRARY = "librms_deploy_onnxruntime.so"
@@ -44,19 +44,6 @@ _ERRORS: tuple[type[Exception], ...] = tuple(
 
 _RUN_ERRORS: tuple[type[Exception], ...] = (*_ERRORS, RuntimeError, ValueError)
 """Of a run: its Python layer finds missing inputs, and inputs of the wrong kind, by itself."""
-
-
-def onnxruntime_library() -> Path:
-    """The custom-op library of this installation, for `SessionOptions.register_custom_ops_library`.
-
-    Raises:
-        BuildError: the installation has none.
-    """
-    for folder in rms_deploy.__path__:  # an editable install has two: the source, and where it put what it compiled
-        path = Path(folder) / "lib" / _LIBRARY
-        if path.is_file():
-            return path
-    raise BuildError(f"{_LIBRARY} is not built; reinstall rms-deploy with a C++17 compiler at hand: pip install .")
 
 
 def session(
@@ -83,14 +70,17 @@ def session(
 
     Raises:
         ModelFileError: there is no such file.
-        RunError: ONNX Runtime refuses the model, or has no such provider, or it does not start.
-        BuildError: `library` is true and the installation has none.
+        RunError: ONNX Runtime refuses the model.
+        InstallationError: this installation has no library, and `library` is true; or no such provider, or it does
+            not start.
     """
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}; use at least 1")
     if provider not in ort.get_available_providers():
         here = ", ".join(ort.get_available_providers())
-        raise RunError(f"onnxruntime {ort.__version__} has no {provider}, only {here}; onnxruntime-gpu has CUDA's")
+        raise InstallationError(
+            f"onnxruntime {ort.__version__} has no {provider}, only {here}; onnxruntime-gpu has CUDA's"
+        )
     options = ort.SessionOptions()
     options.log_severity_level = 4  # a failure is an exception, and the exception says all that the log would
     if threads is not None:
@@ -111,7 +101,7 @@ def session(
     if isinstance(model, ir.Model):
         with tempfile.TemporaryDirectory() as folder:  # a file, as a message of more than 2 GiB cannot be passed
             file = Path(folder) / "model.onnx"
-            modelfile.save(model, file)
+            save_model(model, file)
             return _create(str(file), model.graph.name or "model", options, provider)
     if isinstance(model, onnx.ModelProto):
         return _create(model.SerializeToString(), model.graph.name or "model", options, provider)
@@ -178,7 +168,7 @@ def _create(model: str | bytes, name: str, options: ort.SessionOptions, provider
     except _ERRORS as error:
         raise RunError(f"{name}: {_reason(_text(error))}") from error
     if provider not in created.get_providers():  # ONNX Runtime then goes on on the CPU
-        raise RunError(
+        raise InstallationError(
             f"{provider} does not start here; it takes its device, and the libraries that it names in its log"
         )
     return created

@@ -12,7 +12,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any, Final, Literal, get_args
 
-from rms_deploy.errors import InputError, MissingDependencyError, RunError
+from rms_deploy.errors import EngineError, InputError, MissingDependencyError
 from rms_deploy.runtime.tensorrt_rtx_wheel import mend
 
 __all__ = ["RUNTIMES", "TensorRT", "TensorRTName", "tensorrt", "text_of"]
@@ -49,12 +49,12 @@ class TensorRT:
         """A builder.
 
         Raises:
-            RunError: it is TensorRT, which builds on the GPU that it builds for, and there is none.
+            EngineError: it is TensorRT, which builds on the GPU that it builds for, and there is none.
         """
         try:
             return self.module.Builder(self.logger())
         except TypeError as error:  # what the bindings make of a builder that TensorRT did not give
-            raise RunError(
+            raise EngineError(
                 f"{self.name} {self.version} found no GPU to build on; build there, or for GeForce and RTX GPUs "
                 "anywhere: --runtime tensorrt-rtx"
             ) from error

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from rms_deploy.errors import BuildError
+from rms_deploy.errors import InstallationError
 
 __all__ = ["link_of", "mend"]
 
@@ -31,7 +31,7 @@ def mend() -> None:
     Does nothing where the wheel is not installed, or has the link.
 
     Raises:
-        BuildError: the folder is read-only and `tensorrt_rtx` was imported already: it is too late for another one.
+        InstallationError: the folder is read-only and `tensorrt_rtx` was imported already, from that folder.
     """
     link = link_of()
     if link is None or link.exists():
@@ -44,7 +44,7 @@ def mend() -> None:
         _link(link, target.name)
     except OSError as error:
         if "tensorrt_rtx_bindings" in sys.modules:
-            raise BuildError(
+            raise InstallationError(
                 f"{link} is missing and cannot be written, and without it TensorRT-RTX ends the process at the first "
                 f"plugin; load it through rms_deploy before you import tensorrt_rtx, or run: ln -s {target.name} {link}"
             ) from error

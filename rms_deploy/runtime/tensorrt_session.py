@@ -13,10 +13,10 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from rms_deploy.engine.record import read_record
-from rms_deploy.errors import BuildError, InputError, ModelFileError, RunError
+from rms_deploy.errors import InputError, InstallationError, ModelFileError, RunError
 from rms_deploy.onnx_model.optimization_profiles import Profile, ShapeRange
 from rms_deploy.runtime.cuda_device import Buffer, CudaDevice, cuda_device
+from rms_deploy.runtime.engine_file import read_record
 from rms_deploy.runtime.tensorrt_api import TensorRT, tensorrt, text_of
 from rms_deploy.runtime.tensorrt_plugin import load_plugins
 
@@ -79,7 +79,7 @@ def session(
     if embedded_plugin if embedded_plugin is not None else (record.get("plugin") or {}).get("embedded"):
         loader.engine_host_code_allowed = True
     else:
-        with suppress(BuildError):
+        with suppress(InstallationError):
             load_plugins(api)
     with api.errors() as errors:
         loaded = loader.deserialize_cuda_engine(plan)

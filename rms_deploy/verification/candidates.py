@@ -11,26 +11,18 @@ from typing import Any, Final
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx_ir.passes.common import InlinePass, ShapeInferencePass
+from onnx_ir.passes.common import InlinePass
 
 from rms_deploy.errors import RunError
-from rms_deploy.onnx_model import file as modelfile
+from rms_deploy.onnx_model.file import load_model
 from rms_deploy.onnx_model.fold_constants import FoldConstants
 from rms_deploy.onnx_model.upcast import Upcast
-from rms_deploy.ops import schemas
-from rms_deploy.ops.functions import attach_functions, norm_nodes
+from rms_deploy.ops.element_types import is_float
+from rms_deploy.ops.functions import attach_functions
+from rms_deploy.ops.nodes import norm_nodes
 from rms_deploy.runtime import onnxruntime_session as runtime
-from rms_deploy.verification.difference import FLOAT_TYPES, is_float, rounding_depth
 
-__all__ = [
-    "Runner",
-    "candidate_runner",
-    "engine_runner",
-    "formula_runner",
-    "reference_runner",
-    "rounding",
-    "truth_runner",
-]
+__all__ = ["Runner", "candidate_runner", "engine_runner", "formula_runner", "reference_runner", "truth_runner"]
 
 _Arrays = Mapping[str, NDArray[Any]]
 
@@ -169,7 +161,7 @@ def _too_large(model: ir.Model) -> bool:
 
 def _widened(path: str | os.PathLike[str], to: ir.DataType) -> ir.Model | None:
     """The model in type `to`, its constants rounded as it rounds them; None if it has nothing that is narrower."""
-    model = modelfile.load(path)
+    model = load_model(path)
     if any(node.op_identifier() not in model.functions for node in norm_nodes(model)):
         attach_functions(model)
     InlinePass()(model)
@@ -177,23 +169,9 @@ def _widened(path: str | os.PathLike[str], to: ir.DataType) -> ir.Model | None:
     return model if Upcast(to)(model).modified else None
 
 
-def rounding(model: ir.Model, *, upcast: ir.DataType | None) -> tuple[np.dtype[Any], int]:
-    """The least precise float type that `model` rounds to, and how often in a row; `upcast`, if that is wider.
-
-    Writes the types that shape inference finds to `model`.
-    """
-    schemas.register()
-    ShapeInferencePass(check_type=False, strict_mode=False)(model)
-    depths = ((dtype, rounding_depth(model, np.dtype(dtype.numpy()))) for dtype in FLOAT_TYPES)
-    narrowest, depth = next(((dtype, depth) for dtype, depth in depths if depth), (ir.DataType.FLOAT, 1))
-    if upcast is not None and FLOAT_TYPES.index(upcast) > FLOAT_TYPES.index(narrowest):
-        narrowest = upcast
-    return np.dtype(narrowest.numpy()), depth
-
-
 def _upcast_runner(path: str | os.PathLike[str], error: RunError, *, optimize: bool, library: bool) -> Runner:
     """The model in float32, if `error` says that a kernel is missing and there is something to upcast."""
-    wide = modelfile.load(path)
+    wide = load_model(path)
     if _NO_KERNEL not in str(error) or not Upcast(ir.DataType.FLOAT)(wide).modified:
         raise error
     how = "upcast to float32, as ONNX Runtime's CPU provider has no kernel"

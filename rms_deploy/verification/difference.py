@@ -2,48 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any
 
-import ml_dtypes
 import numpy as np
-import onnx_ir as ir
 from numpy.typing import NDArray
 
 from rms_deploy.errors import RunError
-from rms_deploy.ops.element_types import ulp_distance
+from rms_deploy.ops.element_types import float_info, is_float
+from rms_deploy.ops.ulp import ulp_distance
 
-__all__ = [
-    "FLOAT_TYPES",
-    "FORMULA_TOLERANCE",
-    "Difference",
-    "difference",
-    "is_float",
-    "rounding_depth",
-    "tolerance_for",
-]
-
-FORMULA_TOLERANCE: Final = 2.0**-24
-"""The relative L2 difference, 6e-8, that two models of one formula may have in float64.
-
-Float64 itself adds about 1e-15. The rest is for constants: one model may hold an epsilon in float64 or compute 1 / n,
-which the other holds in float32, off by 2^-25 on average.
-"""
-
-FLOAT_TYPES: Final = (ir.DataType.BFLOAT16, ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE)
-"""The least precise first."""
-
-_MARGIN: Final = 4.0
-
-_EXACT_OPS: Final = frozenset(
-    {
-        *("Concat", "Constant", "ConstantOfShape", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements"),
-        *("GatherND", "Identity", "Max", "Min", "Neg", "Pad", "Relu", "Reshape", "Shape", "Slice", "SpaceToDepth"),
-        *("Split", "Squeeze", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where"),
-    }
-)
-"""Ops that hand numbers on as they are."""
+__all__ = ["Difference", "difference"]
 
 
 @dataclass(frozen=True)
@@ -93,74 +62,6 @@ def difference(actual: NDArray[Any], expected: NDArray[Any]) -> Difference:
     )
 
 
-def tolerance_for(dtype: np.dtype[Any], depth: int) -> float:
-    """4 eps(dtype) sqrt(depth), the relative L2 difference that rounding alone explains.
-
-    One rounding to nearest has an error of eps / (2 sqrt(3)) = 0.29 eps in the root of the mean square, and `depth` of
-    them in a row, independent, sqrt(depth) times that. Two results that both round differ by sqrt(2) times as much,
-    0.41 eps sqrt(depth). The factor 4 leaves a margin of 10 for ops that amplify errors, as subtraction and softmax do;
-    measured, a single norm stays 20 times below it and a small decoder 5 to 20 times.
-    Integers and booleans must be equal: 0.
-
-    Args:
-        dtype: the narrowest float type that the model rounds to.
-        depth: number of roundings on the longest path, as `rounding_depth` gives it.
-    """
-    if not is_float(dtype):
-        return 0.0
-    return _MARGIN * _finfo(dtype).eps * math.sqrt(max(depth, 1))
-
-
-def rounding_depth(model: ir.Model, dtype: np.dtype[Any]) -> int:
-    """The largest number of ops in a row that round to `dtype`, from an input to an output.
-
-    An output whose type the model does not say has the type of an input, or the one that Cast names. One that stays
-    unknown counts as a rounding to the narrowest float type that the model really has, so that no other is assumed.
-    """
-    narrowest = _narrowest(model)
-    types: dict[ir.Value | None, ir.DataType | None] = {}
-    depths: dict[ir.Value | None, int] = {}
-    for node in model.graph:
-        before = max((depths.get(value, 0) for value in node.inputs), default=0)
-        inherited = next((t for v in node.inputs if v is not None and (t := types.get(v) or v.dtype)), None)
-        target = ir.DataType(node.attributes.get_int("to", 0)) if node.op_type == "Cast" else inherited
-        for output in node.outputs:
-            types[output] = output.dtype or target
-            depths[output] = before + _rounds(node, types[output], dtype, unknown=narrowest)
-    return max((depths.get(output, 0) for output in model.graph.outputs), default=0)
-
-
-def _rounds(node: ir.Node, result: ir.DataType | None, dtype: np.dtype[Any], *, unknown: ir.DataType | None) -> bool:
-    if node.domain == "" and node.op_type in _EXACT_OPS:
-        return False
-    result = result or unknown
-    return result is not None and result != ir.DataType.STRING and result.numpy() == dtype
-
-
-def _narrowest(model: ir.Model) -> ir.DataType | None:
-    """The least precise float type of all that the model says."""
-    values = [*model.graph.inputs, *model.graph.initializers.values()]
-    values += [output for node in model.graph for output in node.outputs]
-    said = {value.dtype for value in values}
-    return next((dtype for dtype in FLOAT_TYPES if dtype in said), None)
-
-
-def is_float(dtype: np.dtype[Any]) -> bool:
-    """Whether `dtype` is a float type, bfloat16 among them."""
-    return dtype == ml_dtypes.bfloat16 or np.issubdtype(dtype, np.floating)
-
-
-@dataclass(frozen=True)
-class _Finfo:
-    eps: float
-    smallest_normal: float
-
-
-def _finfo(dtype: np.dtype[Any]) -> _Finfo:
-    info = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]  # ml_dtypes leaves it untyped
-    return _Finfo(float(info.eps), float(info.smallest_normal))
-
-
 def _max_ulp(actual: NDArray[Any], expected: NDArray[Any], delta: NDArray[np.float64]) -> int:
     if not is_float(actual.dtype):
         return int(delta.max(initial=0.0))
@@ -171,7 +72,7 @@ def _max_ulp(actual: NDArray[Any], expected: NDArray[Any], delta: NDArray[np.flo
 def _relative_l2(delta: NDArray[np.float64], expected: NDArray[np.float64], dtype: np.dtype[Any]) -> float:
     size = _norm(expected)
     if size == 0.0:
-        size = _finfo(dtype).smallest_normal if is_float(dtype) else 1.0
+        size = float_info(dtype).smallest_normal if is_float(dtype) else 1.0
     return _norm(delta) / size
 
 

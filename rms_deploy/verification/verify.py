@@ -10,23 +10,24 @@ from typing import Any
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from rms_deploy.engine.record import is_engine
 from rms_deploy.errors import InputError
-from rms_deploy.onnx_model import file as modelfile
+from rms_deploy.onnx_model.file import load_model
 from rms_deploy.onnx_model.inputs import MAGNITUDES, check_inputs, load_inputs, random_inputs
 from rms_deploy.onnx_model.shapes import resolve_shapes
 from rms_deploy.onnx_model.signature import input_specs, require_same
+from rms_deploy.ops.element_types import is_float
+from rms_deploy.runtime.engine_file import is_engine
 from rms_deploy.verification.candidates import (
     Runner,
     candidate_runner,
     engine_runner,
     formula_runner,
     reference_runner,
-    rounding,
     truth_runner,
 )
-from rms_deploy.verification.difference import FORMULA_TOLERANCE, Difference, difference, is_float, tolerance_for
+from rms_deploy.verification.difference import Difference, difference
 from rms_deploy.verification.result import Check, Verification
+from rms_deploy.verification.tolerance import FORMULA_TOLERANCE, rounding, tolerance_for
 
 __all__ = ["verify"]
 
@@ -76,9 +77,9 @@ def verify(
     """
     if tolerance is not None and not tolerance >= 0:
         raise InputError(f"tolerance is {tolerance}; use 0 or more")
-    model = modelfile.load(reference)
+    model = load_model(reference)
     as_engine = is_engine(candidate)
-    other = model if as_engine else modelfile.load(candidate)
+    other = model if as_engine else load_model(candidate)
     require_same(model, other)
     feeds_by_kind = list(_feeds(model, other, inputs, shapes, dims, seed))
     right = reference_runner(reference, model)

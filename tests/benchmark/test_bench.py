@@ -17,7 +17,7 @@ from rms_deploy.benchmark.worker import inputs as benchmark_inputs
 from rms_deploy.benchmark.worker.process import BenchmarkProcess
 from rms_deploy.benchmark.worker.runtimes import LOADERS
 from rms_deploy.errors import InputError, ModelFileError
-from rms_deploy.onnx_model import file as modelfile
+from rms_deploy.onnx_model.file import save_model
 from rms_deploy.ops.functions import attach_functions
 
 QUICK = {"rounds": 3, "seconds": 0.03, "warmup": 0.0}
@@ -34,10 +34,10 @@ def crash(monkeypatch, codes):
     """Replace the processes of some candidates by ones that run `codes[index]` when they are first asked."""
     started = []
 
-    def command():
+    def command(module):
         started.append(None)
         code = codes.get(len(started) - 1)
-        return original() if code is None else [sys.executable, "-S", "-c", CRASH.format(code)]
+        return original(module) if code is None else [sys.executable, "-S", "-c", CRASH.format(code)]
 
     original = BenchmarkProcess.command
     monkeypatch.setattr(BenchmarkProcess, "command", staticmethod(command))
@@ -85,7 +85,7 @@ def norm(path):
     )
     model = ir.from_proto(onnx.parser.parse_model(text))
     attach_functions(model)
-    modelfile.save(model, path)
+    save_model(model, path)
     return path
 
 
@@ -238,7 +238,7 @@ def test_variants_of_one_model_are_made_compared_and_profiled(tmp_path):
     assert not result.failed, [candidate.failure for candidate in result.candidates]
     assert [candidate.name for candidate in result.candidates] == ["decomposed", "fused", "onnxruntime"]
     counts = [dict(candidate.norms) for candidate in result.candidates]
-    assert counts == [{"decomposed RMSNorm": 1}, {"fused RMSNorm": 1}, {"native SimplifiedLayerNormalization": 1}]
+    assert counts == [{"decomposed RMSNorm": 1}, {"fused RMSNorm": 1}, {"onnxruntime SimplifiedLayerNormalization": 1}]
     assert all(candidate.profile is not None for candidate in result.candidates)
     assert result.inspection["count"] == {"fused RMSNorm": 1}
     with pytest.raises(InputError, match="variants are made of one model, and 2 were given"):

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from rms_deploy.benchmark.result import Latency, Speedup, median_interval
+from rms_deploy.benchmark.latency import Latency, Speedup, median_interval
 
 
 def latency(*round_medians: float) -> Latency:

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from rms_deploy.benchmark.bench import timing as benchmark_measure
+from rms_deploy.benchmark import timing
 from rms_deploy.benchmark.timing import drifts, measure, measure_clients, warm_up
 
 
@@ -69,8 +69,8 @@ def scripted(monkeypatch, medians):
         now[0] += seconds
         return [next(values)], seconds
 
-    monkeypatch.setattr(benchmark_measure, "measure_clients", batch)
-    monkeypatch.setattr(benchmark_measure, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(timing, "measure_clients", batch)
+    monkeypatch.setattr(timing, "perf_counter", lambda: now[0])
     return now
 
 

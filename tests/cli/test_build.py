@@ -12,8 +12,9 @@ from click.testing import CliRunner
 
 import rms_deploy as package
 from rms_deploy.cli.main import rms_deploy
-from rms_deploy.engine.record import EngineRecord, read_record
-from rms_deploy.errors import BuildError
+from rms_deploy.engine.record import EngineRecord
+from rms_deploy.errors import InstallationError
+from rms_deploy.runtime.engine_file import read_record
 
 MODEL = """<ir_version: 8, opset_import: ["" : 18, "rms_deploy" : 1]>
 one_norm (float[b, s, 64] X, float[64] scale) => (float[b, s, 64] Y) { Y = rms_deploy.RMSNorm (X, scale) }"""
@@ -39,7 +40,7 @@ def asked(monkeypatch):
     def build(_model, output, **options):
         calls.append({"output": output, **options})
         return EngineRecord(
-            str(output), 1, 1.0, "tensorrt", "11.0", (), (), "native", "asked for", None, 1, 0, 0, None, {}, {}, "0"
+            str(output), 1, 1.0, "tensorrt", "11.0", (), (), "decomposed", "asked for", None, 1, 0, 0, None, {}, {}, "0"
         )
 
     monkeypatch.setattr(package, "build", build, raising=False)
@@ -79,7 +80,7 @@ def test_profiles(options, shapes, asked):
         (["--minShapes", "x:1", "--maxShapes", "y:1"], "must name the same inputs"),
         (["--minShapes", "x:1", "--minShapes", "x:2", "--maxShapes", "x:2"], "must be given once for each profile"),
         (["--opt-level", "6"], "6 is not in the range 0<=x<=5"),
-        (["--norm", "fast"], "'fast' is not one of 'plugin', 'native', 'auto'"),
+        (["--norm", "fast"], "'fast' is not one of 'plugin', 'decomposed', 'auto'"),
     ],
 )
 def test_wrong_usage(options, message, asked):
@@ -104,11 +105,11 @@ def rtx():
 @pytest.mark.usefixtures("rtx")
 def test_native(model, tmp_path):
     output = tmp_path / "out.engine"
-    result = invoke("build", model, "-o", output, "--norm", "native", "--opt-level", "1", *DEVICE)
+    result = invoke("build", model, "-o", output, "--norm", "decomposed", "--opt-level", "1", *DEVICE)
     assert result.exit_code == 0
     first, second = result.stdout.splitlines()
     assert first.startswith(f"built {output} (tensorrt-rtx ")
-    assert second == "norms: 1 of 1 are native, no plugin layers (as asked for)"
+    assert second == "norms: 1 of 1 are decomposed, no plugin layers (as asked for)"
     assert "note: the shapes were guessed: --shapes X=1x1x64:2x16x64:32x256x64" in result.stderr
     assert read_record(output)["options"]["opt_level"] == 1
 
@@ -117,7 +118,7 @@ def test_native(model, tmp_path):
 def test_plugin(model, tmp_path):
     try:
         package.tensorrt_library()
-    except BuildError:
+    except InstallationError:
         pytest.skip("the plugin library is not built")
     result = invoke("-q", "build", model, "-o", tmp_path / "out.engine", "--norm", "plugin", "--json", *DEVICE)
     assert result.exit_code == 0
@@ -128,7 +129,7 @@ def test_plugin(model, tmp_path):
 
 @pytest.mark.usefixtures("rtx")
 def test_plain_lines_where_stderr_is_no_terminal(model, tmp_path):
-    result = invoke("build", model, "-o", tmp_path / "out.engine", "--norm", "native", *DEVICE)
+    result = invoke("build", model, "-o", tmp_path / "out.engine", "--norm", "decomposed", *DEVICE)
     lines = result.stderr.splitlines()
     assert lines[0] == f"building {tmp_path / 'out.engine'}"
     assert "  Building engine from subgraph" in lines
@@ -170,7 +171,7 @@ from rms_deploy.cli.main import main
 main()
 """
     output = tmp_path / "out.engine"
-    command = [sys.executable, "-c", script, "build", str(model), "-o", str(output), "--norm", "native", *DEVICE]
+    command = [sys.executable, "-c", script, "build", str(model), "-o", str(output), "--norm", "decomposed", *DEVICE]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
     assert done.returncode == 1, done.stderr
     assert done.stderr.rstrip().endswith("Aborted!")

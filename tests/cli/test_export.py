@@ -75,7 +75,7 @@ def test_folder(folder) -> None:
     # config.json names no class without weights: it is the bare stack
     assert "3 RMSNorm" in run("./my-llama", "--random-weights").stdout
     assert (folder / "my-llama.onnx").is_file()
-    assert "no norm op (custom)" in run("my-llama", "--random-weights", "--no-swap", "-o", "plain.onnx").stdout
+    assert "no norm op (fused)" in run("my-llama", "--random-weights", "--no-swap", "-o", "plain.onnx").stdout
     assert "no norm op (decomposed)" in run("my-llama", "--random-weights", "--norm", "decomposed").stdout
 
 
@@ -93,7 +93,7 @@ def test_default_file_and_json(folder) -> None:
 
 def test_swap_and_static(folder) -> None:
     result = run("export_factories:theirs")
-    assert "no norm op (custom)" in result.stdout
+    assert "no norm op (fused)" in result.stdout
     assert "warning: export_factories:theirs: no norm of rms_deploy.nn; try --swap" in result.stderr
     result = run("export_factories:theirs", "--swap", "--static")
     assert "1 RMSNorm, opset 20" in result.stdout
@@ -122,7 +122,7 @@ def test_legacy_exporter() -> None:
         (["llama-tiny", "--opset", "3"], "opset 3 is not supported"),
         (["llama-tiny", "-o", "missing/out.onnx"], "missing does not exist; create it first"),
         (["llama-tiny", "-o", "."], "is a directory"),
-        (["llama-tiny", "--exporter", "legacy"], "cannot write norm 'custom'"),
+        (["llama-tiny", "--exporter", "legacy"], "cannot write norm 'fused'"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_1(arguments, message, folder) -> None:

@@ -120,10 +120,10 @@ def test_without_proof(model, tmp_path):
 @pytest.mark.parametrize(
     ("target", "kinds"),
     [
-        ("onnx", ["Add", "RMSNormalization"]),
+        ("standard", ["Add", "RMSNormalization"]),
         ("onnxruntime", ["SkipSimplifiedLayerNormalization"]),
-        ("trt.plugins", ["AddRMSNorm"]),
-        ("primitives", ["Add", "Constant", "Pow", "ReduceMean"]),
+        ("tensorrt-plugin", ["AddRMSNorm"]),
+        ("decomposed", ["Add", "Constant", "Pow", "ReduceMean"]),
     ],
 )
 def test_targets(target, kinds, model, tmp_path):

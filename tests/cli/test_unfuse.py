@@ -41,7 +41,7 @@ def test_in_place_and_twice(fused):
 
 def test_json(fused, tmp_path):
     data = json.loads(invoke("unfuse", fused, "-o", tmp_path / "out.onnx", "--json").stdout)
-    assert (data["unfused"], data["norms"][0]["kind"], data["left"]) == (1, "RMSNorm", [])
+    assert (data["unfused"], data["norms"][0]["kind"], data["near_misses"]) == (1, "RMSNorm", [])
 
 
 def test_bad_input_is_one_line_and_exit_code_1(tmp_path):

@@ -1,4 +1,4 @@
-"""Engines of a decoder, its norms as plugins and native; built on the CPU for GPUs that need not be here."""
+"""Engines of a decoder, its norms as plugins and decomposed; built on the CPU for GPUs that need not be here."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ import onnx_ir as ir
 import pytest
 
 import rms_deploy
-from rms_deploy.benchmark.result import Latency, Speedup
-from rms_deploy.engine.build import choice as engine_choice
+from rms_deploy.benchmark.latency import Latency, Speedup
+from rms_deploy.engine import choice as engine_choice
 from rms_deploy.engine.builder import BuildOptions
 from rms_deploy.engine.choice import BuiltEngine, EngineRequest
 from rms_deploy.engine.parser_input import with_plugin_norms
 from rms_deploy.engine.progress import BuildProgress
-from rms_deploy.engine.record import NormTiming, file_hash, read_record
-from rms_deploy.errors import BuildError, InputError, OutputError, RunError
-from rms_deploy.onnx_model import file as modelfile
+from rms_deploy.engine.record import NormTiming, file_hash
+from rms_deploy.errors import EngineError, InputError, InstallationError, OutputError
+from rms_deploy.onnx_model.file import load_model
+from rms_deploy.runtime.engine_file import read_record
 from rms_deploy.runtime.gpus import Gpu
 from rms_deploy.runtime.tensorrt_api import tensorrt
 from rms_deploy.runtime.tensorrt_plugin import load_plugins
@@ -72,7 +73,7 @@ def small(tmp_path):
 def library():
     try:
         return rms_deploy.tensorrt_library()
-    except BuildError:
+    except InstallationError:
         pytest.skip("the plugin library is not built")
 
 
@@ -100,8 +101,8 @@ def test_every_norm_of_a_decoder_is_a_plugin(decoder, library, tmp_path):
 def test_no_norm_of_a_decoder_is_a_plugin(decoder, tmp_path):
     """The plugins are registered in this process, and none is taken."""
     output = tmp_path / "decoder.engine"
-    record = rms_deploy.build(decoder, output, norm="native", **RTX)
-    assert (record.norm, record.norms, record.plugin_layers, record.plugin) == ("native", NORMS, 0, None)
+    record = rms_deploy.build(decoder, output, norm="decomposed", **RTX)
+    assert (record.norm, record.norms, record.plugin_layers, record.plugin) == ("decomposed", NORMS, 0, None)
     assert b"rms_deploy" not in output.read_bytes()
 
 
@@ -109,8 +110,8 @@ def test_no_norm_of_a_decoder_is_a_plugin(decoder, tmp_path):
 @pytest.mark.parametrize("dtype", ["float", "float16", "bfloat16"])
 def test_every_type_and_op(dtype, small, tmp_path):
     plugins = rms_deploy.build(small(dtype), tmp_path / "p.engine", norm="plugin", **RTX)
-    native = rms_deploy.build(small(dtype), tmp_path / "n.engine", norm="native", **RTX)
-    assert (plugins.plugin_layers, native.plugin_layers) == (3, 0)
+    decomposed = rms_deploy.build(small(dtype), tmp_path / "n.engine", norm="decomposed", **RTX)
+    assert (plugins.plugin_layers, decomposed.plugin_layers) == (3, 0)
 
 
 def test_a_plugin_outside_of_the_engine(library, small, tmp_path):
@@ -123,7 +124,12 @@ def test_a_plugin_outside_of_the_engine(library, small, tmp_path):
 def test_several_devices_and_profiles(small, tmp_path):
     shapes = [{name: [[1, 64], [size, 64], [8, 64]] for name in "XR"} for size in (1, 8)]
     record = rms_deploy.build(
-        small(), tmp_path / "e.engine", runtime="tensorrt-rtx", devices=["SM86", "sm89"], norm="native", shapes=shapes
+        small(),
+        tmp_path / "e.engine",
+        runtime="tensorrt-rtx",
+        devices=["SM86", "sm89"],
+        norm="decomposed",
+        shapes=shapes,
     )
     assert record.devices == ("sm86", "sm89")
     assert [profile["X"].opt for profile in record.profiles] == [(1, 64), (8, 64)]
@@ -133,34 +139,34 @@ def test_several_devices_and_profiles(small, tmp_path):
 def test_weights_in_a_file_of_their_own(small, tmp_path):
     path = tmp_path / "external.onnx"
     onnx.save(onnx.load(small()), path, save_as_external_data=True, location="weights", size_threshold=0)
-    record = rms_deploy.build(path, tmp_path / "e.engine", norm="native", **RTX)
+    record = rms_deploy.build(path, tmp_path / "e.engine", norm="decomposed", **RTX)
     assert record.model == {"external.onnx": file_hash(path), "weights": file_hash(tmp_path / "weights")}
 
 
 def test_auto_without_a_gpu_says_that_it_cannot_time(small, tmp_path, monkeypatch):
     monkeypatch.setattr(engine_choice, "gpus", tuple)
     record = rms_deploy.build(small(), tmp_path / "e.engine", **RTX)
-    assert (record.norm, record.timing) == ("native", None)
-    assert record.reason == "there is no GPU to time both on, so the native norms were taken"
+    assert (record.norm, record.timing) == ("decomposed", None)
+    assert record.reason == "there is no GPU to time both on, so the decomposed norms were taken"
 
 
 @pytest.mark.usefixtures("library")
-@pytest.mark.parametrize(("native", "kept"), [(12.0, "plugin"), (8.0, "native"), (10.0, "native")])
-def test_auto_keeps_the_faster(native, kept, small, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("decomposed", "kept"), [(12.0, "plugin"), (8.0, "decomposed"), (10.0, "decomposed")])
+def test_auto_keeps_the_faster(decomposed, kept, small, tmp_path, monkeypatch):
     """The choice alone: what is timed here are not engines."""
-    ours, theirs = (Latency.of([[time]] * 20) for time in (10.0, native))
+    ours, theirs = (Latency.of([[time]] * 20) for time in (10.0, decomposed))
     timing = NormTiming(ours, theirs, Speedup.of(theirs, ours))
     monkeypatch.setattr(engine_choice, "gpus", lambda: (Gpu("a GPU", "sm120", 1, "1"),))
     monkeypatch.setattr(engine_choice, "time_engines", lambda *_args, **_options: timing)
     record = rms_deploy.build(small(), tmp_path / "e.engine", **RTX)
     assert (record.norm, record.plugin_layers) == (kept, 3 if kept == "plugin" else 0)
-    assert json.loads((tmp_path / "e.engine.json").read_text())["timing"]["speedup"]["value"] == native / 10
+    assert json.loads((tmp_path / "e.engine.json").read_text())["timing"]["speedup"]["value"] == decomposed / 10
 
 
 def test_auto_does_not_time_for_another_gpu(small, tmp_path, monkeypatch):
     monkeypatch.setattr(engine_choice, "gpus", lambda: (Gpu("a GPU", "sm90", 1, "1"),))
     record = rms_deploy.build(small(), tmp_path / "e.engine", **RTX)
-    assert record.reason.startswith("the GPU here is sm90, which the engine is not built for, so the native")
+    assert record.reason.startswith("the GPU here is sm90, which the engine is not built for, so the decomposed")
 
 
 def test_auto_does_not_time_an_engine_without_weights(small, monkeypatch):
@@ -171,9 +177,9 @@ def test_auto_does_not_time_an_engine_without_weights(small, monkeypatch):
         engine_choice, "build_engine", lambda _request, norm: built.append(norm) or BuiltEngine(None, norm, 3, None)
     )
     options = BuildOptions(strip_weights=True)
-    request = EngineRequest(tensorrt("tensorrt-rtx"), modelfile.load(small()), "m.onnx", options, True, BuildProgress())
+    request = EngineRequest(tensorrt("tensorrt-rtx"), load_model(small()), "m.onnx", options, True, BuildProgress())
     assert engine_choice.choose_engine(request).reason.startswith("an engine without its weights does not run, so the")
-    assert built == ["native"]
+    assert built == ["decomposed"]
 
 
 @pytest.mark.usefixtures("library")
@@ -183,7 +189,7 @@ def test_a_norm_that_is_no_plugin_fails_the_build(small, tmp_path, monkeypatch):
         return prepared, names | {"forgotten"}
 
     monkeypatch.setattr(engine_choice, "with_plugin_norms", one_more)
-    with pytest.raises(RunError, match="1 of 4 fused norms did not become plugins, the first is forgotten"):
+    with pytest.raises(EngineError, match="1 of 4 fused norms did not become plugins, the first is forgotten"):
         rms_deploy.build(small(), tmp_path / "e.engine", norm="plugin", **RTX)
     assert names_in(tmp_path) == ["float.onnx"]
 
@@ -191,14 +197,14 @@ def test_a_norm_that_is_no_plugin_fails_the_build(small, tmp_path, monkeypatch):
 @pytest.mark.usefixtures("library")
 def test_a_plugin_in_a_native_engine_fails_the_build(small, tmp_path, monkeypatch):
     load_plugins(tensorrt("tensorrt-rtx"))
-    monkeypatch.setattr(engine_choice, "with_native_norms", lambda model: with_plugin_norms(model)[0])
-    with pytest.raises(RunError, match="3 layers became plugins that should not"):
-        rms_deploy.build(small(), tmp_path / "e.engine", norm="native", **RTX)
+    monkeypatch.setattr(engine_choice, "with_decomposed_norms", lambda model: with_plugin_norms(model)[0])
+    with pytest.raises(EngineError, match="3 layers became plugins that should not"):
+        rms_deploy.build(small(), tmp_path / "e.engine", norm="decomposed", **RTX)
 
 
 def test_plugins_without_the_library(small, tmp_path, monkeypatch):
     monkeypatch.setattr(rms_deploy, "__path__", [str(tmp_path)])
-    with pytest.raises(BuildError, match=r"^librms_deploy_tensorrt\.so is not built; .*pip install"):
+    with pytest.raises(InstallationError, match=r"^librms_deploy_tensorrt\.so is not built; .*pip install"):
         rms_deploy.build(small(), tmp_path / "e.engine", norm="plugin", **RTX)
 
 
@@ -211,7 +217,7 @@ def test_a_model_without_fused_norms(tmp_path, build, caplog):
     with caplog.at_level(logging.WARNING):
         record = rms_deploy.build(tmp_path / "in.onnx", tmp_path / "e.engine", **RTX)
     assert "1 norms are not fused; run rms-deploy fuse first" in caplog.text
-    assert (record.unfused, record.reason) == (1, "the model has no fused norm, so the native norms were taken")
+    assert (record.unfused, record.reason) == (1, "the model has no fused norm, so the decomposed norms were taken")
 
 
 def test_a_norm_in_a_function_counts_at_each_call(small):
@@ -234,7 +240,7 @@ def test_what_progress_raises_stops_the_build_and_nothing_is_left(error, small, 
             raise error
 
     with pytest.raises(error):
-        rms_deploy.build(small(), tmp_path / "e.engine", norm="native", on_progress=fail, **RTX)
+        rms_deploy.build(small(), tmp_path / "e.engine", norm="decomposed", on_progress=fail, **RTX)
     assert names_in(tmp_path) == ["float.onnx"]
 
 
@@ -249,17 +255,17 @@ def test_ctrl_c_stops_the_build_and_nothing_is_left(small, tmp_path):
         time.sleep(0.01)  # so that the build cannot end before the main thread is heard
 
     with pytest.raises(KeyboardInterrupt):
-        rms_deploy.build(small(), tmp_path / "e.engine", norm="native", on_progress=interrupt, **RTX)
+        rms_deploy.build(small(), tmp_path / "e.engine", norm="decomposed", on_progress=interrupt, **RTX)
     assert names_in(tmp_path) == ["float.onnx"]
 
 
 def test_a_timing_cache_is_written_and_read_again(small, tmp_path):
     """TensorRT-RTX takes and gives one, without timings; that it saves time is for a GPU to show."""
     cache = tmp_path / "cache"
-    first = rms_deploy.build(small(), tmp_path / "1.engine", norm="native", timing_cache=cache, **RTX)
+    first = rms_deploy.build(small(), tmp_path / "1.engine", norm="decomposed", timing_cache=cache, **RTX)
     written = cache.read_bytes()
     assert written
-    second = rms_deploy.build(small(), tmp_path / "2.engine", norm="native", timing_cache=cache, **RTX)
+    second = rms_deploy.build(small(), tmp_path / "2.engine", norm="decomposed", timing_cache=cache, **RTX)
     assert cache.read_bytes() == written
     assert first.bytes == second.bytes
     assert "tensorrt-rtx times nothing when it builds: its timing cache holds no timings" in second.notes
@@ -283,7 +289,7 @@ def test_two_builds_in_parallel(small, tmp_path):
         ({"workspace": 0}, "workspace is 0 MiB; use 1 to 8796093022207"),
         ({"workspace": 2**43}, "workspace is 8796093022208 MiB; use 1 to 8796093022207"),
         ({"shapes": [{"X": ((2**63, 64),) * 3}]}, "input X: size 9223372036854775808 does not fit into 64 bits"),
-        ({"norm": "fast"}, "norm 'fast' is not known; use plugin, native or auto"),
+        ({"norm": "fast"}, "norm 'fast' is not known; use plugin, decomposed or auto"),
     ],
 )
 def test_options_out_of_range(options, message, small, tmp_path):
@@ -317,7 +323,7 @@ def test_no_file_takes_the_place_of_another(output, cache, message, small, tmp_p
 def test_a_model_that_tensorrt_refuses(tmp_path):
     text = '<ir_version: 8, opset_import: ["" : 18, "own" : 1]> g (float[4] x) => (float[4] y) { y = own.Thing (x) }'
     onnx.save(onnx.parser.parse_model(text), tmp_path / "in.onnx")
-    with pytest.raises(RunError, match=r"in\.onnx: tensorrt-rtx \S+ refuses it: .*Thing") as raised:
+    with pytest.raises(EngineError, match=r"in\.onnx: tensorrt-rtx \S+ refuses it: .*Thing") as raised:
         rms_deploy.build(tmp_path / "in.onnx", tmp_path / "e.engine", **RTX)
     assert "\n" not in str(raised.value)
     assert names_in(tmp_path) == ["in.onnx"]

@@ -11,8 +11,8 @@ import onnx_ir as ir
 import pytest
 
 import rms_deploy
-from rms_deploy.errors import BuildError, ModelFileError
-from rms_deploy.runtime.tensorrt_plugin import plugin_faults
+from rms_deploy.engine.plugin_faults import plugin_faults
+from rms_deploy.errors import InstallationError, ModelFileError
 
 
 def model(node, x="float", scale="float"):
@@ -89,7 +89,7 @@ def path(tmp_path):
 def test_a_norm_that_becomes_a_plugin(path):
     try:
         library = rms_deploy.tensorrt_library()
-    except BuildError:
+    except InstallationError:
         pytest.skip("the plugin library is not built")
     diagnosis = rms_deploy.doctor(path)
     rtx = next(runtime for runtime in diagnosis.runtimes if runtime.name == "tensorrt-rtx")

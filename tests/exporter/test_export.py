@@ -116,9 +116,9 @@ def llama() -> nn.Module:
 @pytest.mark.parametrize(
     ("norm", "dtype", "kinds"),
     [
-        ("custom", "float32", {"RMSNorm": 5}),
-        ("custom", "float16", {"RMSNorm": 5}),
-        ("custom", "bfloat16", {"RMSNorm": 5}),
+        ("fused", "float32", {"RMSNorm": 5}),
+        ("fused", "float16", {"RMSNorm": 5}),
+        ("fused", "bfloat16", {"RMSNorm": 5}),
         ("standard", "float16", {"RMSNormalization": 5}),
         ("decomposed", "float16", {"ReduceMean": 5, "Sqrt": 5, "Reciprocal": 5}),
     ],
@@ -132,13 +132,13 @@ def test_built_in_decoder(norm, dtype, kinds, tmp_path, llama) -> None:
     assert {
         kind: found[kind] for kind in ("RMSNorm", "RMSNormalization", "ReduceMean", "Sqrt", "Reciprocal") if found[kind]
     } == kinds
-    assert [f.name for f in proto.functions] == (["RMSNorm"] if norm == "custom" else [])
+    assert [f.name for f in proto.functions] == (["RMSNorm"] if norm == "fused" else [])
     (ids,), (logits,) = proto.graph.input, proto.graph.output
     assert (ids.name, logits.name) == ("input_ids", "logits")
     assert [dim.dim_param for dim in ids.type.tensor_type.shape.dim] == ["batch", "sequence"]
     assert [d.dim_param or d.dim_value for d in logits.type.tensor_type.shape.dim] == ["batch", "sequence", 256]
     assert ir.DataType(logits.type.tensor_type.elem_type) == ir.DataType[{"float32": "FLOAT"}.get(dtype, dtype.upper())]
-    if norm == "custom":
+    if norm == "fused":
         assert list(norm_nodes(proto)) == [
             *(f"layers.{i}.{n}_norm" for i in (0, 1) for n in ("attention", "mlp")),
             "norm",
@@ -427,10 +427,10 @@ class Unexportable(nn.Module):
     ("module", "options", "error", "message"),
     [
         (Toy(), {"dtype": "int8"}, InputError, "dtype 'int8' is not supported; use float32, float16, bfloat16"),
-        (Toy(), {"norm": "fast"}, InputError, "norm 'fast' is not supported; use custom, standard, decomposed"),
+        (Toy(), {"norm": "fast"}, InputError, "norm 'fast' is not supported; use fused, standard, decomposed"),
         (Toy(), {"exporter": "old"}, InputError, "exporter 'old' is not supported; use dynamo, legacy"),
-        (Toy(), {"exporter": "legacy"}, InputError, "the legacy exporter cannot write norm 'custom'"),
-        (Toy(), {"opset": 17}, InputError, "opset 17 is not supported for norm 'custom'; use 18 to 25"),
+        (Toy(), {"exporter": "legacy"}, InputError, "the legacy exporter cannot write norm 'fused'"),
+        (Toy(), {"opset": 17}, InputError, "opset 17 is not supported for norm 'fused'; use 18 to 25"),
         (Toy(), {"opset": 22, "norm": "standard"}, InputError, "use 23 to 25"),
         (Toy(), {"opset": 23, "norm": "decomposed"}, InputError, "use 18 to 22"),
         (Toy(), {"inputs": torch.ones(2, 5)}, InputError, "Toy: fails on its example inputs: InputError: x: shape"),

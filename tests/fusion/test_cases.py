@@ -62,7 +62,7 @@ PROVEN = [pytest.param(case, id=case.id) for case in CASES if case.norms and not
 def test_the_built_in_proof_agrees(case):
     counts = case.norms if isinstance(case.norms, tuple) else (case.norms,)
     result = fuse(case.model(), verify=True, **case.options)
-    assert len(result.norms) in counts, result.left
+    assert len(result.norms) in counts, result.near_misses
 
 
 def same(one, other):
@@ -102,14 +102,14 @@ def check_validity(case, model, fused, *, changed):
 def check_report(case, result):
     if case.norms is not None:
         counts = case.norms if isinstance(case.norms, tuple) else (case.norms,)
-        assert len(result.norms) in counts, result.left
+        assert len(result.norms) in counts, result.near_misses
     if case.kinds is not None:
         assert tuple(sorted(norm.kind for norm in result.norms)) == case.kinds
     if case.epsilon is not None:
         assert np.float32(result.norms[0].epsilon) == np.float32(case.epsilon)
     if case.reason:
-        assert result.left, "nothing is said about it"
-        assert any(case.reason in f"{miss.piece} {miss.reason}" for miss in result.left), result.left
+        assert result.near_misses, "nothing is said about it"
+        assert any(case.reason in f"{miss.piece} {miss.reason}" for miss in result.near_misses), result.near_misses
 
 
 def test_the_judge_sees_what_is_wrong():

@@ -191,7 +191,7 @@ def test_external_data_is_neither_copied_nor_lost(file, tmp_path):
 
 def test_the_result_as_json(file):
     result = json.loads(json.dumps(fuse(file).to_dict()))
-    assert (result["found"], result["fused"], result["already"], result["left"]) == (1, 1, [], [])
+    assert (result["found"], result["fused"], result["already"], result["near_misses"]) == (1, 1, [], [])
     assert result["norms"][0]["kind"] == "RMSNorm"
 
 

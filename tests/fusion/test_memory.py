@@ -9,7 +9,7 @@ import onnx
 import onnx.helper as oh
 import pytest
 
-from rms_deploy.fusion.targets import TARGETS
+from rms_deploy.ops.forms import NormForm
 
 H = 4096
 LAYERS = 223
@@ -71,7 +71,7 @@ def fused(model, output, *options):
     return norms, megabytes
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", NormForm)
 def test_weights_of_14_gigabytes_stay_where_they_are(target, model):
     data = model.with_name("w.bin")
     before = data.stat()
@@ -87,7 +87,7 @@ def test_weights_of_14_gigabytes_stay_where_they_are(target, model):
 
 def test_weights_that_are_copied_are_not_in_memory(tmp_path):
     model = decoder(tmp_path, FEW)
-    norms, megabytes = fused(model, tmp_path / "out.onnx", "rms_deploy", "--external")
+    norms, megabytes = fused(model, tmp_path / "out.onnx", "fused", "--external")
     assert norms == FEW
     written = (tmp_path / "out.onnx.data").stat().st_size
     assert written == FEW * (4 * H * H + 4 * H)

@@ -13,9 +13,9 @@ import pytest
 
 from rms_deploy.errors import InputError
 from rms_deploy.fusion.fuse import fuse
-from rms_deploy.fusion.targets import TARGETS
 from rms_deploy.fusion.unfuse import unfuse
 from rms_deploy.ops import schemas
+from rms_deploy.ops.forms import NormForm
 
 TWO = "float[b,s,8] x, float[b,s,8] z"
 NORM = "q = Mul (h, h) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (h, r)"
@@ -106,7 +106,7 @@ def test_unfuse_keeps_the_order_of_rounding(dtype, order, build, run, feeds_of, 
 
 
 def test_onnx(model, spelling, run, feeds_of):
-    result = fuse(model, target="onnx").model
+    result = fuse(model, target="standard").model
     proto = ir.to_proto(result)
     schemas.register()
     onnx.checker.check_model(proto, full_check=True)
@@ -115,7 +115,7 @@ def test_onnx(model, spelling, run, feeds_of):
     assert ("RMSNormalization" in ops(result)) == (spelling not in _OWN)
     assert any(node.domain == "rms_deploy" for node in proto.graph.node) == (spelling in _OWN)
     near(run(proto, feeds_of(model)), run(model, feeds_of(model)))
-    again = fuse(result, target="onnx")
+    again = fuse(result, target="standard")
     assert not again.norms
     assert ir.to_proto(again.model).SerializeToString(deterministic=True) == proto.SerializeToString(deterministic=True)
 
@@ -145,7 +145,7 @@ def test_onnxruntime_says_that_it_rounds_otherwise(build, caplog):
 
 
 def test_plugins(model):
-    result = fuse(model, target="trt.plugins").model
+    result = fuse(model, target="tensorrt-plugin").model
     (node,) = [node for node in result.graph if node.domain == "trt.plugins"]
     assert (node.attributes["plugin_namespace"].value, node.attributes["plugin_version"].value) == ("rms_deploy", "1")
     assert not result.functions
@@ -168,27 +168,27 @@ def test_an_old_opset_is_converted_with_its_weights(build, run, feeds_of):
     )
     weight = np.random.default_rng(0).standard_normal((8, 64)).astype(np.float32)  # larger than what is converted
     model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
-    proto = ir.to_proto(fuse(model, target="onnx").model)
+    proto = ir.to_proto(fuse(model, target="standard").model)
     onnx.checker.check_model(proto, full_check=True)
     assert [v.name for v in proto.graph.input] == ["x"]
     near(run(proto, feeds_of(model)), run(model, feeds_of(model)))
 
 
 def test_an_unknown_target(build):
-    with pytest.raises(InputError, match="target 'tvm' is not known; use rms_deploy, onnx"):
+    with pytest.raises(InputError, match="target 'tvm' is not known; use fused, standard"):
         fuse(build("y = Exp (x)"), target="tvm")
 
 
 def test_a_model_without_norms_stays_what_it_was(build):
     model = build("y = Exp (x)")
-    for target in TARGETS:
+    for target in NormForm:
         assert (
             ir.to_proto(fuse(model, target=target).model).SerializeToString()
             == ir.to_proto(ir.from_proto(model)).SerializeToString()
         )
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", NormForm)
 def test_a_model_without_operators_of_onnx(target):
     text = '<ir_version: 8, opset_import: ["rms_deploy" : 1]> g (float[n,8] X, float[8] scale) => (float[n,8] Y) { Y = rms_deploy.RMSNorm (X, scale) }'
     lowered = fuse(onnx.parser.parse_model(text), target=target).model

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from driver import Kernels
 
-from rms_deploy.ops.element_types import element_dtype, ulp_distance
+from rms_deploy.ops.element_types import element_dtype
 from rms_deploy.ops.reference import add_rms_norm, rms_norm
+from rms_deploy.ops.ulp import ulp_distance
 
 TYPE_PAIRS = [("float32", "float32")] + [(t, s) for t in ("float16", "bfloat16") for s in ("float32", t)]
 LENGTHS = [*range(1, 35), 63, 64, 65, 111, 127, 128, 129, 255, 256, 257, 512, 896, 1024, 2048, 4096, 4097, 16384, 16385]

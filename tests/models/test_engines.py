@@ -19,7 +19,7 @@ def test_builds_natively(name, tmp_path) -> None:
         tmp_path / "model.onnx",
         tmp_path / "model.engine",
         runtime="tensorrt-rtx",
-        norm="native",
+        norm="decomposed",
         devices=["sm89"],
     )
     assert record.norms == len(nodes) > 0

@@ -13,7 +13,9 @@ import onnx_ir as ir
 import pytest
 
 from rms_deploy.errors import ModelFileError, OutputError
-from rms_deploy.onnx_model import file as modelfile
+from rms_deploy.onnx_model import file
+from rms_deploy.onnx_model.file import load_model, save_model
+from rms_deploy.output_file import atomic_path, check_output
 
 WEIGHTS = np.arange(128, dtype=np.float32)
 
@@ -35,7 +37,7 @@ def read_weights(path: Path) -> np.ndarray:
 
 def test_round_trip(tmp_path: Path) -> None:
     path = write_model(tmp_path / "in")
-    modelfile.save(modelfile.load(path), tmp_path / "out.onnx")
+    save_model(load_model(path), tmp_path / "out.onnx")
     before, after = onnx.load(path), onnx.load(tmp_path / "out.onnx")
     assert after.graph.node == before.graph.node
     assert (after.graph.input, after.graph.output) == (before.graph.input, before.graph.output)
@@ -46,8 +48,8 @@ def test_round_trip(tmp_path: Path) -> None:
 def test_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_model(tmp_path, external=True)
     monkeypatch.chdir(tmp_path)
-    model = modelfile.load("model.onnx")
-    modelfile.save(model, "out.onnx")
+    model = load_model("model.onnx")
+    save_model(model, "out.onnx")
     np.testing.assert_array_equal(read_weights(tmp_path / "out.onnx"), WEIGHTS)
 
 
@@ -55,7 +57,7 @@ def test_data_in_the_same_folder_stays(tmp_path: Path) -> None:
     path = write_model(tmp_path, external=True)
     data = tmp_path / "weights.bin"
     before = data.stat().st_mtime_ns, data.stat().st_ino
-    modelfile.save(modelfile.load(path), tmp_path / "out.onnx")
+    save_model(load_model(path), tmp_path / "out.onnx")
     assert (data.stat().st_mtime_ns, data.stat().st_ino) == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.onnx", "out.onnx", "weights.bin"]
     np.testing.assert_array_equal(read_weights(tmp_path / "out.onnx"), WEIGHTS)
@@ -64,17 +66,17 @@ def test_data_in_the_same_folder_stays(tmp_path: Path) -> None:
 def test_data_of_another_folder_is_copied(tmp_path: Path) -> None:
     path = write_model(tmp_path / "in", external=True)
     (tmp_path / "out").mkdir()
-    modelfile.save(modelfile.load(path), tmp_path / "out" / "fused.onnx")
+    save_model(load_model(path), tmp_path / "out" / "fused.onnx")
     (tmp_path / "in" / "weights.bin").unlink()
     np.testing.assert_array_equal(read_weights(tmp_path / "out" / "fused.onnx"), WEIGHTS)
 
 
 def test_large_inline_weights_get_a_data_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = modelfile.load(write_model(tmp_path / "in"))
+    model = load_model(write_model(tmp_path / "in"))
     large = np.arange(1024, dtype=np.float32)
     model.graph.initializers["w"].const_value = ir.tensor(large, name="w")
-    monkeypatch.setattr(modelfile, "_INLINE_LIMIT", 1000)
-    modelfile.save(model, tmp_path / "out.onnx")
+    monkeypatch.setattr(file, "_INLINE_LIMIT", 1000)
+    save_model(model, tmp_path / "out.onnx")
     assert (tmp_path / "out.onnx.data").stat().st_size == large.nbytes
     np.testing.assert_array_equal(read_weights(tmp_path / "out.onnx"), large)
 
@@ -86,12 +88,12 @@ def names(folder: Path) -> list[str]:
 @pytest.mark.parametrize("external", [False, True], ids=["inline", "external"])
 def test_all_weights_to_one_data_file(tmp_path: Path, external: bool) -> None:
     path = write_model(tmp_path / "in", external=external)
-    model = modelfile.load(path)
+    model = load_model(path)
     large = np.arange(1024, dtype=np.float32)
     model.graph.initializers["w"].const_value = (
         model.graph.initializers["w"].const_value if external else ir.tensor(large)
     )
-    modelfile.save(model, path, external=True)
+    save_model(model, path, external=True)
     written = onnx.load(path, load_external_data=False).graph.initializer[0]
     assert {entry.key: entry.value for entry in written.external_data}["location"] == "model.onnx.data"
     (path.parent / "weights.bin").unlink(missing_ok=True)
@@ -105,9 +107,9 @@ def test_a_replaced_data_file(tmp_path: Path) -> None:
     model = onnx.load(path)
     model.graph.initializer.insert(0, nh.from_array(-WEIGHTS, "unused"))
     onnx.save(model, path, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
-    loaded = modelfile.load(path)
+    loaded = load_model(path)
     del loaded.graph.initializers["unused"]
-    modelfile.save(loaded, path, external=True)
+    save_model(loaded, path, external=True)
     np.testing.assert_array_equal(read_weights(path), WEIGHTS)
     np.testing.assert_array_equal(loaded.graph.initializers["w"].const_value.numpy(), WEIGHTS)
     assert (tmp_path / "model.onnx.data").stat().st_size == WEIGHTS.nbytes
@@ -121,7 +123,7 @@ def test_external_tensors_of_attributes_come_along(tmp_path: Path) -> None:
     del model.graph.initializer[:]
     path.write_bytes(model.SerializeToString())
     (tmp_path / "out").mkdir()
-    modelfile.save(modelfile.load(path), tmp_path / "out" / "model.onnx")
+    save_model(load_model(path), tmp_path / "out" / "model.onnx")
     assert names(tmp_path / "out") == ["model.onnx", "model.onnx.data"]
     written = onnx.load(tmp_path / "out" / "model.onnx").graph.node[0].attribute[0].t
     np.testing.assert_array_equal(nh.to_array(written), WEIGHTS)
@@ -130,9 +132,9 @@ def test_external_tensors_of_attributes_come_along(tmp_path: Path) -> None:
 @pytest.mark.parametrize("failing", ["model.onnx.data", "model.onnx"])
 def test_both_files_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
     path = write_model(tmp_path, external=True)
-    modelfile.save(modelfile.load(path), path, external=True)
+    save_model(load_model(path), path, external=True)
     before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
-    model = modelfile.load(path)
+    model = load_model(path)
     model.graph.initializers["w"].const_value = ir.tensor(np.arange(512, dtype=np.float32))
     move = Path.replace
 
@@ -143,14 +145,14 @@ def test_both_files_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fai
 
     monkeypatch.setattr(Path, "replace", fails)
     with pytest.raises(OutputError, match="cannot be written: No space left on device"):
-        modelfile.save(model, path, external=True)
+        save_model(model, path, external=True)
     assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
     assert model.graph.initializers["w"].const_value.size == 512
 
 
 def refusal(path: Path) -> str:
     with pytest.raises(ModelFileError) as caught:
-        modelfile.load(path)
+        load_model(path)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -212,15 +214,15 @@ def test_data_outside_the_folder(tmp_path: Path, location: str) -> None:
     ("target", "message"), [("", "is a directory"), ("none/out.onnx", "does not exist; create it first")]
 )
 def test_unwritable_target(tmp_path: Path, target: str, message: str) -> None:
-    model = modelfile.load(write_model(tmp_path / "in"))
+    model = load_model(write_model(tmp_path / "in"))
     with pytest.raises(OutputError, match=message):
-        modelfile.save(model, tmp_path / target)
+        save_model(model, tmp_path / target)
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     target = tmp_path / "out.onnx"
     target.write_text("before")
-    with pytest.raises(RuntimeError, match="half way"), modelfile.atomic_path(target) as temporary:
+    with pytest.raises(RuntimeError, match="half way"), atomic_path(target) as temporary:
         temporary.write_text("half")
         raise RuntimeError("half way")
     assert target.read_text() == "before"
@@ -228,11 +230,11 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def test_permissions_and_links_stay(tmp_path: Path) -> None:
-    model = modelfile.load(write_model(tmp_path / "in"))
+    model = load_model(write_model(tmp_path / "in"))
     target, link = tmp_path / "out.onnx", tmp_path / "link.onnx"
     target.touch(mode=0o600)
     link.symlink_to(target)
-    modelfile.save(model, link)
+    save_model(model, link)
     assert link.is_symlink()
     assert target.stat().st_mode & 0o777 == 0o600
     assert onnx.load(target).graph.node
@@ -242,8 +244,8 @@ def test_permissions_and_links_stay(tmp_path: Path) -> None:
 def test_permissions_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     path = write_model(tmp_path)
     path.chmod(0o640)
-    monkeypatch.setattr(modelfile, "_INLINE_LIMIT", limit)
-    modelfile.save(modelfile.load(path), path)
+    monkeypatch.setattr(file, "_INLINE_LIMIT", limit)
+    save_model(load_model(path), path)
     assert path.stat().st_mode & 0o777 == 0o640
     np.testing.assert_array_equal(read_weights(path), WEIGHTS)
 
@@ -251,7 +253,7 @@ def test_permissions_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit
 def test_a_pipe_is_no_target(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OutputError, match="is a device or a pipe"):
-        modelfile.check_target(tmp_path / "pipe")
+        check_output(tmp_path / "pipe")
 
 
 def test_the_alias_of_the_default_domain(tmp_path: Path) -> None:
@@ -260,4 +262,4 @@ def test_the_alias_of_the_default_domain(tmp_path: Path) -> None:
     proto = onnx.load(path)
     proto.opset_import[0].domain = "ai.onnx"
     onnx.save(proto, path)
-    assert modelfile.load(path).opset_imports == {"": 18}
+    assert load_model(path).opset_imports == {"": 18}

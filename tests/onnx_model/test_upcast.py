@@ -9,7 +9,8 @@ import pytest
 
 from rms_deploy.onnx_model.upcast import Upcast
 from rms_deploy.ops import reference
-from rms_deploy.ops.functions import attach_functions, norm_nodes
+from rms_deploy.ops.functions import attach_functions
+from rms_deploy.ops.nodes import norm_nodes
 from rms_deploy.runtime import onnxruntime_session as runtime
 
 WIDE = {ir.DataType.FLOAT: np.float32, ir.DataType.DOUBLE: np.float64}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rms_deploy.errors import InputError
-from rms_deploy.ops.element_types import ulp_distance
+from rms_deploy.ops.ulp import ulp_distance
 
 FAR = np.iinfo(np.int64).max
 finite16 = st.floats(width=16, allow_nan=False, allow_infinity=False)

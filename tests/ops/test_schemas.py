@@ -63,4 +63,4 @@ def test_missing_attribute_is_refused() -> None:
 
 def test_the_interpreter_ends_well() -> None:
     """onnx before 1.23 crashed at exit while a schema held a Python function."""
-    subprocess.run([sys.executable, "-c", "from rms_deploy import schemas; schemas.register()"], check=True)
+    subprocess.run([sys.executable, "-c", "from rms_deploy.ops import schemas; schemas.register()"], check=True)

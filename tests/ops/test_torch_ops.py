@@ -14,8 +14,8 @@ from torch.autograd import gradcheck
 
 from rms_deploy.errors import InputError
 from rms_deploy.ops import reference
-from rms_deploy.ops.element_types import ulp_distance
 from rms_deploy.ops.torch_ops import add_rms_norm, partial_rms_norm, rms_norm
+from rms_deploy.ops.ulp import ulp_distance
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 # axes, shape of x, shape of scale

@@ -10,7 +10,8 @@ import onnx
 from onnx import helper
 
 from rms_deploy.ops import contract
-from rms_deploy.ops.element_types import element_dtype, ulp_distance
+from rms_deploy.ops.element_types import element_dtype
+from rms_deploy.ops.ulp import ulp_distance
 from rms_deploy.runtime import onnxruntime_session as runtime
 
 

@@ -10,7 +10,7 @@ import pytest
 from one_node import assert_close
 from portable_cases import all_cases, results, run_cases, write_cases
 
-from rms_deploy.runtime.onnxruntime_session import onnxruntime_library
+from rms_deploy.libraries import onnxruntime_library
 
 X86 = platform.machine() in ("x86_64", "AMD64")
 LEVELS = ["x86-64-v2", "avx2", "avx512"] if X86 else ["portable"]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from one_node import assert_close, run_node, samples, weights
 
-from rms_deploy.ops.element_types import ulp_distance
 from rms_deploy.ops.reference import add_rms_norm, rms_norm
+from rms_deploy.ops.ulp import ulp_distance
 
 EPSILONS = [0.0, 1e-6]
 

@@ -14,9 +14,9 @@ import pytest
 from one_node import assert_close
 from portable_cases import all_cases, behind_casts, results, run_cases, write_cases
 
-from rms_deploy.ops.element_types import ulp_distance
+from rms_deploy.libraries import onnxruntime_library
 from rms_deploy.ops.functions import attach_functions
-from rms_deploy.runtime.onnxruntime_session import onnxruntime_library
+from rms_deploy.ops.ulp import ulp_distance
 
 pytestmark = [pytest.mark.network, pytest.mark.slow]
 

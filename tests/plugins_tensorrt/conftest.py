@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from rms_deploy.errors import BuildError
+from rms_deploy.errors import InstallationError
+from rms_deploy.libraries import tensorrt_library
 from rms_deploy.ops.contract import DOMAIN
-from rms_deploy.runtime.tensorrt_plugin import tensorrt_library
 from rms_deploy.runtime.tensorrt_rtx_wheel import mend
 
 sys.path.insert(0, str(Path(__file__).parent))  # the modules that the tests of this folder share
@@ -29,7 +29,7 @@ TYPE_PAIRS = [("float32", "float32")] + [(t, s) for t in ("float16", "bfloat16")
 def library():
     try:
         return tensorrt_library()
-    except BuildError as error:
+    except InstallationError as error:
         pytest.skip(str(error))
 
 

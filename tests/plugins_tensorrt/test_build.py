@@ -12,7 +12,7 @@ from networks import Network, node_model
 
 from rms_deploy.fusion.targets import lower
 from rms_deploy.ops.contract import ELEMENT_TYPES, OPS
-from rms_deploy.ops.functions import write_defaults
+from rms_deploy.ops.nodes import write_defaults
 
 CAPABILITIES = ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121")
 

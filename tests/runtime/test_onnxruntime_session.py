@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import rms_deploy
-from rms_deploy.errors import BuildError, InputError, ModelFileError, RunError
+from rms_deploy.errors import InputError, InstallationError, ModelFileError, RunError
 from rms_deploy.runtime import onnxruntime_session as runtime
 
 
@@ -38,7 +38,7 @@ def test_the_library_is_there():
 
 def test_a_missing_library_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(rms_deploy, "__path__", [str(tmp_path)])
-    with pytest.raises(BuildError, match=r"librms_deploy_onnxruntime\.so is not built; .*pip install"):
+    with pytest.raises(InstallationError, match=r"librms_deploy_onnxruntime\.so is not built; .*pip install"):
         runtime.onnxruntime_library()
 
 
@@ -54,7 +54,7 @@ def test_every_kind_of_model(tmp_path):
 
 
 def test_a_provider_that_is_not_there_is_named():
-    with pytest.raises(RunError, match=r"has no NoSuchProvider, only .*CPUExecutionProvider"):
+    with pytest.raises(InstallationError, match=r"has no NoSuchProvider, only .*CPUExecutionProvider"):
         rms_deploy.session(one_node(), provider="NoSuchProvider")
 
 
@@ -62,7 +62,7 @@ def test_a_provider_that_does_not_start_is_not_replaced_by_the_cpu(monkeypatch):
     """ONNX Runtime would go on on the CPU; a session without the provider stands for that."""
     monkeypatch.setattr(runtime.ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(runtime.ort, "InferenceSession", lambda *_, **__: SimpleNamespace(get_providers=list))
-    with pytest.raises(RunError, match="CUDAExecutionProvider does not start here; "):
+    with pytest.raises(InstallationError, match="CUDAExecutionProvider does not start here; "):
         rms_deploy.session(one_node(), provider="CUDAExecutionProvider")
 
 

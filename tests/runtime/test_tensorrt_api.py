@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rms_deploy.errors import InputError, MissingDependencyError, RunError
+from rms_deploy.errors import EngineError, InputError, MissingDependencyError
 from rms_deploy.runtime.tensorrt_api import TensorRT, tensorrt, text_of
 
 
@@ -109,7 +109,7 @@ def test_tensorrt_without_a_gpu(monkeypatch):
 
     api = TensorRT("tensorrt", SimpleNamespace(__version__="11.0", Builder=refuse))
     monkeypatch.setattr(TensorRT, "logger", lambda _self: None)
-    with pytest.raises(RunError, match=r"^tensorrt 11\.0 found no GPU to build on; .*--runtime tensorrt-rtx$"):
+    with pytest.raises(EngineError, match=r"^tensorrt 11\.0 found no GPU to build on; .*--runtime tensorrt-rtx$"):
         api.builder()
 
 

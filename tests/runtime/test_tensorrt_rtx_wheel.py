@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from rms_deploy.errors import BuildError
+from rms_deploy.errors import InstallationError
 from rms_deploy.runtime import tensorrt_rtx_wheel
 from rms_deploy.runtime.tensorrt_rtx_wheel import mend
 
@@ -109,7 +109,7 @@ def test_too_late_for_a_private_folder(monkeypatch):
 
     monkeypatch.setattr(Path, "symlink_to", refuse)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx_bindings", object())
-    with pytest.raises(BuildError, match=r"is missing and cannot be written.*run: ln -s libtensorrt_rtx\.so\.2"):
+    with pytest.raises(InstallationError, match=r"is missing and cannot be written.*run: ln -s libtensorrt_rtx\.so\.2"):
         mend()
 
 

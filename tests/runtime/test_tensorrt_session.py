@@ -12,7 +12,7 @@ import onnx.parser
 import pytest
 
 import rms_deploy
-from rms_deploy.errors import InputError, MissingDependencyError, ModelFileError, RunError
+from rms_deploy.errors import InputError, InstallationError, MissingDependencyError, ModelFileError, RunError
 from rms_deploy.onnx_model.optimization_profiles import ShapeRange
 from rms_deploy.runtime import cuda_device
 from rms_deploy.runtime import onnxruntime_session as cpu
@@ -177,7 +177,7 @@ def test_no_such_file(tmp_path):
 def test_no_gpu_is_one_line(tmp_path):
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed")
     (tmp_path / "some.engine").write_bytes(b"plan")
-    with pytest.raises(RunError, match=r"^there is no GPU here.*; engines of TensorRT run on a GPU only$"):
+    with pytest.raises(InstallationError, match=r"^there is no GPU here.*; engines of TensorRT run on a GPU only$"):
         tensorrt.session(tmp_path / "some.engine", runtime="tensorrt-rtx")
 
 
@@ -185,7 +185,7 @@ def test_a_driver_that_refuses(monkeypatch):
     error = SimpleNamespace(name="cudaErrorInsufficientDriver")
     refusing = SimpleNamespace(cudaGetDeviceCount=lambda: (error, None), cudaError_t=SimpleNamespace(cudaSuccess=0))
     monkeypatch.setattr(cuda_device, "import_module", lambda _name: refusing)
-    with pytest.raises(RunError, match=r"there is no GPU here \(cudaErrorInsufficientDriver\)"):
+    with pytest.raises(InstallationError, match=r"there is no GPU here \(cudaErrorInsufficientDriver\)"):
         cuda_device.cuda_device()
 
 
@@ -194,7 +194,7 @@ def test_no_driver(monkeypatch):
         raise RuntimeError("Failed to dlopen libcuda.so.1")
 
     monkeypatch.setattr(cuda_device, "import_module", lambda _name: SimpleNamespace(cudaGetDeviceCount=count))
-    with pytest.raises(RunError, match=r"there is no GPU here \(Failed to dlopen libcuda.so.1\); engines"):
+    with pytest.raises(InstallationError, match=r"there is no GPU here \(Failed to dlopen libcuda.so.1\); engines"):
         cuda_device.cuda_device()
 
 
@@ -208,7 +208,7 @@ def test_nothing_that_allocates_memory_of_the_gpu(monkeypatch):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not gpus(), reason="there is no GPU here")
-@pytest.mark.parametrize("norm", ["plugin", "native"])
+@pytest.mark.parametrize("norm", ["plugin", "decomposed"])
 @pytest.mark.parametrize("cuda_graph", [False, True])
 def test_an_engine_computes_what_the_model_does(norm, cuda_graph, tmp_path):
     onnx.save(onnx.parser.parse_model(MODEL), tmp_path / "norm.onnx")

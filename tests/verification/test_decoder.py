@@ -14,8 +14,9 @@ import pytest
 
 from rms_deploy import export
 from rms_deploy.fusion.fuse import fuse
-from rms_deploy.onnx_model import file as modelfile
-from rms_deploy.ops.functions import attach_functions, norm_nodes
+from rms_deploy.onnx_model.file import load_model, save_model
+from rms_deploy.ops.functions import attach_functions
+from rms_deploy.ops.nodes import norm_nodes
 from rms_deploy.verification.verify import verify
 
 pytest.importorskip("torch")
@@ -81,10 +82,10 @@ MUTATIONS = [wrong_epsilon, wrong_scale_element, swapped_scales, dropped_norm]
 @pytest.mark.parametrize("mutate", MUTATIONS)
 def test_a_mistake_in_one_norm_is_found(decoders, tmp_path, mutate, dtype):
     plain, fused = decoders["dynamo", dtype]
-    model = modelfile.load(fused)
+    model = load_model(fused)
     mutate(list(norm_nodes(model)))
     attach_functions(model)
-    modelfile.save(model, tmp_path / "wrong.onnx")
+    save_model(model, tmp_path / "wrong.onnx")
     result = verify(plain, tmp_path / "wrong.onnx")
     assert not result.passed
     assert result.formula_difference > 2 * result.formula_tolerance

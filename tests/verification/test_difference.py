@@ -9,7 +9,8 @@ import onnx_ir as ir
 import pytest
 
 from rms_deploy.errors import RunError
-from rms_deploy.verification.difference import difference, rounding_depth, tolerance_for
+from rms_deploy.verification.difference import difference
+from rms_deploy.verification.tolerance import rounding_depth, tolerance_for
 
 NAN, INF = float("nan"), float("inf")
 

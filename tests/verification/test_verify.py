@@ -12,7 +12,7 @@ import onnx_ir as ir
 import pytest
 
 from rms_deploy.errors import InputError, ModelFileError, RunError
-from rms_deploy.onnx_model import file as modelfile
+from rms_deploy.onnx_model.file import save_model
 from rms_deploy.ops.functions import attach_functions
 from rms_deploy.runtime import onnxruntime_session as onnxruntime
 from rms_deploy.runtime import tensorrt_session as tensorrt
@@ -41,7 +41,7 @@ def write(path: Path, body: str, *, dtype: str = "float", inputs: str = "", func
     model = ir.from_proto(onnx.parser.parse_model(text))
     if function:
         attach_functions(model)
-    modelfile.save(model, path)
+    save_model(model, path)
     return path
 
 

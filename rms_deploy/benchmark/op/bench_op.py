@@ -40,14 +40,9 @@ SHAPES: Final = (
 DEFAULT_PEERS: Final = tuple(name for name in PEERS if name != "torch compiled")
 """All but the one that compiles for seconds before each case."""
 
+_WORKER: Final = "rms_deploy.benchmark.op.worker"
 _SETTLE_SECONDS: Final = 0.1
 """Pause before another process runs: ONNX Runtime's threads look for work that long before they sleep."""
-
-
-class _Process(BenchmarkProcess):
-    @staticmethod
-    def command() -> list[str]:
-        return [part.replace("benchmark_child", "op_benchmark_child") for part in BenchmarkProcess.command()]
 
 
 def bench_op(
@@ -99,7 +94,7 @@ def bench_op(
     ]
     timings: list[OpTiming] = []
     with ExitStack() as stack:
-        processes = {name: _Process() for name in peers}
+        processes = {name: BenchmarkProcess(module=_WORKER) for name in peers}
         for process in processes.values():
             stack.callback(process.close)
             process.ask("start")
@@ -118,7 +113,7 @@ def bench_op(
     )
 
 
-def _case(processes: dict[str, _Process], case: OpCase, rounds: int, seconds: float) -> list[OpTiming]:
+def _case(processes: dict[str, BenchmarkProcess], case: OpCase, rounds: int, seconds: float) -> list[OpTiming]:
     failures: dict[str, str] = {}
     runs: dict[str, list[tuple[float, float]]] = {name: [] for name in processes}
 

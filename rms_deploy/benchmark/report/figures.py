@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from rms_deploy.benchmark.latency import Latency
 from rms_deploy.benchmark.operator_times import CATEGORIES
-from rms_deploy.benchmark.report.summary import point_name
-from rms_deploy.benchmark.result import BenchmarkResult, Candidate, Latency, Point
+from rms_deploy.benchmark.result import BenchmarkResult, Candidate, Point, point_name
 from rms_deploy.errors import MissingDependencyError
 
 try:

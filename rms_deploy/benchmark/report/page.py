@@ -8,10 +8,11 @@ from typing import Any
 
 from rms_deploy.benchmark.report import table
 from rms_deploy.benchmark.report.figures import drawings
-from rms_deploy.benchmark.report.summary import duration, point_name, summary
-from rms_deploy.benchmark.result import BenchmarkResult
+from rms_deploy.benchmark.report.numbers import duration
+from rms_deploy.benchmark.report.summary import summary
+from rms_deploy.benchmark.result import BenchmarkResult, point_name
 from rms_deploy.errors import MissingDependencyError
-from rms_deploy.onnx_model.file import atomic_path, check_target
+from rms_deploy.output_file import atomic_path, check_output
 
 try:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -60,7 +61,7 @@ def write_page(result: BenchmarkResult, path: str | os.PathLike[str]) -> None:
     Raises:
         OutputError: `path` cannot be written.
     """
-    check_target(path)
+    check_output(path)
     text = page(result)
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from rms_deploy.benchmark.report.summary import point_name
-from rms_deploy.benchmark.result import BenchmarkResult, Candidate, Latency
+from rms_deploy.benchmark.latency import Latency
+from rms_deploy.benchmark.result import BenchmarkResult, Candidate, point_name
 from rms_deploy.errors import InputError
 
 __all__ = ["Change", "RunComparison", "compare_runs"]

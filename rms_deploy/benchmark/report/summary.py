@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rms_deploy.benchmark.result import BenchmarkResult, Candidate, Point
+from rms_deploy.benchmark.report.numbers import duration, ratio
+from rms_deploy.benchmark.result import BenchmarkResult, Candidate, point_name
 
-__all__ = ["duration", "point_name", "ratio", "summary"]
+__all__ = ["summary"]
 
 
 def summary(result: BenchmarkResult) -> Iterator[str]:
@@ -25,24 +26,6 @@ def summary(result: BenchmarkResult) -> Iterator[str]:
         if profiled:
             shares = ", ".join(f"{100 * profile.share('norms'):.0f} % of {name}" for name, profile in profiled)
             yield _sentence(place, f"norms take this part of the time of a run: {shares}")
-
-
-def point_name(point: Point) -> str:
-    """The step of a sweep, such as `batch 1, seq 128`; empty if there was none."""
-    return ", ".join(f"{name} {size}" for name, size in point.dims.items())
-
-
-def duration(microseconds: float) -> str:
-    """With a unit that can be read."""
-    if microseconds < 1000:
-        return f"{microseconds:.1f} us"
-    return f"{microseconds / 1000:.2f} ms" if microseconds < 1e6 else f"{microseconds / 1e6:.2f} s"
-
-
-def ratio(value: float) -> str:
-    """Two decimals; more where they would say 1.00 of what is not 1."""
-    text = f"{value:.2f}"
-    return text if text != "1.00" or value == 1 else f"{value:.4f}"
 
 
 def _compared(candidate: Candidate, first: Candidate) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from rms_deploy.benchmark.method import percentile_name
-from rms_deploy.benchmark.report.summary import duration, point_name, ratio, summary
-from rms_deploy.benchmark.result import BenchmarkResult, Candidate, Point
+from rms_deploy.benchmark.report.numbers import duration, ratio
+from rms_deploy.benchmark.report.summary import summary
+from rms_deploy.benchmark.result import BenchmarkResult, Candidate, Point, point_name
 
 __all__ = ["SHARES", "as_csv", "as_markdown", "failures", "header", "memory", "provenance", "rows", "time_by_category"]
 

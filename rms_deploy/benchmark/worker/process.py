@@ -15,25 +15,34 @@ from rms_deploy.errors import RunError
 __all__ = ["BenchmarkProcess"]
 
 # `-c` and not `-m`, which would look for the package, and for numpy, in the working folder first.
-_CODE = "import sys; sys.path[:] = {path!r}; from rms_deploy.benchmark.worker.main import main; main()"
+_CODE = "import sys; sys.path[:] = {path!r}; from {module} import main; main()"
 
 
 class BenchmarkProcess:
-    """Starts `rms_deploy.benchmark.worker.main` in a process of its own, which sees the same packages as this one."""
+    """Runs `main` of a module in a process of its own, which sees the same packages as this one."""
 
-    def __init__(self, timeout: float | None = None) -> None:
-        """`timeout`: seconds without an answer after which the process counts as hung, and is killed; None: never."""
+    def __init__(self, timeout: float | None = None, *, module: str = "rms_deploy.benchmark.worker.main") -> None:
+        """Start the process.
+
+        Args:
+            timeout: seconds without an answer after which the process counts as hung, and is killed; None: never.
+            module: whose `main` is run.
+        """
         self._timeout = timeout
         self._hung = False
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - see close
         self._process = subprocess.Popen(
-            self.command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, encoding="utf-8"
+            self.command(module),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            encoding="utf-8",
         )
 
     @staticmethod
-    def command() -> list[str]:
+    def command(module: str) -> list[str]:
         """What is run."""
-        return [sys.executable, "-c", _CODE.format(path=sys.path)]
+        return [sys.executable, "-c", _CODE.format(path=sys.path, module=module)]
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
         """Send one request and wait for its answer; as long as its `seconds` say, and the timeout.

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from rms_deploy.fusion.grammar.match import Derivation, Stage
-from rms_deploy.onnx_model.analysis import ELEMENT_NAMES, HALF, Facts
+from rms_deploy.fusion.grammar.match import Match, Stage
+from rms_deploy.onnx_model.analysis import Facts
+from rms_deploy.ops.element_types import ELEMENT_NAMES, HALF
 
 __all__ = ["cast", "expand", "identity"]
 
@@ -22,36 +23,36 @@ _WIDE = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 _NARROWED = {Stage.NORMED: Stage.ROUNDED, Stage.SCALED: Stage.DONE}
 
 
-def identity(found: Derivation, node: ir.Node, facts: Facts) -> Derivation:  # noqa: ARG001 - the signature of a piece
+def identity(match: Match, node: ir.Node, facts: Facts) -> Match:  # noqa: ARG001 - the signature of a piece
     """value -> value"""
-    return found.at(node.outputs[0])
+    return match.at(node.outputs[0])
 
 
-def cast(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
+def cast(match: Match, node: ir.Node, facts: Facts) -> Match | None:
     """Cast, CastLike"""
-    if node.inputs[0] is not found.value:
+    if node.inputs[0] is not match.value:
         return None
     to = facts.cast_type(node)
-    if to == found.dtype:
-        return found.at(node.outputs[0])
-    if to in _WIDE and not found.is_narrow:
-        return found.at(node.outputs[0], dtype=to)
-    if found.is_norm:
-        if to not in HALF or to != facts.dtype(facts.origin(found.x)) or found.stage not in _NARROWED:
+    if to == match.dtype:
+        return match.at(node.outputs[0])
+    if to in _WIDE and not match.is_narrow:
+        return match.at(node.outputs[0], dtype=to)
+    if match.is_norm:
+        if to not in HALF or to != facts.dtype(facts.origin(match.x)) or match.stage not in _NARROWED:
             return None
-        return found.at(node.outputs[0], _NARROWED[found.stage], dtype=to)
+        return match.at(node.outputs[0], _NARROWED[match.stage], dtype=to)
     name = "another type" if to is None else ELEMENT_NAMES.get(to, to.name.lower())
     reason = f"the statistics are cast to {name} before x is normalised; the op keeps them in float32"
     if to in HALF:
-        return found.at(node.outputs[0], dtype=to).gaining(node, reason)
-    return found.at(node.outputs[0]).doubting(_PIECE, node, reason)
+        return match.at(node.outputs[0], dtype=to).gaining(node, reason)
+    return match.at(node.outputs[0]).doubting(_PIECE, node, reason)
 
 
-def expand(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
+def expand(match: Match, node: ir.Node, facts: Facts) -> Match | None:
     """Expand(statistics, shape of x)"""
-    if node.inputs[0] is not found.value or found.is_norm:
+    if node.inputs[0] is not match.value or match.is_norm:
         return None
-    step = found.at(node.outputs[0])
-    if found.keeps_axes and facts.is_expanded_to(node, found.x):
+    step = match.at(node.outputs[0])
+    if match.keeps_axes and facts.is_expanded_to(node, match.x):
         return step
     return step.doubting(_PIECE, node, "the statistics are expanded to a shape that is not proven to be that of x")

@@ -8,9 +8,10 @@ from typing import Any
 
 import onnx_ir as ir
 
+from rms_deploy.fusion.near_miss import NearMiss, near_miss
 from rms_deploy.onnx_model.analysis import Facts
 
-__all__ = ["Derivation", "Refusal", "Stage", "label"]
+__all__ = ["Match", "Stage"]
 
 
 class Stage(IntEnum):
@@ -31,16 +32,7 @@ class Stage(IntEnum):
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """Why something that looks like RMSNorm is not fused: the piece of the grammar that failed, and where."""
-
-    piece: str
-    node: ir.Node
-    reason: str
-
-
-@dataclass(frozen=True)
-class Derivation:
+class Match:
     """x has been squared at `anchor`, and everything since then up to `value` has been recognised.
 
     value = what `stage` says, with the constants below. None stands for: not met yet.
@@ -68,22 +60,22 @@ class Derivation:
     """What scale has to be expanded to, where it has fewer elements than the block of axes."""
     rounds_before_scale: bool = False
     """Whether x / rms was rounded to the type of x before it was scaled."""
-    doubt: Refusal | None = None
+    doubt: NearMiss | None = None
     """Set where the rest may still look like a norm, but must not be fused."""
-    gain: Refusal | None = None
+    gain: NearMiss | None = None
     """Set where the model rounds its statistics to a half type, which the op does not."""
 
-    def at(self, value: ir.Value, stage: Stage | None = None, **changes: Any) -> Derivation:
-        """The derivation one step further, at `value`."""
+    def at(self, value: ir.Value, stage: Stage | None = None, **changes: Any) -> Match:
+        """The match one step further, at `value`."""
         return replace(self, value=value, stage=self.stage if stage is None else stage, **changes)
 
-    def doubting(self, piece: str, node: ir.Node, reason: str) -> Derivation:
+    def doubting(self, piece: str, node: ir.Node, reason: str) -> Match:
         """The same with a reason not to fuse it. The first reason stays."""
-        return self if self.doubt else replace(self, doubt=Refusal(piece, node, reason))
+        return self if self.doubt else replace(self, doubt=near_miss(piece, node, reason))
 
-    def gaining(self, node: ir.Node, reason: str) -> Derivation:
+    def gaining(self, node: ir.Node, reason: str) -> Match:
         """The same with a rounding that the op would not make. The first reason stays."""
-        return self if self.gain else replace(self, gain=Refusal("casts", node, reason))
+        return self if self.gain else replace(self, gain=near_miss("casts", node, reason))
 
     @property
     def summed(self) -> int | None:
@@ -103,8 +95,3 @@ class Derivation:
     def is_narrow(self) -> bool:
         """Whether the value was rounded from the type of the statistics to the type of x."""
         return self.stage >= Stage.ROUNDED
-
-
-def label(node: ir.Node) -> str:
-    """How messages name a node."""
-    return node.name or (node.outputs[0].name if node.outputs else None) or node.op_type

@@ -12,81 +12,80 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from rms_deploy.fusion.grammar.match import Derivation, Stage
+from rms_deploy.fusion.grammar.match import Match, Stage
 from rms_deploy.fusion.grammar.scaled import fits
-from rms_deploy.onnx_model.analysis import ELEMENT_NAMES, Facts
+from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.inference import Shape
+from rms_deploy.ops.element_types import ELEMENT_NAMES
+from rms_deploy.ops.foreign_ops import FOREIGN_NORMS, RMS_NORMALIZATION
 
-__all__ = ["DEFAULT_EPSILON", "anchor_native"]
-
-DEFAULT_EPSILON = 1e-5
-"""What the schemas of both ops say."""
+__all__ = ["anchor_native"]
 
 
-def anchor_native(node: ir.Node, facts: Facts) -> Derivation | None:
-    """The derivation at the output of one node that is a whole norm; None where it is not one."""
+def anchor_native(node: ir.Node, facts: Facts) -> Match | None:
+    """The match at the output of one node that is a whole norm; None where it is not one."""
     if len(node.inputs) < 2 or node.inputs[0] is None or node.inputs[1] is None:
         return None
     x, scale, output = node.inputs[0], node.inputs[1], node.outputs[0]
     attributes = [node.attributes.get(name) for name in ("axis", "stash_type", "epsilon")]
-    found = Derivation(Stage.DONE, output, node, x, (-1,), None, scale=scale)
+    match = Match(Stage.DONE, output, node, x, (-1,), None, scale=scale)
     if any(attribute is not None and attribute.is_ref() for attribute in attributes):
-        return found.doubting("native", node, "an attribute is a parameter of the function around it")
+        return match.doubting("native", node, "an attribute is a parameter of the function around it")
     axis, stash_type = (1 if a is None and i else -1 if a is None else a.as_int() for i, a in enumerate(attributes[:2]))
-    epsilon = DEFAULT_EPSILON if attributes[2] is None else attributes[2].as_float()
-    found = _with_axes(found, axis, facts).at(output, epsilon=epsilon)
+    epsilon = FOREIGN_NORMS[node.op_type].epsilon if attributes[2] is None else attributes[2].as_float()
+    match = _with_axes(match, axis, facts).at(output, epsilon=epsilon)
     if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
-        return found.doubting("native", node, "its second output is used")
+        return match.doubting("native", node, "its second output is used")
     if stash_type != ir.DataType.FLOAT:
-        return found.doubting("native", node, f"stash_type is {stash_type}; the op computes in float32")
+        return match.doubting("native", node, f"stash_type is {stash_type}; the op computes in float32")
     if not math.isfinite(epsilon) or epsilon < 0:
-        return found.doubting("epsilon", node, f"epsilon is {epsilon:g}; it must be finite and not negative")
-    found = _typed(found, facts)
+        return match.doubting("epsilon", node, f"epsilon is {epsilon:g}; it must be finite and not negative")
+    match = _typed(match, facts)
     shape = facts.shape(scale)
     # By the definition of these ops the scale has the shape of the axes, also where that of x is not known.
-    defined = facts.shape(x) is None and shape is not None and len(shape) == 1 and found.axes == (-1,)
-    if found.doubt is None and not defined and not fits(scale, found, facts):
-        block = _smaller(shape, found, facts)
+    defined = facts.shape(x) is None and shape is not None and len(shape) == 1 and match.axes == (-1,)
+    if match.doubt is None and not defined and not fits(scale, match, facts):
+        block = _smaller(shape, match, facts)
         if block is not None:
-            return replace(found, scale_shape=block)
-        return found.doubting("scaled", node, f"scale has the shape {shape and list(shape)}, which is not that of axes")
-    return found
+            return replace(match, scale_shape=block)
+        return match.doubting("scaled", node, f"scale has the shape {shape and list(shape)}, which is not that of axes")
+    return match
 
 
-def _smaller(shape: Shape | None, found: Derivation, facts: Facts) -> tuple[int, ...] | None:
+def _smaller(shape: Shape | None, match: Match, facts: Facts) -> tuple[int, ...] | None:
     """The dims of the block, if a scale of `shape` has fewer elements and broadcasts into them."""
-    of_x = facts.shape(found.x)
-    block = () if of_x is None else tuple(of_x[axis] for axis in found.axes)
+    of_x = facts.shape(match.x)
+    block = () if of_x is None else tuple(of_x[axis] for axis in match.axes)
     static = tuple(dim for dim in block if isinstance(dim, int))
-    if shape is None or len(static) != len(found.axes) or len(shape) > len(static):
+    if shape is None or len(static) != len(match.axes) or len(shape) > len(static):
         return None
     pairs = zip(shape, static[len(static) - len(shape) :], strict=True)
     return static if all(dim in (1, size) for dim, size in pairs) else None
 
 
-def _with_axes(found: Derivation, axis: int, facts: Facts) -> Derivation:
-    shape = facts.shape(found.x)
+def _with_axes(match: Match, axis: int, facts: Facts) -> Match:
+    shape = facts.shape(match.x)
     if shape is None:
         if axis >= 0:
-            return found.doubting("axes", found.anchor, f"axis is {axis}, and the rank of x is not known")
-        return found.at(found.value, axes=tuple(range(axis, 0)))
+            return match.doubting("axes", match.anchor, f"axis is {axis}, and the rank of x is not known")
+        return match.at(match.value, axes=tuple(range(axis, 0)))
     axes = tuple(range(axis if axis < 0 else axis - len(shape), 0))
     if not axes or len(axes) > len(shape):
-        return found.doubting("axes", found.anchor, f"axis {axis} is out of range for rank {len(shape)}")
+        return match.doubting("axes", match.anchor, f"axis {axis} is out of range for rank {len(shape)}")
     dims = [dim for dim in shape[len(shape) - len(axes) :] if isinstance(dim, int)]
-    return found.at(found.value, axes=axes, n=math.prod(dims) if len(dims) == len(axes) else None)
+    return match.at(match.value, axes=axes, n=math.prod(dims) if len(dims) == len(axes) else None)
 
 
-def _typed(found: Derivation, facts: Facts) -> Derivation:
+def _typed(match: Match, facts: Facts) -> Match:
     """The stage that the types of x and scale say."""
-    assert found.scale is not None
-    of_x, of_scale = facts.dtype(found.x), facts.dtype(found.scale)
+    assert match.scale is not None
+    of_x, of_scale = facts.dtype(match.x), facts.dtype(match.scale)
     if of_x not in ELEMENT_NAMES or of_scale is None:
-        return found.doubting("native", found.anchor, "x is not known to be float32, float16 or bfloat16")
-    if of_scale == ir.DataType.FLOAT != of_x == found.value.dtype:  # not what ONNX says, but what the file does
-        return found.at(found.value, dtype=of_x)
+        return match.doubting("native", match.anchor, "x is not known to be float32, float16 or bfloat16")
+    if of_scale == ir.DataType.FLOAT != of_x == match.value.dtype:  # not what ONNX says, but what the file does
+        return match.at(match.value, dtype=of_x)
     if of_scale == ir.DataType.FLOAT:
-        return found.at(found.value, Stage.SCALED)
+        return match.at(match.value, Stage.SCALED)
     if of_scale == of_x:
-        return found.at(found.value, dtype=of_x, rounds_before_scale=found.anchor.op_type == "RMSNormalization")
-    return found.doubting("native", found.anchor, f"scale is {of_scale.name.lower()} beside x in {ELEMENT_NAMES[of_x]}")
+        return match.at(match.value, dtype=of_x, rounds_before_scale=match.anchor.op_type == RMS_NORMALIZATION.op_type)
+    return match.doubting("native", match.anchor, f"scale is {of_scale.name.lower()} beside x in {ELEMENT_NAMES[of_x]}")

@@ -12,79 +12,81 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from rms_deploy.fusion.grammar.match import Derivation, Refusal, Stage
+from rms_deploy.fusion.grammar.match import Match, Stage
 from rms_deploy.fusion.grammar.scaled import fits
 from rms_deploy.fusion.grammar.size import averaged, is_power_of_size
 from rms_deploy.fusion.grammar.square import readings
-from rms_deploy.onnx_model.analysis import HALF, Facts, is_op
+from rms_deploy.fusion.near_miss import NearMiss, near_miss
+from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.onnx_model.constants import scalar
+from rms_deploy.ops.element_types import HALF
 
 __all__ = ["normed", "scale_inverse"]
 
 _PIECE = "normed"
 
 
-def normed(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | Refusal | None:
+def normed(match: Match, node: ir.Node, facts: Facts) -> Match | NearMiss | None:
     """Div(x, root), Mul(x, inverse root), Mul(inverse root, x)"""
-    above = _above(found, node)
+    above = _above(match, node)
     if above is None:
         return None
-    if not found.keeps_axes:
+    if not match.keeps_axes:
         reason = "the reduced axes were dropped (keepdims = 0) and not put back, so the root does not line up with x"
-        return found.doubt or Refusal(_PIECE, node, reason)
-    whole = _reading_of(above, found, facts)
+        return match.doubt or near_miss(_PIECE, node, reason)
+    whole = _reading_of(above, match, facts)
     if whole is not None:
         return _normed(whole, node, whole.scale)
     for x, scale in _factors(above):
-        part = _reading_of(x, found, facts)
+        part = _reading_of(x, match, facts)
         if part is None:
             continue
-        if found.is_sum and is_power_of_size(scale, scalar(scale, facts), 0.5, found, facts):
+        if match.is_sum and is_power_of_size(scale, scalar(scale, facts), 0.5, match, facts):
             return _normed(averaged(part, node), node, part.scale)
-        if found.scale is None and fits(scale, part, facts):
+        if match.scale is None and fits(scale, part, facts):
             return _normed(part, node, facts.unexpanded(scale, part.x))
-    if scale_inverse(found, node, facts) is not None:
+    if scale_inverse(match, node, facts) is not None:
         return None
-    return found.doubt or Refusal(
-        _PIECE, node, f"another tensor is divided by the root ({above.name}) than was squared ({found.x.name})"
+    return match.doubt or near_miss(
+        _PIECE, node, f"another tensor is divided by the root ({above.name}) than was squared ({match.x.name})"
     )
 
 
-def scale_inverse(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
+def scale_inverse(match: Match, node: ir.Node, facts: Facts) -> Match | None:
     """Div(w, root), Mul(inverse root, w)"""
-    scale = _above(found, node)
-    if scale is None or found.scale is not None or not found.keeps_axes or not fits(scale, found, facts):
+    scale = _above(match, node)
+    if scale is None or match.scale is not None or not match.keeps_axes or not fits(scale, match, facts):
         return None
-    return found.at(node.outputs[0], Stage.INVERSE_ROOT, scale=facts.unexpanded(scale, found.x))
+    return match.at(node.outputs[0], Stage.INVERSE_ROOT, scale=facts.unexpanded(scale, match.x))
 
 
-def _normed(found: Derivation, node: ir.Node, scale: ir.Value | None) -> Derivation:
-    narrow = found.dtype in HALF
+def _normed(match: Match, node: ir.Node, scale: ir.Value | None) -> Match:
+    narrow = match.dtype in HALF
     unscaled, product = (Stage.ROUNDED, Stage.DONE) if narrow else (Stage.NORMED, Stage.SCALED)
     stage = unscaled if scale is None else product
-    return found.at(node.outputs[0], stage, scale=scale, rounds_before_scale=narrow and scale is not None)
+    return match.at(node.outputs[0], stage, scale=scale, rounds_before_scale=narrow and scale is not None)
 
 
-def _above(found: Derivation, node: ir.Node) -> ir.Value | None:
+def _above(match: Match, node: ir.Node) -> ir.Value | None:
     """What is divided by the root, or multiplied by its inverse."""
-    if found.stage is Stage.ROOT and node.op_type == "Div" and node.inputs[1] is found.value:
+    if match.stage is Stage.ROOT and node.op_type == "Div" and node.inputs[1] is match.value:
         return node.inputs[0]
-    if found.stage is Stage.INVERSE_ROOT and node.op_type == "Mul":
-        return node.inputs[1] if node.inputs[0] is found.value else node.inputs[0]
+    if match.stage is Stage.INVERSE_ROOT and node.op_type == "Mul":
+        return node.inputs[1] if node.inputs[0] is match.value else node.inputs[0]
     return None
 
 
-def _reading_of(x: ir.Value, found: Derivation, facts: Facts) -> Derivation | None:
-    """The derivation with what was squared read such that it is x, or the first part of x."""
-    for reading in readings(found.x, facts):
+def _reading_of(x: ir.Value, match: Match, facts: Facts) -> Match | None:
+    """The match with what was squared read such that it is x, or the first part of x."""
+    for reading in readings(match.x, facts):
         if not facts.same(x, reading.x):
             continue
         if reading.partial_size is None:
-            return replace(found, x=reading.x)
-        if found.axes == (-1,):
+            return replace(match, x=reading.x)
+        if match.axes == (-1,):
             shape = facts.shape(reading.x)
             n = shape[-1] if shape and isinstance(shape[-1], int) else None
-            return replace(found, x=reading.x, n=n, partial_size=reading.partial_size)
+            return replace(match, x=reading.x, n=n, partial_size=reading.partial_size)
     return None
 
 

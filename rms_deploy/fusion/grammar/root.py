@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from rms_deploy.fusion.grammar.match import Derivation, Stage
+from rms_deploy.fusion.grammar.match import Match, Stage
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.constants import scalar, why_not_scalar
 
@@ -25,88 +25,88 @@ _INVERSE = {Stage.MEAN_SQUARE: Stage.INVERSE_MEAN_SQUARE, Stage.ROOT: Stage.INVE
 _ROOT = {Stage.MEAN_SQUARE: Stage.ROOT, Stage.INVERSE_MEAN_SQUARE: Stage.INVERSE_ROOT}
 
 
-def add_epsilon(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
+def add_epsilon(match: Match, node: ir.Node, facts: Facts) -> Match | None:
     """mean square + epsilon, root + rms_epsilon"""
-    if found.stage not in (Stage.MEAN_SQUARE, Stage.ROOT):
+    if match.stage not in (Stage.MEAN_SQUARE, Stage.ROOT):
         return None
-    name = "epsilon" if found.stage is Stage.MEAN_SQUARE else "rms_epsilon"
-    other = node.inputs[1] if node.inputs[0] is found.value else node.inputs[0]
-    step = found.at(node.outputs[0])
-    value = scalar(other, facts, beside=found.ranked(facts))
+    name = "epsilon" if match.stage is Stage.MEAN_SQUARE else "rms_epsilon"
+    other = node.inputs[1] if node.inputs[0] is match.value else node.inputs[0]
+    step = match.at(node.outputs[0])
+    value = scalar(other, facts, beside=match.ranked(facts))
     if value is None:
         return step.doubting(name, node, f"{name} {why_not_scalar(other, facts)}")
     if not math.isfinite(value) or value < 0:
         return step.doubting(name, node, f"{name} is {value:g}; it must be finite and not negative")
-    if found.rms_min is not None:
+    if match.rms_min is not None:
         return step.doubting(name, node, f"{name} is added after the floor; the op adds it before")
-    if getattr(found, name) is not None:
+    if getattr(match, name) is not None:
         return step.doubting(name, node, f"{name} is added twice")
     return replace(step, epsilon=value) if name == "epsilon" else replace(step, rms_epsilon=value)
 
 
-def floor(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
+def floor(match: Match, node: ir.Node, facts: Facts) -> Match | None:
     """max(mean square, rms_min^2), max(root, rms_min)"""
-    if found.stage not in (Stage.MEAN_SQUARE, Stage.ROOT):
+    if match.stage not in (Stage.MEAN_SQUARE, Stage.ROOT):
         return None
-    step = found.at(node.outputs[0])
+    step = match.at(node.outputs[0])
     if node.op_type == "Clip" and len(node.inputs) > 2 and node.inputs[2] is not None:
         return step.doubting("rms_min", node, "the statistics are clipped from above")
     if "max" in node.attributes:  # Clip of opset 6
         return step.doubting("rms_min", node, "the statistics are clipped from above")
-    others = [value for value in node.inputs if value is not found.value]
+    others = [value for value in node.inputs if value is not match.value]
     if len(others) != 1 or len(node.inputs) - len(others) != 1:
         return None
-    value = scalar(others[0], facts, beside=found.ranked(facts))
+    value = scalar(others[0], facts, beside=match.ranked(facts))
     if value is None:
         return step.doubting("rms_min", node, f"the floor {why_not_scalar(others[0], facts)}")
     if not math.isfinite(value) or value < 0:
         return step.doubting("rms_min", node, f"the floor is {value:g}; it must be finite and not negative")
-    if found.rms_min is not None:
+    if match.rms_min is not None:
         return step.doubting("rms_min", node, "a second floor")
     # Sqrt is monotone and correctly rounded, so the root of the larger is the larger of the roots.
-    return found.at(node.outputs[0], rms_min=value if found.stage is Stage.ROOT else float(np.sqrt(np.float32(value))))
+    return match.at(node.outputs[0], rms_min=value if match.stage is Stage.ROOT else float(np.sqrt(np.float32(value))))
 
 
-def sqrt(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:  # noqa: ARG001 - as every piece
+def sqrt(match: Match, node: ir.Node, facts: Facts) -> Match | None:  # noqa: ARG001 - as every piece
     """root of the mean square, or of its inverse"""
-    stage = _ROOT.get(found.stage)
-    return None if stage is None else found.at(node.outputs[0], stage)
+    stage = _ROOT.get(match.stage)
+    return None if stage is None else match.at(node.outputs[0], stage)
 
 
-def invert(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
+def invert(match: Match, node: ir.Node, facts: Facts) -> Match | None:
     """1 / value, by Reciprocal or Div"""
-    stage = _INVERSE.get(found.stage)
+    stage = _INVERSE.get(match.stage)
     if stage is None:
         return None
-    if node.op_type == "Div" and scalar(node.inputs[0], facts, beside=found.ranked(facts)) != 1:
+    if node.op_type == "Div" and scalar(node.inputs[0], facts, beside=match.ranked(facts)) != 1:
         return None
-    return found.at(node.outputs[0], stage)
+    return match.at(node.outputs[0], stage)
 
 
-def square(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:  # noqa: ARG001
+def square(match: Match, node: ir.Node, facts: Facts) -> Match | None:  # noqa: ARG001
     """root * root: the mean square again, as after ReduceL2"""
-    if found.stage is not Stage.ROOT or (node.op_type == "Mul" and node.inputs[0] is not node.inputs[1]):
+    if match.stage is not Stage.ROOT or (node.op_type == "Mul" and node.inputs[0] is not node.inputs[1]):
         return None
-    if found.epsilon is not None or found.rms_epsilon is not None or found.rms_min is not None:
-        return found.at(node.outputs[0], Stage.MEAN_SQUARE).doubting("root", node, "a root with a constant is squared")
-    return found.at(node.outputs[0], Stage.MEAN_SQUARE)
+    if match.epsilon is not None or match.rms_epsilon is not None or match.rms_min is not None:
+        return match.at(node.outputs[0], Stage.MEAN_SQUARE).doubting("root", node, "a root with a constant is squared")
+    return match.at(node.outputs[0], Stage.MEAN_SQUARE)
 
 
-def power(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
+def power(match: Match, node: ir.Node, facts: Facts) -> Match | None:
     """Pow(0.5), Pow(-0.5), Pow(-1)"""
-    if found.is_norm or node.inputs[0] is not found.value:
+    if match.is_norm or node.inputs[0] is not match.value:
         return None
-    exponent = scalar(node.inputs[1], facts, beside=found.ranked(facts))
+    exponent = scalar(node.inputs[1], facts, beside=match.ranked(facts))
     if exponent == 0.5:
-        return sqrt(found, node, facts)
-    if exponent == 2 and found.stage is Stage.ROOT:
-        return square(found, node, facts)
-    stage = _INVERSE.get(found.stage) if exponent == -1 else None
-    if exponent == -0.5 and found.stage is Stage.MEAN_SQUARE:
+        return sqrt(match, node, facts)
+    if exponent == 2 and match.stage is Stage.ROOT:
+        return square(match, node, facts)
+    stage = _INVERSE.get(match.stage) if exponent == -1 else None
+    if exponent == -0.5 and match.stage is Stage.MEAN_SQUARE:
         stage = Stage.INVERSE_ROOT
     if stage is not None:
-        return found.at(node.outputs[0], stage)
+        return match.at(node.outputs[0], stage)
     reason = (
         f"the exponent {why_not_scalar(node.inputs[1], facts)}" if exponent is None else f"the exponent is {exponent:g}"
     )
-    return found.at(node.outputs[0], Stage.ROOT).doubting("root", node, f"{reason}; a norm has 0.5, -0.5 or -1")
+    return match.at(node.outputs[0], Stage.ROOT).doubting("root", node, f"{reason}; a norm has 0.5, -0.5 or -1")

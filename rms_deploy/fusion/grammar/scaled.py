@@ -11,32 +11,33 @@ import math
 
 import onnx_ir as ir
 
-from rms_deploy.fusion.grammar.match import Derivation, Stage
-from rms_deploy.onnx_model.analysis import ELEMENT_NAMES, Facts
+from rms_deploy.fusion.grammar.match import Match, Stage
+from rms_deploy.onnx_model.analysis import Facts
+from rms_deploy.ops.element_types import ELEMENT_NAMES
 
 __all__ = ["fits", "scaled"]
 
 _NEXT = {Stage.NORMED: Stage.SCALED, Stage.ROUNDED: Stage.DONE}
 
 
-def scaled(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
+def scaled(match: Match, node: ir.Node, facts: Facts) -> Match | None:
     """Mul by a scale, in the type of the statistics or, once rounded, in the type of x."""
-    stage = _NEXT.get(found.stage)
+    stage = _NEXT.get(match.stage)
     if stage is None:
         return None
-    scale = node.inputs[1] if node.inputs[0] is found.value else node.inputs[0]
-    if scale is None or scale is found.value or not fits(scale, found, facts):
+    scale = node.inputs[1] if node.inputs[0] is match.value else node.inputs[0]
+    if scale is None or scale is match.value or not fits(scale, match, facts):
         return None
-    scale = facts.unexpanded(scale, found.x)
-    return found.at(node.outputs[0], stage, scale=scale, rounds_before_scale=found.stage is Stage.ROUNDED)
+    scale = facts.unexpanded(scale, match.x)
+    return match.at(node.outputs[0], stage, scale=scale, rounds_before_scale=match.stage is Stage.ROUNDED)
 
 
-def fits(scale: ir.Value, found: Derivation, facts: Facts) -> bool:
+def fits(scale: ir.Value, match: Match, facts: Facts) -> bool:
     """Whether `scale` broadcasts into the block that is normalised over, and into nothing else."""
     if facts.dtype(facts.origin(scale)) not in ELEMENT_NAMES:
         return False
-    scale = facts.unexpanded(scale, found.x)
-    shape, of_x = facts.shape(scale), facts.shape(found.x)
+    scale = facts.unexpanded(scale, match.x)
+    shape, of_x = facts.shape(scale), facts.shape(match.x)
     if shape is not None and shape in ((), (1,)):
         return True
     if shape is None or of_x is None or len(shape) > len(of_x):
@@ -47,6 +48,6 @@ def fits(scale: ir.Value, found: Derivation, facts: Facts) -> bool:
     if math.prod(dims) == 1:
         return True
     rank = len(of_x)
-    block = {axis % rank for axis in found.axes}
+    block = {axis % rank for axis in match.axes}
     ones = (1,) * (rank - len(shape))
     return all(dim == of_x[axis] if axis in block else dim == 1 for axis, dim in enumerate((*ones, *dims)))

@@ -1,7 +1,7 @@
 """From an anchor along the consumers to every value where a norm ends.
 
-A piece of the grammar takes (derivation, node that consumes its value, facts) and gives the derivation one step
-further, or a refusal, or None where the node is nothing to it. A new spelling is a new piece in `_PIECES`, or a new
+A piece of the grammar takes (match, node that consumes its value, facts) and gives the match one step
+further, or a miss, or None where the node is nothing to it. A new spelling is a new piece in `_PIECES`, or a new
 anchor in `_ANCHORS`; nothing else knows which spellings exist.
 
 A norm ends at the first value that something else than a next piece reads. So statistics that several norms share, or
@@ -11,21 +11,22 @@ there, and its scale stays a product: one norm, not two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
 from rms_deploy.fusion.grammar import casts, mean_square, native, normed, root, scaled, size
-from rms_deploy.fusion.grammar.match import Derivation, Refusal, Stage
+from rms_deploy.fusion.grammar.match import Match, Stage
+from rms_deploy.fusion.near_miss import NearMiss, near_miss
 from rms_deploy.onnx_model.analysis import Facts
-from rms_deploy.ops.contract import DOMAIN
+from rms_deploy.ops.foreign_ops import RMS_NORMALIZATION, SIMPLIFIED_LAYER_NORMALIZATION
 
-__all__ = ["Findings", "graphs_of", "search"]
+__all__ = ["SearchResult", "search"]
 
-_Piece = Callable[[Derivation, ir.Node, Facts], Derivation | Refusal | None]
+_Piece = Callable[[Match, ir.Node, Facts], Match | NearMiss | None]
 
-_ANCHORS: dict[tuple[str, str], Callable[[ir.Node, Facts], Derivation | None]] = {
+_ANCHORS: dict[tuple[str, str], Callable[[ir.Node, Facts], Match | None]] = {
     ("", "Einsum"): mean_square.anchor_einsum,
     ("", "GlobalAveragePool"): mean_square.anchor,
     ("", "LpNormalization"): mean_square.anchor_normalized,
@@ -33,9 +34,11 @@ _ANCHORS: dict[tuple[str, str], Callable[[ir.Node, Facts], Derivation | None]] =
     ("", "ReduceMean"): mean_square.anchor,
     ("", "ReduceSum"): mean_square.anchor,
     ("", "ReduceSumSquare"): mean_square.anchor,
-    ("", "RMSNormalization"): native.anchor_native,
-    ("", "SimplifiedLayerNormalization"): native.anchor_native,
-    ("com.microsoft", "SimplifiedLayerNormalization"): native.anchor_native,
+    **{
+        (domain, norm.op_type): native.anchor_native
+        for norm in (RMS_NORMALIZATION, SIMPLIFIED_LAYER_NORMALIZATION)
+        for domain in norm.domains
+    },
 }
 
 _PIECES: dict[str, tuple[_Piece, ...]] = {
@@ -58,87 +61,74 @@ _PIECES: dict[str, tuple[_Piece, ...]] = {
 
 
 @dataclass
-class Findings:
-    """What one anchor led to: norms, each at its end, and what looked like one."""
+class SearchResult:
+    """What one anchor led to: norms, each at its end, and near misses."""
 
-    norms: list[Derivation] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
-    furthest: Derivation | None = None
+    matches: list[Match] = field(default_factory=list)
+    near_misses: list[NearMiss] = field(default_factory=list)
+    furthest: Match | None = None
     allow_gain: bool = False
 
-    def refuse(self, refusal: Refusal) -> None:
-        """Keep `refusal` once."""
-        if refusal not in self.refusals:
-            self.refusals.append(refusal)
+    def add(self, miss: NearMiss) -> None:
+        """Keep `miss` once."""
+        if miss not in self.near_misses:
+            self.near_misses.append(miss)
 
 
-def search(anchor: ir.Node, facts: Facts, *, allow_gain: bool = False) -> Findings:
+def search(anchor: ir.Node, facts: Facts, *, allow_gain: bool = False) -> SearchResult:
     """Every norm that is anchored at `anchor`; its length does not depend on the size of the graph.
 
     `allow_gain`: also take norms whose statistics the model rounds to a half type.
     """
-    findings = Findings(allow_gain=allow_gain)
+    result = SearchResult(allow_gain=allow_gain)
     start = _ANCHORS.get((anchor.domain, anchor.op_type))
-    found = None if start is None else start(anchor, facts)
-    if found is None:
-        return findings
-    _follow(found, facts, findings)
-    last = findings.furthest
-    nothing = not findings.norms and not findings.refusals
+    match = None if start is None else start(anchor, facts)
+    if match is None:
+        return result
+    _follow(match, facts, result)
+    last = result.furthest
+    nothing = not result.matches and not result.near_misses
     if nothing and last is not None and last.stage > Stage.MEAN_SQUARE and not (last.is_sum or last.is_norm):
-        findings.refuse(last.doubt or Refusal("normed", anchor, "nothing divides x by its root"))
-    return findings
+        result.add(last.doubt or near_miss("normed", anchor, "nothing divides x by its root"))
+    return result
 
 
-def graphs_of(model: ir.Model) -> Iterator[ir.Graph]:
-    """Every graph whose nodes may be norms: the main one, the functions of others, and the bodies inside them."""
-    graphs = [model.graph, *(f.graph for f in model.functions.values() if f.domain != DOMAIN)]
-    for graph in graphs:  # grows
-        yield graph
-        for node in graph:
-            for attribute in node.attributes.values():
-                if attribute.type == ir.AttributeType.GRAPH and not attribute.is_ref():
-                    graphs.append(attribute.as_graph())
-                elif attribute.type == ir.AttributeType.GRAPHS and not attribute.is_ref():
-                    graphs.extend(attribute.as_graphs())
-
-
-def _follow(found: Derivation, facts: Facts, findings: Findings) -> None:
-    if findings.furthest is None or found.stage > findings.furthest.stage:
-        findings.furthest = found
-    steps = [_step(found, node, facts) for node in found.value.consumers()]
-    if found.is_norm and (found.value.is_graph_output() or not all(isinstance(step, Derivation) for step in steps)):
-        refusal = _refusal(found, findings)
-        if refusal is None:
-            findings.norms.append(found)
+def _follow(match: Match, facts: Facts, result: SearchResult) -> None:
+    if result.furthest is None or match.stage > result.furthest.stage:
+        result.furthest = match
+    steps = [_step(match, node, facts) for node in match.value.consumers()]
+    if match.is_norm and (match.value.is_graph_output() or not all(isinstance(step, Match) for step in steps)):
+        miss = _why_not(match, result)
+        if miss is None:
+            result.matches.append(match)
             return
-        if found.anchor.op_type != "LpNormalization":  # one node with a name of its own, which is not this one
-            findings.refuse(refusal)
+        if match.anchor.op_type != "LpNormalization":  # one node with a name of its own, which is not this one
+            result.add(miss)
     for step in steps:
-        if isinstance(step, Derivation):
-            _follow(step, facts, findings)
+        if isinstance(step, Match):
+            _follow(step, facts, result)
         elif step is not None:
-            findings.refuse(step)
+            result.add(step)
 
 
-def _refusal(found: Derivation, findings: Findings) -> Refusal | None:
+def _why_not(match: Match, result: SearchResult) -> NearMiss | None:
     """Why what looks like a norm at its end is not fused."""
-    if found.doubt is not None:
-        return found.doubt
-    if found.is_sum:
-        return Refusal("mean_square", found.anchor, "x is divided by the root of the sum of squares: an L2 norm")
-    if found.dtype == ir.DataType.DOUBLE:
-        return Refusal("casts", found.anchor, "the norm ends in float64; the op computes in float32")
-    if found.gain is not None and not findings.allow_gain:
-        return replace(found.gain, reason=f"{found.gain.reason}; --allow-precision-gain fuses it")
+    if match.doubt is not None:
+        return match.doubt
+    if match.is_sum:
+        return near_miss("mean_square", match.anchor, "x is divided by the root of the sum of squares: an L2 norm")
+    if match.dtype == ir.DataType.DOUBLE:
+        return near_miss("casts", match.anchor, "the norm ends in float64; the op computes in float32")
+    if match.gain is not None and not result.allow_gain:
+        return replace(match.gain, reason=f"{match.gain.reason}; --allow-precision-gain fuses it")
     return None
 
 
-def _step(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | Refusal | None:
-    if node.domain != "" or node.graph is not found.anchor.graph:
+def _step(match: Match, node: ir.Node, facts: Facts) -> Match | NearMiss | None:
+    if node.domain != "" or node.graph is not match.anchor.graph:
         return None
     for piece in _PIECES.get(node.op_type, ()):
-        step = piece(found, node, facts)
+        step = piece(match, node, facts)
         if step is not None:
             return step
     return None

@@ -12,9 +12,10 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from rms_deploy.fusion.grammar.match import Derivation, Stage
-from rms_deploy.onnx_model.analysis import HALF, Facts, is_op
+from rms_deploy.fusion.grammar.match import Match, Stage
+from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.onnx_model.constants import integers, scalar, why_not_scalar
+from rms_deploy.ops.element_types import HALF
 
 __all__ = ["average", "averaged", "is_power_of_size"]
 
@@ -30,78 +31,78 @@ _UNCHANGED = ("Identity", "Squeeze", "Unsqueeze", "Reshape")
 _MAX_DEPTH = 12
 
 
-def average(found: Derivation, node: ir.Node, facts: Facts) -> Derivation | None:
+def average(match: Match, node: ir.Node, facts: Facts) -> Match | None:
     """Mul or Div by the power of n that is missing"""
-    if not found.is_sum or (node.op_type == "Div" and node.inputs[0] is not found.value):
+    if not match.is_sum or (node.op_type == "Div" and node.inputs[0] is not match.value):
         return None
-    other = node.inputs[1] if node.inputs[0] is found.value else node.inputs[0]
-    if other is None or other is found.value:
+    other = node.inputs[1] if node.inputs[0] is match.value else node.inputs[0]
+    if other is None or other is match.value:
         return None
-    exponent = _EXPONENTS.get(found.stage, 0.5) * (-1 if node.op_type == "Div" else 1)
-    factor = scalar(other, facts, beside=found.ranked(facts))
-    if is_power_of_size(other, factor, exponent, found, facts):
-        return averaged(found, node)
-    if found.stage is not Stage.MEAN_SQUARE:
+    exponent = _EXPONENTS.get(match.stage, 0.5) * (-1 if node.op_type == "Div" else 1)
+    factor = scalar(other, facts, beside=match.ranked(facts))
+    if is_power_of_size(other, factor, exponent, match, facts):
+        return averaged(match, node)
+    if match.stage is not Stage.MEAN_SQUARE:
         return None
-    step = replace(found.at(node.outputs[0]), is_sum=False)
+    step = replace(match.at(node.outputs[0]), is_sum=False)
     if factor is None:
         return step.doubting(_PIECE, node, f"the number of elements {why_not_scalar(other, facts)}")
-    if found.summed is None:
+    if match.summed is None:
         return step.doubting(_PIECE, node, "the sum is divided by a constant, but the size of the axes is not static")
-    expected = float(found.summed) ** exponent
-    return step.doubting(_PIECE, node, f"the sum of {found.summed} squares is scaled by {factor:g}, not {expected:g}")
+    expected = float(match.summed) ** exponent
+    return step.doubting(_PIECE, node, f"the sum of {match.summed} squares is scaled by {factor:g}, not {expected:g}")
 
 
-def averaged(found: Derivation, node: ir.Node) -> Derivation:
-    """The derivation at the output of `node`, which multiplied by the missing power of n."""
-    step = replace(found.at(node.outputs[0]), is_sum=False)
-    root = math.sqrt(found.summed or 0)
-    if found.is_narrow and not (root and math.log2(root).is_integer()):
+def averaged(match: Match, node: ir.Node) -> Match:
+    """The match at the output of `node`, which multiplied by the missing power of n."""
+    step = replace(match.at(node.outputs[0]), is_sum=False)
+    root = math.sqrt(match.summed or 0)
+    if match.is_narrow and not (root and math.log2(root).is_integer()):
         step = step.gaining(node, "x / |x| is rounded before it is multiplied by sqrt(n); the op rounds once")
-    if not (found.epsilon or found.rms_epsilon or found.rms_min):
+    if not (match.epsilon or match.rms_epsilon or match.rms_min):
         return step
-    if found.summed is None:
+    if match.summed is None:
         reason = "a constant is added to the sum of squares, and the size of the axes is not static"
         return step.doubting(_PIECE, node, reason)
     return replace(
         step,
-        epsilon=found.epsilon and found.epsilon / found.summed,
-        rms_epsilon=found.rms_epsilon and found.rms_epsilon / root,
-        rms_min=found.rms_min and found.rms_min / root,
+        epsilon=match.epsilon and match.epsilon / match.summed,
+        rms_epsilon=match.rms_epsilon and match.rms_epsilon / root,
+        rms_min=match.rms_min and match.rms_min / root,
     )
 
 
-def is_power_of_size(value: ir.Value, factor: float | None, exponent: float, found: Derivation, facts: Facts) -> bool:
+def is_power_of_size(value: ir.Value, factor: float | None, exponent: float, match: Match, facts: Facts) -> bool:
     """Whether `value`, a constant `factor` or computed, is n to the power of `exponent`."""
     if factor is not None:
-        if found.summed is None:
+        if match.summed is None:
             return False
-        return math.isclose(factor, float(found.summed) ** exponent, rel_tol=_TOLERANCE.get(found.dtype, 2.0**-7))
-    return found.partial_size is None and _exponent(value, found, facts, _MAX_DEPTH) == exponent
+        return math.isclose(factor, float(match.summed) ** exponent, rel_tol=_TOLERANCE.get(match.dtype, 2.0**-7))
+    return match.partial_size is None and _exponent(value, match, facts, _MAX_DEPTH) == exponent
 
 
-def _exponent(value: ir.Value | None, found: Derivation, facts: Facts, depth: int) -> float | None:
+def _exponent(value: ir.Value | None, match: Match, facts: Facts, depth: int) -> float | None:
     """p where `value` is n^p, read from the shape of x; else None."""
     node = None if value is None else value.producer()
     if node is None or node.domain != "" or not depth or not node.inputs:
         return None
     if node.op_type in ("Sqrt", "Reciprocal", "Pow"):
-        base = _exponent(node.inputs[0], found, facts, depth - 1)
+        base = _exponent(node.inputs[0], match, facts, depth - 1)
         power = {"Sqrt": 0.5, "Reciprocal": -1.0}.get(node.op_type)
         power = scalar(node.inputs[1], facts) if power is None else power
         return None if base is None or power is None else base * power
     if node.op_type == "Div":
-        below = _exponent(node.inputs[1], found, facts, depth - 1)
+        below = _exponent(node.inputs[1], match, facts, depth - 1)
         return -below if below is not None and scalar(node.inputs[0], facts) == 1 else None
     if node.op_type in ("Cast", "CastLike"):
         to = facts.cast_type(node)
         exact = to is not None and to not in HALF
-        return _exponent(node.inputs[0], found, facts, depth - 1) if exact else None
+        return _exponent(node.inputs[0], match, facts, depth - 1) if exact else None
     if node.op_type in _UNCHANGED and is_float(facts.dtype(node.outputs[0])):
-        return _exponent(node.inputs[0], found, facts, depth - 1)
-    dims = _dims(value, found, facts, depth)
-    rank = facts.rank(found.x)
-    axes = [axis if rank is None else axis % rank for axis in found.axes]
+        return _exponent(node.inputs[0], match, facts, depth - 1)
+    dims = _dims(value, match, facts, depth)
+    rank = facts.rank(match.x)
+    axes = [axis if rank is None else axis % rank for axis in match.axes]
     return 1.0 if dims is not None and sorted(dims) == sorted(axes) else None
 
 
@@ -110,7 +111,7 @@ def is_float(dtype: ir.DataType | None) -> bool:
     return dtype in (*HALF, ir.DataType.FLOAT, ir.DataType.DOUBLE)
 
 
-def _dims(value: ir.Value | None, found: Derivation, facts: Facts, depth: int) -> list[int] | None:
+def _dims(value: ir.Value | None, match: Match, facts: Facts, depth: int) -> list[int] | None:
     """The axes of x, whose dims the elements of `value`, or its only element, are the product of.
 
     Counted from the front where the rank of x is known; else as the model counts.
@@ -119,14 +120,14 @@ def _dims(value: ir.Value | None, found: Derivation, facts: Facts, depth: int) -
     if node is None or node.domain != "" or not depth or not node.inputs:
         return None
     if node.op_type in (*_UNCHANGED, "Cast", "ReduceProd"):
-        return _dims(node.inputs[0], found, facts, depth - 1)
+        return _dims(node.inputs[0], match, facts, depth - 1)
     if node.op_type == "Mul":
-        parts = [_dims(part, found, facts, depth - 1) for part in node.inputs]
+        parts = [_dims(part, match, facts, depth - 1) for part in node.inputs]
         return None if None in parts else [axis for part in parts for axis in part or ()]
-    rank = facts.rank(found.x)
-    if node.op_type == "Size" and rank is not None and facts.has_shape_of(node.inputs[0], found.x):
+    rank = facts.rank(match.x)
+    if node.op_type == "Size" and rank is not None and facts.has_shape_of(node.inputs[0], match.x):
         return list(range(rank))
-    if node.op_type == "Shape" and facts.has_shape_of(node.inputs[0], found.x):
+    if node.op_type == "Shape" and facts.has_shape_of(node.inputs[0], match.x):
         bounds = [None if a is None else a.as_int() for a in map(node.attributes.get, ("start", "end"))]
         if rank is None:
             return [-1] if bounds == [-1, None] else None
@@ -136,13 +137,13 @@ def _dims(value: ir.Value | None, found: Derivation, facts: Facts, depth: int) -
         source = node.inputs[0]
         shape = None if source is None else source.producer()
         if indices is not None and rank is None and is_op(shape, "Shape") and shape and not shape.attributes:
-            return list(indices) if facts.has_shape_of(shape.inputs[0], found.x) else None
-        whole = _dims(source, found, facts, depth - 1)
+            return list(indices) if facts.has_shape_of(shape.inputs[0], match.x) else None
+        whole = _dims(source, match, facts, depth - 1)
         if whole is None or indices is None or not all(-len(whole) <= i < len(whole) for i in indices):
             return None
         return [whole[i] for i in indices]
     if node.op_type == "Slice" and rank is not None:
-        whole = _dims(node.inputs[0], found, facts, depth - 1)
+        whole = _dims(node.inputs[0], match, facts, depth - 1)
         starts, ends = (integers(node.inputs[i], facts) for i in (1, 2)) if len(node.inputs) > 2 else (None, None)
         steps = integers(node.inputs[4], facts) if len(node.inputs) > 4 else (1,)
         if whole is None or starts is None or ends is None or steps != (1,):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from rms_deploy.fusion.grammar.match import Refusal
+from rms_deploy.fusion.near_miss import NearMiss, near_miss
 from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.onnx_model.constants import integers, scalar, why_not_scalar
 
@@ -34,7 +34,7 @@ class Reading:
     partial_size: int | None = None
 
 
-def square(value: ir.Value, facts: Facts) -> tuple[ir.Value, Refusal | None] | None:
+def square(value: ir.Value, facts: Facts) -> tuple[ir.Value, NearMiss | None] | None:
     """(x, why it is no square after all) if `value` is x * x or a power of x; else None."""
     node = value.producer()
     if node is None or not is_op(node, "Mul", "Pow"):
@@ -48,7 +48,7 @@ def square(value: ir.Value, facts: Facts) -> tuple[ir.Value, Refusal | None] | N
     if exponent == 2:
         return a, None
     reason = f"the exponent {why_not_scalar(b, facts)}" if exponent is None else f"the exponent is {exponent:g}, not 2"
-    return a, Refusal(_PIECE, node, reason)
+    return a, near_miss(_PIECE, node, reason)
 
 
 def readings(x: ir.Value, facts: Facts) -> Iterator[Reading]:

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 import onnx_ir as ir
 
-from rms_deploy.fusion.grammar import ELEMENT_NAMES, Facts, Refusal, graphs_of
+from rms_deploy.fusion.near_miss import NearMiss, near_miss
 from rms_deploy.fusion.norm import PROOF
 from rms_deploy.fusion.passes.rewriting import successor
 from rms_deploy.fusion.proof.prove import Proof
-from rms_deploy.fusion.proof.prove_pass import LocalProver
+from rms_deploy.fusion.proof.prove_pass import PassProver
+from rms_deploy.onnx_model.analysis import Facts
+from rms_deploy.ops.element_types import ELEMENT_NAMES
+from rms_deploy.ops.foreign_ops import SIMPLIFIED_LAYER_NORMALIZATION, SKIP_SIMPLIFIED_LAYER_NORMALIZATION, foreign_norm
+from rms_deploy.ops.nodes import graphs_of
 
 __all__ = ["ExpandSkipNorm", "ExpandSkipNormResult", "is_skip_norm", "why_not_expanded"]
-
-_DOMAIN: Final = "com.microsoft"
-_DEFAULT_EPSILON: Final = 1e-12
-"""What ONNX Runtime's schema says; that of SimplifiedLayerNormalization is another."""
 
 
 @dataclass
 class ExpandSkipNormResult(ir.passes.PassResult):
     """The model, and why nodes were left."""
 
-    refusals: tuple[Refusal, ...]
+    near_misses: tuple[NearMiss, ...]
 
 
 class ExpandSkipNorm(ir.passes.InPlacePass):
@@ -54,28 +53,28 @@ class ExpandSkipNorm(ir.passes.InPlacePass):
         """Expand in place."""
         facts = self.facts or Facts(model)
         modified = False
-        refusals: list[Refusal] = []
-        prover = LocalProver(ExpandSkipNorm(), facts) if self.prove else None
+        near_misses: list[NearMiss] = []
+        prover = PassProver(ExpandSkipNorm(), facts) if self.prove else None
         for graph in list(graphs_of(model)):
             for node in tuple(graph):
                 if not is_skip_norm(node) or self.skip(node, facts):
                     continue
                 why_not = why_not_expanded(node, facts)
                 if why_not is not None:
-                    refusals.append(Refusal("native", node, why_not))
+                    near_misses.append(near_miss("native", node, why_not))
                     continue
                 proof = Proof(None) if prover is None else prover([node], [node.outputs[0], *node.outputs[3:]])
                 if not proof.passed:
-                    refusals.append(Refusal("verify", node, proof.why_not))
+                    near_misses.append(near_miss("verify", node, proof.why_not))
                     continue
                 _expand(node, facts).meta[PROOF] = proof
                 modified = True
-        return ExpandSkipNormResult(model, modified, tuple(refusals))
+        return ExpandSkipNormResult(model, modified, tuple(near_misses))
 
 
 def is_skip_norm(node: ir.Node) -> bool:
     """Whether `node` is the op of this module."""
-    return node.domain == _DOMAIN and node.op_type == "SkipSimplifiedLayerNormalization"
+    return foreign_norm(node) is SKIP_SIMPLIFIED_LAYER_NORMALIZATION
 
 
 def why_not_expanded(node: ir.Node, facts: Facts) -> str | None:
@@ -115,12 +114,15 @@ def _expand(node: ir.Node, facts: Facts) -> ir.Node:
     if old_sum is not None:
         total.name, total.shape = old_sum.name, old_sum.shape or total.shape
     epsilon = node.attributes.get("epsilon")
-    attributes = {"epsilon": _DEFAULT_EPSILON if epsilon is None else epsilon.as_float(), "axis": -1}
+    attributes = {
+        "epsilon": SKIP_SIMPLIFIED_LAYER_NORMALIZATION.epsilon if epsilon is None else epsilon.as_float(),
+        "axis": -1,
+    }
     y = successor(old_y, facts)
     new.append(
         ir.Node(
             "",
-            "SimplifiedLayerNormalization",
+            SIMPLIFIED_LAYER_NORMALIZATION.op_type,
             [total, scale],
             ir.convenience.convert_attributes(attributes),
             outputs=[y],

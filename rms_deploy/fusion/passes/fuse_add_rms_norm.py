@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from rms_deploy.fusion.grammar import Facts, graphs_of
 from rms_deploy.fusion.norm import NOTE, PROOF
 from rms_deploy.fusion.passes.rewriting import annotate, remove_if_dead, successor
 from rms_deploy.fusion.proof.prove import Proof
-from rms_deploy.fusion.proof.prove_pass import LocalProver
-from rms_deploy.onnx_model.analysis import is_op
+from rms_deploy.fusion.proof.prove_pass import PassProver
+from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.ops.contract import DOMAIN
+from rms_deploy.ops.nodes import graphs_of
 
 __all__ = ["FuseAddRMSNorm"]
 
@@ -38,7 +38,7 @@ class FuseAddRMSNorm(ir.passes.InPlacePass):
         """Fuse in place."""
         facts = self.facts or Facts(model)
         modified = False
-        prover = LocalProver(FuseAddRMSNorm(), facts) if self.prove else None
+        prover = PassProver(FuseAddRMSNorm(), facts) if self.prove else None
         for graph in list(graphs_of(model)):
             nodes = tuple(graph)
             position = {node: index for index, node in enumerate(nodes)}
@@ -51,7 +51,7 @@ class FuseAddRMSNorm(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified)
 
 
-def _holds(add: ir.Node, norm: ir.Node, prover: LocalProver | None) -> bool:
+def _holds(add: ir.Node, norm: ir.Node, prover: PassProver | None) -> bool:
     """Case 6."""
     if prover is None:
         return True

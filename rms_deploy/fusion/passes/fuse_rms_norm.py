@@ -9,14 +9,17 @@ from typing import Any, Final
 import numpy as np
 import onnx_ir as ir
 
-from rms_deploy.fusion.grammar import Derivation, Facts, Refusal, graphs_of, search
+from rms_deploy.fusion.grammar.match import Match
+from rms_deploy.fusion.grammar.search import search
+from rms_deploy.fusion.near_miss import NearMiss, near_miss
 from rms_deploy.fusion.norm import NOTE, PROOF
 from rms_deploy.fusion.passes.expand_skip_norm import ExpandSkipNorm, ExpandSkipNormResult
 from rms_deploy.fusion.passes.rewriting import annotate, remove_if_dead, successor, unit_scale
-from rms_deploy.fusion.proof.prove import Proof, SiteProver
-from rms_deploy.fusion.replacement import emission, explicit_attributes
+from rms_deploy.fusion.proof.prove import Proof, Prover
+from rms_deploy.fusion.replacement import explicit_attributes, replacement_for
+from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.ops.contract import DOMAIN, PARTIAL_RMS_NORM, VERSION
-from rms_deploy.ops.functions import norm_nodes
+from rms_deploy.ops.nodes import graphs_of, norm_nodes
 
 __all__ = ["ONE_BODY_BELOW", "FuseRMSNorm", "FuseRMSNormResult"]
 
@@ -34,7 +37,7 @@ _CONSTANTS: Final = {
 class FuseRMSNormResult(ir.passes.PassResult):
     """The model, and why things that look like RMSNorm were left."""
 
-    refusals: tuple[Refusal, ...]
+    near_misses: tuple[NearMiss, ...]
 
 
 class FuseRMSNorm(ir.passes.InPlacePass):
@@ -80,37 +83,37 @@ class FuseRMSNorm(ir.passes.InPlacePass):
         facts = self.facts or Facts(model)
         expanded = ExpandSkipNorm(facts, self.skip, prove=self.prove)(model)  # case 3
         assert isinstance(expanded, ExpandSkipNormResult)
-        modified, refusals = expanded.modified, list(expanded.refusals)
-        prover = SiteProver(facts) if self.prove else None
+        modified, near_misses = expanded.modified, list(expanded.near_misses)
+        prover = Prover(facts) if self.prove else None
         bodies = _bodies(model)
         for graph in list(graphs_of(model)):
             for anchor in tuple(graph):
                 if anchor.graph is None or self.skip(anchor, facts):  # or it went away with a norm before it
                     continue
-                findings = search(anchor, facts, allow_gain=self.allow_gain)
-                refusals += findings.refusals
+                result = search(anchor, facts, allow_gain=self.allow_gain)
+                near_misses += result.near_misses
                 replaced: dict[ir.Value, ir.Value] = {}
-                proofs = [_proof(found, facts, prover) for found in findings.norms]
-                for found, proof in zip(findings.norms, proofs, strict=True):
-                    refusal = _failed(found, proof) or (self.one_body and _other_constants(found, facts, bodies))
-                    if refusal:
-                        refusals.append(refusal)
+                proofs = [_proof(match, facts, prover) for match in result.matches]
+                for match, proof in zip(result.matches, proofs, strict=True):
+                    miss = _failed(match, proof) or (self.one_body and _other_constants(match, facts, bodies))
+                    if miss:
+                        near_misses.append(miss)
                         continue
-                    replaced[found.value] = _replace(found, model, facts, replaced, proof)
+                    replaced[match.value] = _replace(match, model, facts, replaced, proof)
                     modified = True
-        return FuseRMSNormResult(model, modified, tuple(refusals))
+        return FuseRMSNormResult(model, modified, tuple(near_misses))
 
 
-def _proof(found: Derivation, facts: Facts, prover: SiteProver | None) -> Proof:
+def _proof(match: Match, facts: Facts, prover: Prover | None) -> Proof:
     if prover is None:
         return Proof(None)
-    proof = prover(found, emission(found, facts))
-    expanded: Proof | None = found.anchor.meta.get(PROOF)
+    proof = prover(match, replacement_for(match, facts))
+    expanded: Proof | None = match.anchor.meta.get(PROOF)
     return proof if expanded is None else expanded.then(proof)
 
 
-def _failed(found: Derivation, proof: Proof) -> Refusal | None:
-    return None if proof.passed else Refusal("verify", found.anchor, proof.why_not)
+def _failed(match: Match, proof: Proof) -> NearMiss | None:
+    return None if proof.passed else near_miss("verify", match.anchor, proof.why_not)
 
 
 def _bodies(model: ir.Model) -> dict[str, tuple[float, ...]]:
@@ -126,38 +129,38 @@ def _constants(attributes: Mapping[str, Any]) -> tuple[float, ...]:
     return tuple(float(np.float32(attributes.get(name, default))) for name, default in _CONSTANTS.items())
 
 
-def _other_constants(found: Derivation, facts: Facts, bodies: dict[str, tuple[float, ...]]) -> Refusal | None:
+def _other_constants(match: Match, facts: Facts, bodies: dict[str, tuple[float, ...]]) -> NearMiss | None:
     """Case 6; the first norm of a kind says what the constants are."""
-    op = emission(found, facts)
+    op = replacement_for(match, facts)
     own = _constants(op.attributes)
     body = bodies.setdefault(op.op_type, own)
     differing = [f"{name} {a:g}, not {b:g}" for name, a, b in zip(_CONSTANTS, own, body, strict=True) if a != b]
     if not differing:
         return None
     reason = f"{differing[0]} as in the norms before it, and below opset {ONE_BODY_BELOW} all share one body"
-    return Refusal("body", found.anchor, f"{reason}; --no-functions fuses it, and so does a newer opset")
+    return near_miss("body", match.anchor, f"{reason}; --no-functions fuses it, and so does a newer opset")
 
 
 def _replace(
-    found: Derivation, model: ir.Model, facts: Facts, replaced: Mapping[ir.Value, ir.Value], proof: Proof
+    match: Match, model: ir.Model, facts: Facts, replaced: Mapping[ir.Value, ir.Value], proof: Proof
 ) -> ir.Value:
     """Put the op where the norm ends; `replaced` are the ends of other norms with the same anchor."""
-    last = found.value.producer()
+    last = match.value.producer()
     assert last is not None
     assert last.graph is not None
     graph = last.graph
-    op = emission(found, facts)
+    op = replacement_for(match, facts)
     x = op.x
     if op.needs_cast(facts):  # case 4
         x = _cast(x, op.dtype, last)
     scale = unit_scale(model, graph, last) if op.scale is None else replaced.get(op.scale, op.scale)  # case 2
     if op.scale_needs_cast(facts):
         scale = _cast(scale, ir.DataType.FLOAT, last)
-    if found.scale_shape is not None:
-        scale = _expand(scale, found.scale_shape, last)
+    if match.scale_shape is not None:
+        scale = _expand(scale, match.scale_shape, last)
     annotate(x, facts)
     annotate(scale, facts)
-    output = successor(found.value, facts)
+    output = successor(match.value, facts)
     node = ir.Node(
         DOMAIN,
         op.op_type,
@@ -169,10 +172,10 @@ def _replace(
         metadata_props=dict(last.metadata_props),
     )
     node.meta[PROOF] = proof
-    if found.gain is not None:
-        node.meta[NOTE] = f"precision gained: {found.gain.reason}"
+    if match.gain is not None:
+        node.meta[NOTE] = f"precision gained: {match.gain.reason}"
     graph.insert_after(last, node)
-    found.value.replace_all_uses_with(output, replace_graph_outputs=True)
+    match.value.replace_all_uses_with(output, replace_graph_outputs=True)
     graph.opset_imports[DOMAIN] = VERSION
     remove_if_dead(last)  # case 5
     return output

@@ -9,15 +9,19 @@ from typing import Final
 import numpy as np
 import onnx_ir as ir
 
-from rms_deploy.fusion.passes.trailing_axes import axes_of, float_of, int_of, why_not_trailing
+from rms_deploy.fusion.passes.trailing_axes import why_not_trailing
 from rms_deploy.ops.contract import DOMAIN
-from rms_deploy.ops.functions import norm_nodes
+from rms_deploy.ops.foreign_ops import (
+    CONTRIB_DOMAIN,
+    SIMPLIFIED_LAYER_NORMALIZATION,
+    SKIP_SIMPLIFIED_LAYER_NORMALIZATION,
+)
+from rms_deploy.ops.nodes import axes_of, float_of, int_of, norm_nodes
 
 __all__ = ["LowerToOnnxRuntime"]
 
-_CONTRIB: Final = "com.microsoft"
-_NORM: Final = "SimplifiedLayerNormalization"
-_SKIP_NORM: Final = "SkipSimplifiedLayerNormalization"
+_NORM: Final = SIMPLIFIED_LAYER_NORMALIZATION.op_type
+_SKIP_NORM: Final = SKIP_SIMPLIFIED_LAYER_NORMALIZATION.op_type
 
 _log = logging.getLogger(__name__)
 
@@ -100,10 +104,12 @@ def _lower(node: ir.Node, model: ir.Model) -> None:
     attributes = {"epsilon": float_of(node, "epsilon")}
     rank = None if x.shape is None else len(x.shape)
     if residual is not None and rank in (2, 3) and len(axes_of(node)) == 1:
-        norm = ir.node(_SKIP_NORM, [x, residual, scale], attributes, domain=_CONTRIB, num_outputs=4, name=node.name)
+        norm = ir.node(
+            _SKIP_NORM, [x, residual, scale], attributes, domain=CONTRIB_DOMAIN, num_outputs=4, name=node.name
+        )
         outputs = [norm.outputs[0], norm.outputs[3]]
         norm.outputs[1].name = norm.outputs[2].name = ""
-        model.opset_imports.setdefault(_CONTRIB, 1)
+        model.opset_imports.setdefault(CONTRIB_DOMAIN, 1)
     else:
         outputs = []
         if residual is not None:

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import onnx_ir as ir
 
-from rms_deploy.fusion.grammar import graphs_of
-from rms_deploy.ops.contract import DOMAIN, OPS, PLUGIN_VERSION, VERSION
-from rms_deploy.ops.functions import norm_nodes
+from rms_deploy.ops.contract import DOMAIN, OPS, PLUGIN_DOMAIN, PLUGIN_VERSION, VERSION
+from rms_deploy.ops.nodes import graphs_of, norm_nodes
 
-__all__ = ["PLUGIN_DOMAIN", "LowerToPlugins", "raise_plugins"]
-
-PLUGIN_DOMAIN: Final = "trt.plugins"
-"""Where the provider registers every plugin creator that TensorRT knows as a custom op."""
+__all__ = ["LowerToPlugins", "raise_plugins"]
 
 
 class LowerToPlugins(ir.passes.InPlacePass):

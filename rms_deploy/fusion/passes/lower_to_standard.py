@@ -10,9 +10,10 @@ import onnx_ir as ir
 
 from rms_deploy.errors import InputError
 from rms_deploy.fusion.passes.rewriting import drop_unread_initializer
-from rms_deploy.fusion.passes.trailing_axes import axes_of, float_of, int_of, why_not_trailing
+from rms_deploy.fusion.passes.trailing_axes import why_not_trailing
 from rms_deploy.ops.contract import DOMAIN
-from rms_deploy.ops.functions import norm_nodes
+from rms_deploy.ops.foreign_ops import RMS_NORMALIZATION
+from rms_deploy.ops.nodes import axes_of, float_of, int_of, norm_nodes
 
 __all__ = ["STANDARD_OPSET", "LowerToStandard"]
 
@@ -20,6 +21,7 @@ STANDARD_OPSET: Final = 23
 """The ONNX opset that RMSNormalization came with."""
 
 _FLOAT32 = ir.DataType.FLOAT
+_NORM: Final = RMS_NORMALIZATION.op_type
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ class LowerToStandard(ir.passes.InPlacePass):
             raise InputError(f"RMSNormalization needs opset >= {STANDARD_OPSET}, the model has {opset}")
         modified = False
         for node in list(norm_nodes(model)):
-            reason = why_not_trailing(node, "RMSNormalization")
+            reason = why_not_trailing(node, _NORM)
             if reason is None:
                 _lower(node)
                 modified = True
@@ -80,7 +82,7 @@ def _lower(node: ir.Node) -> None:
     if scale is None:
         scale = _cast(old_scale, old_scale.dtype, inner, new, f"{node.name}_scale")
     attributes = {"axis": _first_axis(node), "epsilon": float_of(node, "epsilon"), "stash_type": int(_FLOAT32)}
-    norm = ir.node("RMSNormalization", [x_inner, scale], attributes, name=node.name)
+    norm = ir.node(_NORM, [x_inner, scale], attributes, name=node.name)
     norm.outputs[0].dtype, norm.outputs[0].shape = inner, shape
     new.append(norm)
     y = _cast(norm.outputs[0], inner, dtype, new, f"{node.name}_y")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from rms_deploy.fusion.grammar import Facts
+from rms_deploy.onnx_model.analysis import Facts
 
 __all__ = ["UNIT_SCALE", "annotate", "drop_unread_initializer", "remove_if_dead", "successor", "unit_scale"]
 

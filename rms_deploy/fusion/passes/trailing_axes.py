@@ -4,33 +4,10 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from rms_deploy.ops.contract import OPS, PARTIAL_RMS_NORM
+from rms_deploy.ops.contract import PARTIAL_RMS_NORM
+from rms_deploy.ops.nodes import axes_of, float_of
 
-__all__ = ["axes_of", "float_of", "int_of", "why_not_trailing"]
-
-
-def axes_of(node: ir.Node) -> tuple[int, ...]:
-    """`axes`"""
-    attribute = node.attributes.get("axes")
-    default = OPS[node.op_type].defaults()["axes"]
-    assert isinstance(default, tuple)
-    return default if attribute is None else tuple(attribute.as_ints())
-
-
-def float_of(node: ir.Node, name: str) -> float:
-    """`epsilon`, `rms_epsilon` or `rms_min`"""
-    attribute = node.attributes.get(name)
-    default = OPS[node.op_type].defaults()[name]
-    assert isinstance(default, float)
-    return default if attribute is None else attribute.as_float()
-
-
-def int_of(node: ir.Node, name: str) -> int:
-    """`scale_type`"""
-    attribute = node.attributes.get(name)
-    default = OPS[node.op_type].defaults()[name]
-    assert isinstance(default, int)
-    return default if attribute is None else attribute.as_int()
+__all__ = ["why_not_trailing"]
 
 
 def why_not_trailing(node: ir.Node, op: str) -> str | None:

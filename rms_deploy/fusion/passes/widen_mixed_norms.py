@@ -6,12 +6,11 @@ from typing import Final
 
 import onnx_ir as ir
 
-from rms_deploy.fusion.grammar import Facts
 from rms_deploy.fusion.passes.rewriting import successor, unit_scale
-from rms_deploy.fusion.passes.trailing_axes import int_of
-from rms_deploy.onnx_model.analysis import HALF
+from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.ops.contract import ADD_RMS_NORM, RMS_NORM
-from rms_deploy.ops.functions import norm_nodes
+from rms_deploy.ops.element_types import HALF
+from rms_deploy.ops.nodes import int_of, norm_nodes
 
 __all__ = ["WidenMixedNorms"]
 

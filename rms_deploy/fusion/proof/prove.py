@@ -15,14 +15,15 @@ import onnx.reference
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from rms_deploy.fusion.grammar import Derivation, Facts
+from rms_deploy.fusion.grammar.match import Match
 from rms_deploy.fusion.proof.reference_ops import NEW_OPS
-from rms_deploy.fusion.proof.subgraph import Site, cut
-from rms_deploy.fusion.replacement import Emission
+from rms_deploy.fusion.proof.subgraph import Subgraph, cut
+from rms_deploy.fusion.replacement import Replacement
+from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.upcast import Upcast
-from rms_deploy.ops.element_types import ulp_distance
+from rms_deploy.ops.ulp import ulp_distance
 
-__all__ = ["Proof", "SiteProver", "compare"]
+__all__ = ["Proof", "Prover", "compare"]
 
 _WIDE_ULPS: Final = 16
 _HALF_ULPS: Final = 2
@@ -33,7 +34,7 @@ _NOT_RUN: Final = (NotImplementedError, RuntimeError, ValueError)
 
 @dataclass(frozen=True)
 class Proof:
-    """What running one site showed."""
+    """What running one subgraph showed."""
 
     max_ulp: int | None
     """The largest distance in units in the last place; None: it was not run."""
@@ -47,8 +48,8 @@ class Proof:
         return Proof(total, self.why_not or other.why_not, passed=self.passed and other.passed)
 
 
-class SiteProver:
-    """Runs sites, each kind of site once, with onnx's own evaluator.
+class Prover:
+    """Runs subgraphs, each kind of subgraph once, with onnx's own evaluator.
 
     Tolerance, where n elements are summed: in float32 and wider 16 ulp or sqrt(n) if that is more, as the two forms may
     add in another order and round some ten times; in half types 2 ulp, in one element of twenty, as those differences
@@ -60,19 +61,19 @@ class SiteProver:
         self._facts = facts
         self._proofs: dict[bytes, Proof] = {}
 
-    def __call__(self, found: Derivation, op: Emission) -> Proof:
-        """Run the site of `found` in both forms."""
-        site = cut(found, op, self._facts)
-        if isinstance(site, str):
-            return Proof(None, site)
-        if site.key not in self._proofs:
-            self._proofs[site.key] = _prove(site, gains=found.gain is not None)
-        return self._proofs[site.key]
+    def __call__(self, match: Match, op: Replacement) -> Proof:
+        """Run the subgraph of `match` in both forms."""
+        subgraph = cut(match, op, self._facts)
+        if isinstance(subgraph, str):
+            return Proof(None, subgraph)
+        if subgraph.key not in self._proofs:
+            self._proofs[subgraph.key] = _prove(subgraph, gains=match.gain is not None)
+        return self._proofs[subgraph.key]
 
 
-def _prove(site: Site, *, gains: bool) -> Proof:
-    n = math.prod(site.shapes["x"][axis] for axis in site.axes)
-    return compare(site.original, site.rewritten(), site.shapes, n, gains=gains)
+def _prove(subgraph: Subgraph, *, gains: bool) -> Proof:
+    n = math.prod(subgraph.shapes["x"][axis] for axis in subgraph.axes)
+    return compare(subgraph.original, subgraph.rewritten(), subgraph.shapes, n, gains=gains)
 
 
 def compare(

@@ -9,19 +9,20 @@ import onnx
 import onnx.helper
 import onnx_ir as ir
 
-from rms_deploy.fusion.grammar import Facts
 from rms_deploy.fusion.proof.prove import Proof, compare
-from rms_deploy.fusion.proof.subgraph import CONTRIB, MAX_ELEMENTS, concrete, renamed
+from rms_deploy.fusion.proof.subgraph import MAX_ELEMENTS, concrete, renamed
+from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.ops.contract import DOMAIN
+from rms_deploy.ops.foreign_ops import CONTRIB_DOMAIN
 from rms_deploy.ops.functions import attach_functions
 
-__all__ = ["LocalProver"]
+__all__ = ["PassProver"]
 
 _OPSET = 18
 """Any that has bfloat16 will do: of ONNX's own ops there is only Add."""
 
 
-class LocalProver:
+class PassProver:
     """Runs nodes, each kind once, as a model of their own, and that model as a pass rewrites it."""
 
     def __init__(self, rewrite: ir.passes.InPlacePass, facts: Facts) -> None:
@@ -43,7 +44,7 @@ class LocalProver:
 
     def _prove(self, graph: onnx.GraphProto, shapes: dict[str, tuple[int, ...]], n: int) -> Proof:
         proto = onnx.ModelProto(ir_version=8, graph=graph)
-        for domain, version in (("", _OPSET), (DOMAIN, 1), (CONTRIB, 1)):
+        for domain, version in (("", _OPSET), (DOMAIN, 1), (CONTRIB_DOMAIN, 1)):
             proto.opset_import.add(domain=domain, version=version)
         before, after = ir.from_proto(proto), ir.from_proto(proto)
         if not self._rewrite(after).modified:

@@ -12,15 +12,16 @@ import onnx.helper
 import onnx_ir as ir
 from onnx_ir import serde
 
-from rms_deploy.fusion.grammar import Derivation, Facts
-from rms_deploy.fusion.replacement import NATIVE_OPS, Emission, explicit_attributes
+from rms_deploy.fusion.grammar.match import Match
+from rms_deploy.fusion.replacement import Replacement, explicit_attributes
+from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.constants import constant
 from rms_deploy.ops.contract import DOMAIN
+from rms_deploy.ops.foreign_ops import CONTRIB_DOMAIN, SIMPLIFIED_LAYER_NORMALIZATION
 from rms_deploy.ops.functions import attach_functions
 
-__all__ = ["CONTRIB", "MAX_ELEMENTS", "Site", "concrete", "cut", "renamed"]
+__all__ = ["MAX_ELEMENTS", "Subgraph", "concrete", "cut", "renamed"]
 
-CONTRIB: Final = "com.microsoft"
 _MAX_NODES: Final = 64
 _SMALL: Final = 64
 """Elements up to which a constant is taken along with its values."""
@@ -30,18 +31,18 @@ _SHAPE_DEPENDENT: Final = ("Reshape", "Expand", "Shape", "Size")
 
 
 @dataclass(frozen=True)
-class Site:
+class Subgraph:
     """A norm in both forms. Their inputs have the same names."""
 
     original: onnx.ModelProto
     shapes: dict[str, tuple[int, ...]]
     """Of the inputs of `original`; x comes first."""
-    op: Emission
+    op: Replacement
     axes: tuple[int, ...]
     scale: str | None
     opset: int
     key: bytes = field(repr=False)
-    """Equal for sites that compute the same."""
+    """Equal for subgraphs that compute the same."""
 
     def rewritten(self) -> onnx.ModelProto:
         """The op with its function body."""
@@ -73,13 +74,13 @@ class Site:
         return ir.to_proto(model)
 
 
-def cut(found: Derivation, op: Emission, facts: Facts) -> Site | str:
-    """The site of `found`, or why it cannot be cut out."""
+def cut(match: Match, op: Replacement, facts: Facts) -> Subgraph | str:
+    """The subgraph of `match`, or why it cannot be cut out."""
     x = facts.origin(op.x)
     names: dict[ir.Value, str] = {x: "x"}
     if op.scale is not None:
         names.setdefault(op.scale, "scale")
-    nodes = _slice(found.value, names)
+    nodes = _slice(match.value, names)
     if nodes is None:
         return "it depends on more nodes than are run"
     fixed = any(node.op_type in _SHAPE_DEPENDENT for node in nodes)
@@ -94,7 +95,7 @@ def cut(found: Derivation, op: Emission, facts: Facts) -> Site | str:
         if array is not None:
             graph.initializer.append(onnx.numpy_helper.from_array(array, name))
             continue
-        shape = concrete(value, facts, sizes, found.axes if value is x and not fixed else None)
+        shape = concrete(value, facts, sizes, match.axes if value is x and not fixed else None)
         if shape is None or dtype is None or (value.const_value is not None and value is not op.scale):
             return f"the type or the shape of {value.name} is not known"
         shapes[name] = shape
@@ -102,15 +103,15 @@ def cut(found: Derivation, op: Emission, facts: Facts) -> Site | str:
     if math.prod(shapes["x"]) > MAX_ELEMENTS:
         return "its static shape is too large to be run"
     graph.node.extend(renamed(node, names) for node in nodes)
-    graph.output.add(name=names[found.value])
+    graph.output.add(name=names[match.value])
     opset = facts.model.opset_imports.get("", 0)
     original = onnx.ModelProto(ir_version=8, graph=graph)
     original.opset_import.add(domain="", version=opset)
-    original.opset_import.add(domain=CONTRIB, version=1)
+    original.opset_import.add(domain=CONTRIB_DOMAIN, version=1)
     attributes = sorted(op.attributes.items())
     key = graph.SerializeToString(deterministic=True) + repr((op.op_type, attributes, op.dtype)).encode()
     scale = None if op.scale is None else names[op.scale]
-    return Site(original, shapes, op, found.axes, scale, opset, key)
+    return Subgraph(original, shapes, op, match.axes, scale, opset, key)
 
 
 def _slice(end: ir.Value, names: dict[ir.Value, str]) -> list[ir.Node] | None:
@@ -145,7 +146,9 @@ def _slice(end: ir.Value, names: dict[ir.Value, str]) -> list[ir.Node] | None:
 
 def _is_run(node: ir.Node) -> bool:
     """Whether onnx's evaluator knows the op, or is told of it."""
-    return node.domain == "" or (node.domain == CONTRIB and node.op_type in NATIVE_OPS)
+    return node.domain == "" or (
+        node.domain == CONTRIB_DOMAIN and node.op_type == SIMPLIFIED_LAYER_NORMALIZATION.op_type
+    )
 
 
 def _comes_from(value: ir.Value, x: ir.Value) -> bool:

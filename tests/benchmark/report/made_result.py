@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.operator_times import Operator, TimeByOperator
-from rms_deploy.benchmark.result import BenchmarkResult, Candidate, Latency, Point, Speedup
+from rms_deploy.benchmark.result import BenchmarkResult, Candidate, Point
 from rms_deploy.runtime.machine import Machine
 
 ROUNDS = 10

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 from made_result import result
 
+from rms_deploy.benchmark.latency import Latency
 from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.report.regression import compare_runs
-from rms_deploy.benchmark.result import Candidate, Latency, Point
+from rms_deploy.benchmark.result import Candidate, Point
 from rms_deploy.errors import InputError
 
 

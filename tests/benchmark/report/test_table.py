@@ -10,9 +10,11 @@ from dataclasses import replace
 import pytest
 from made_result import result
 
-from rms_deploy.benchmark.report.summary import duration, ratio, summary
+from rms_deploy.benchmark.latency import Speedup
+from rms_deploy.benchmark.report.numbers import duration, ratio
+from rms_deploy.benchmark.report.summary import summary
 from rms_deploy.benchmark.report.table import as_csv, as_markdown
-from rms_deploy.benchmark.result import Candidate, Speedup
+from rms_deploy.benchmark.result import Candidate
 from rms_deploy.benchmark.result_file import from_dict, read, to_dict
 from rms_deploy.errors import InputError
 

@@ -49,9 +49,9 @@ def fault_of(generated: Generated) -> str:
     most = generated.norms + generated.sites.count("centred")
     if not generated.norms <= len(result.norms) <= most:
         which = "too many" if len(result.norms) > most else "too few"
-        return f"{which} fused; left: {[miss.reason for miss in result.left]}"
-    if generated.norms == len(generated.sites) and result.left:
-        return f"nothing is left, and it says {result.left}"
+        return f"{which} fused; left: {[miss.reason for miss in result.near_misses]}"
+    if generated.norms == len(generated.sites) and result.near_misses:
+        return f"nothing is left, and it says {result.near_misses}"
     again = fuse(fused, verify=False)
     if ir.to_proto(again.model).SerializeToString(deterministic=True) != fused.SerializeToString(deterministic=True):
         return "the second time changes something"

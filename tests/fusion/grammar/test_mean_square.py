@@ -64,7 +64,7 @@ def test_nothing_is_reduced_by_an_empty_list_of_axes(build):
     body = f"{SQUARE} a = Constant <value = int64[0] {{}}> () m = ReduceMean <noop_with_empty_axes = 1> (q, a) {REST}"
     result = fuse(build(body))
     assert not result.norms
-    assert not result.left
+    assert not result.near_misses
 
 
 REFUSED = {
@@ -213,7 +213,7 @@ def test_an_l2_norm_is_no_rms_norm(factor, build, refused):
 def test_lp_normalization_alone_is_no_near_miss(build):
     result = fuse(build("y = LpNormalization (x)"))
     assert not result.norms
-    assert not result.left
+    assert not result.near_misses
 
 
 SHAPED = {

@@ -72,4 +72,4 @@ def test_the_root_divided_by_x_is_a_near_miss(build, refused):
 def test_one_root_may_divide_x_and_another_tensor(build, check):
     result = check(build(f"{ROOT} n = Div (x, r) o = Div (z, r) y = Add (n, o)", **TWO), left=1)
     assert [node.op_type for node in result.model.graph].count("Div") == 1
-    assert "another tensor" in result.left[0].reason
+    assert "another tensor" in result.near_misses[0].reason

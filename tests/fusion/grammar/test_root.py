@@ -160,7 +160,7 @@ def test_before_ir_4_every_initialiser_is_an_input_and_constant(build):
 def test_a_mean_square_without_a_root_is_no_near_miss(end, build):
     result = fuse(build(f"{MEAN} {end}", inputs=f"{X}, float z", outputs="float[?,?,?] y"))
     assert not result.norms
-    assert not result.left
+    assert not result.near_misses
 
 
 def test_a_root_that_divides_nothing_is_a_near_miss(build, refused):

@@ -23,7 +23,7 @@ def run(model):
 def fused(model, kinds):
     result = fuse(model)
     assert [node.op_type for node in result.model.graph] == kinds
-    assert not result.left
+    assert not result.near_misses
     for a, e in zip(run(ir.to_proto(result.model)), run(model), strict=True):
         # one float32 sum rounded in another order, and eight roundings of the norm, of the largest element
         np.testing.assert_allclose(a, e, rtol=0, atol=16 * np.finfo(np.float32).eps * np.abs(e).max())
@@ -72,8 +72,8 @@ LEFT = {
 def test_is_left_as_it_is(body, inputs, reason, build):
     result = fuse(build(body, inputs=inputs))
     assert not result.norms
-    assert [miss.piece for miss in result.left] == ["native"]
-    assert reason in result.left[0].reason
+    assert [miss.piece for miss in result.near_misses] == ["native"]
+    assert reason in result.near_misses[0].reason
     assert "SkipSimplifiedLayerNormalization" in [node.op_type for node in result.model.graph]
 
 

@@ -212,7 +212,7 @@ def test_a_graph_that_shape_inference_cannot_read_keeps_what_it_knows(build):
         build(f"a = com.microsoft.Unknown (x) {norm} z = com.microsoft.Unknown (y)", outputs="float[b,s,8] z")
     )
     assert not result.norms
-    assert "element type of x is not known" in result.left[0].reason
+    assert "element type of x is not known" in result.near_misses[0].reason
 
 
 def test_an_epsilon_tells_the_type_of_what_an_unknown_operator_made(build):

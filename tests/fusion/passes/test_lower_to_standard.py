@@ -17,7 +17,8 @@ from rms_deploy.errors import InputError
 from rms_deploy.fusion.passes.lower_to_standard import LowerToStandard
 from rms_deploy.ops import functions, reference, schemas
 from rms_deploy.ops.contract import ELEMENT_TYPES
-from rms_deploy.ops.element_types import element_dtype, ulp_distance
+from rms_deploy.ops.element_types import element_dtype
+from rms_deploy.ops.ulp import ulp_distance
 
 N = 24
 

@@ -32,13 +32,13 @@ def test_it_can_be_left_out(build):
 
 def changed(monkeypatch, **attributes):
     """A grammar that reads the constants wrongly."""
-    right = fuse_rms_norm.emission
+    right = fuse_rms_norm.replacement_for
 
     def wrong(found, facts):
         op = right(found, facts)
         return replace(op, attributes={**op.attributes, **attributes})
 
-    monkeypatch.setattr(fuse_rms_norm, "emission", wrong)
+    monkeypatch.setattr(fuse_rms_norm, "replacement_for", wrong)
 
 
 WRONG = {
@@ -57,8 +57,8 @@ def test_a_wrong_op_is_not_fused(attributes, reason, build, monkeypatch):
     changed(monkeypatch, **attributes)
     result = fuse(model)
     assert not result.norms
-    assert result.left[0].piece == "verify"
-    assert result.left[0].reason.startswith(reason)
+    assert result.near_misses[0].piece == "verify"
+    assert result.near_misses[0].reason.startswith(reason)
     assert ir.to_proto(result.model).SerializeToString(deterministic=True) == before
     assert fuse(model, verify=False).norms, "without the proof it would be fused"
 
@@ -67,7 +67,7 @@ def test_the_wrong_order_of_rounding_is_not_fused(build, monkeypatch):
     changed(monkeypatch, scale_type=1)
     result = fuse(build(HALF, inputs="float16[b,s,64] x, float16[64] g", outputs="float16[b,s,64] y"))
     assert not result.norms
-    assert "are rounded otherwise" in result.left[0].reason
+    assert "are rounded otherwise" in result.near_misses[0].reason
 
 
 def test_only_the_site_that_differs_is_left(build, monkeypatch):
@@ -78,7 +78,7 @@ def test_only_the_site_that_differs_is_left(build, monkeypatch):
     model = build(f"{NORM} {second}", outputs="float[b,s,8] z")
     changed(monkeypatch, epsilon=0.5)
     result = fuse(model)
-    assert (len(result.norms), len(result.left)) == (1, 1)
+    assert (len(result.norms), len(result.near_misses)) == (1, 1)
     assert result.norms[0].node == "z"
 
 
@@ -141,7 +141,7 @@ def test_a_gain_of_precision_is_held_to_the_exact_norm(attributes, build, monkey
     changed(monkeypatch, **attributes)
     result = fuse(model, allow_precision_gain=True)
     assert not result.norms
-    assert result.left[0].reason.startswith("run on random rows, the op differs")
+    assert result.near_misses[0].reason.startswith("run on random rows, the op differs")
 
 
 def test_what_the_evaluator_lacks_is_said(build, monkeypatch):
@@ -154,7 +154,7 @@ def test_what_the_evaluator_lacks_is_said(build, monkeypatch):
 
 
 def test_a_fault_of_our_own_keeps_its_traceback(build, monkeypatch):
-    monkeypatch.setattr(site_proof.Site, "rewritten", lambda self: self.no_such_attribute)
+    monkeypatch.setattr(site_proof.Subgraph, "rewritten", lambda self: self.no_such_attribute)
     with pytest.raises(AttributeError, match="no_such_attribute"):
         fuse(build(NORM))
 
@@ -206,8 +206,8 @@ def test_a_native_norm_is_run_by_its_formula(body, dtype, build, monkeypatch):
             changed(patch, **attributes)
             result = fuse(model)
             assert not result.norms, attributes
-            assert result.left[0].reason.startswith("run on "), attributes
-            assert "the op differs" in result.left[0].reason
+            assert result.near_misses[0].reason.startswith("run on "), attributes
+            assert "the op differs" in result.near_misses[0].reason
 
 
 def test_a_native_norm_of_two_types_is_not_run(build):
@@ -275,8 +275,8 @@ def test_a_wrong_expansion_is_left(wrong, build, monkeypatch):
     monkeypatch.setattr(expand_skip_norm, "_expand", wrong)
     result = fuse(model)
     assert [node.op_type for node in result.model.graph] == ["SkipSimplifiedLayerNormalization"]
-    assert [miss.piece for miss in result.left] == ["verify"]
-    assert result.left[0].reason.startswith("run on random rows, the op differs")
+    assert [miss.piece for miss in result.near_misses] == ["verify"]
+    assert result.near_misses[0].reason.startswith("run on random rows, the op differs")
     assert fuse(model, verify=False).norms, "without the proof it would be fused"
 
 
@@ -295,9 +295,9 @@ def test_a_sum_and_its_norm_are_run_together(dtype, build):
 
 
 def test_the_distances_of_both_steps_add_up(build, monkeypatch):
-    prove = fuse_add_rms_norm.LocalProver.__call__
+    prove = fuse_add_rms_norm.PassProver.__call__
     monkeypatch.setattr(
-        fuse_add_rms_norm.LocalProver,
+        fuse_add_rms_norm.PassProver,
         "__call__",
         lambda self, *nodes: prove(self, *nodes).then(site_proof.Proof(7)),
     )
@@ -335,7 +335,7 @@ def test_a_wrong_residual_stays_an_add(change, reason, build, monkeypatch):
     monkeypatch.setattr(fuse_add_rms_norm, "_replace", with_its_inputs(change))
     result = fuse(model)
     assert [norm.kind for norm in result.norms] == ["RMSNorm"]
-    assert not result.left
+    assert not result.near_misses
     assert result.norms[0].note.startswith("its Add stays: run on random rows, the op differs: ")
     assert reason in result.norms[0].note
     assert ir.to_proto(result.model).SerializeToString(deterministic=True) == apart
@@ -351,9 +351,9 @@ def test_equal_sums_run_once(build, monkeypatch):
             norm = norm.replace(f", {name})", f", {name}{i})")
         layers.append(norm)
     runs = []
-    prove = fuse_add_rms_norm.LocalProver._prove
+    prove = fuse_add_rms_norm.PassProver._prove
     monkeypatch.setattr(
-        fuse_add_rms_norm.LocalProver, "_prove", lambda self, *site: runs.append(site) or prove(self, *site)
+        fuse_add_rms_norm.PassProver, "_prove", lambda self, *site: runs.append(site) or prove(self, *site)
     )
     result = fuse(build(" ".join(layers) + " y = Identity (x4)", inputs=TWO))
     assert [norm.kind for norm in result.norms] == ["AddRMSNorm"] * 4

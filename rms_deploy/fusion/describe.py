@@ -1,0 +1,154 @@
+"""A norm for people: what `fuse`, `unfuse` and `inspect` say of a node or a match that is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Literal
+
+import onnx_ir as ir
+
+from rms_deploy.fusion.grammar.match import Match
+from rms_deploy.fusion.near_miss import NearMiss
+from rms_deploy.fusion.norm import NOTE, PROOF, Norm
+from rms_deploy.fusion.passes.expand_skip_norm import is_skip_norm, why_not_expanded
+from rms_deploy.fusion.replacement import replacement_for
+from rms_deploy.onnx_model.analysis import Facts
+from rms_deploy.ops.contract import OPS
+from rms_deploy.ops.element_types import ELEMENT_NAMES
+from rms_deploy.ops.foreign_ops import foreign_norm
+from rms_deploy.ops.forms import NormForm
+from rms_deploy.ops.nodes import label, place_of
+
+__all__ = ["describe_foreign", "describe_fused", "describe_match"]
+
+_FUSE_TAKES: Final = "fuse takes it"
+
+
+def describe_fused(node: ir.Node, facts: Facts) -> Norm:
+    """A node of our domain."""
+    op = OPS[node.op_type]
+    given = {name: attribute.value for name, attribute in node.attributes.items() if not attribute.is_ref()}
+    values: dict[str, Any] = {"partial_size": None, **op.defaults(), **given}
+    dtype = _dtype(node.inputs[0], facts)
+    axes = tuple(values["axes"])
+    proof = node.meta.get(PROOF)
+    return Norm(
+        kind=node.op_type,
+        form=NormForm.FUSED,
+        node=label(node),
+        place=place_of(node),
+        dtype=_name(dtype),
+        axes=axes,
+        n=_block_size(node.inputs[:-1], axes, facts),
+        epsilon=values["epsilon"],
+        rms_epsilon=values["rms_epsilon"],
+        rms_min=values["rms_min"],
+        partial_size=values["partial_size"],
+        rounding=_rounding(dtype, before_scale=values["scale_type"] != ir.DataType.FLOAT),
+        scale=_scale(node.inputs[-1], facts),
+        note=node.meta.get(NOTE, ""),
+        max_ulp=None if proof is None else proof.max_ulp,
+        unproven="" if proof is None else proof.why_not,
+    )
+
+
+def describe_match(match: Match, facts: Facts) -> Norm:
+    """A norm that the grammar derived, as the op that it would become."""
+    op = replacement_for(match, facts)
+    norm = foreign_norm(match.anchor)
+    return Norm(
+        kind=op.op_type,
+        form=NormForm.DECOMPOSED if norm is None else norm.form,
+        node=label(match.anchor),
+        place=place_of(match.anchor),
+        dtype=_name(op.dtype),
+        axes=match.axes,
+        n=match.n,
+        epsilon=match.epsilon or 0.0,
+        rms_epsilon=match.rms_epsilon or 0.0,
+        rms_min=match.rms_min or 0.0,
+        partial_size=match.partial_size,
+        rounding=_rounding(op.dtype, before_scale=match.rounds_before_scale),
+        scale=_scale(op.scale, facts),
+        note=_FUSE_TAKES,
+    )
+
+
+def describe_foreign(node: ir.Node, facts: Facts, reasons: Sequence[NearMiss] = (), *, taken: bool = False) -> Norm:
+    """One node that is a whole norm of ONNX or ONNX Runtime.
+
+    Args:
+        node: for which `foreign_norm` is not None.
+        facts: of the model.
+        reasons: why the grammar does not derive it.
+        taken: whether the grammar derives it.
+    """
+    norm = foreign_norm(node)
+    assert norm is not None, node.op_type
+    x = node.inputs[0] if node.inputs else None
+    epsilon, axis = node.attributes.get("epsilon"), node.attributes.get("axis")
+    first = -1 if axis is None or axis.is_ref() else axis.as_int()
+    rank = None if x is None else facts.rank(x)
+    start = first if first < 0 or rank is None else first - rank
+    axes = tuple(range(start, 0)) if start < 0 else None
+    why_not = "; ".join(miss.reason for miss in reasons) or "fuse does not take this op"
+    if is_skip_norm(node):
+        why_not = why_not_expanded(node, facts) or ""
+        taken = not why_not
+    return Norm(
+        kind=node.op_type,
+        form=norm.form,
+        node=label(node),
+        place=place_of(node),
+        dtype=_name(_dtype(x, facts)),
+        axes=axes,
+        n=None if axes is None else _block_size(node.inputs[:1], axes, facts),
+        epsilon=norm.epsilon if epsilon is None else None if epsilon.is_ref() else epsilon.as_float(),
+        rms_epsilon=0.0,
+        rms_min=0.0,
+        partial_size=None,
+        rounding=None,
+        scale=_scale(node.inputs[norm.scale] if len(node.inputs) > norm.scale else None, facts),
+        note=_FUSE_TAKES if taken else why_not,
+    )
+
+
+def _dtype(value: ir.Value | None, facts: Facts) -> ir.DataType | None:
+    return None if value is None else facts.dtype(value)
+
+
+def _name(dtype: ir.DataType | None) -> str | None:
+    return None if dtype is None else ELEMENT_NAMES.get(dtype, dtype.name.lower())
+
+
+def _rounding(dtype: ir.DataType | None, *, before_scale: bool) -> Literal["once", "before scale"] | None:
+    """Float32 has one order only."""
+    if dtype == ir.DataType.FLOAT:
+        return None
+    return "before scale" if before_scale else "once"
+
+
+def _scale(value: ir.Value | None, facts: Facts) -> str:
+    name = _name(_dtype(value, facts))
+    if value is None or name is None:
+        return "none" if value is None else "unknown"
+    shape = facts.shape(value)
+    dims = "?" if shape is None else ", ".join("?" if dim is None else str(dim) for dim in shape)
+    return f"{name}[{dims}]"
+
+
+def _block_size(inputs: Iterable[ir.Value | None], axes: tuple[int, ...], facts: Facts) -> int | None:
+    """The product of the dims normalised over, where one of `inputs` says them all."""
+    for value in inputs:
+        shape = None if value is None else facts.shape(value)
+        if shape is None:
+            continue
+        size = 1
+        for axis in axes:
+            dim = shape[axis] if -len(shape) <= axis < len(shape) else None
+            if not isinstance(dim, int):
+                break
+            size *= dim
+        else:
+            return size
+    return None

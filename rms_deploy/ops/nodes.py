@@ -1,0 +1,97 @@
+"""The nodes of our ops in a model, and their attributes; the contract's defaults where a node has none of its own."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+from rms_deploy.ops.contract import DOMAIN, OPS
+
+__all__ = [
+    "axes_of",
+    "float_of",
+    "graphs_of",
+    "int_of",
+    "label",
+    "norm_nodes",
+    "place_of",
+    "require_onnx_opset",
+    "write_defaults",
+]
+
+
+def norm_nodes(model: ir.Model) -> Iterator[ir.Node]:
+    """Every node of `model` whose op is ours, subgraphs and the functions of others included."""
+    for graph in graphs_of(model):
+        for node in graph:
+            if node.domain == DOMAIN and node.op_type in OPS:
+                yield node
+
+
+def require_onnx_opset(model: ir.Model) -> None:
+    """Import one for the bodies of our ops, if the model imports none, as it has no operator of ONNX."""
+    model.opset_imports.setdefault("", 18)
+
+
+def write_defaults(node: ir.Node) -> None:
+    """Give `node` the attributes that it leaves out."""
+    for attribute, value in OPS[node.op_type].defaults().items():
+        if attribute not in node.attributes:
+            node.attributes.add(ir.convenience.convert_attribute(attribute, value))
+
+
+def graphs_of(model: ir.Model) -> Iterator[ir.Graph]:
+    """Every graph whose nodes may be norms: the main one, the functions of others, and the bodies inside them."""
+    graphs = [model.graph, *(f.graph for f in model.functions.values() if f.domain != DOMAIN)]
+    for graph in graphs:  # grows
+        yield graph
+        for node in graph:
+            for attribute in node.attributes.values():
+                if attribute.type == ir.AttributeType.GRAPH and not attribute.is_ref():
+                    graphs.append(attribute.as_graph())
+                elif attribute.type == ir.AttributeType.GRAPHS and not attribute.is_ref():
+                    graphs.extend(attribute.as_graphs())
+
+
+def label(node: ir.Node) -> str:
+    """How messages name a node."""
+    return node.name or (node.outputs[0].name if node.outputs else None) or node.op_type
+
+
+def axes_of(node: ir.Node) -> tuple[int, ...]:
+    """`axes`"""
+    attribute = node.attributes.get("axes")
+    default = OPS[node.op_type].defaults()["axes"]
+    assert isinstance(default, tuple)
+    return default if attribute is None else tuple(attribute.as_ints())
+
+
+def float_of(node: ir.Node, name: str) -> float:
+    """`epsilon`, `rms_epsilon` or `rms_min`"""
+    attribute = node.attributes.get(name)
+    default = OPS[node.op_type].defaults()[name]
+    assert isinstance(default, float)
+    return default if attribute is None else attribute.as_float()
+
+
+def int_of(node: ir.Node, name: str) -> int:
+    """`scale_type`"""
+    attribute = node.attributes.get(name)
+    default = OPS[node.op_type].defaults()[name]
+    assert isinstance(default, int)
+    return default if attribute is None else attribute.as_int()
+
+
+def place_of(node: ir.Node) -> str:
+    """The module that `node` came from, as torch's exporters write it: in the metadata, or as a path in the name."""
+    scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
+    if scopes:
+        try:
+            names = ast.literal_eval(scopes)
+            return str(names[-2]) if len(names) > 1 else ""
+        except (ValueError, SyntaxError, TypeError):
+            return ""
+    name = node.name or ""
+    return name.strip("/").rpartition("/")[0] if name.startswith("/") else ""
