@@ -27,7 +27,7 @@ from rms_deploy.benchmark.worker.process import BenchmarkProcess
 from rms_deploy.errors import InputError
 from rms_deploy.fusion.inspect import inspect
 from rms_deploy.onnx_model.file import load_model
-from rms_deploy.onnx_model.inputs import check_inputs, load_inputs, random_inputs
+from rms_deploy.onnx_model.inputs import check_inputs, random_inputs, resolve_inputs
 from rms_deploy.onnx_model.shapes import resolve_shapes
 from rms_deploy.onnx_model.signature import input_specs
 from rms_deploy.runtime.machine import machine, versions
@@ -202,10 +202,7 @@ def _feeds(
 ) -> list[dict[str, NDArray[Any]]]:
     """The inputs of each candidate. Those that share name and type with one of the first model are the same arrays."""
     model = load_model(first)
-    if inputs is not None:
-        given = load_inputs(inputs, model)
-    else:
-        given = random_inputs(model, resolve_shapes(model, shapes=shapes, dims=dims), seed=seed)
+    (given,) = resolve_inputs(model, inputs=inputs, shapes=shapes, dims=dims, seed=seed).values()
     feeds = {os.fspath(first): given}
     for path in dict.fromkeys(entry.signature for entry in entries if entry.signature != os.fspath(first)):
         other = load_model(path)

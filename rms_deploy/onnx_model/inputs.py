@@ -16,15 +16,57 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from rms_deploy.errors import InputError
-from rms_deploy.onnx_model.shapes import check_shape, require_known
+from rms_deploy.onnx_model.shapes import check_shape, require_known, resolve_shapes
 from rms_deploy.onnx_model.signature import TensorSpec, input_specs
+from rms_deploy.ops.element_types import is_float
 
-__all__ = ["MAGNITUDES", "Magnitude", "check_inputs", "load_inputs", "random_inputs"]
+__all__ = ["GIVEN", "MAGNITUDES", "Magnitude", "check_inputs", "load_inputs", "random_inputs", "resolve_inputs"]
 
 Magnitude = Literal["normal", "outlier", "tiny", "huge"]
 MAGNITUDES: Final[tuple[Magnitude, ...]] = get_args(Magnitude)
 
+GIVEN: Final = "given"
+"""The kind of inputs that the caller gave."""
+
 _OUTLIER: Final = 1000.0
+
+
+def resolve_inputs(
+    model: ir.Model,
+    *,
+    inputs: str | os.PathLike[str] | Mapping[str, NDArray[Any]] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Mapping[str, int] | None = None,
+    seed: int = 0,
+    magnitudes: Sequence[Magnitude] = ("normal",),
+) -> dict[str, dict[str, NDArray[Any]]]:
+    """The inputs of `model` by kind: those that are given, or random ones of each magnitude.
+
+    A model without float inputs has one magnitude, the first.
+
+    Args:
+        model: whose inputs.
+        inputs: an .npz file, or arrays by name; their kind is `GIVEN`.
+        shapes: of random inputs, by name.
+        dims: sizes of named dynamic dimensions, for random inputs.
+        seed: of random inputs.
+        magnitudes: of random inputs.
+
+    Raises:
+        InputError: inputs and shapes are both given, or one does not fit the model.
+    """
+    if inputs is not None:
+        if shapes or dims:
+            raise InputError("both inputs and their shapes were given; the arrays have shapes: leave the shapes out")
+        given = dict(inputs) if isinstance(inputs, Mapping) else load_inputs(inputs, model)
+        check_inputs(given, model)
+        return {GIVEN: given}
+    resolved = resolve_shapes(model, shapes=shapes, dims=dims)
+    has_floats = any(is_float(spec.dtype) for spec in input_specs(model).values())
+    return {
+        magnitude: random_inputs(model, resolved, seed=seed, magnitude=magnitude)
+        for magnitude in (magnitudes if has_floats else magnitudes[:1])
+    }
 
 
 def random_inputs(

@@ -7,14 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import onnx_ir as ir
 from numpy.typing import NDArray
 
 from rms_deploy.errors import InputError
 from rms_deploy.onnx_model.file import load_model
-from rms_deploy.onnx_model.inputs import MAGNITUDES, check_inputs, load_inputs, random_inputs
-from rms_deploy.onnx_model.shapes import resolve_shapes
-from rms_deploy.onnx_model.signature import input_specs, require_same
+from rms_deploy.onnx_model.inputs import GIVEN, MAGNITUDES, check_inputs, resolve_inputs
+from rms_deploy.onnx_model.signature import require_same
 from rms_deploy.ops.element_types import is_float
 from rms_deploy.runtime.engine_file import is_engine
 from rms_deploy.verification.candidates import (
@@ -81,7 +79,9 @@ def verify(
     as_engine = is_engine(candidate)
     other = model if as_engine else load_model(candidate)
     require_same(model, other)
-    feeds_by_kind = list(_feeds(model, other, inputs, shapes, dims, seed))
+    feeds_by_kind = resolve_inputs(model, inputs=inputs, shapes=shapes, dims=dims, seed=seed, magnitudes=MAGNITUDES)
+    for feeds in feeds_by_kind.values():
+        check_inputs(feeds, other)
     right = reference_runner(reference, model)
     tested = engine_runner(candidate) if as_engine else candidate_runner(candidate, library=library)
     truth, how_true = truth_runner(reference, model)
@@ -95,7 +95,7 @@ def verify(
     origin = "given" if tolerance is not None else f"4 eps({dtype.name}) sqrt({depth} roundings in a row)"
     limit = tolerance_for(dtype, depth) if tolerance is None else tolerance
     checks: list[Check] = []
-    for kind, feeds in feeds_by_kind:
+    for kind, feeds in feeds_by_kind.items():
         checks += _checks(kind, feeds, _Runners(right, tested, truth, formula), limit, formula_limit)
     return Verification(
         reference=os.fspath(reference),
@@ -107,35 +107,10 @@ def verify(
         tolerance_origin=origin,
         formula=how_formula,
         formula_tolerance=formula_limit,
-        shapes={name: array.shape for name, array in feeds_by_kind[0][1].items()},
+        shapes={name: array.shape for name, array in next(iter(feeds_by_kind.values())).items()},
         seed=seed,
         checks=tuple(checks),
     )
-
-
-def _feeds(
-    model: ir.Model,
-    other: ir.Model,
-    inputs: str | os.PathLike[str] | _Feeds | None,
-    shapes: Mapping[str, Sequence[int]] | None,
-    dims: Mapping[str, int] | None,
-    seed: int,
-) -> Iterator[tuple[str, _Feeds]]:
-    """Each kind of input with its arrays, which fit both models."""
-    if inputs is not None:
-        if shapes or dims:
-            raise InputError("both inputs and their shapes were given; the arrays have shapes: leave the shapes out")
-        feeds = inputs if isinstance(inputs, Mapping) else load_inputs(inputs, model)
-        check_inputs(feeds, model)
-        check_inputs(feeds, other)
-        yield "given", feeds
-        return
-    resolved = resolve_shapes(model, shapes=shapes, dims=dims)
-    has_floats = any(is_float(spec.dtype) for spec in input_specs(model).values())
-    for magnitude in MAGNITUDES if has_floats else MAGNITUDES[:1]:
-        feeds = random_inputs(model, resolved, seed=seed, magnitude=magnitude)
-        check_inputs(feeds, other)
-        yield magnitude, feeds
 
 
 @dataclass(frozen=True)
@@ -184,7 +159,7 @@ def _verdict(
     if to_reference.within(limit):
         if to_reference.finite or not to_reference.elements:
             return True, ""
-        if kind in ("normal", "given"):
+        if kind in ("normal", GIVEN):
             return False, "no element is finite: nothing is proven"
         return True, "no element is finite, in both models alike"
     if (
