@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from rms_deploy.cli.arguments import with_flags
 from rms_deploy.errors import RmsDeployError
 
 __all__ = ["main", "rms_deploy"]
@@ -46,7 +47,15 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except RmsDeployError as error:
-            raise click.ClickException(str(error)) from error
+            command = ctx.invoked_subcommand and self.get_command(ctx, ctx.invoked_subcommand)
+            raise click.ClickException(with_flags(str(error), command or None)) from error
+
+
+class _Formatter(logging.Formatter):
+    """Logs of the library speak in flags too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return with_flags(super().format(record))
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,7 +65,9 @@ class _Commands(click.Group):
 def rms_deploy(verbose: int, quiet: bool) -> None:
     """Every RMSNorm of a model as one fused kernel: export, fuse, verify, measure."""
     level = logging.ERROR if quiet else max(logging.WARNING - 10 * verbose, logging.DEBUG)
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=level)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=level)
 
 
 def main() -> None:
