@@ -1,6 +1,6 @@
 // Compiled once per instruction-set level, with RMS_DEPLOY_LEVEL as its namespace. Turns the types and options of a
 // Problem into template arguments.
-#include "kernels/cpu/channels.h"
+#include "kernels/cpu/columns.h"
 
 namespace rms_deploy::cpu::RMS_DEPLOY_LEVEL {
 
