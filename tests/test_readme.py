@@ -74,8 +74,8 @@ def test_the_table_of_fusers_is_the_committed_result() -> None:
 
 def test_what_is_supported_is_what_the_tests_do() -> None:
     """Each cell holds the dtypes X of which a test has in its name, with the op or what stands for it."""
-    folders = ["plugins/test_onnxruntime_op.py", "plugins_tensorrt/test_build.py", "kernels_cuda/test_kernels.py"]
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *(f"tests/{folder}" for folder in folders)]
+    files = ["onnxruntime/test_op.py", "tensorrt/test_build.py", "kernels/cuda/test_kernels.py"]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *(f"tests/plugins/{file}" for file in files)]
     names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     patterns = {
         "RMSNorm": (r"::test_rms_norm\[{}", r"::test_a_node_builds_\w+\[{}-\w+-RMSNorm", r"float64\[cpu-lengths-{}"),

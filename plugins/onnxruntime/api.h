@@ -2,7 +2,7 @@
 //
 // The interface is a table of functions, obtained by version number. It is append-only: a function keeps its position
 // in every later version, so the positions below hold for each onnxruntime that has version kVersion.
-// tests/plugins/test_onnxruntime_api.py compares them with the official header where one is at hand.
+// tests/plugins/onnxruntime/test_api.py compares them with the official header where one is at hand.
 #pragma once
 
 #include <cstddef>

@@ -2,7 +2,7 @@
 // own declarations of it, so that no SDK is needed to build.
 //
 // The two are one binary interface: the same names (TensorRT may compare type names), virtual functions in the same
-// order, structs of the same layout, enumerators of the same value. tests/plugins_tensorrt/test_api.py compares all of
+// order, structs of the same layout, enumerators of the same value. tests/plugins/tensorrt/test_api.py compares all of
 // them. The V3 plugin interfaces are versioned and have been the same from TensorRT 10.0 to 11.1, and in TensorRT-RTX.
 // What TensorRT implements and we only hand on (IExprBuilder and the like) is left incomplete. The loggers, which have
 // not been the same, are in logger_layouts.h.

@@ -1,5 +1,5 @@
 // TensorRT's logger interfaces in the two layouts that they have had. One library serves both, so these are our own
-// declarations even where the build has official headers; tests/plugins_tensorrt/test_api.py compares them.
+// declarations even where the build has official headers; tests/plugins/tensorrt/test_api.py compares them.
 #pragma once
 
 #include "tensorrt/api.h"

@@ -1,0 +1,192 @@
+"""The case table of the CUDA kernels: `check_*` runs one group of cases on a library, on the CPU or on a GPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rms_deploy.ops.element_types import element_dtype
+from rms_deploy.ops.reference import add_rms_norm, rms_norm
+from rms_deploy.ops.ulp import ulp_distance
+
+if TYPE_CHECKING:  # a program that has this folder on its path imports the module as well
+    from .driver import Kernels
+
+TYPE_PAIRS = [("float32", "float32")] + [(t, s) for t in ("float16", "bfloat16") for s in ("float32", t)]
+LENGTHS = [*range(1, 35), 63, 64, 65, 111, 127, 128, 129, 255, 256, 257, 512, 896, 1024, 2048, 4096, 4097, 16384, 16385]
+EPSILONS: list[dict[str, float]] = [
+    {"epsilon": 0.5},
+    {"epsilon": 0.0, "rms_epsilon": 0.25},
+    {"epsilon": 0.0, "rms_min": 0.5},
+    {"epsilon": 0.125, "rms_epsilon": 0.25, "rms_min": 1.5},
+]
+
+
+def samples(shape: tuple[int, ...], dtype: str, seed: int = 0) -> Any:
+    """Normal numbers with one in 64 a hundred times as large, as transformer activations have."""
+    generator = np.random.default_rng(seed)
+    values = generator.standard_normal(shape)
+    values[generator.random(shape) < 1 / 64] *= 100
+    return values.astype(element_dtype(dtype))
+
+
+def weights(n: int, dtype: str) -> Any:
+    return (1 + 0.5 * np.random.default_rng(1).standard_normal(n)).astype(element_dtype(dtype))
+
+
+def assert_close(actual: Any, expected: Any, *, round_before_scale: bool = False) -> None:
+    """`actual` is `expected`, up to the roundings that the contract leaves open.
+
+    float32: 4 ulp. The mean's error (a sum of some hundred terms in float32, of which the root halves the error), the
+    root, its reciprocal, the quotient and the product are rounded, to half an ulp each, which for a result with a
+    mantissa near 2 is up to a whole one; errors of all five that point the same way by their full size do not occur.
+    16 bits: these errors of some 2^-24 move a result over a rounding boundary about once in 2^11 elements, by 1 ulp;
+    where the quotient is rounded before it is scaled, the product may then be 2 ulp away.
+    """
+    distance = ulp_distance(actual, expected)
+    if actual.dtype == np.float32:
+        assert distance.max(initial=0) <= 4
+        return
+    assert distance.max(initial=0) <= (2 if round_before_scale else 1)
+    assert np.count_nonzero(distance) <= max(2, distance.size / 300)
+
+
+def check(kernels: Kernels, x: Any, scale: Any, *, axis: int = -1, residual: Any = None, **options: Any) -> Any:
+    """One norm against float64. Returns y."""
+    y, total = kernels.norm(x, scale, axis=axis, residual=residual, **options)
+    exact = {k: float(np.float32(v)) for k, v in options.items() if k in ("epsilon", "rms_epsilon", "rms_min")}
+    order = options.get("round_before_scale", False)
+    shape = (-1,) + (1,) * (x.ndim - 1 - axis % x.ndim) if scale.size > 1 else ()
+    options = {"axes": [axis], "round_before_scale": order, "partial_size": options.get("partial_size"), **exact}
+    if residual is None:
+        expected = rms_norm(x, scale.reshape(shape), **options)
+    else:
+        expected, expected_sum = add_rms_norm(x, residual, scale.reshape(shape), **options)
+        if total is not None:
+            assert total.tobytes() == expected_sum.tobytes()
+    assert_close(y, expected, round_before_scale=order)
+    return y
+
+
+def check_lengths(kernels: Kernels, types: tuple[str, str]) -> None:
+    """Every length, kernel and residual, alone or in rows that share a block; with each rounding order and epsilon."""
+    number = 0
+    for n in LENGTHS:
+        for tactic in [0, *kernels.tactics(types[0], 3, n)]:
+            for add in (False, True):
+                number += 1
+                rows = 1 + number % 5 if n > 512 else 1 + number % 37
+                x, r = (samples((rows, n), types[0], seed) for seed in (number, number + 1))
+                scale = weights(n if number % 4 else 1, types[1])
+                check(
+                    kernels, x, scale, residual=r if add else None, tactic=tactic, round_before_scale=number % 3 == 0,
+                    **EPSILONS[number % 7] if number % 7 < 4 else {},
+                )  # fmt: skip
+
+
+def check_alignments(kernels: Kernels, types: tuple[str, str]) -> None:
+    """Every misalignment, the same for all tensors or not."""
+    size = element_dtype(types[0]).itemsize
+    for shift in range(0, 16, size):
+        for n in (5, 64, 111, 1024):
+            x, r, scale = samples((7, n), types[0], n), samples((7, n), types[0], n + 1), weights(n, types[1])
+            check(kernels, x, scale, shift=shift)
+            check(kernels, x, scale, residual=r, shift=shift)
+            check(kernels, x, scale, shift=shift, y_shift=(shift + size) % 16)
+
+
+def check_partial(kernels: Kernels, types: tuple[str, str]) -> None:
+    """Statistics of the first elements, whatever follows them."""
+    for n in (8, 64, 111, 1024):
+        for size in sorted({1, 3, n // 16 + 1, n // 2, n - 1, n}):
+            for axis in (0, 1):
+                x, scale = samples((9, n), types[0], size), weights(n, types[1])
+                if axis == 0:
+                    x = np.ascontiguousarray(x.T)
+                check(kernels, x, scale, axis=axis, partial_size=size)
+    x, scale = samples((4, 64), types[0]), weights(64, types[1])
+    clean = check(kernels, x, scale, partial_size=23)
+    x[:, 23:] = np.nan
+    y, _ = kernels.norm(x, scale, partial_size=23)
+    assert y[:, :23].tobytes() == clean[:, :23].tobytes()
+    assert np.isnan(y[:, 23:].astype(np.float32)).all()
+
+
+def check_columns(kernels: Kernels, types: tuple[str, str]) -> None:
+    """inner > 1: widths around the vectors, columns that fit into registers and columns that do not."""
+    number = 0
+    for inner in (2, 3, 7, 8, 9, 16, 49, 64, 128, 136, 300):
+        for n in (1, 2, 19, 37, 300):
+            number += 1
+            x, r = (samples((2, n, inner), types[0], seed) for seed in (number, number + 1))
+            check(
+                kernels, x, weights(n if number % 4 else 1, types[1]), axis=1, residual=r if number % 2 else None,
+                round_before_scale=number % 3 == 0, shift=0 if number % 5 else x.itemsize,
+            )  # fmt: skip
+
+
+def check_in_place(kernels: Kernels, types: tuple[str, str]) -> None:
+    """y, and the sum, in the memory of x or the residual: the kernels for short, long and misaligned rows, columns."""
+    for shape, axis in (((5, 64), 1), ((2, 4096), 1), ((3, 111), 1), ((1, 70000), 1), ((2, 40, 24), 1), ((300, 5), 0)):
+        x, r, scale = samples(shape, types[0]), samples(shape, types[0], 1), weights(shape[axis], types[1])
+        for tactic in (0, 16):
+            check(kernels, x, scale, axis=axis, y_is="x", tactic=tactic)
+            check(kernels, x, scale, axis=axis, residual=r, y_is="x", tactic=tactic)
+            check(kernels, x, scale, axis=axis, residual=r, y_is="residual", sum_is="x", tactic=tactic)
+            check(kernels, x, scale, axis=axis, residual=r, sum_is="residual", wants_sum=False, tactic=tactic)
+
+
+def check_long_rows(kernels: Kernels, types: tuple[str, str]) -> None:
+    """Rows that no block holds: by one block each, and by several."""
+    for rows, n in ((1, 65536), (7, 33000), (1, 262147)):
+        x, r, scale = samples((rows, n), types[0]), samples((rows, n), types[0], 1), weights(n, types[1])
+        check(kernels, x, scale)
+        check(kernels, x, scale, residual=r, wants_sum=n % 2 == 0)
+
+
+def _rows_of(magnitudes: list[float], n: int, dtype: str) -> Any:
+    signs = np.random.default_rng(3).uniform(-1, 1, (len(magnitudes), n))
+    with np.errstate(over="ignore"):
+        return (signs * np.array(magnitudes)[:, None]).astype(element_dtype(dtype))
+
+
+def check_extremes(kernels: Kernels, dtype: str) -> None:
+    """Sums of squares that overflow float32 or underflow to nothing, zeros, infinities and NaN, beside usual rows."""
+    huge = [1, 6e4, 300, 1e-3, 1e-7, 2] if dtype == "float16" else [1, 3e38, 1e30, 1e19, 1e-15, 1e-22, 1e-37, 2e-40, 2]
+    for n in (5, 16, 77, 4096):
+        x, scale = _rows_of(huge, n, dtype), weights(n, "float32")
+        for epsilon in (0.0, 1e-6):
+            check(kernels, x, scale, epsilon=epsilon)
+            check(kernels, x, scale, residual=np.zeros_like(x), epsilon=epsilon, tactic=1)
+            if n < 100:
+                check(kernels, np.ascontiguousarray(x.T), scale, axis=0, epsilon=epsilon)
+    x = samples((7, 40), dtype)
+    x[0], x[1], x[2, 3], x[3, 4], x[4, 5] = 0, -0.0, np.nan, np.inf, -np.inf
+    x[5, 0], x[5, 8] = np.nan, np.inf
+    for options in ({"epsilon": 0.0}, {"epsilon": 1e-6}, {"epsilon": 0.0, "rms_min": 0.5}, {"rms_epsilon": 1.0}):
+        check(kernels, x, weights(40, "float32"), **options)
+        check(kernels, np.ascontiguousarray(x.T), weights(40, "float32"), axis=0, **options)
+    # An epsilon or a bound beyond what float32 can invert.
+    for options in ({"rms_epsilon": 3e38}, {"rms_min": 2e38}, {"epsilon": 3e38}):
+        if dtype != "float16":
+            check(kernels, _rows_of([3e38, 1e38], 64, dtype), np.full(64, 2.0**60, np.float32), **options)
+
+
+def check_every_number(kernels: Kernels, dtype: str) -> None:
+    """x / 1 * 1: what is read is written, subnormals, infinities and NaN included."""
+    values = np.arange(65536, dtype=np.uint16).view(element_dtype(dtype))
+    x = np.concatenate([np.ones(8, values.dtype), values])[None]
+    y, _ = kernels.norm(x, np.ones(1, np.float32), partial_size=1, epsilon=0.0)
+    number = ~np.isnan(values.astype(np.float32))
+    assert (y[0, 8:].view(np.uint16) == values.view(np.uint16))[number].all()
+    assert np.isnan(y[0, 8:][~number].astype(np.float32)).all()
+
+
+def check_empty(kernels: Kernels) -> None:
+    for shape in ((0, 8), (3, 0)):
+        y, _ = kernels.norm(np.zeros(shape, np.float32), np.ones(max(1, shape[1]), np.float32), partial_size=1)
+        assert y.size == 0
+
+
+BY_TYPES = [check_lengths, check_alignments, check_partial, check_columns, check_in_place, check_long_rows]

@@ -1,0 +1,123 @@
+"""The case table of the CUDA kernels: executed on the CPU, always; and on the GPU, where there is one.
+
+On a GPU also run it under the sanitizer:
+compute-sanitizer --tool memcheck python -m pytest -m gpu tests/plugins/kernels/cuda
+(and --tool racecheck, --tool synccheck).
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from . import cases
+from .compiling import PLUGINS, compiled_for_cpu
+from .driver import Kernels
+
+
+@pytest.fixture(params=["cpu", "cpu-reverse", pytest.param("gpu", marks=pytest.mark.gpu)])
+def kernels(request):
+    if request.param == "gpu":
+        return Kernels(request.getfixturevalue("on_gpu"))
+    kernels = Kernels(request.getfixturevalue("on_cpu"))
+    kernels.library.set_reverse(request.param == "cpu-reverse")
+    return kernels
+
+
+@pytest.mark.parametrize("types", cases.TYPE_PAIRS, ids="-".join)
+@pytest.mark.parametrize("check", cases.BY_TYPES, ids=lambda check: check.__name__.removeprefix("check_"))
+def test_against_float64(kernels, check, types):
+    check(kernels, types)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_extremes(kernels, dtype):
+    cases.check_extremes(kernels, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_every_16_bit_number_passes_unchanged(kernels, dtype):
+    cases.check_every_number(kernels, dtype)
+
+
+def test_empty_tensors(kernels):
+    cases.check_empty(kernels)
+
+
+def test_tactics_depend_on_the_length(kernels):
+    assert kernels.tactics("float16", 64, 4096) == [1, 2, 4, 8, 16]
+    assert kernels.tactics("float16", 64, 128) == [1, 2, 4, 8]
+    assert kernels.tactics("float16", 64, 111) == []  # rows that are not whole packs have one kernel
+    assert kernels.tactics("float16", 64, 4096, inner=2) == []
+
+
+@pytest.mark.parametrize("multiprocessors", [1, 200])
+def test_any_number_of_multiprocessors(on_cpu, multiprocessors):
+    """Few threads per row where rows are many, and the other way round."""
+    kernels = Kernels(on_cpu)
+    kernels.library.set_multiprocessors(multiprocessors)
+    try:
+        for n in (64, 1024, 8192):
+            for rows in (1, 40):
+                cases.check(kernels, cases.samples((rows, n), "float16"), cases.weights(n, "float16"))
+    finally:
+        kernels.library.set_multiprocessors(4)
+
+
+BROKEN = {
+    "a barrier before the sums of the warps are read": (
+        "rows.cuh",
+        "    __syncthreads();\n    const int lane",
+        "    const int lane",
+    ),
+    "a barrier in the sum over columns": ("columns.cuh", "half /= 2) {\n    __syncthreads();", "half /= 2) {"),
+    "one shuffle": ("rows.cuh", "offset > 0; offset /= 2", "offset > 1; offset /= 2"),
+    "the last pack of a row": ("rows.cuh", "return kAligned ? begin < n_", "return kAligned ? begin + kWidth<T> < n_"),
+    "the end of a row": ("rows.cuh", "return i >= 0 && i < n_;", "return i >= 0 && i <= n_;"),
+    "the second sum": ("rows.cuh", "divisor = holds ?", "divisor = divisor.power > 0.0F ?"),
+}
+
+PROBE = """
+import sys
+sys.path[:0] = [{folder!r}]
+import cases
+from driver import Kernels
+kernels = Kernels({library!r})
+kernels.library.set_reverse(int(sys.argv[1]))
+for check in (cases.check_alignments, cases.check_columns):
+    check(kernels, ("float16", "float16"))
+for n in (64, 4096):
+    cases.check(kernels, cases.samples((3, n), "float16"), cases.weights(n, "float16"))
+cases.check_extremes(kernels, "bfloat16")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", [*BROKEN, "nothing"])
+def test_the_table_sees_a_broken_kernel(tmp_path, what):
+    """Each line that is broken on purpose fails the table, in one order of the threads at least.
+
+    In a process of its own, which a deadlock ends.
+    """
+    name, old, new = BROKEN.get(what, ("", "", ""))
+    for path in (*PLUGINS.glob("*.h"), *PLUGINS.glob("kernels/*.h"), *PLUGINS.glob("kernels/cuda/*.*")):
+        text = path.read_text()
+        if path.name == name:
+            assert text.count(old) == 1
+            text = text.replace(old, new)
+        copy = tmp_path / path.relative_to(PLUGINS)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(text)
+    library = compiled_for_cpu(tmp_path / "broken.so", tmp_path)
+    script = PROBE.format(folder=str(Path(__file__).parent), library=str(library))
+    passed = [
+        subprocess.run(
+            [sys.executable, "-c", script, reverse], capture_output=True, timeout=300, check=False
+        ).returncode
+        == 0
+        for reverse in ("0", "1")
+    ]
+    assert all(passed) == (what == "nothing"), passed

@@ -1,0 +1,158 @@
+"""The ops of ONNX Runtime's CUDA provider: compiled for the CPU and in the place of the CPU ops, always; on the GPU,
+where there is one and an onnxruntime for it (pip install onnxruntime-gpu).
+
+On a GPU also: compute-sanitizer --tool memcheck python -m pytest -m gpu tests/plugins/onnxruntime/test_cuda.py
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import onnxruntime as ort
+import pytest
+
+from rms_deploy.errors import RunError
+from rms_deploy.ops.reference import add_rms_norm, rms_norm
+from rms_deploy.runtime import onnxruntime_session as runtime
+from rms_deploy.runtime.gpus import gpus
+
+from .one_node import assert_close, node_model, run_node, samples, scale_type, weights
+from .portable_cases import all_cases
+
+pytestmark = pytest.mark.slow
+
+HERE = Path(__file__).parent
+PLUGINS = HERE.parents[2] / "plugins"
+HARNESS = HERE.parent / "kernels" / "cuda" / "on_cpu"
+PROVIDER = "CUDAExecutionProvider"
+
+SMALL = {"X": samples((2, 8), "float32"), "scale": weights((8,), "float32")}
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """The shell and the CUDA kernels, compiled by g++."""
+    compiler = shutil.which("g++") or pytest.skip("no g++")
+    folder = tmp_path_factory.mktemp("cuda_on_cpu")
+    (folder / "exports.map").write_text("{ global: RegisterCustomOps; set_multiprocessors; local: *; };")
+    shell = [PLUGINS / "onnxruntime" / f"{name}.cpp" for name in ("attributes", "cuda", "kernel", "op", "register")]
+    sources = [
+        PLUGINS / "node.cpp",
+        *shell,
+        HERE / "cuda_on_cpu.cpp",
+        HARNESS / "kernels.cpp",
+    ]
+    options = ["-std=c++17", "-O1", "-fPIC", "-shared", "-fno-strict-aliasing", "-ffp-contract=off", "-Wl,-z,nodelete"]
+    options += [f"-I{PLUGINS}", f"-I{HARNESS}", f"-Wl,--version-script={folder / 'exports.map'}", "-Wl,--no-undefined"]
+    target = folder / "cuda_on_cpu.so"
+    command = [compiler, *options, *map(str, sources), "-o", str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+def test_the_built_library_brings_its_own_cuda_and_shows_nothing_of_it():
+    built = str(runtime.onnxruntime_library())
+    symbols = subprocess.run(["nm", "-D", "--defined-only", built], capture_output=True, text=True, check=True).stdout
+    assert [line.split()[-1] for line in symbols.splitlines()] == ["RegisterCustomOps"]
+    dynamic = subprocess.run(["readelf", "-d", built], capture_output=True, text=True, check=True).stdout
+    needed = {line.split("[")[1].split(".so")[0] for line in dynamic.splitlines() if "(NEEDED)" in line}
+    assert needed <= {"libc", "libm", "libdl", "libpthread", "librt", "ld-linux-x86-64", "ld-linux-aarch64"}
+
+
+@pytest.fixture
+def on_cpu(library, monkeypatch):
+    monkeypatch.setattr(runtime, "onnxruntime_library", lambda: library)
+    return ctypes.CDLL(str(library))
+
+
+@pytest.mark.usefixtures("on_cpu")
+@pytest.mark.parametrize("op", ["RMSNorm", "PartialRMSNorm", "AddRMSNorm"])
+@pytest.mark.parametrize("view", [((3, 136), [1]), ((5, 37), [-1]), ((2, 19, 12), [1])], ids=["row", "odd", "channels"])
+def test_against_float64(op, view, types, round_before_scale):
+    shape, axes = view
+    x, r = samples(shape, types[0]), samples(shape, types[0], seed=2)
+    scale = weights(shape[1:2] + (1,) * (len(shape) - 2), types[1])
+    partial = {"partial_size": 11} if op == "PartialRMSNorm" else {}
+    inputs = {"X": x, **({"R": r} if op == "AddRMSNorm" else {}), "scale": scale}
+    order = {"scale_type": scale_type(types[0], round_before_scale)}
+    out = run_node(op, inputs, axes=axes, **partial, **order)
+    options = {"axes": axes, "round_before_scale": round_before_scale, **partial}
+    if op == "AddRMSNorm":
+        expected, total = add_rms_norm(x, r, scale, **options)
+        assert out["Sum"].tobytes() == total.tobytes()
+    else:
+        expected = rms_norm(x, scale, **options)
+    assert_close(out["Y"], expected, round_before_scale=round_before_scale)
+
+
+@pytest.mark.usefixtures("on_cpu")
+@pytest.mark.parametrize("shape", [(0, 8), (3, 0)], ids=str)
+def test_an_empty_tensor(shape):
+    inputs = {"X": samples(shape, "float16"), "scale": weights((shape[-1] or 1,), "float16")}
+    assert run_node("RMSNorm", inputs)["Y"].shape == shape
+
+
+@pytest.mark.usefixtures("on_cpu")
+def test_a_float32_x_that_holds_16_bit_values_is_refused():
+    """Only the CPU provider promotes nodes."""
+    text = "scale_type is 10 and X is float32, which the CPU provider alone takes; use 1 \\(float32\\)"
+    with pytest.raises(RunError, match=f"RMSNorm node 'norm': {text}"):
+        run_node("RMSNorm", SMALL, scale_type=10)
+
+
+@pytest.fixture
+def broken(on_cpu):
+    """Switches CUDA off."""
+    yield lambda: on_cpu.set_multiprocessors(0)
+    on_cpu.set_multiprocessors(4)
+
+
+def test_an_error_of_cuda_is_that_of_the_session(broken):
+    broken()
+    with pytest.raises(RunError, match="RMSNorm node 'norm': the kernels cannot be loaded: an error of CUDA"):
+        runtime.session(node_model("RMSNorm", SMALL))
+
+
+def test_the_error_of_a_launch_is_that_of_the_run(broken):
+    session = runtime.session(node_model("RMSNorm", SMALL))
+    broken()
+    with pytest.raises(RunError, match="RMSNorm node 'norm': the launch failed: an error of CUDA"):
+        runtime.run(session, SMALL)
+
+
+def cuda_session(model, folder):
+    """Fails where a node would run on the CPU."""
+    options = ort.SessionOptions()
+    options.register_custom_ops_library(str(runtime.onnxruntime_library()))
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    options.enable_profiling = True
+    options.profile_file_prefix = str(folder / "profile")
+    return ort.InferenceSession(model.SerializeToString(), options, providers=[PROVIDER])
+
+
+def providers_of(session):
+    """Of each op that ran."""
+    events = json.loads(Path(session.end_profiling()).read_text())
+    arguments = [event["args"] for event in events if event["cat"] == "Node"]
+    return {a["op_name"]: a["provider"] for a in arguments if "provider" in a}
+
+
+CASES = all_cases()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not gpus(), reason="there is no GPU here")
+@pytest.mark.skipif(PROVIDER not in ort.get_available_providers(), reason=f"this onnxruntime has no {PROVIDER}")
+@pytest.mark.parametrize("name", CASES)
+def test_on_a_gpu(tmp_path, name):
+    model, inputs, expected = CASES[name]
+    session = cuda_session(model, tmp_path)
+    actual = runtime.run(session, inputs)
+    assert providers_of(session) == {model.graph.node[0].op_type: PROVIDER}
+    assert_close(actual["Y"], expected["Y"], round_before_scale=name.endswith("-T"))
+    assert "Sum" not in expected or actual["Sum"].tobytes() == expected["Sum"].tobytes()

@@ -1,0 +1,64 @@
+"""Every instruction-set level that this machine has gives the same bits, and `RMS_DEPLOY_ISA` names them."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import pytest
+
+from rms_deploy.libraries import onnxruntime_library
+
+from .one_node import assert_close
+from .portable_cases import all_cases, results, run_cases, write_cases
+
+X86 = platform.machine() in ("x86_64", "AMD64")
+LEVELS = ["x86-64-v2", "avx2", "avx512"] if X86 else ["portable"]
+
+
+def has(level):
+    info = Path("/proc/cpuinfo")
+    flags = info.read_text().split("flags", 2)[1].splitlines()[0].split() if X86 and info.exists() else []
+    needed = {"avx2": ["avx2", "fma"], "avx512": ["avx512f", "avx512bw", "avx512dq", "avx512vl"]}.get(level, [])
+    return all(flag in flags for flag in needed)
+
+
+@pytest.fixture(scope="module")
+def cases():
+    return all_cases()
+
+
+@pytest.fixture(scope="module")
+def lowest(cases, tmp_path_factory):
+    """Folder with the results of the lowest level."""
+    folder = tmp_path_factory.mktemp("levels") / LEVELS[0]
+    write_cases(folder, cases)
+    done = run_cases(folder, onnxruntime_library(), {**os.environ, "RMS_DEPLOY_ISA": LEVELS[0]})
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("level", [*LEVELS, ""])
+def test_levels_agree(level, cases, lowest, tmp_path):
+    if not has(level):
+        pytest.skip(f"this CPU has no {level}")
+    write_cases(tmp_path / "cases", cases)
+    done = run_cases(tmp_path / "cases", onnxruntime_library(), {**os.environ, "RMS_DEPLOY_ISA": level})
+    assert done.returncode == 0, done.stderr
+    for name, (model, _, expected) in cases.items():
+        actual = results(tmp_path / "cases", name, expected)
+        reference = results(lowest, name, expected)
+        assert_close(actual["Y"], expected["Y"], round_before_scale=name.endswith("-T"))
+        for output, array in actual.items():
+            assert array.tobytes() == reference[output].tobytes(), f"{name} {output} {model.graph.node[0].op_type}"
+
+
+@pytest.mark.parametrize(("level", "text"), [("sse9", "RMS_DEPLOY_ISA is not"), ("avx512", "the CPU has not")])
+def test_a_level_that_cannot_be_had_is_refused(level, text, tmp_path):
+    if level == "avx512" and (not X86 or has("avx512")):
+        pytest.skip("this CPU has avx512, or is of another family")
+    write_cases(tmp_path / "none", {})
+    done = run_cases(tmp_path / "none", onnxruntime_library(), {**os.environ, "RMS_DEPLOY_ISA": level})
+    assert done.returncode == 1
+    assert f"rms_deploy: {text}" in done.stderr

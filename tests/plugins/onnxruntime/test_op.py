@@ -1,0 +1,140 @@
+"""The three ops through ONNX Runtime against the float64 reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rms_deploy.ops.reference import add_rms_norm, rms_norm
+from rms_deploy.runtime import onnxruntime_session as runtime
+
+from .one_node import assert_close, node_model, run_node, samples, scale_type, weights
+
+VIEWS = {
+    "row": ((5, 111), [-1]),
+    "hidden": ((2, 3, 4096), [2]),
+    "long-row": ((2, 16385), [-1]),
+    "per-head": ((2, 9, 4, 64), [-1]),
+    "two-axes": ((2, 3, 7, 11), [2, 3]),
+    "whole": ((3, 4, 5), [0, 1, 2]),
+    "unordered-axes": ((2, 3, 7, 11), [-1, 2]),
+    "channels": ((2, 37, 5, 7), [1]),
+    "channels-blocks": ((2, 19, 300), [1]),
+    "first": ((64, 9), [0]),
+    "middle-pair": ((2, 3, 5, 70), [1, 2]),
+}
+
+
+@pytest.fixture(params=VIEWS)
+def view(request):
+    """Shape of X, axes, and the shape of a scale of n elements."""
+    shape, axes = VIEWS[request.param]
+    block = sorted(axis % len(shape) for axis in axes)
+    scale = [shape[i] if i in block else 1 for i in range(block[0], len(shape))]
+    return shape, axes, scale
+
+
+def test_rms_norm(types, view, round_before_scale):
+    shape, axes, scale_shape = view
+    x, scale = samples(shape, types[0]), weights(scale_shape, types[1])
+    attributes = {"axes": axes, "scale_type": scale_type(types[0], round_before_scale)}
+    y = run_node("RMSNorm", {"X": x, "scale": scale}, **attributes)["Y"]
+    expected = rms_norm(x, scale, axes=axes, round_before_scale=round_before_scale)
+    assert_close(y, expected, round_before_scale=round_before_scale)
+
+
+def test_add_rms_norm(types, view, round_before_scale):
+    shape, axes, scale_shape = view
+    x, r, scale = samples(shape, types[0]), samples(shape, types[0], seed=2), weights(scale_shape, types[1])
+    attributes = {"axes": axes, "scale_type": scale_type(types[0], round_before_scale)}
+    out = run_node("AddRMSNorm", {"X": x, "R": r, "scale": scale}, **attributes)
+    y, total = add_rms_norm(x, r, scale, axes=axes, round_before_scale=round_before_scale)
+    assert out["Sum"].tobytes() == total.tobytes()
+    assert_close(out["Y"], y, round_before_scale=round_before_scale)
+
+
+def test_partial_rms_norm(types, view, round_before_scale):
+    shape, axes, scale_shape = view
+    x, scale = samples(shape, types[0]), weights(scale_shape, types[1])
+    size = int(np.prod(scale_shape)) // 4 + 1
+    attributes = {"axes": axes, "scale_type": scale_type(types[0], round_before_scale), "partial_size": size}
+    y = run_node("PartialRMSNorm", {"X": x, "scale": scale}, **attributes)["Y"]
+    expected = rms_norm(x, scale, axes=axes, round_before_scale=round_before_scale, partial_size=size)
+    assert_close(y, expected, round_before_scale=round_before_scale)
+
+
+@pytest.mark.parametrize("op", ["RMSNorm", "AddRMSNorm", "PartialRMSNorm"])
+def test_every_length_around_the_vectors(types, op):
+    x = {n: samples((3, n), types[0], seed=n) for n in [*range(1, 71), 127, 128, 129, 191, 193]}
+    attributes = {"partial_size": 1} if op == "PartialRMSNorm" else {}
+    first = {"X": x[1], **({"R": x[1]} if op == "AddRMSNorm" else {}), "scale": weights((1,), types[1])}
+    session = runtime.session(node_model(op, first, dynamic=True, **attributes), threads=1)
+    for n, values in x.items():
+        scale = weights((n,), types[1], seed=n)
+        feeds = {"X": values, "scale": scale}
+        if op == "AddRMSNorm":
+            feeds["R"] = values[::-1]
+            expected = add_rms_norm(values, values[::-1], scale)[0]
+        else:
+            expected = rms_norm(values, scale, **attributes)
+        assert_close(runtime.run(session, feeds)["Y"], expected)
+
+
+@pytest.mark.parametrize("columns", [2, 3, 15, 17, 33, 255, 256, 257, 515])
+def test_every_width_of_channels(types, columns):
+    x, scale = samples((2, 21, columns), types[0]), weights((21, 1), types[1])
+    y = run_node("RMSNorm", {"X": x, "scale": scale}, axes=[1])["Y"]
+    assert_close(y, rms_norm(x, scale, axes=[1]))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1), (1, 1, 1, 1)])
+@pytest.mark.parametrize("axes", [[1], [2]])
+def test_scalar_scale(types, shape, axes, round_before_scale):
+    x, scale = samples((2, 11, 19), types[0]), np.full(shape, weights((1,), types[1])[0])
+    attributes = {"axes": axes, "scale_type": scale_type(types[0], round_before_scale)}
+    y = run_node("RMSNorm", {"X": x, "scale": scale}, **attributes)["Y"]
+    expected = rms_norm(x, scale.reshape(1), axes=axes, round_before_scale=round_before_scale)
+    assert_close(y, expected, round_before_scale=round_before_scale)
+
+
+def test_constant_scale(types):
+    x, scale = samples((4, 96), types[0]), weights((96,), types[1])
+    y = run_node("RMSNorm", {"X": x, "scale": scale}, initializers=["scale"])["Y"]
+    assert_close(y, rms_norm(x, scale))
+
+
+@pytest.mark.parametrize("axes", [[1], [-1]])
+def test_epsilons(types, axes):
+    x = (samples((4, 48, 6), types[0]).astype(np.float32) * 1e-2).astype(samples((1,), types[0]).dtype)
+    scale = weights((48, 1) if axes == [1] else (6,), types[1])
+    for epsilons in (
+        {"epsilon": 0.5},
+        {"epsilon": 0.0, "rms_epsilon": 0.25},
+        {"epsilon": 0.0, "rms_min": 0.05},
+        {"epsilon": 1e-3, "rms_epsilon": 1e-2, "rms_min": 0.06},
+    ):
+        y = run_node("RMSNorm", {"X": x, "scale": scale}, axes=axes, **epsilons)["Y"]
+        # ONNX holds the attributes as float32.
+        exact = {name: float(np.float32(value)) for name, value in epsilons.items()}
+        assert_close(y, rms_norm(x, scale, axes=axes, **exact))
+
+
+def test_rounding_orders_differ_in_float16():
+    x, scale = samples((16, 256), "float16"), weights((256,), "float32")
+    once = run_node("RMSNorm", {"X": x, "scale": scale}, scale_type=1)["Y"]
+    twice = run_node("RMSNorm", {"X": x, "scale": scale}, scale_type=10)["Y"]
+    assert 0.1 < np.mean(once != twice) < 0.5
+
+
+def test_defaults_are_the_contract(types):
+    x, scale = samples((3, 40), types[0]), weights((40,), types[1])
+    assert_close(run_node("RMSNorm", {"X": x, "scale": scale})["Y"], rms_norm(x, scale, axes=[-1], epsilon=1e-6))
+
+
+def test_a_long_row_with_an_outlier_channel():
+    x = np.random.default_rng(0).standard_normal((1, 1_000_000)).astype(np.float32)
+    x[0, 12345] = 3000
+    y = run_node("RMSNorm", {"X": x, "scale": np.ones(1, np.float32)}, epsilon=0.0)["Y"]
+    expected = rms_norm(x, epsilon=0.0, dtype=np.float64)
+    # Two roundings of 2^-24, and a statistic at least as good.
+    assert np.max(np.abs(y / expected - 1)) < 3 * 2.0**-24

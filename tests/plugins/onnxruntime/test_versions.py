@@ -1,0 +1,94 @@
+"""One library in every onnxruntime from 1.18 on: the oldest that this Python has, one between, and the newest."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from rms_deploy.libraries import onnxruntime_library
+from rms_deploy.ops.functions import attach_functions
+from rms_deploy.ops.ulp import ulp_distance
+
+from .one_node import assert_close
+from .portable_cases import all_cases, behind_casts, results, run_cases, write_cases
+
+pytestmark = [pytest.mark.network, pytest.mark.slow]
+
+OLDEST = (1, 18)
+
+
+def pip(*arguments):
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+
+
+def available():
+    """The releases that pip offers this Python, oldest first. It lists them when it cannot find the one asked for."""
+    listed = re.search(r"from versions: (.*)\)", pip("download", "--no-deps", "onnxruntime==0").stderr)
+    assert listed is not None
+    releases = [version for version in listed[1].split(", ") if re.fullmatch(r"\d+\.\d+\.\d+", version)]
+    return sorted(tuple(map(int, version.split("."))) for version in releases)
+
+
+@pytest.fixture(scope="module")
+def releases():
+    newer = [release for release in available() if release >= OLDEST]
+    return {"oldest": newer[0], "between": newer[len(newer) // 2], "newest": newer[-1]}
+
+
+@pytest.fixture(scope="module", params=["oldest", "between", "newest"])
+def environment(request, releases, tmp_path_factory):
+    """The environment of a process that finds that onnxruntime first."""
+    release = releases[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
+    numpy = ["numpy<2"] if release < (1, 19) else []  # 1.18 is compiled for numpy 1
+    done = pip("install", "--target", str(folder), f"onnxruntime=={'.'.join(map(str, release))}", *numpy)
+    assert done.returncode == 0, done.stderr
+    return {**os.environ, "PYTHONPATH": str(folder)}, ".".join(map(str, release))
+
+
+@pytest.fixture(scope="module")
+def cases():
+    return all_cases()
+
+
+def test_the_library_loads_and_computes(environment, cases, tmp_path):
+    variables, version = environment
+    write_cases(tmp_path / "cases", cases)
+    done = run_cases(tmp_path / "cases", onnxruntime_library(), variables)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == version
+    for name, (_, _, expected) in cases.items():
+        actual = results(tmp_path / "cases", name, expected)
+        assert_close(actual["Y"], expected["Y"], round_before_scale=name.endswith("-T"))
+        assert "Sum" not in expected or actual["Sum"].tobytes() == expected["Sum"].tobytes()
+
+
+def with_function(model: onnx.ModelProto) -> onnx.ModelProto:
+    portable = ir.from_proto(behind_casts(model))
+    attach_functions(portable)
+    return ir.to_proto(portable)
+
+
+def test_the_function_runs_without_the_library(environment, cases, tmp_path):
+    """bfloat16 is left out: the CPU provider has no kernels for its primitives. So are the first rows of the float32
+    cases, whose squares overflow in primitives. float16 in the order that rounds twice may be rounded once, because
+    ONNX Runtime drops pairs of casts: scale and quotient may each be half an ulp, up to 2 of the result, away.
+    float32: four roundings more than the kernel's.
+    """
+    variables, _ = environment
+    plain = {name: case for name, case in cases.items() if "bfloat16" not in name}
+    write_cases(tmp_path / "functions", plain, with_function)
+    done = run_cases(tmp_path / "functions", None, variables)
+    assert done.returncode == 0, done.stderr
+    for name, (_, _, expected) in plain.items():
+        actual = results(tmp_path / "functions", name, expected)
+        distance = ulp_distance(actual["Y"][1:], expected["Y"][1:])
+        assert distance.max() <= (4 if expected["Y"].dtype == np.float16 else 7), name

@@ -1,0 +1,126 @@
+// The entry of the CUDA kernels' tests, and beside it the same norm through the plugin object, as TensorRT drives it:
+// create
+// -> clone -> serialise -> create again -> attach -> shapes -> enqueue. With RMS_DEPLOY_CAPTURE, which needs a GPU, the
+// enqueue is captured into a CUDA graph in the strictest mode, and the graph is launched.
+#include "../../kernels/cuda/entry.cpp"
+
+#include <memory>
+#include <vector>
+
+#include "tensorrt/api.h"
+
+extern "C" nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count);
+
+namespace {
+
+using namespace nvinfer1;
+
+enum Kind { kNorm, kPartialNorm, kAddNorm };
+
+IPluginCreatorV3One* creator(Kind kind) {
+  int32_t count = 0;
+  return static_cast<IPluginCreatorV3One*>(getCreators(count)[kind]);
+}
+
+template <class Capability>
+Capability* capability(IPluginV3& plugin, PluginCapabilityType type) {
+  return static_cast<Capability*>(plugin.getCapabilityInterface(type));
+}
+
+DataType data_type(int32_t element_type) {
+  return element_type == 1 ? DataType::kFLOAT : element_type == 10 ? DataType::kHALF : DataType::kBF16;
+}
+
+PluginTensorDesc description(int32_t type, const std::vector<int64_t>& dims) {
+  PluginTensorDesc result{};
+  result.type = data_type(type);
+  result.format = TensorFormat::kLINEAR;
+  result.dims.nbDims = static_cast<int32_t>(dims.size());
+  std::memcpy(result.dims.d, dims.data(), dims.size() * sizeof dims[0]);
+  return result;
+}
+
+std::unique_ptr<IPluginV3> made(const Options& o, Kind kind) {
+  const int64_t axis = 1, scale_type = o.round_before_scale != 0 ? o.type : 1;
+  std::vector<PluginField> fields{{"axes", &axis, PluginFieldType::kINT64, 1},
+                                  {"epsilon", &o.epsilon, PluginFieldType::kFLOAT32, 1},
+                                  {"rms_epsilon", &o.rms_epsilon, PluginFieldType::kFLOAT32, 1},
+                                  {"rms_min", &o.rms_min, PluginFieldType::kFLOAT32, 1},
+                                  {"scale_type", &scale_type, PluginFieldType::kINT64, 1}};
+  if (kind == kPartialNorm) {
+    fields.emplace_back("partial_size", &o.statistics_size, PluginFieldType::kINT64, 1);
+  }
+  const PluginFieldCollection collection{static_cast<int32_t>(fields.size()), fields.data()};
+  const std::unique_ptr<IPluginV3> built(creator(kind)->createPlugin("layer", &collection, TensorRTPhase::kBUILD));
+  const std::unique_ptr<IPluginV3> clone(built == nullptr ? nullptr : built->clone());
+  if (clone == nullptr) {
+    return nullptr;
+  }
+  auto* runtime = capability<IPluginV3OneRuntime>(*clone, PluginCapabilityType::kRUNTIME);
+  const std::unique_ptr<IPluginV3> loaded(
+      creator(kind)->createPlugin("layer", runtime->getFieldsToSerialize(), TensorRTPhase::kRUNTIME));
+  if (loaded == nullptr) {
+    return nullptr;
+  }
+  runtime = capability<IPluginV3OneRuntime>(*loaded, PluginCapabilityType::kRUNTIME);
+  return std::unique_ptr<IPluginV3>(runtime->attachToContext(nullptr));
+}
+
+template <class Enqueue>
+int captured(const Enqueue& enqueue) {
+#if defined(RMS_DEPLOY_CAPTURE)
+  cudaStream_t stream = nullptr;
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  int error = cudaStreamCreate(&stream);
+  error = error != 0 ? error : cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal);
+  error = error != 0 ? error : enqueue(stream);
+  error = error != 0 ? error : cudaStreamEndCapture(stream, &graph);
+  error = error != 0 ? error : cudaGraphInstantiate(&executable, graph, 0);
+  error = error != 0 ? error : cudaGraphLaunch(executable, stream);
+  return error;
+#else
+  return enqueue(nullptr);
+#endif
+}
+
+}  // namespace
+
+// As `run`, through the plugin. Outputs may not take the memory of inputs. -2: TensorRT would have been refused.
+extern "C" __attribute__((visibility("default"))) int run_plugin(const Options* options, const Buffer* buffers) {
+  const Options& o = *options;
+  const OnDevice x(buffers[0]), residual(buffers[1]), scale(buffers[2]), y(buffers[3]), sum(buffers[4]);
+  for (const OnDevice* buffer : {&x, &residual, &scale, &y, &sum}) {
+    if (buffer->error() != cudaSuccess) {
+      return buffer->error();
+    }
+  }
+  const Kind kind = buffers[1].host != nullptr ? kAddNorm : o.statistics_size != o.n ? kPartialNorm : kNorm;
+  const std::unique_ptr<IPluginV3> plugin = made(o, kind);
+  if (plugin == nullptr || o.y_is != 0 || o.sum_is != 0) {
+    return -2;
+  }
+  auto* runtime = capability<IPluginV3OneRuntime>(*plugin, PluginCapabilityType::kRUNTIME);
+  const PluginTensorDesc tensor = description(o.type, {o.outer, o.n, o.inner});
+  const PluginTensorDesc weight =
+      o.scalar_scale != 0 ? description(o.scale_type, {1}) : description(o.scale_type, {o.n, 1});
+  const bool adds = kind == kAddNorm;
+  const PluginTensorDesc in[] = {tensor, adds ? tensor : weight, weight}, out[] = {tensor, tensor};
+  const void* inputs[] = {x.tensor(), adds ? residual.tensor() : scale.tensor(), scale.tensor()};
+  void* outputs[] = {y.tensor(), sum.tensor()};
+  if (runtime->setTactic(o.tactic) != 0 || runtime->onShapeChange(in, adds ? 3 : 2, out, adds ? 2 : 1) != 0) {
+    return -2;
+  }
+  const int error =
+      captured([&](cudaStream_t stream) { return runtime->enqueue(in, out, inputs, outputs, nullptr, stream); });
+  const cudaError_t finished = cudaDeviceSynchronize();
+  if (error != 0 || finished != cudaSuccess) {
+    return error != 0 ? error : finished;
+  }
+  for (const OnDevice* buffer : {&x, &residual, &scale, &y, &sum}) {
+    if (buffer->copy_back() != cudaSuccess) {
+      return buffer->error();
+    }
+  }
+  return cudaSuccess;
+}

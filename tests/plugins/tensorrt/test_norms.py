@@ -1,0 +1,107 @@
+"""Norms through the plugin object and the CUDA kernels against float64: executed on the CPU, always; and on the GPU,
+where there is one. There each enqueue is captured into a CUDA graph.
+
+On a GPU also: compute-sanitizer --tool memcheck python -m pytest -m gpu tests/plugins/tensorrt/test_norms.py
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from importlib import util
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ..kernels.cuda import cases
+from ..kernels.cuda.driver import Kernels
+from .networks import plugin_sources
+
+ROOT = Path(__file__).parents[3]
+KERNELS, PLUGINS = ROOT / "tests" / "plugins" / "kernels" / "cuda", ROOT / "plugins"
+
+pytestmark = pytest.mark.slow
+
+HOST = Path(__file__).parent / "host"
+SOURCES = [*plugin_sources(), HOST / "entry.cpp"]
+OPTIONS = ["-std=c++17", "-shared", '-DRMS_DEPLOY_KERNELS="test"', f"-I{PLUGINS}", *map(str, SOURCES)]
+
+
+class Plugin(Kernels):
+    """The plugin, in the place of the kernels that it wraps."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.library = SimpleNamespace(run=self.library.run_plugin, find_tactics=self.library.find_tactics)
+
+
+def compiled(command):
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def on_cpu(gxx, tmp_path_factory):
+    library = tmp_path_factory.mktemp("plugin") / "on_cpu.so"
+    cpu = ["-O2", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off", f"-I{KERNELS / 'on_cpu'}"]
+    compiled([gxx, *cpu, *OPTIONS, KERNELS / "on_cpu" / "kernels.cpp", "-Wl,--no-undefined", "-o", library])
+    return library
+
+
+@pytest.fixture(scope="module")
+def on_gpu(tmp_path_factory):
+    if shutil.which("nvidia-smi") is None or subprocess.run(["nvidia-smi"], capture_output=True).returncode != 0:
+        pytest.skip("no NVIDIA GPU")
+    spec = util.find_spec("nvidia")
+    packages = [Path(p) / "cu13" / "bin" for p in (spec and spec.submodule_search_locations) or []]
+    nvcc = (
+        os.environ.get("CUDACXX")
+        or shutil.which("nvcc")
+        or shutil.which("nvcc", path=os.pathsep.join(map(str, packages)))
+    )
+    if nvcc is None:
+        pytest.skip("no nvcc: pip install nvidia-cuda-nvcc==13.0.* and its companions of pyproject.toml")
+    library = tmp_path_factory.mktemp("plugin") / "on_gpu.so"
+    gpu = ["-O3", "-arch=native", "-Xcompiler=-fPIC", f"-L{Path(nvcc).parents[1] / 'lib'}", "-DRMS_DEPLOY_CAPTURE"]
+    compiled([nvcc, *gpu, *OPTIONS, PLUGINS / "kernels" / "cuda" / "norm.cu", "-o", library])
+    return library
+
+
+@pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+def plugin(request):
+    return Plugin(request.getfixturevalue(f"on_{request.param}"))
+
+
+@pytest.mark.parametrize("n", [7, 128, 1024])
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_every_op_in_both_orders_of_rounding(plugin, types, axis, n):
+    shape = (3, n) if axis == -1 else (3, n, 5)
+    x, r = (cases.samples(shape, types[0], seed) for seed in (0, 1))
+    scale = cases.weights(n, types[1])
+    epsilons = {"epsilon": 0.125, "rms_epsilon": 0.25, "rms_min": 1.5}
+    for order in (False, True):
+        for tactic in [0, *(plugin.tactics(types[0], 3, n) if axis == -1 else [])]:
+            options = {"axis": axis, "round_before_scale": order and types[0] != "float32", "tactic": tactic}
+            cases.check(plugin, x, scale, **options)
+            cases.check(plugin, x, cases.weights(1, types[1]), **options, **epsilons)
+            cases.check(plugin, x, scale, residual=r, **options)
+            cases.check(plugin, x, scale, partial_size=max(1, n // 3), **options)
+
+
+@pytest.mark.parametrize("shape", [(0, 8), (3, 0), (0, 0)], ids=str)
+def test_an_empty_tensor(plugin, shape):
+    x = cases.samples(shape, "float16")
+    y, total = plugin.norm(x, cases.weights(shape[-1], "float16"), residual=x)
+    assert y.shape == total.shape == shape
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("rows", [1, 64, 4096])
+@pytest.mark.parametrize("n", [128, 1024, 4096, 16384, 16385])
+def test_sizes_of_models(on_gpu, types, rows, n):
+    plugin = Plugin(on_gpu)
+    x, r = (cases.samples((rows, n), types[0], seed) for seed in (0, 1))
+    for tactic in [0, *plugin.tactics(types[0], rows, n)]:
+        cases.check(plugin, x, cases.weights(n, types[1]), residual=r, tactic=tactic)
