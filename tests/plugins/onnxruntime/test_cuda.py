@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -20,14 +19,12 @@ from rms_deploy.ops.reference import add_rms_norm, rms_norm
 from rms_deploy.runtime import onnxruntime_session as runtime
 from rms_deploy.runtime.gpus import gpus
 
+from ..kernels.cuda.compiling import PLUGINS, compiled_for_cpu
 from .one_node import assert_close, node_model, run_node, samples, scale_type, weights
 from .portable_cases import all_cases
 
 pytestmark = pytest.mark.slow
 
-HERE = Path(__file__).parent
-PLUGINS = HERE.parents[2] / "plugins"
-HARNESS = HERE.parent / "kernels" / "cuda" / "on_cpu"
 PROVIDER = "CUDAExecutionProvider"
 
 SMALL = {"X": samples((2, 8), "float32"), "scale": weights((8,), "float32")}
@@ -36,23 +33,13 @@ SMALL = {"X": samples((2, 8), "float32"), "scale": weights((8,), "float32")}
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     """The shell and the CUDA kernels, compiled by g++."""
-    compiler = shutil.which("g++") or pytest.skip("no g++")
     folder = tmp_path_factory.mktemp("cuda_on_cpu")
-    (folder / "exports.map").write_text("{ global: RegisterCustomOps; set_multiprocessors; local: *; };")
+    exports = folder / "exports.map"
+    exports.write_text("{ global: RegisterCustomOps; set_multiprocessors; local: *; };")
     shell = [PLUGINS / "onnxruntime" / f"{name}.cpp" for name in ("attributes", "cuda", "kernel", "op", "register")]
-    sources = [
-        PLUGINS / "node.cpp",
-        *shell,
-        HERE / "cuda_on_cpu.cpp",
-        HARNESS / "kernels.cpp",
-    ]
-    options = ["-std=c++17", "-O1", "-fPIC", "-shared", "-fno-strict-aliasing", "-ffp-contract=off", "-Wl,-z,nodelete"]
-    options += [f"-I{PLUGINS}", f"-I{HARNESS}", f"-Wl,--version-script={folder / 'exports.map'}", "-Wl,--no-undefined"]
-    target = folder / "cuda_on_cpu.so"
-    command = [compiler, *options, *map(str, sources), "-o", str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return target
+    sources = [PLUGINS / "node.cpp", *shell, Path(__file__).with_name("cuda_on_cpu.cpp")]
+    options = ["-O1", "-Wl,-z,nodelete", f"-Wl,--version-script={exports}"]
+    return compiled_for_cpu(folder / "cuda_on_cpu.so", *sources, *options)
 
 
 def test_the_built_library_brings_its_own_cuda_and_shows_nothing_of_it():

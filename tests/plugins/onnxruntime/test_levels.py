@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import os
-import platform
-from pathlib import Path
 
 import pytest
 
 from rms_deploy.libraries import onnxruntime_library
 
+from ..kernels.cpu.levels import LEVELS, X86, has
 from .one_node import assert_close
 from .portable_cases import all_cases, results, run_cases, write_cases
-
-X86 = platform.machine() in ("x86_64", "AMD64")
-LEVELS = ["x86-64-v2", "avx2", "avx512"] if X86 else ["portable"]
-
-
-def has(level):
-    info = Path("/proc/cpuinfo")
-    flags = info.read_text().split("flags", 2)[1].splitlines()[0].split() if X86 and info.exists() else []
-    needed = {"avx2": ["avx2", "fma"], "avx512": ["avx512f", "avx512bw", "avx512dq", "avx512vl"]}.get(level, [])
-    return all(flag in flags for flag in needed)
 
 
 @pytest.fixture(scope="module")

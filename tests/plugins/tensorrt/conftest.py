@@ -19,9 +19,6 @@ from rms_deploy.runtime.tensorrt_rtx_wheel import mend
 PACKAGE, FOLDER = "kernel-lens==2.0.1", "kernel_lens/include/tensorrt/"
 """On the package index, with the headers of TensorRT 10.14 in it; its dependencies are not needed."""
 
-TYPE_PAIRS = [("float32", "float32")] + [(t, s) for t in ("float16", "bfloat16") for s in ("float32", t)]
-"""(T, S), each combination that the contract allows."""
-
 
 @pytest.fixture(scope="session")
 def library():
@@ -45,11 +42,6 @@ def trt(rtx, library):
     if not any(creator.plugin_namespace == DOMAIN for creator in registry.all_creators):
         assert registry.load_library(str(library)) is not None
     return rtx
-
-
-@pytest.fixture(params=TYPE_PAIRS, ids=lambda pair: "-".join(pair))
-def types(request):
-    return request.param
 
 
 @pytest.fixture(scope="session")

@@ -6,27 +6,19 @@ On a GPU also: compute-sanitizer --tool memcheck python -m pytest -m gpu tests/p
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from importlib import util
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from ..kernels.cuda import cases
+from ..kernels.cuda.compiling import compiled_for_cpu, compiled_for_gpu, skip_without_gpu
 from ..kernels.cuda.driver import Kernels
 from .networks import plugin_sources
 
-ROOT = Path(__file__).parents[3]
-KERNELS, PLUGINS = ROOT / "tests" / "plugins" / "kernels" / "cuda", ROOT / "plugins"
-
 pytestmark = pytest.mark.slow
 
-HOST = Path(__file__).parent / "host"
-SOURCES = [*plugin_sources(), HOST / "entry.cpp"]
-OPTIONS = ["-std=c++17", "-shared", '-DRMS_DEPLOY_KERNELS="test"', f"-I{PLUGINS}", *map(str, SOURCES)]
+PLUGIN = [*plugin_sources(), Path(__file__).parent / "host" / "entry.cpp", '-DRMS_DEPLOY_KERNELS="test"']
 
 
 class Plugin(Kernels):
@@ -37,36 +29,16 @@ class Plugin(Kernels):
         self.library = SimpleNamespace(run=self.library.run_plugin, find_tactics=self.library.find_tactics)
 
 
-def compiled(command):
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="module")
+def on_cpu(tmp_path_factory):
+    return compiled_for_cpu(tmp_path_factory.mktemp("plugin") / "on_cpu.so", *PLUGIN)
 
 
 @pytest.fixture(scope="module")
-def on_cpu(gxx, tmp_path_factory):
-    library = tmp_path_factory.mktemp("plugin") / "on_cpu.so"
-    cpu = ["-O2", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off", f"-I{KERNELS / 'on_cpu'}"]
-    compiled([gxx, *cpu, *OPTIONS, KERNELS / "on_cpu" / "kernels.cpp", "-Wl,--no-undefined", "-o", library])
-    return library
-
-
-@pytest.fixture(scope="module")
-def on_gpu(tmp_path_factory):
-    if shutil.which("nvidia-smi") is None or subprocess.run(["nvidia-smi"], capture_output=True).returncode != 0:
-        pytest.skip("no NVIDIA GPU")
-    spec = util.find_spec("nvidia")
-    packages = [Path(p) / "cu13" / "bin" for p in (spec and spec.submodule_search_locations) or []]
-    nvcc = (
-        os.environ.get("CUDACXX")
-        or shutil.which("nvcc")
-        or shutil.which("nvcc", path=os.pathsep.join(map(str, packages)))
-    )
-    if nvcc is None:
-        pytest.skip("no nvcc: pip install nvidia-cuda-nvcc==13.0.* and its companions of pyproject.toml")
+def on_gpu(tmp_path_factory, nvcc):
+    skip_without_gpu()
     library = tmp_path_factory.mktemp("plugin") / "on_gpu.so"
-    gpu = ["-O3", "-arch=native", "-Xcompiler=-fPIC", f"-L{Path(nvcc).parents[1] / 'lib'}", "-DRMS_DEPLOY_CAPTURE"]
-    compiled([nvcc, *gpu, *OPTIONS, PLUGINS / "kernels" / "cuda" / "norm.cu", "-o", library])
-    return library
+    return compiled_for_gpu(library, nvcc, "native", *PLUGIN, "-DRMS_DEPLOY_CAPTURE")
 
 
 @pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ...onnxruntime.test_levels import LEVELS, has
+from .levels import LEVELS, has
 
 pytestmark = pytest.mark.slow
 

@@ -1,4 +1,4 @@
-"""The kernels as a library: compiled by g++ for the CPU, or by nvcc for a GPU."""
+"""The CUDA kernels in a library, alone or with what a test adds: compiled by g++ for the CPU, or by nvcc for a GPU."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+ON_CPU = HERE / "on_cpu"
 PLUGINS = HERE.parents[3] / "plugins"
 
 
@@ -19,33 +20,33 @@ def run(command: Sequence[object]) -> str:
     return result.stdout + result.stderr
 
 
-def compiled_for_cpu(library: Path, plugins: Path) -> Path:
+def skip_without_gpu() -> None:
+    if shutil.which("nvidia-smi") is None or "GPU 0" not in run(["nvidia-smi", "-L"]):
+        pytest.skip("no NVIDIA GPU")
+
+
+def compiled_for_cpu(library: Path, *arguments: object, plugins: Path = PLUGINS) -> Path:
+    """`arguments`: sources and options beside those of the kernels, which are those in the folder `plugins`."""
     if shutil.which("g++") is None:
         pytest.skip("no g++")
-    options = [
-        "-std=c++17",
-        "-O2",
-        "-fPIC",
-        "-shared",
-        "-fno-strict-aliasing",
-        "-ffp-contract=off",
-        "-Wl,--no-undefined",
-    ]
-    # Few blocks per launch, so that most cases need several launches.
-    options += ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-DRMS_DEPLOY_CUDA_MAX_BLOCKS=3"]
-    folder = HERE / "on_cpu"
-    run(["g++", *options, f"-I{folder}", f"-I{plugins}", folder / "kernels.cpp", HERE / "entry.cpp", "-o", library])
+    options = ["-std=c++17", "-O2", "-fPIC", "-shared", "-fno-strict-aliasing", "-ffp-contract=off"]
+    options += ["-Wl,--no-undefined", f"-I{ON_CPU}", f"-I{plugins}"]
+    run(["g++", *options, ON_CPU / "kernels.cpp", *arguments, "-o", library])
     return library
 
 
-def compiled_for_gpu(library: Path, nvcc: Path, architecture: str) -> Path:
-    options = [
-        "-std=c++17",
-        "-O3",
-        f"-arch={architecture}",
-        "-shared",
-        "-Xcompiler=-fPIC",
-        f"-L{nvcc.parents[1] / 'lib'}",
-    ]
-    run([nvcc, *options, f"-I{PLUGINS}", PLUGINS / "kernels/cuda/norm.cu", HERE / "entry.cpp", "-o", library])
+def compiled_for_gpu(library: Path, nvcc: Path, architecture: str, *arguments: object) -> Path:
+    options = ["-std=c++17", "-O3", f"-arch={architecture}", "-shared", "-Xcompiler=-fPIC"]
+    options += [f"-L{nvcc.parents[1] / 'lib'}", f"-I{PLUGINS}"]
+    run([nvcc, *options, PLUGINS / "kernels" / "cuda" / "norm.cu", *arguments, "-o", library])
     return library
+
+
+def kernels_for_cpu(library: Path, plugins: Path) -> Path:
+    warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
+    few_blocks = "-DRMS_DEPLOY_CUDA_MAX_BLOCKS=3"  # per launch, so that most cases need several launches
+    return compiled_for_cpu(library, HERE / "entry.cpp", *warnings, few_blocks, plugins=plugins)
+
+
+def kernels_for_gpu(library: Path, nvcc: Path, architecture: str) -> Path:
+    return compiled_for_gpu(library, nvcc, architecture, HERE / "entry.cpp")

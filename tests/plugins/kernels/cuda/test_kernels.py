@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from . import cases
-from .compiling import PLUGINS, compiled_for_cpu
+from .compiling import PLUGINS, kernels_for_cpu
 from .driver import Kernels
 
 
@@ -111,7 +111,7 @@ def test_the_table_sees_a_broken_kernel(tmp_path, what):
         copy = tmp_path / path.relative_to(PLUGINS)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(text)
-    library = compiled_for_cpu(tmp_path / "broken.so", tmp_path)
+    library = kernels_for_cpu(tmp_path / "broken.so", tmp_path)
     script = PROBE.format(folder=str(Path(__file__).parent), library=str(library))
     passed = [
         subprocess.run(

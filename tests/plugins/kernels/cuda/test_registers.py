@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from .compiling import HERE, PLUGINS, compiled_for_gpu, run
+from .compiling import HERE, PLUGINS, kernels_for_gpu, run
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ def test_no_kernel_spills(nvcc, tmp_path):
 
 def test_without_a_gpu_a_launch_returns_an_error(nvcc, tmp_path):
     """In a process of its own. On a machine with a GPU it succeeds or names the missing architecture."""
-    library = compiled_for_gpu(tmp_path / "norm.so", nvcc, "sm_75")
+    library = kernels_for_gpu(tmp_path / "norm.so", nvcc, "sm_75")
     script = (
         f"import sys; sys.path.insert(0, {str(HERE)!r}); import numpy as np; from driver import Kernels\n"
         f"kernels = Kernels({str(library)!r}); ones = np.ones((2, 8), np.float32); kernels.norm(ones, ones[0])"
