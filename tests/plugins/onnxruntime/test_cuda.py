@@ -59,7 +59,7 @@ def on_cpu(library, monkeypatch):
 
 @pytest.mark.usefixtures("on_cpu")
 @pytest.mark.parametrize("op", ["RMSNorm", "PartialRMSNorm", "AddRMSNorm"])
-@pytest.mark.parametrize("view", [((3, 136), [1]), ((5, 37), [-1]), ((2, 19, 12), [1])], ids=["row", "odd", "channels"])
+@pytest.mark.parametrize("view", [((3, 136), [1]), ((5, 37), [-1]), ((2, 19, 12), [1])], ids=["row", "odd", "columns"])
 def test_against_float64(op, view, types, round_before_scale):
     shape, axes = view
     x, r = samples(shape, types[0]), samples(shape, types[0], seed=2)

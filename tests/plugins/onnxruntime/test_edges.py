@@ -21,7 +21,7 @@ def rows_of(magnitudes, n, dtype):
 
 @pytest.mark.parametrize("epsilon", EPSILONS)
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("transposed", [False, True], ids=["rows", "channels"])
+@pytest.mark.parametrize("transposed", [False, True], ids=["rows", "columns"])
 def test_huge_and_tiny_rows(dtype, epsilon, transposed):
     """Sums of squares that overflow float32 or underflow to nothing, beside usual rows."""
     x = rows_of([1, 3e38, 1e30, 1e19, 1e-3, 1e-15, 1e-19, 1e-22, 1e-30, 1e-37, 1e-39, 2e-40, 2], 77, dtype)
@@ -42,7 +42,7 @@ def test_the_largest_number_everywhere():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16], ids=["float32", "float16", "bfloat16"])
-@pytest.mark.parametrize("axes", [[1], [2]], ids=["channels", "rows"])
+@pytest.mark.parametrize("axes", [[1], [2]], ids=["columns", "rows"])
 def test_zeros_and_values_that_are_no_numbers(dtype, axes):
     """Zero, NaN and infinity go where the formula sends them, and no further than their own row or column."""
     x = samples((7, 5, 9), "float32").astype(dtype)
@@ -65,7 +65,7 @@ def test_the_sign_of_zero_stays():
     assert np.signbit(y).tolist() == np.signbit(x).tolist()
 
 
-@pytest.mark.parametrize("axes", [[1], [2]], ids=["channels", "rows"])
+@pytest.mark.parametrize("axes", [[1], [2]], ids=["columns", "rows"])
 @pytest.mark.parametrize("poison", [np.nan, np.inf, 1e30])
 def test_partial_statistics_see_the_first_elements_only(axes, poison):
     x = samples((2, 40, 40), "float32")
@@ -114,7 +114,7 @@ def test_every_16_bit_number_passes_unchanged(dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16], ids=["float16", "bfloat16"])
-@pytest.mark.parametrize("columns", [1, 5], ids=["rows", "channels"])
+@pytest.mark.parametrize("columns", [1, 5], ids=["rows", "columns"])
 def test_float32_is_rounded_to_nearest_even(dtype, columns):
     """x = 1 times scale: every number of the type, every tie between two, and their float32 neighbours."""
     bits = np.arange(65536, dtype=np.uint16)

@@ -65,7 +65,7 @@ def test_a_sum_that_is_left_out_is_refused(outputs):
         run_node("AddRMSNorm", {"X": x, "R": x, "scale": scale}, outputs=outputs)
 
 
-@pytest.mark.parametrize("shape", [(40, 257), (3, 96, 7)], ids=["rows", "channels"])
+@pytest.mark.parametrize("shape", [(40, 257), (3, 96, 7)], ids=["rows", "columns"])
 def test_memory_that_is_reused(types, shape):
     """A chain whose buffers ONNX Runtime may share between inputs and outputs, the same tensor twice among them."""
     axes, scale = [1], weights(shape[1:2] + (1,) * (len(shape) - 2), types[1])
@@ -119,7 +119,7 @@ def test_any_number_of_threads_gives_the_same_bits(types, shape, op):
 
 @pytest.mark.parametrize("offset", [1, 2, 3, 5, 7])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16], ids=["float32", "float16"])
-@pytest.mark.parametrize(("shape", "axes"), [((3, 45), [1]), ((2, 11, 21), [1])], ids=["rows", "channels"])
+@pytest.mark.parametrize(("shape", "axes"), [((3, 45), [1]), ((2, 11, 21), [1])], ids=["rows", "columns"])
 def test_misaligned_memory_with_sentinels_around_it(shape, axes, dtype, offset):
     """Inputs and output lie at odd addresses of larger arrays; nothing around the output is written."""
     size = int(np.prod(shape))

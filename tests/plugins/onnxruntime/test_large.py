@@ -25,7 +25,7 @@ def available():
     return 0
 
 
-@pytest.mark.parametrize(("shape", "axis"), [((2**19 + 3, 4096), 1), ((2, 64, 2**24 + 3), 1)], ids=["rows", "channels"])
+@pytest.mark.parametrize(("shape", "axis"), [((2**19 + 3, 4096), 1), ((2, 64, 2**24 + 3), 1)], ids=["rows", "columns"])
 def test_more_than_2_to_the_31_elements(shape, axis):
     if available() < NEEDED:
         pytest.skip(f"{available() >> 30} GiB of memory available, {NEEDED >> 30} needed")

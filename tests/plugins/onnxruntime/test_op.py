@@ -18,8 +18,8 @@ VIEWS = {
     "two-axes": ((2, 3, 7, 11), [2, 3]),
     "whole": ((3, 4, 5), [0, 1, 2]),
     "unordered-axes": ((2, 3, 7, 11), [-1, 2]),
-    "channels": ((2, 37, 5, 7), [1]),
-    "channels-blocks": ((2, 19, 300), [1]),
+    "columns": ((2, 37, 5, 7), [1]),
+    "blocks-of-columns": ((2, 19, 300), [1]),
     "first": ((64, 9), [0]),
     "middle-pair": ((2, 3, 5, 70), [1, 2]),
 }
@@ -81,7 +81,7 @@ def test_every_length_around_the_vectors(types, op):
 
 
 @pytest.mark.parametrize("columns", [2, 3, 15, 17, 33, 255, 256, 257, 515])
-def test_every_width_of_channels(types, columns):
+def test_every_width_of_columns(types, columns):
     x, scale = samples((2, 21, columns), types[0]), weights((21, 1), types[1])
     y = run_node("RMSNorm", {"X": x, "scale": scale}, axes=[1])["Y"]
     assert_close(y, rms_norm(x, scale, axes=[1]))

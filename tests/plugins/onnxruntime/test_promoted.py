@@ -17,7 +17,7 @@ from .one_node import assert_close, element_type, model_of, run_node, samples, w
 HALVES = {"float16": 10, "bfloat16": 16}
 
 
-@pytest.mark.parametrize("view", [((7, 133), [1]), ((2, 33, 35), [1])], ids=["rows", "channels"])
+@pytest.mark.parametrize("view", [((7, 133), [1]), ((2, 33, 35), [1])], ids=["rows", "columns"])
 @pytest.mark.parametrize("op", ["RMSNorm", "PartialRMSNorm", "AddRMSNorm"])
 @pytest.mark.parametrize("half", HALVES)
 def test_a_float32_x_holds_16_bit_values(half, op, view):
