@@ -14,6 +14,9 @@ struct Block {
 
 Block block_of(const Node& node, size_t unsigned_rank) {
   const int64_t rank = static_cast<int64_t>(unsigned_rank);
+  if (rank == 0) {
+    throw Error(node.label + ": X has rank 0; use 1 to " + std::to_string(kMaxRank));
+  }
   uint64_t seen = 0;  // a bit for each axis
   for (const int64_t axis : node.axes) {
     if (axis < -rank || axis >= rank) {
@@ -85,12 +88,39 @@ const char* op_name(Kind kind) {
   return "";
 }
 
+const char* type_name(ElementType type) {
+  switch (type) {
+    case ElementType::kFloat32:
+      return "float32";
+    case ElementType::kFloat16:
+      return "float16";
+    case ElementType::kBFloat16:
+      return "bfloat16";
+  }
+  return "";
+}
+
 std::string list_text(const int64_t* values, size_t size) {
   std::string text = "[";
   for (size_t i = 0; i < size; ++i) {
     text += (i == 0 ? "" : ",") + std::to_string(values[i]);
   }
   return text + "]";
+}
+
+bool rounds_before_scale(const Node& node) { return node.scale_type != static_cast<int64_t>(ElementType::kFloat32); }
+
+bool takes_type(const Node& node, ElementType x) {
+  return !rounds_before_scale(node) || node.scale_type == static_cast<int64_t>(x);
+}
+
+void check_scale_type(const Node& node, ElementType x) {
+  if (!takes_type(node, x)) {
+    throw Error(node.label + ": scale_type is " + std::to_string(node.scale_type) + "; use 1 (float32)" +
+                (x == ElementType::kFloat32
+                     ? ", the type of X"
+                     : " or " + std::to_string(static_cast<int32_t>(x)) + " (" + type_name(x) + ", the type of X)"));
+  }
 }
 
 void check_axes(const Node& node, size_t rank) { block_of(node, rank); }
@@ -117,6 +147,7 @@ Problem problem_of(const Node& node, const Shape& x, const Shape& scale) {
   problem.inner = product(x, block.last, x.rank);
   problem.statistics_size = node.partial_size != 0 ? node.partial_size : problem.n;
   problem.scalar_scale = size_of(scale) == 1;
+  problem.round_before_scale = rounds_before_scale(node);
   problem.epsilon = node.epsilon;
   problem.rms_epsilon = node.rms_epsilon;
   problem.rms_min = node.rms_min;

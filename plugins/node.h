@@ -1,5 +1,4 @@
-// One norm of a model: its attributes as every runtime's shell reads them, and the shapes of its tensors, held against
-// the contract.
+// One norm of a model: its attributes, and the types and shapes of its tensors, held against the contract.
 #pragma once
 
 #include <cstddef>
@@ -12,9 +11,13 @@
 
 namespace rms_deploy {
 
+using contract::ElementType;
+
 enum class Kind { kNorm, kPartialNorm, kAddNorm };
 
 const char* op_name(Kind kind);
+
+const char* type_name(ElementType type);  // "float16"
 
 struct Node {
   Kind kind;
@@ -23,6 +26,7 @@ struct Node {
   float epsilon;
   float rms_epsilon;
   float rms_min;
+  int64_t scale_type;    // one of ElementType
   int64_t partial_size;  // 0: all
 };
 
@@ -43,13 +47,22 @@ struct Shape {
 
 std::string list_text(const int64_t* values, size_t size);
 
-// Whether the axes are one block of a tensor of this rank. Throws Error.
+// The contract's two rounding orders: true if x / rms is rounded to the type of X before it is scaled.
+bool rounds_before_scale(const Node& node);
+
+// Whether scale_type is float32 or the type of X.
+bool takes_type(const Node& node, ElementType x);
+
+// Throws Error if it is neither.
+void check_scale_type(const Node& node, ElementType x);
+
+// Throws Error if the axes are not one block of a tensor of this rank.
 void check_axes(const Node& node, size_t rank);
 
-// `residual` is null where the node has none. Dimensions that are not known agree with any. Throws Error.
+// Throws Error if R or scale does not fit X. `residual` is null where the node has no R. An unknown dimension fits any.
 void check_shapes(const Node& node, const Shape& x, const Shape* residual, const Shape& scale);
 
-// The problem without its pointers, types and rounding order. The shapes have been checked. Allocates nothing.
+// The problem without its pointers and types. The shapes have been checked. Allocates nothing.
 Problem problem_of(const Node& node, const Shape& x, const Shape& scale);
 
 }  // namespace rms_deploy

@@ -1,4 +1,4 @@
-// The attributes of a node, read once when its kernel is created, and held against the contract.
+// The attributes of a node, read once when its kernel is created.
 #pragma once
 
 #include "node.h"
@@ -6,12 +6,7 @@
 
 namespace rms_deploy::ort {
 
-struct Attributes : Node {
-  bool round_before_scale;
-  contract::ElementType rounding;  // the type that all is rounded to: that of X, or a 16-bit type in a float32 X
-};
-
-// Throws Error, which names the node, the attribute, its value and what is accepted.
-Attributes read_attributes(const Api& api, const KernelInfo* info, Kind kind, contract::ElementType type);
+// `type` is that of X. Throws Error for a wrong attribute.
+Node read_attributes(const Api& api, const KernelInfo* info, Kind kind, ElementType type);
 
 }  // namespace rms_deploy::ort

@@ -48,12 +48,9 @@ void run_task(void* data, size_t index) {
 
 class CpuKernel : public Kernel {
  public:
-  CpuKernel(cpu::NormFunction norm, const Api& api, const KernelInfo* info, Kind kind, contract::ElementType type,
-            contract::ElementType scale_type)
-      : Kernel(api, info, kind, type, scale_type),
-        norm_(norm),
-        held_in_float32_(attributes().rounding != type),
-        element_(type == contract::ElementType::kFloat32 ? 4 : 2) {}
+  CpuKernel(cpu::NormFunction norm, const Api& api, const KernelInfo* info, Kind kind, ElementType type,
+            ElementType scale_type)
+      : Kernel(api, info, kind, type, scale_type), norm_(norm), element_(type == ElementType::kFloat32 ? 4 : 2) {}
 
  private:
   void run(KernelContext* context, const Problem& given) const override {
@@ -63,7 +60,7 @@ class CpuKernel : public Kernel {
     // the traffic of a norm.
     static const int64_t cache = last_level_cache();
     const int64_t tensors = given.residual == nullptr ? 2 : given.sum == nullptr ? 3 : 4;
-    const cpu::Problem problem{given, held_in_float32_, elements >= cache / (tensors * element_)};
+    const cpu::Problem problem{given, is_promoted(), elements >= cache / (tensors * element_)};
     const int64_t units = cpu::unit_count(problem);
     if (elements <= kGrain || units == 1) {
       norm_(problem, 0, units);
@@ -76,7 +73,6 @@ class CpuKernel : public Kernel {
   }
 
   cpu::NormFunction norm_;
-  bool held_in_float32_;
   int64_t element_;  // bytes, of all tensors but scale
 };
 

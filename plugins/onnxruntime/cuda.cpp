@@ -13,12 +13,10 @@ namespace {
 // All tensors are in the device's memory. The launch is enqueued on the stream of the session's run.
 class CudaKernel : public Kernel {
  public:
-  CudaKernel(const Api& api, const KernelInfo* info, Kind kind, contract::ElementType type,
-             contract::ElementType scale_type)
+  CudaKernel(const Api& api, const KernelInfo* info, Kind kind, ElementType type, ElementType scale_type)
       : Kernel(api, info, kind, type, scale_type) {
-    if (attributes().rounding != type) {
-      throw Error(attributes().label + ": scale_type is " +
-                  std::to_string(static_cast<int32_t>(attributes().rounding)) +
+    if (is_promoted()) {
+      throw Error(node().label + ": scale_type is " + std::to_string(node().scale_type) +
                   " and X is float32, which the CPU provider alone takes; use 1 (float32)");
     }
     // A driver that is too old, or a GPU that there is no code for, is the error of the session and not of its first
@@ -35,7 +33,7 @@ class CudaKernel : public Kernel {
 
   void require(cudaError_t error, const char* otherwise) const {
     if (error != cudaSuccess) {
-      throw std::runtime_error(attributes().label + ": " + otherwise + ": " + cudaGetErrorString(error));
+      throw std::runtime_error(node().label + ": " + otherwise + ": " + cudaGetErrorString(error));
     }
   }
 };

@@ -6,9 +6,8 @@
 
 namespace rms_deploy::ort {
 
-Kernel::Kernel(const Api& api, const KernelInfo* info, Kind kind, contract::ElementType type,
-               contract::ElementType scale_type)
-    : api_(api), attributes_(read_attributes(api, info, kind, type)), scale_type_(scale_type) {
+Kernel::Kernel(const Api& api, const KernelInfo* info, Kind kind, ElementType type, ElementType scale_type)
+    : api_(api), node_(read_attributes(api, info, kind, type)), type_(type), scale_type_(scale_type) {
   int is_constant = 0;
   const Value* scale = nullptr;
   check(api.KernelInfoGetConstantInput_tensor(info, kind == Kind::kAddNorm ? 2 : 1, &is_constant, &scale));
@@ -36,19 +35,19 @@ Shape Kernel::shape_of(const Value* value, const char* name) const {
     check(status);
   }
   if (shape.rank > kMaxRank) {
-    throw Error(attributes_.label + ": " + name + " has rank " + std::to_string(shape.rank) + "; use at most " +
+    throw Error(node_.label + ": " + name + " has rank " + std::to_string(shape.rank) + "; use at most " +
                 std::to_string(kMaxRank));
   }
   return shape;
 }
 
 void Kernel::compute(KernelContext* context) const {
-  const bool add = attributes_.kind == Kind::kAddNorm;
+  const bool add = node_.kind == Kind::kAddNorm;
   const auto input = [&](size_t index) {
     const Value* value = nullptr;
     check(api_.KernelContext_GetInput(context, index, &value));
     if (value == nullptr) {
-      throw Error(attributes_.label + ": input " + std::to_string(index) + " is missing");
+      throw Error(node_.label + ": input " + std::to_string(index) + " is missing");
     }
     return value;
   };
@@ -64,9 +63,9 @@ void Kernel::compute(KernelContext* context) const {
   const Shape scale_shape = scale_is_constant_ ? constant_scale_ : shape_of(scale, "scale");
   if (add) {
     const Shape residual_shape = shape_of(residual, "R");
-    check_shapes(attributes_, shape, &residual_shape, scale_shape);
+    check_shapes(node_, shape, &residual_shape, scale_shape);
   } else {
-    check_shapes(attributes_, shape, nullptr, scale_shape);
+    check_shapes(node_, shape, nullptr, scale_shape);
   }
   const auto output = [&](size_t index) -> void* {
     Value* value = nullptr;
@@ -74,10 +73,9 @@ void Kernel::compute(KernelContext* context) const {
     return value == nullptr ? nullptr : data(value);
   };
 
-  Problem problem = problem_of(attributes_, shape, scale_shape);
-  problem.type = attributes_.rounding;
+  Problem problem = problem_of(node_, shape, scale_shape);
+  problem.type = is_promoted() ? static_cast<ElementType>(node_.scale_type) : type_;
   problem.scale_type = scale_type_;
-  problem.round_before_scale = attributes_.round_before_scale;
   problem.x = data(x);
   problem.scale = data(scale);
   problem.y = output(0);

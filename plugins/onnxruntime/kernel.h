@@ -9,8 +9,7 @@ namespace rms_deploy::ort {
 class Kernel {
  public:
   // Throws Error for a wrong attribute.
-  Kernel(const Api& api, const KernelInfo* info, Kind kind, contract::ElementType type,
-         contract::ElementType scale_type);
+  Kernel(const Api& api, const KernelInfo* info, Kind kind, ElementType type, ElementType scale_type);
   virtual ~Kernel() = default;
   Kernel(const Kernel&) = delete;
   Kernel& operator=(const Kernel&) = delete;
@@ -21,7 +20,10 @@ class Kernel {
   const Api& api() const { return api_; }
 
  protected:
-  const Attributes& attributes() const { return attributes_; }
+  const Node& node() const { return node_; }
+
+  // ONNX Runtime computes a 16-bit node in float32, and X holds 16-bit values: see README.md.
+  bool is_promoted() const { return type_ == ElementType::kFloat32 && rounds_before_scale(node_); }
 
  private:
   // Computes a problem that is complete and not empty.
@@ -30,8 +32,9 @@ class Kernel {
   Shape shape_of(const Value* value, const char* name) const;
 
   const Api& api_;
-  Attributes attributes_;
-  contract::ElementType scale_type_;
+  Node node_;
+  ElementType type_;        // of the memory of X, R, Y and Sum
+  ElementType scale_type_;  // of the memory of scale
   bool scale_is_constant_ = false;
   Shape constant_scale_{};
 };

@@ -65,7 +65,7 @@ size_t may_inplace(int** inputs, int** outputs) {
 
 }  // namespace
 
-Op::Op(const Api& table, const Provider& where, Kind op_kind, contract::ElementType x, contract::ElementType scale)
+Op::Op(const Api& table, const Provider& where, Kind op_kind, ElementType x, ElementType scale)
     : CustomOp{}, api(table), provider(where), kind(op_kind), type(x), scale_type(scale) {
   version = kVersion;
   GetName = [](const CustomOp* op) { return op_name(self(op).kind); };

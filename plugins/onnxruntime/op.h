@@ -7,13 +7,13 @@
 namespace rms_deploy::ort {
 
 struct Op : CustomOp {
-  Op(const Api& table, const Provider& where, Kind op_kind, contract::ElementType x, contract::ElementType scale);
+  Op(const Api& table, const Provider& where, Kind op_kind, ElementType x, ElementType scale);
 
   const Api& api;
   const Provider& provider;
   Kind kind;
-  contract::ElementType type;
-  contract::ElementType scale_type;
+  ElementType type;
+  ElementType scale_type;
 };
 
 }  // namespace rms_deploy::ort

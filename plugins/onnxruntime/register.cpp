@@ -14,8 +14,6 @@ namespace rms_deploy::ort {
 
 namespace {
 
-using contract::ElementType;
-
 // The ops and their domain, for one onnxruntime of the process (there may be several, each with its own table).
 // ONNX Runtime refers to both for as long as a session lives, so they are kept for the life of the process.
 class Registration {

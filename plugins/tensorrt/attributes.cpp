@@ -1,39 +1,36 @@
 #include "tensorrt/attributes.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <cstring>
-#include <iterator>
-#include <utility>
 
-#include "tensorrt/error.h"
+#include "attribute_reader.h"
 
 namespace rms_deploy::trt {
 
 namespace {
 
-using contract::ElementType;
 using nvinfer1::PluginField;
 using nvinfer1::PluginFieldType;
 
-std::string number_text(float value) {
+// Enough digits to tell any two float32 apart.
+std::string exact_text(float value) {
   char text[32];
   std::snprintf(text, sizeof text, "%.9g", static_cast<double>(value));
   return text;
 }
 
-// Reads fields by name. TensorRT's parser hands over ints as int32 or int64, as its version goes; both are taken.
-class Reader {
+class Reader final : public AttributeReader {
  public:
-  Reader(const nvinfer1::PluginFieldCollection* fields, std::string label) : label_(std::move(label)) {
+  Reader(Kind kind, const char* node, const nvinfer1::PluginFieldCollection* fields)
+      : AttributeReader(kind, node == nullptr ? "" : node, nvinfer1::Dims::MAX_DIMS) {
     if (fields != nullptr && fields->fields != nullptr) {
       fields_.assign(fields->fields, fields->fields + fields->nbFields);
     }
+    require_names(field_names(kind));
   }
 
-  [[noreturn]] void refuse(const std::string& text) const { throw Error(label_ + ": " + text); }
-
+ private:
   // Each field has a name that is among `names`, and no two have the same. A misspelt name must not become a default.
   void require_names(const std::vector<PluginField>& names) const {
     std::vector<std::string> seen;
@@ -54,97 +51,61 @@ class Reader {
     }
   }
 
-  // A finite number of at least zero.
-  float bound(const char* name, float absent) const {
+  std::optional<float> real(const char* name) const override {
     const PluginField* field = find(name);
     if (field == nullptr) {
-      return absent;
+      return std::nullopt;
     }
     if (field->type != PluginFieldType::kFLOAT32) {
-      refuse(type_error(*field, "kFLOAT32"));
+      refuse_type(*field, "kFLOAT32");
     }
-    require_length(*field, 1, 1);
-    const float value = *static_cast<const float*>(field->data);
-    if (!(std::isfinite(value) && value >= 0.0F)) {
-      refuse(std::string(name) + " is " + number_text(value) + "; use a finite number, at least 0");
-    }
-    return value;
+    require_values(*field, 1);
+    return *static_cast<const float*>(field->data);
   }
 
-  bool integer(const char* name, int64_t* value) const {
+  std::optional<int64_t> integer(const char* name) const override {
+    const std::optional<std::vector<int64_t>> values = integers(name, 1);
+    return values ? std::optional(values->front()) : std::nullopt;
+  }
+
+  // TensorRT's parser hands over ints as int64 or int32, depending on its version.
+  std::optional<std::vector<int64_t>> integers(const char* name, size_t most) const override {
     const PluginField* field = find(name);
-    if (field != nullptr) {
-      *value = integers(*field, 1).front();
+    if (field == nullptr) {
+      return std::nullopt;
     }
-    return field != nullptr;
+    if (field->type != PluginFieldType::kINT64 && field->type != PluginFieldType::kINT32) {
+      refuse_type(*field, "kINT64 or kINT32");
+    }
+    require_values(*field, most);
+    if (field->type == PluginFieldType::kINT32) {
+      const int32_t* data = static_cast<const int32_t*>(field->data);
+      return std::vector<int64_t>(data, data + field->length);
+    }
+    const int64_t* data = static_cast<const int64_t*>(field->data);
+    return std::vector<int64_t>(data, data + field->length);
   }
 
-  std::vector<int64_t> integers(const char* name, int32_t most, std::vector<int64_t> absent) const {
-    const PluginField* field = find(name);
-    return field == nullptr ? absent : integers(*field, most);
-  }
-
- private:
   const PluginField* find(const char* name) const {
     const auto same = [&](const PluginField& field) { return std::strcmp(field.name, name) == 0; };
     const auto found = std::find_if(fields_.begin(), fields_.end(), same);
     return found == fields_.end() ? nullptr : &*found;
   }
 
-  std::vector<int64_t> integers(const PluginField& field, int32_t most) const {
-    if (field.type != PluginFieldType::kINT64 && field.type != PluginFieldType::kINT32) {
-      refuse(type_error(field, "kINT64 or kINT32"));
-    }
-    require_length(field, 1, most);
-    if (field.type == PluginFieldType::kINT32) {
-      const int32_t* data = static_cast<const int32_t*>(field.data);
-      return {data, data + field.length};
-    }
-    const int64_t* data = static_cast<const int64_t*>(field.data);
-    return {data, data + field.length};
+  [[noreturn]] void refuse_type(const PluginField& field, const char* wanted) const {
+    refuse(std::string(field.name) + " has PluginFieldType " + std::to_string(static_cast<int32_t>(field.type)) +
+           "; use " + wanted);
   }
 
-  static std::string type_error(const PluginField& field, const char* wanted) {
-    return std::string(field.name) + " has PluginFieldType " + std::to_string(static_cast<int32_t>(field.type)) +
-           "; use " + wanted;
-  }
-
-  void require_length(const PluginField& field, int32_t least, int32_t most) const {
-    if (field.length < least || field.length > most) {
-      refuse(std::string(field.name) + " has " + std::to_string(field.length) + " values; use " +
-             (least == most ? std::to_string(least) : std::to_string(least) + " to " + std::to_string(most)));
-    }
+  void require_values(const PluginField& field, size_t most) const {
+    require_count(field.name, field.length, most);
     if (field.data == nullptr) {
-      refuse(std::string(field.name) + " has no data");
+      refuse(std::string(field.name) + " has no data; use a pointer to its values");
     }
   }
 
   std::vector<PluginField> fields_;
-  std::string label_;
 };
-
-int64_t read_scale_type(const Reader& reader) {
-  int64_t value = contract::kScaleTypeDefault;
-  reader.integer(contract::kScaleType, &value);
-  for (const ElementType accepted : {ElementType::kFloat32, ElementType::kFloat16, ElementType::kBFloat16}) {
-    if (value == static_cast<int64_t>(accepted)) {
-      return value;
-    }
-  }
-  reader.refuse(std::string(contract::kScaleType) + " is " + std::to_string(value) +
-                "; use 1 (float32), or the number of X's type: 10 (float16) or 16 (bfloat16)");
-}
-
-int64_t read_partial_size(const Reader& reader) {
-  int64_t value = 0;
-  if (!reader.integer(contract::kPartialSize, &value)) {
-    reader.refuse(std::string(contract::kPartialSize) + " is missing; PartialRMSNorm requires it");
-  }
-  if (value < 1) {
-    reader.refuse(std::string(contract::kPartialSize) + " is " + std::to_string(value) + "; use at least 1");
-  }
-  return value;
-}
 
 }  // namespace
 
@@ -162,45 +123,33 @@ std::vector<PluginField> field_names(Kind kind) {
   return names;
 }
 
-std::vector<PluginField> fields_of(const Attributes& a) {
-  const int32_t rank = static_cast<int32_t>(a.axes.size());
+std::vector<PluginField> fields_of(const Node& node) {
+  const int32_t rank = static_cast<int32_t>(node.axes.size());
   std::vector<PluginField> fields{
-      {contract::kAxes, a.axes.data(), PluginFieldType::kINT64, rank},
-      {contract::kEpsilon, &a.epsilon, PluginFieldType::kFLOAT32, 1},
-      {contract::kRmsEpsilon, &a.rms_epsilon, PluginFieldType::kFLOAT32, 1},
-      {contract::kRmsMin, &a.rms_min, PluginFieldType::kFLOAT32, 1},
-      {contract::kScaleType, &a.scale_type, PluginFieldType::kINT64, 1},
+      {contract::kAxes, node.axes.data(), PluginFieldType::kINT64, rank},
+      {contract::kEpsilon, &node.epsilon, PluginFieldType::kFLOAT32, 1},
+      {contract::kRmsEpsilon, &node.rms_epsilon, PluginFieldType::kFLOAT32, 1},
+      {contract::kRmsMin, &node.rms_min, PluginFieldType::kFLOAT32, 1},
+      {contract::kScaleType, &node.scale_type, PluginFieldType::kINT64, 1},
   };
-  if (a.kind == Kind::kPartialNorm) {
-    fields.emplace_back(contract::kPartialSize, &a.partial_size, PluginFieldType::kINT64, 1);
+  if (node.kind == Kind::kPartialNorm) {
+    fields.emplace_back(contract::kPartialSize, &node.partial_size, PluginFieldType::kINT64, 1);
   }
   return fields;
 }
 
-Attributes read_attributes(Kind kind, const char* node, const nvinfer1::PluginFieldCollection* fields) {
-  Attributes a;
-  a.kind = kind;
-  a.label = std::string(op_name(kind)) + " node '" + (node == nullptr ? "" : node) + "'";
-  const Reader reader(fields, a.label);
-  reader.require_names(field_names(kind));
-  a.axes = reader.integers(contract::kAxes, nvinfer1::Dims::MAX_DIMS,
-                           {std::begin(contract::kAxesDefault), std::end(contract::kAxesDefault)});
-  a.epsilon = reader.bound(contract::kEpsilon, contract::kEpsilonDefault);
-  a.rms_epsilon = reader.bound(contract::kRmsEpsilon, contract::kRmsEpsilonDefault);
-  a.rms_min = reader.bound(contract::kRmsMin, contract::kRmsMinDefault);
-  a.scale_type = read_scale_type(reader);
-  a.partial_size = kind == Kind::kPartialNorm ? read_partial_size(reader) : 0;
-  return a;
+Node read_attributes(Kind kind, const char* name, const nvinfer1::PluginFieldCollection* fields) {
+  return Reader(kind, name, fields).read();
 }
 
-std::string attributes_text(const Attributes& a) {
-  std::string text = std::string(contract::kAxes) + "=" + list_text(a.axes.data(), a.axes.size());
-  text += std::string(" ") + contract::kEpsilon + "=" + number_text(a.epsilon);
-  text += std::string(" ") + contract::kRmsEpsilon + "=" + number_text(a.rms_epsilon);
-  text += std::string(" ") + contract::kRmsMin + "=" + number_text(a.rms_min);
-  text += std::string(" ") + contract::kScaleType + "=" + std::to_string(a.scale_type);
-  if (a.kind == Kind::kPartialNorm) {
-    text += std::string(" ") + contract::kPartialSize + "=" + std::to_string(a.partial_size);
+std::string attributes_text(const Node& node) {
+  std::string text = std::string(contract::kAxes) + "=" + list_text(node.axes.data(), node.axes.size());
+  text += std::string(" ") + contract::kEpsilon + "=" + exact_text(node.epsilon);
+  text += std::string(" ") + contract::kRmsEpsilon + "=" + exact_text(node.rms_epsilon);
+  text += std::string(" ") + contract::kRmsMin + "=" + exact_text(node.rms_min);
+  text += std::string(" ") + contract::kScaleType + "=" + std::to_string(node.scale_type);
+  if (node.kind == Kind::kPartialNorm) {
+    text += std::string(" ") + contract::kPartialSize + "=" + std::to_string(node.partial_size);
   }
   return text;
 }

@@ -1,4 +1,4 @@
-// The attributes of a norm: read from a plugin's fields, each held against the contract, and written back to fields.
+// The attributes of a norm as fields of a plugin: read from them, and written back to them.
 #pragma once
 
 #include <string>
@@ -9,21 +9,16 @@
 
 namespace rms_deploy::trt {
 
-// Every member that is serialised has exactly the C++ type of its PluginFieldType.
-struct Attributes : Node {
-  int64_t scale_type;  // an ElementType
-};
-
 // The fields that a norm of this kind takes, without values.
 std::vector<nvinfer1::PluginField> field_names(Kind kind);
 
-// The fields of `attributes`, which point into it.
-std::vector<nvinfer1::PluginField> fields_of(const Attributes& attributes);
+// The fields of `node`, which point into it: a member has exactly the C++ type of its field's PluginFieldType.
+std::vector<nvinfer1::PluginField> fields_of(const Node& node);
 
-// Throws Error, which names the node, the field, its value and what is accepted.
-Attributes read_attributes(Kind kind, const char* node, const nvinfer1::PluginFieldCollection* fields);
+// Throws Error for a wrong field.
+Node read_attributes(Kind kind, const char* name, const nvinfer1::PluginFieldCollection* fields);
 
 // All that decides what a kernel computes, as one line.
-std::string attributes_text(const Attributes& attributes);
+std::string attributes_text(const Node& node);
 
 }  // namespace rms_deploy::trt

@@ -1,6 +1,6 @@
 #include "tensorrt/creator.h"
 
-#include "contract.h"
+#include "tensorrt/attributes.h"
 #include "tensorrt/error.h"
 #include "tensorrt/plugin.h"
 

@@ -3,8 +3,8 @@
 
 #include <vector>
 
+#include "node.h"
 #include "tensorrt/api.h"
-#include "tensorrt/attributes.h"
 
 namespace rms_deploy::trt {
 

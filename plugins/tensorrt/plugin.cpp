@@ -4,7 +4,7 @@
 #include <memory>
 #include <utility>
 
-#include "contract.h"
+#include "tensorrt/attributes.h"
 #include "tensorrt/error.h"
 #include "tensorrt/problem.h"
 
@@ -16,24 +16,24 @@ using nvinfer1::DataType;
 using nvinfer1::DynamicPluginTensorDesc;
 using nvinfer1::PluginTensorDesc;
 
-void require_counts(const Attributes& attributes, int32_t inputs, int32_t outputs) {
-  const int32_t wanted_inputs = input_count(attributes.kind);
-  const int32_t wanted_outputs = output_count(attributes.kind);
+void require_counts(const Node& node, int32_t inputs, int32_t outputs) {
+  const int32_t wanted_inputs = input_count(node.kind);
+  const int32_t wanted_outputs = output_count(node.kind);
   if (inputs != wanted_inputs || outputs != wanted_outputs) {
-    throw Error(attributes.label + ": has " + std::to_string(inputs) + " inputs and " + std::to_string(outputs) +
+    throw Error(node.label + ": has " + std::to_string(inputs) + " inputs and " + std::to_string(outputs) +
                 " outputs; use " + std::to_string(wanted_inputs) + " and " + std::to_string(wanted_outputs));
   }
 }
 
-void check_tensors(const Attributes& attributes, const PluginTensorDesc* const* in) {
+void check_tensors(const Node& node, const PluginTensorDesc* const* in) {
   DataType types[3];
   const nvinfer1::Dims* dims[3];
-  for (int32_t i = 0; i < input_count(attributes.kind); ++i) {
+  for (int32_t i = 0; i < input_count(node.kind); ++i) {
     types[i] = in[i]->type;
     dims[i] = &in[i]->dims;
   }
-  check_types(attributes, types);
-  check_shapes(attributes, dims);
+  check_types(node, types);
+  check_shapes(node, dims);
 }
 
 bool same_dims(const nvinfer1::Dims& a, const nvinfer1::Dims& b) {
@@ -42,14 +42,14 @@ bool same_dims(const nvinfer1::Dims& a, const nvinfer1::Dims& b) {
 
 }  // namespace
 
-Plugin::Plugin(Attributes attributes)
-    : attributes_(std::move(attributes)),
-      metadata_(attributes_text(attributes_)),
+Plugin::Plugin(Node node)
+    : node_(std::move(node)),
+      metadata_(attributes_text(node_)),
       timing_cache_id_(metadata_ + " kernels=" RMS_DEPLOY_KERNELS),
-      fields_(fields_of(attributes_)),
+      fields_(fields_of(node_)),
       collection_{static_cast<int32_t>(fields_.size()), fields_.data()} {}
 
-Plugin::Plugin(const Plugin& other) : Plugin(other.attributes_) {
+Plugin::Plugin(const Plugin& other) : Plugin(other.node_) {
   std::copy(std::begin(other.tactics_), std::end(other.tactics_), tactics_);
   tactic_count_ = other.tactic_count_;
   tactic_ = other.tactic_;
@@ -72,7 +72,7 @@ nvinfer1::IPluginV3* Plugin::clone() noexcept {
   return guarded<nvinfer1::IPluginV3*>(nullptr, [&] { return new Plugin(*this); });
 }
 
-const char* Plugin::getPluginName() const noexcept { return op_name(attributes_.kind); }
+const char* Plugin::getPluginName() const noexcept { return op_name(node_.kind); }
 
 const char* Plugin::getPluginVersion() const noexcept { return contract::kPluginVersion; }
 
@@ -83,7 +83,7 @@ const char* Plugin::getPluginNamespace() const noexcept { return contract::kDoma
 int32_t Plugin::configurePlugin(const DynamicPluginTensorDesc* in, int32_t inputs, const DynamicPluginTensorDesc*,
                                 int32_t outputs) noexcept {
   return guarded(kFailed, [&] {
-    require_counts(attributes_, inputs, outputs);
+    require_counts(node_, inputs, outputs);
     const PluginTensorDesc* descriptions[3];
     PluginTensorDesc only[3];
     bool has_one_shape = true;
@@ -93,8 +93,8 @@ int32_t Plugin::configurePlugin(const DynamicPluginTensorDesc* in, int32_t input
       only[i].dims = in[i].opt;
       has_one_shape = has_one_shape && same_dims(in[i].min, in[i].max);
     }
-    check_tensors(attributes_, descriptions);
-    tactic_count_ = has_one_shape ? cuda::tactics(problem_of(attributes_, only), tactics_) : 0;
+    check_tensors(node_, descriptions);
+    tactic_count_ = has_one_shape ? cuda::tactics(problem_of(node_, only), tactics_) : 0;
     return kOk;
   });
 }
@@ -102,8 +102,8 @@ int32_t Plugin::configurePlugin(const DynamicPluginTensorDesc* in, int32_t input
 int32_t Plugin::getOutputDataTypes(DataType* output_types, int32_t outputs, const DataType* input_types,
                                    int32_t inputs) const noexcept {
   return guarded(kFailed, [&] {
-    require_counts(attributes_, inputs, outputs);
-    check_types(attributes_, input_types);
+    require_counts(node_, inputs, outputs);
+    check_types(node_, input_types);
     std::fill(output_types, output_types + outputs, input_types[kX]);
     return kOk;
   });
@@ -112,9 +112,9 @@ int32_t Plugin::getOutputDataTypes(DataType* output_types, int32_t outputs, cons
 int32_t Plugin::getOutputShapes(const nvinfer1::DimsExprs* in, int32_t inputs, const nvinfer1::DimsExprs*, int32_t,
                                 nvinfer1::DimsExprs* out, int32_t outputs, nvinfer1::IExprBuilder&) noexcept {
   return guarded(kFailed, [&] {
-    require_counts(attributes_, inputs, outputs);
+    require_counts(node_, inputs, outputs);
     const int32_t ranks[] = {in[kX].nbDims, in[kResidual].nbDims};
-    check_ranks(attributes_, ranks);
+    check_ranks(node_, ranks);
     std::fill(out, out + outputs, in[kX]);
     return kOk;
   });
@@ -128,13 +128,13 @@ bool Plugin::supportsFormatCombination(int32_t position, const DynamicPluginTens
     return false;
   }
   if (position == kX) {
-    return takes_type(attributes_, tensor.type);
+    return takes_type(node_, tensor.type);
   }
   const DataType x = in_out[kX].desc.type;
   return tensor.type == x || (position == inputs - 1 && tensor.type == DataType::kFLOAT);
 }
 
-int32_t Plugin::getNbOutputs() const noexcept { return output_count(attributes_.kind); }
+int32_t Plugin::getNbOutputs() const noexcept { return output_count(node_.kind); }
 
 int32_t Plugin::getValidTactics(int32_t* tactics, int32_t count) noexcept {
   std::copy(tactics_, tactics_ + std::min(count, tactic_count_), tactics);
@@ -156,12 +156,12 @@ int32_t Plugin::setTactic(int32_t tactic) noexcept {
 int32_t Plugin::onShapeChange(const PluginTensorDesc* in, int32_t inputs, const PluginTensorDesc*,
                               int32_t outputs) noexcept {
   return guarded(kFailed, [&] {
-    require_counts(attributes_, inputs, outputs);
+    require_counts(node_, inputs, outputs);
     const PluginTensorDesc* descriptions[3];
     for (int32_t i = 0; i < inputs; ++i) {
       descriptions[i] = &in[i];
     }
-    check_tensors(attributes_, descriptions);
+    check_tensors(node_, descriptions);
     prepare();
     return kOk;
   });
@@ -171,17 +171,17 @@ int32_t Plugin::onShapeChange(const PluginTensorDesc* in, int32_t inputs, const 
 int32_t Plugin::enqueue(const PluginTensorDesc* in, const PluginTensorDesc*, const void* const* inputs,
                         void* const* outputs, void*, cudaStream_t stream) noexcept {
   return guarded(kFailed, [&] {
-    Problem problem = problem_of(attributes_, in);
+    Problem problem = problem_of(node_, in);
     problem.x = inputs[kX];
-    problem.scale = inputs[input_count(attributes_.kind) - 1];
+    problem.scale = inputs[input_count(node_.kind) - 1];
     problem.y = outputs[0];
-    if (attributes_.kind == Kind::kAddNorm) {
+    if (node_.kind == Kind::kAddNorm) {
       problem.residual = inputs[kResidual];
       problem.sum = outputs[1];
     }
     const cudaError_t error = cuda::launch(problem, tactic_, stream);
     if (error != cudaSuccess) {
-      const std::string text = attributes_.label + ": the launch failed: " + cudaGetErrorString(error);
+      const std::string text = node_.label + ": the launch failed: " + cudaGetErrorString(error);
       log(Severity::kError, text.c_str());
     }
     return static_cast<int32_t>(error);
@@ -205,7 +205,7 @@ void Plugin::prepare() {
   prepared_ = true;
   const cudaError_t error = cuda::prepare();
   if (error != cudaSuccess) {
-    const std::string text = attributes_.label + ": the kernels cannot be loaded: " + cudaGetErrorString(error);
+    const std::string text = node_.label + ": the kernels cannot be loaded: " + cudaGetErrorString(error);
     log(Severity::kWarning, text.c_str());
   }
 }

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "kernels/cuda/norm.h"
+#include "node.h"
 #include "tensorrt/api.h"
-#include "tensorrt/attributes.h"
 
 namespace rms_deploy::trt {
 
@@ -15,7 +15,7 @@ class Plugin final : public nvinfer1::IPluginV3,
                      public nvinfer1::IPluginV3OneBuild,
                      public nvinfer1::IPluginV3OneRuntime {
  public:
-  explicit Plugin(Attributes attributes);
+  explicit Plugin(Node node);
   Plugin(const Plugin& other);
 
   nvinfer1::IPluginCapability* getCapabilityInterface(nvinfer1::PluginCapabilityType type) noexcept override;
@@ -52,10 +52,10 @@ class Plugin final : public nvinfer1::IPluginV3,
  private:
   void prepare();
 
-  const Attributes attributes_;
+  const Node node_;
   const std::string metadata_;
   const std::string timing_cache_id_;
-  const std::vector<nvinfer1::PluginField> fields_;  // they point into attributes_
+  const std::vector<nvinfer1::PluginField> fields_;  // they point into node_
   const nvinfer1::PluginFieldCollection collection_;
   cuda::Tactic tactics_[cuda::kMaxTactics] = {};  // those of the shapes last configured
   int32_t tactic_count_ = 0;

@@ -1,6 +1,8 @@
 #include "tensorrt/problem.h"
 
 #include <algorithm>
+#include <optional>
+#include <string>
 
 #include "tensorrt/error.h"
 
@@ -8,7 +10,6 @@ namespace rms_deploy::trt {
 
 namespace {
 
-using contract::ElementType;
 using nvinfer1::DataType;
 using nvinfer1::Dims;
 
@@ -19,34 +20,24 @@ Shape shape_of(const Dims& dims) {
   return shape;
 }
 
-const char* type_name(DataType type) {
+// Nothing for a type that is not the contract's.
+std::optional<ElementType> element_type(DataType type) {
   switch (type) {
     case DataType::kFLOAT:
-      return "float32";
+      return ElementType::kFloat32;
     case DataType::kHALF:
-      return "float16";
+      return ElementType::kFloat16;
     case DataType::kBF16:
-      return "bfloat16";
+      return ElementType::kBFloat16;
     default:
-      return nullptr;
+      return std::nullopt;
   }
 }
 
 std::string type_text(DataType type) {
-  const char* name = type_name(type);
-  return name == nullptr ? "DataType " + std::to_string(static_cast<int32_t>(type)) : name;
+  const std::optional<ElementType> element = element_type(type);
+  return element ? type_name(*element) : "DataType " + std::to_string(static_cast<int32_t>(type));
 }
-
-// `type` is one of the contract's.
-ElementType element_type(DataType type) {
-  return type == DataType::kHALF   ? ElementType::kFloat16
-         : type == DataType::kBF16 ? ElementType::kBFloat16
-                                   : ElementType::kFloat32;
-}
-
-int64_t number_of(DataType type) { return static_cast<int64_t>(element_type(type)); }
-
-bool rounds_before_scale(const Attributes& a) { return a.scale_type != static_cast<int64_t>(ElementType::kFloat32); }
 
 }  // namespace
 
@@ -54,58 +45,54 @@ int32_t input_count(Kind kind) { return kind == Kind::kAddNorm ? 3 : 2; }
 
 int32_t output_count(Kind kind) { return kind == Kind::kAddNorm ? 2 : 1; }
 
-bool takes_type(const Attributes& a, DataType type) {
-  return type_name(type) != nullptr && (!rounds_before_scale(a) || a.scale_type == number_of(type));
+bool takes_type(const Node& node, DataType type) {
+  const std::optional<ElementType> x = element_type(type);
+  return x && rms_deploy::takes_type(node, *x);
 }
 
-void check_types(const Attributes& a, const DataType* inputs) {
+void check_types(const Node& node, const DataType* inputs) {
   const DataType x = inputs[kX];
-  const DataType scale = inputs[input_count(a.kind) - 1];
-  if (type_name(x) == nullptr) {
-    throw Error(a.label + ": X has " + type_text(x) + "; use float32, float16 or bfloat16");
+  const DataType scale = inputs[input_count(node.kind) - 1];
+  const std::optional<ElementType> element = element_type(x);
+  if (!element) {
+    throw Error(node.label + ": X has " + type_text(x) + "; use float32, float16 or bfloat16");
   }
-  if (a.kind == Kind::kAddNorm && inputs[kResidual] != x) {
-    throw Error(a.label + ": R has " + type_text(inputs[kResidual]) + "; use " + type_text(x) + ", the type of X");
+  if (node.kind == Kind::kAddNorm && inputs[kResidual] != x) {
+    throw Error(node.label + ": R has " + type_text(inputs[kResidual]) + "; use " + type_text(x) + ", the type of X");
   }
   if (scale != x && scale != DataType::kFLOAT) {
-    throw Error(a.label + ": scale has " + type_text(scale) + "; use float32" +
+    throw Error(node.label + ": scale has " + type_text(scale) + "; use float32" +
                 (x == DataType::kFLOAT ? "" : " or " + type_text(x) + ", the type of X"));
   }
-  if (!takes_type(a, x)) {
-    throw Error(a.label + ": scale_type is " + std::to_string(a.scale_type) + "; use 1 (float32)" +
-                (x == DataType::kFLOAT
-                     ? ", the type of X"
-                     : " or " + std::to_string(number_of(x)) + " (" + type_text(x) + ", the type of X)"));
-  }
+  check_scale_type(node, *element);
 }
 
-void check_ranks(const Attributes& a, const int32_t* ranks) {
+void check_ranks(const Node& node, const int32_t* ranks) {
   const int32_t x = ranks[kX];
   if (x < 1) {
-    throw Error(a.label + ": X has rank 0; use 1 to " + std::to_string(Dims::MAX_DIMS));
+    throw Error(node.label + ": X has rank 0; use 1 to " + std::to_string(Dims::MAX_DIMS));
   }
-  check_axes(a, static_cast<size_t>(x));
-  if (a.kind == Kind::kAddNorm && ranks[kResidual] != x) {
-    throw Error(a.label + ": R has rank " + std::to_string(ranks[kResidual]) + "; use " + std::to_string(x) +
+  check_axes(node, static_cast<size_t>(x));
+  if (node.kind == Kind::kAddNorm && ranks[kResidual] != x) {
+    throw Error(node.label + ": R has rank " + std::to_string(ranks[kResidual]) + "; use " + std::to_string(x) +
                 ", that of X");
   }
 }
 
-void check_shapes(const Attributes& a, const Dims* const* inputs) {
+void check_shapes(const Node& node, const Dims* const* inputs) {
   const int32_t ranks[] = {inputs[kX]->nbDims, inputs[kResidual]->nbDims};
-  check_ranks(a, ranks);
+  check_ranks(node, ranks);
   const Shape residual = shape_of(*inputs[kResidual]);
-  rms_deploy::check_shapes(a, shape_of(*inputs[kX]), a.kind == Kind::kAddNorm ? &residual : nullptr,
-                           shape_of(*inputs[input_count(a.kind) - 1]));
+  rms_deploy::check_shapes(node, shape_of(*inputs[kX]), node.kind == Kind::kAddNorm ? &residual : nullptr,
+                           shape_of(*inputs[input_count(node.kind) - 1]));
 }
 
-Problem problem_of(const Attributes& a, const nvinfer1::PluginTensorDesc* inputs) {
+Problem problem_of(const Node& node, const nvinfer1::PluginTensorDesc* inputs) {
   const nvinfer1::PluginTensorDesc& x = inputs[kX];
-  const nvinfer1::PluginTensorDesc& scale = inputs[input_count(a.kind) - 1];
-  Problem problem = rms_deploy::problem_of(a, shape_of(x.dims), shape_of(scale.dims));
-  problem.type = element_type(x.type);
-  problem.scale_type = element_type(scale.type);
-  problem.round_before_scale = rounds_before_scale(a);
+  const nvinfer1::PluginTensorDesc& scale = inputs[input_count(node.kind) - 1];
+  Problem problem = rms_deploy::problem_of(node, shape_of(x.dims), shape_of(scale.dims));
+  problem.type = *element_type(x.type);
+  problem.scale_type = *element_type(scale.type);
   return problem;
 }
 

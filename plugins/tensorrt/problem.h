@@ -1,9 +1,8 @@
 // A norm's tensors, as TensorRT describes them, checked and turned into the kernels' view of them.
 #pragma once
 
-#include "kernels/cuda/norm.h"
+#include "node.h"
 #include "tensorrt/api.h"
-#include "tensorrt/attributes.h"
 
 namespace rms_deploy::trt {
 
@@ -14,18 +13,18 @@ int32_t input_count(Kind kind);
 int32_t output_count(Kind kind);
 
 // Whether X may have this type: one of the contract's, and that of scale_type where the norm rounds before it scales.
-bool takes_type(const Attributes& attributes, nvinfer1::DataType type);
+bool takes_type(const Node& node, nvinfer1::DataType type);
 
 // Checks the types of all inputs. Throws Error.
-void check_types(const Attributes& attributes, const nvinfer1::DataType* inputs);
+void check_types(const Node& node, const nvinfer1::DataType* inputs);
 
 // Checks the rank of the inputs, all that is known of them when a network is defined. Throws Error.
-void check_ranks(const Attributes& attributes, const int32_t* ranks);
+void check_ranks(const Node& node, const int32_t* ranks);
 
 // Checks the shapes of all inputs; a dimension of -1 is not known yet and agrees with any. Throws Error.
-void check_shapes(const Attributes& attributes, const nvinfer1::Dims* const* inputs);
+void check_shapes(const Node& node, const nvinfer1::Dims* const* inputs);
 
 // The problem without its pointers; types and shapes have been checked. Allocates nothing.
-Problem problem_of(const Attributes& attributes, const nvinfer1::PluginTensorDesc* inputs);
+Problem problem_of(const Node& node, const nvinfer1::PluginTensorDesc* inputs);
 
 }  // namespace rms_deploy::trt

@@ -37,7 +37,7 @@ def library(tmp_path_factory):
     exports = folder / "exports.map"
     exports.write_text("{ global: RegisterCustomOps; set_multiprocessors; local: *; };")
     shell = [PLUGINS / "onnxruntime" / f"{name}.cpp" for name in ("attributes", "cuda", "kernel", "op", "register")]
-    sources = [PLUGINS / "node.cpp", *shell, Path(__file__).with_name("cuda_on_cpu.cpp")]
+    sources = [*PLUGINS.glob("*.cpp"), *shell, Path(__file__).with_name("cuda_on_cpu.cpp")]
     options = ["-O1", "-Wl,-z,nodelete", f"-Wl,--version-script={exports}"]
     return compiled_for_cpu(folder / "cuda_on_cpu.so", *sources, *options)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import AttributeProto, helper
 
 from rms_deploy.errors import RunError
 from rms_deploy.runtime import onnxruntime_session as runtime
@@ -27,6 +28,7 @@ ATTRIBUTES = {
     "axes is [2,-1]; use one contiguous block of distinct axes": {"axes": [2, -1]},
     "axes has 3; X has rank 3, use -3 to 2": {"axes": [3]},
     "axes has -4; X has rank 3, use -3 to 2": {"axes": [-4]},
+    "axes has 33 values; use 1 to 32": {"axes": list(range(33))},
 }
 
 
@@ -36,6 +38,13 @@ def test_a_wrong_attribute(text):
         run_node("RMSNorm", {"X": X, "scale": SCALE}, **ATTRIBUTES[text])
     assert str(error.value).endswith(f"RMSNorm node 'norm': {text}")
     assert "\n" not in str(error.value)
+
+
+def test_an_empty_list_of_axes():
+    model = node_model("RMSNorm", {"X": X, "scale": SCALE})
+    model.graph.node[0].attribute.append(helper.make_attribute("axes", [], attr_type=AttributeProto.INTS))
+    with pytest.raises(RunError, match="RMSNorm node 'norm': axes has 0 values; use 1 to 32"):
+        runtime.session(model)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -91,7 +100,7 @@ def test_a_residual_of_another_shape():
 
 
 def test_a_scalar_x():
-    with pytest.raises(RunError, match="axes has -1; X has rank 0"):
+    with pytest.raises(RunError, match="RMSNorm node 'norm': X has rank 0; use 1 to 32"):
         run_node("RMSNorm", {"X": np.ones((), np.float32), "scale": SCALE})
 
 

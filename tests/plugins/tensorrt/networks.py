@@ -44,7 +44,7 @@ def node_model(
 def plugin_sources() -> list[Path]:
     """The C++ of the plugin library; the loader is a library of its own."""
     folder = Path(__file__).parents[3] / "plugins"
-    return [folder / "node.cpp", *(path for path in sorted(folder.glob("tensorrt/*.cpp")) if path.stem != "loader")]
+    return [path for path in sorted([*folder.glob("*.cpp"), *folder.glob("tensorrt/*.cpp")]) if path.stem != "loader"]
 
 
 class Network:

@@ -27,7 +27,7 @@ FIELDS: dict[str, tuple[str, list[tuple[str, Any, str]]]] = {
     "epsilon has 2 values; use 1": ("RMSNorm", [("epsilon", F32([1, 1]), "FLOAT32")]),
     "axes has PluginFieldType 1; use kINT64 or kINT32": ("RMSNorm", [("axes", F32([1]), "FLOAT32")]),
     "axes has 9 values; use 1 to 8": ("RMSNorm", [("axes", I64(range(9)), "INT64")]),
-    "scale_type is 2; use 1 (float32), or the number of X's type: 10 (float16) or 16 (bfloat16)": (
+    "scale_type is 2; use 1 (float32), or 10 (float16) or 16 (bfloat16) if X holds such values": (
         "RMSNorm",
         [("scale_type", I32([2]), "INT32")],
     ),

@@ -1,0 +1,81 @@
+#include "attribute_reader.h"
+
+#include <cmath>
+#include <cstdio>
+#include <iterator>
+
+namespace rms_deploy {
+
+namespace {
+
+std::string number_text(float value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%g", static_cast<double>(value));
+  return text;
+}
+
+}  // namespace
+
+AttributeReader::AttributeReader(Kind kind, const std::string& node_name, size_t max_rank)
+    : kind_(kind), label_(std::string(op_name(kind)) + " node '" + node_name + "'"), max_rank_(max_rank) {}
+
+void AttributeReader::refuse(const std::string& text) const { throw Error(label_ + ": " + text); }
+
+void AttributeReader::require_count(const std::string& name, int64_t count, size_t most) const {
+  if (count < 1 || count > static_cast<int64_t>(most)) {
+    refuse(name + " has " + std::to_string(count) + " values; use 1" +
+           (most == 1 ? "" : " to " + std::to_string(most)));
+  }
+}
+
+Node AttributeReader::read() const {
+  Node node;
+  node.kind = kind_;
+  node.label = label_;
+  node.axes = axes();
+  node.epsilon = bound(contract::kEpsilon, contract::kEpsilonDefault);
+  node.rms_epsilon = bound(contract::kRmsEpsilon, contract::kRmsEpsilonDefault);
+  node.rms_min = bound(contract::kRmsMin, contract::kRmsMinDefault);
+  node.scale_type = scale_type();
+  node.partial_size = kind_ == Kind::kPartialNorm ? partial_size() : 0;
+  return node;
+}
+
+std::vector<int64_t> AttributeReader::axes() const {
+  const std::optional<std::vector<int64_t>> values = integers(contract::kAxes, max_rank_);
+  return values.value_or(std::vector<int64_t>(std::begin(contract::kAxesDefault), std::end(contract::kAxesDefault)));
+}
+
+// A finite number of at least zero.
+float AttributeReader::bound(const char* name, float otherwise) const {
+  const float value = real(name).value_or(otherwise);
+  if (!(std::isfinite(value) && value >= 0.0F)) {
+    refuse(std::string(name) + " is " + number_text(value) + "; use a finite number, at least 0");
+  }
+  return value;
+}
+
+// Which of the three fits a node depends on the type of X: see check_scale_type.
+int64_t AttributeReader::scale_type() const {
+  const int64_t value = integer(contract::kScaleType).value_or(contract::kScaleTypeDefault);
+  for (const ElementType accepted : {ElementType::kFloat32, ElementType::kFloat16, ElementType::kBFloat16}) {
+    if (value == static_cast<int64_t>(accepted)) {
+      return value;
+    }
+  }
+  refuse(std::string(contract::kScaleType) + " is " + std::to_string(value) +
+         "; use 1 (float32), or 10 (float16) or 16 (bfloat16) if X holds such values");
+}
+
+int64_t AttributeReader::partial_size() const {
+  const std::optional<int64_t> value = integer(contract::kPartialSize);
+  if (!value) {
+    refuse(std::string(contract::kPartialSize) + " is missing; " + op_name(kind_) + " requires it");
+  }
+  if (*value < 1) {
+    refuse(std::string(contract::kPartialSize) + " is " + std::to_string(*value) + "; use at least 1");
+  }
+  return *value;
+}
+
+}  // namespace rms_deploy
