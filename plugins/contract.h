@@ -1,5 +1,5 @@
-// The op contract for C++ and CUDA. rms_deploy/ops/contract.py says the same to Python; tests/ops/test_contract.py holds
-// the two together. DOMAIN is also the namespace of the TensorRT plugins.
+// The op contract for C++ and CUDA. rms_deploy/ops/contract.py says the same to Python; tests/ops/test_contract.py
+// holds the two together. kDomain is also the namespace of the TensorRT plugins.
 //
 //   y = scale * x / max(sqrt(mean(x^2 over axes) + epsilon) + rms_epsilon, rms_min)
 //

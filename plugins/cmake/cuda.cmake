@@ -6,7 +6,7 @@
 option(RMS_DEPLOY_CUDA "Build the CUDA kernels where a CUDA compiler is found" ON)
 set(RMS_DEPLOY_HAS_CUDA OFF)
 if(NOT RMS_DEPLOY_CUDA OR RMS_DEPLOY_SANITIZE)
-  return() # g++'s sanitizers know nothing of nvcc
+  return() # nvcc does not take the flags of the sanitizers
 endif()
 
 if(CMAKE_CUDA_COMPILER)

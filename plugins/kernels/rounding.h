@@ -1,6 +1,7 @@
 // The 16-bit element types and their conversions, the one definition that CPU and CUDA share.
-// float32 -> 16 bit rounds to nearest, ties to even; subnormals are exact whatever the flush-to-zero mode of the
-// inputs; a NaN stays a NaN (quiet, leading payload bits kept, as F16C and AVX-512 do; a GPU has one NaN of its own).
+// Rounding from float32 is to nearest, ties to even. Subnormals are exact, also where the CPU flushes those of float32
+// to zero. A NaN stays a NaN: quiet and with its leading payload bits, as F16C and AVX-512 convert it; a GPU has one
+// NaN of its own.
 //
 // On a GPU the conversions are single instructions that give the same bits.
 //

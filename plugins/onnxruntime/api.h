@@ -62,7 +62,7 @@ struct CustomOp;
   F(274, KernelContext_ParallelFor, Status*,                                                                           \
     (const KernelContext* context, void (*body)(void*, size_t), size_t total, size_t batches, void* data))
 
-// Of kLaterVersion on: a shape without the TensorInfo that GetTensorTypeAndShape allocates, 0.1 us.
+// From kLaterVersion on: a shape without the TensorInfo that GetTensorTypeAndShape allocates, which saves 0.1 us.
 inline constexpr uint32_t kLaterVersion = 24;
 #define RMS_DEPLOY_ORT_LATER_FUNCTIONS(F)                    \
   F(414, GetTensorElementTypeAndShapeDataReference, Status*, \
@@ -93,7 +93,7 @@ struct ApiBase {
   const char* (*GetVersionString)();
 };
 
-// One op for one combination of types, as ONNX Runtime calls it. `version` tells it which members there are.
+// One op for one combination of types, as ONNX Runtime calls it. `version` tells ONNX Runtime which members there are.
 struct CustomOp {
   uint32_t version;
   void* (*CreateKernel)(const CustomOp*, const void* table, const KernelInfo*);  // null: CreateKernelV2 is used

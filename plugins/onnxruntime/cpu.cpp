@@ -12,16 +12,16 @@ namespace rms_deploy::ort {
 
 namespace {
 
-// Elements that a task of the thread pool gets at least: some 20 microseconds, several times what it costs to wake a
-// thread. Tensors up to this size are computed by the calling thread.
+// The fewest elements that a task of the thread pool gets: some 20 microseconds of work, several times what it costs to
+// wake a thread. Tensors up to this size are computed by the calling thread.
 constexpr int64_t kGrain = 65536;
 
 // Large tensors are cut into this many tasks: enough for any pool to share evenly, and each long enough that its first
 // and last rows, where reading and writing do not overlap, cost little.
 constexpr int64_t kTasks = 64;
 
-// Bytes of the last-level cache that this core reaches; where the system does not say, that of a common server's core
-// complex. Not sysconf's number: on CPUs of several complexes that is their sum.
+// Bytes of the last-level cache that this core reaches; where the system does not say, 32 MiB, which the core complex
+// of a common server has. sysconf is not asked: it adds up the caches of all complexes of a CPU.
 int64_t last_level_cache() {
   int64_t kibibytes = 0;
   if (std::FILE* file = std::fopen("/sys/devices/system/cpu/cpu0/cache/index3/size", "r")) {
@@ -55,9 +55,9 @@ class CpuKernel : public Kernel {
  private:
   void run(KernelContext* context, const Problem& given) const override {
     const int64_t elements = given.outer * given.n * given.inner;
-    // What is written is read again only after all of it was: by then a tensor that with the others of this call fills
-    // the last-level cache is not found there. Stored past the caches, it needs no line to be read before, a third of
-    // the traffic of a norm.
+    // If the tensors of this call fill the last-level cache, the next reader of Y does not find it there. Y is then
+    // stored past the caches. No line of it has to be read before it is written, which saves a third of the traffic of
+    // a norm.
     static const int64_t cache = last_level_cache();
     const int64_t tensors = given.residual == nullptr ? 2 : given.sum == nullptr ? 3 : 4;
     const cpu::Problem problem{given, is_promoted(), elements >= cache / (tensors * element_)};

@@ -19,8 +19,8 @@ class CudaKernel : public Kernel {
       throw Error(node().label + ": scale_type is " + std::to_string(node().scale_type) +
                   " and X is float32, which the CPU provider alone takes; use 1 (float32)");
     }
-    // A driver that is too old, or a GPU that there is no code for, is the error of the session and not of its first
-    // run; and no run loads a kernel while ONNX Runtime captures it into a CUDA graph.
+    // The kernels are loaded here, not by the first run: a driver that is too old, or a GPU that there is no code for,
+    // is an error of the session, and no run loads a kernel while ONNX Runtime captures it into a CUDA graph.
     require(cuda::prepare(), "the kernels cannot be loaded");
   }
 

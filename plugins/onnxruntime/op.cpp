@@ -76,8 +76,8 @@ Op::Op(const Api& table, const Provider& where, Kind op_kind, ElementType x, Ele
   GetOutputTypeCount = output_count;
   KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
   GetInputCharacteristic = [](const CustomOp*, size_t) -> int32_t { return kRequired; };
-  // Both outputs of an add-norm: ONNX Runtime gives the shape function no way to ask whether a node has the second, and
-  // writes past its end when told the shape of one that is left out.
+  // An add-norm requires its second output too. The shape function cannot ask ONNX Runtime whether a node has it, and
+  // ONNX Runtime writes out of bounds when it is told the shape of an output that the node leaves out.
   GetOutputCharacteristic = [](const CustomOp*, size_t) -> int32_t { return kRequired; };
   GetInputMemoryType = [](const CustomOp*, size_t) -> int32_t { return 0; };
   GetVariadicInputMinArity = [](const CustomOp*) { return 0; };

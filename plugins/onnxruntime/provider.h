@@ -17,12 +17,12 @@ struct Provider {
       make_kernel;
 };
 
-// Throws Error if the environment asks for an instruction-set level that there is not.
+// Throws Error if the environment asks for an instruction-set level that this machine does not have.
 Provider cpu_provider();
 
 Provider cuda_provider();  // where the library is built with CUDA
 
-// Those of this build.
+// The providers of this build.
 std::vector<Provider> providers();
 
 }  // namespace rms_deploy::ort

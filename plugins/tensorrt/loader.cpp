@@ -31,7 +31,8 @@ std::vector<std::string> loaded_tensorrts() {
   return paths;
 }
 
-// Whether the TensorRT at `path` could be asked; what it finds wrong, it says in its own log.
+// Has the TensorRT at `path` load `plugins`, and returns whether it could be asked. It logs itself what then goes
+// wrong.
 bool load_into(const std::string& path, const std::string& plugins) {
   void* library = dlopen(path.c_str(), RTLD_LAZY | RTLD_NOLOAD);
   if (library == nullptr) {
@@ -62,8 +63,7 @@ __attribute__((constructor)) void load() {
     found = load_into(tensorrt, folder + "librms_deploy_tensorrt.so") || found;
   }
   if (!found) {  // there is no logger to say it to
-    std::fprintf(stderr, "rms_deploy: %s was opened before TensorRT; use TensorRT first, or its IPluginRegistry\n",
-                 path.c_str());
+    std::fprintf(stderr, "rms_deploy: %s was opened before TensorRT; open TensorRT's library first\n", path.c_str());
   }
 }
 

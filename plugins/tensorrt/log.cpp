@@ -21,7 +21,7 @@ struct Host {
 std::mutex mutex;
 Host host;
 
-// The functions that the library which implements `finder` exports. Its virtual functions are where that library is.
+// The library that implements `finder`, found by the address of the finder's virtual functions.
 Host host_of(void* finder) noexcept {
   Host found;
   Dl_info info;
@@ -38,7 +38,7 @@ Host host_of(void* finder) noexcept {
     found.get_logger = reinterpret_cast<void* (*)()>(dlsym(library, "getLogger"));
     found.versioned = is_like_tensorrt_11(version());
   }
-  dlclose(library);  // gives back what dlopen counted
+  dlclose(library);  // undoes the dlopen above; TensorRT stays loaded
   return found;
 }
 

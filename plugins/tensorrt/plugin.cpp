@@ -78,7 +78,7 @@ const char* Plugin::getPluginVersion() const noexcept { return contract::kPlugin
 
 const char* Plugin::getPluginNamespace() const noexcept { return contract::kDomain; }
 
-// Shapes that are wrong whatever the dynamic dimensions will be are refused here, so that the build says it. TensorRT
+// Shapes that no value of the dynamic dimensions makes right are refused here, so that the build says it. TensorRT
 // times tactics at one shape and keeps the fastest for all: where the profile has others, the launch chooses by size.
 int32_t Plugin::configurePlugin(const DynamicPluginTensorDesc* in, int32_t inputs, const DynamicPluginTensorDesc*,
                                 int32_t outputs) noexcept {
@@ -152,7 +152,8 @@ int32_t Plugin::setTactic(int32_t tactic) noexcept {
   return kOk;
 }
 
-// Also called before the builder times tactics, which no context is attached for and which it may capture.
+// Also called before the builder times tactics. Then no context is attached, and the builder may capture the launches,
+// so the kernels are loaded here too.
 int32_t Plugin::onShapeChange(const PluginTensorDesc* in, int32_t inputs, const PluginTensorDesc*,
                               int32_t outputs) noexcept {
   return guarded(kFailed, [&] {
@@ -197,7 +198,7 @@ nvinfer1::IPluginV3* Plugin::attachToContext(nvinfer1::IPluginResourceContext*) 
   });
 }
 
-// A kernel that cannot be loaded is the error of the launch that needs it.
+// Only warns of a kernel that cannot be loaded: the launch that needs it returns the error.
 void Plugin::prepare() {
   if (prepared_) {
     return;

@@ -12,13 +12,13 @@ inline constexpr int32_t kResidual = 1;  // add-norm only
 int32_t input_count(Kind kind);
 int32_t output_count(Kind kind);
 
-// Whether X may have this type: one of the contract's, and that of scale_type where the norm rounds before it scales.
+// Whether X may have this type: one of the contract's, and that of a 16-bit scale_type.
 bool takes_type(const Node& node, nvinfer1::DataType type);
 
 // Checks the types of all inputs. Throws Error.
 void check_types(const Node& node, const nvinfer1::DataType* inputs);
 
-// Checks the rank of the inputs, all that is known of them when a network is defined. Throws Error.
+// Checks the ranks of the inputs, which is all that is known of them when a network is defined. Throws Error.
 void check_ranks(const Node& node, const int32_t* ranks);
 
 // Checks the shapes of all inputs; a dimension of -1 is not known yet and agrees with any. Throws Error.

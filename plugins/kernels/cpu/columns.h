@@ -1,7 +1,7 @@
 // inner > 1: the normalised elements of a column are `inner` apart, the columns are neighbours. The vectors run along
 // the columns. A unit is a block of kColumns columns: it is read once for the sums of squares, which brings it into the
-// second-level cache, and read again from there to be written. A row of the block is a piece of another page, where
-// the prefetchers of CPUs start anew; so the kernel asks for lines itself, some rows ahead.
+// second-level cache, and read again from there to be written. Each row of the block lies in another page, where the
+// prefetchers of CPUs start anew; so the kernel prefetches, some rows ahead.
 #pragma once
 
 #include "kernels/cpu/rows.h"
@@ -11,7 +11,7 @@ namespace rms_deploy::cpu::RMS_DEPLOY_LEVEL {
 // Terms that a float32 accumulator takes before it is folded into a double.
 constexpr int64_t kDepth = 16;
 
-// Of a block of columns, in the order of T's pairs.
+// The statistics of a block of columns, in the order of T's pairs.
 using ColumnStatistics = Statistics<kColumns>;
 
 // Which column stands at `position` of a block of pairs.
@@ -60,7 +60,7 @@ static double column_sum_of_squares_float64(const T* x, const Problem& p) {
   return total;
 }
 
-// True if float32 cannot hold one of them.
+// Takes the statistics of all columns. Returns whether one of them needed float64.
 template <class T>
 static bool column_statistics(const T* x, const double* totals, const Problem& p, int64_t columns,
                               ColumnStatistics& s) {
@@ -78,7 +78,7 @@ static bool column_statistics(const T* x, const double* totals, const Problem& p
 
 template <class T, bool kRoundFirst>
 static void write_columns(const T* x, T* y, const Problem& p, int64_t columns, const ColumnStatistics& s) {
-  constexpr int64_t kAhead = 4;  // rows, of which each takes about as long as memory does to answer
+  constexpr int64_t kAhead = 4;  // rows to prefetch; one takes about as long as memory needs to answer
   for (int64_t k = 0; k < p.n; ++k) {
     const int64_t row = k * p.inner;
     const float scale = scale_at(p, p.scalar_scale ? 0 : k);

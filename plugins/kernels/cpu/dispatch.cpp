@@ -23,7 +23,7 @@ struct Candidate {
   bool (*supported)();
 };
 
-// The compiler's cpuid also asks whether the operating system saves the registers.
+// __builtin_cpu_supports also asks whether the operating system saves the registers.
 const Candidate kCandidates[] = {
     {{"avx512", avx512::norm},
      [] {
@@ -73,7 +73,7 @@ const Level* select_level(const char* forced, const char** problem) {
       return &candidate.level;
     }
     if (!any) {
-      *problem = "the CPU has not the instructions of the level that RMS_DEPLOY_ISA names";
+      *problem = "the CPU lacks the instructions of the level that RMS_DEPLOY_ISA names";
       return nullptr;
     }
   }

@@ -10,8 +10,8 @@ struct Level {
   NormFunction norm;
 };
 
-// The highest level that the machine has; or the one that `forced` names (null or empty: not forced).
-// Null when the machine has none, or not the forced one: `problem` then says why, in words to follow "rms_deploy: ".
+// The level that `forced` names, or the highest that the machine has where `forced` is null or empty.
+// Returns null if the machine does not have it. `problem` then says why, in words to follow "rms_deploy: ".
 const Level* select_level(const char* forced, const char** problem);
 
 }  // namespace rms_deploy::cpu

@@ -14,10 +14,11 @@ void as_constant(bool value, const Function& function) {
   value ? function(std::true_type{}) : function(std::false_type{});
 }
 
-// Streamed stores are worth their code at the levels and for the types that are used for speed, and need whole vectors.
+// Streamed stores are compiled only for the levels and types that are used for speed, which Held is not.
 template <class T>
 constexpr bool kMayStream = kHasStreams && (std::is_same_v<T, float> || sizeof(T) == sizeof(uint16_t));
 
+// Streamed stores need whole vectors.
 template <class T>
 bool streams(const Problem& p) {
   return p.stream && reinterpret_cast<uintptr_t>(p.y) % sizeof(Vector) == 0 &&

@@ -1,4 +1,4 @@
-// The CPU kernels: a problem and a range of its units; nothing of any framework.
+// The interface of the CPU kernels: a problem and a range of its units. It knows no framework.
 //
 // The work is cut into units that do not depend on the number of threads, and a unit is computed by one thread in one
 // order: results are bit for bit the same for any number of threads. Units: the rows (inner = 1), or blocks of kColumns
@@ -15,8 +15,8 @@ namespace rms_deploy::cpu {
 inline constexpr int64_t kColumns = 256;
 
 struct Problem : rms_deploy::Problem {
-  bool held_in_float32 = false;  // T is a 16-bit type, but the memory of all tensors is float32; round_before_scale
-  bool stream = false;           // y is stored past the caches, as what follows will not find it there
+  bool held_in_float32 = false;  // T is a 16-bit type, but all tensors are float32 in memory; with round_before_scale
+  bool stream = false;           // y is stored past the caches, where the next reader would not find it anyway
 };
 
 inline int64_t unit_count(const Problem& problem) {

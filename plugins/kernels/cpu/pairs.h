@@ -1,5 +1,5 @@
-// Elements of any type as vectors of float32, where one vector is not the unit: rounding to the type, a row's last
-// elements, and pairs of vectors.
+// What a norm does with elements of any type as vectors of float32: it rounds them to the type, and it loads and stores
+// them as pairs of vectors, the last elements of a row as part of a pair.
 #pragma once
 
 #include "kernels/cpu/simd.h"
@@ -79,8 +79,9 @@ inline __attribute__((always_inline)) void load_pair<BFloat16>(const BFloat16* f
   pair[1] = vector_of(both & 0xffff0000U);
 }
 
-// Stores a pair, and leaves in it what was stored, rounded to T. kStream: past the caches; `to` is then aligned to the
-// bytes of a Vector. bfloat16: a NaN must have no payload in its low 16 bits, as none has that came from a bfloat16.
+// Stores a pair, and leaves the stored values in it, rounded to T. With kStream the store goes past the caches, and
+// `to` must be aligned to the bytes of a Vector. A NaN that becomes a bfloat16 must have zeros in its low 16 bits, as
+// it has if it was loaded from a bfloat16.
 template <bool kStream, class T>
 RMS_DEPLOY_INLINE void store_pair(T* to, Vector (&pair)[2]) {
   if constexpr (std::is_same_v<T, BFloat16>) {
@@ -99,8 +100,8 @@ RMS_DEPLOY_INLINE void store_pair(T* to, Vector (&pair)[2]) {
   }
 }
 
-// The first `count` (< kPair) elements of a pair; the others are zero, and are not stored. Not inlined: once a row at
-// most, but in every part of every kernel.
+// The first `count` (< kPair) elements of a pair; the others are zero, and are not stored. Not inlined: it runs
+// once a row at most, but is called in every part of every kernel.
 template <class T>
 static __attribute__((noinline)) void load_partial_pair(const T* from, int64_t count, Vector (&pair)[2]) {
   T padded[kPair] = {};

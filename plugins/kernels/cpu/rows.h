@@ -18,8 +18,8 @@ constexpr int kPairs = kLanes / kPair;
 constexpr int64_t kChunk = 32 * kLanes;
 constexpr int64_t kBlockBytes = 8192;  // of x that are read before they are written: a quarter of a usual L1
 constexpr int64_t kMaxRows = 16;
-constexpr int64_t kScale =
-    4096;  // elements of scale that are rounded, and brought into the order of T's pairs, at a time
+// Elements of scale that are rounded, and brought into the order of T's pairs, at a time.
+constexpr int64_t kScale = 4096;
 
 // Adds the 64 accumulators by halves: lane i to lane i + 32, and so on, in the same order for every vector width. The
 // last addition is that of the even lanes to the odd ones, so kEvenOdd gives the same bits.
@@ -188,7 +188,7 @@ RMS_DEPLOY_INLINE double read_row(const AReader reader, int64_t size, const AWri
   return total;
 }
 
-// In place of a Writer: nothing is written.
+// Takes the place of a Writer where nothing is written.
 struct NoWriter {
   __attribute__((always_inline)) void write(int64_t) const {}
   void rest(int64_t, int64_t) const {}
@@ -229,7 +229,7 @@ class Rows {
     const int64_t at_once = kBlockBytes / static_cast<int64_t>(sizeof(T)) / p_.n;
     const int64_t rows = at_once < 1 ? 1 : at_once < kMaxRows ? at_once : kMaxRows;
     const auto end_of = [&](int64_t begin) { return begin + rows < last ? begin + rows : last; };
-    const bool whole = static_cast<const void*>(scale) != ordered_ || p_.n <= kScale;  // scale, at once
+    const bool whole = static_cast<const void*>(scale) != ordered_ || p_.n <= kScale;  // all of scale is ready
     const bool ahead = kStream && whole;
     read(first, end_of(first));
     for (int64_t begin = first; begin < last; begin += rows) {
@@ -259,14 +259,14 @@ class Rows {
   T* sum(int64_t row) const {  // where nobody wants it, y holds it meanwhile
     return static_cast<T*>(p_.sum == nullptr ? p_.y : p_.sum) + row * p_.n;
   }
-  // What is normalised.
+  // The row that is normalised.
   const T* source(int64_t row) const { return kAdd ? sum(row) : x(row); }
 
   Reader<T, kAdd> reader(int64_t row) const {
     return {x(row), kAdd ? static_cast<const T*>(p_.residual) + row * p_.n : nullptr, kAdd ? sum(row) : nullptr};
   }
 
-  // The rows begin ... end - 1, into totals_ from `slot` on.
+  // Sums the squares of the rows begin ... end - 1 into totals_, from `slot` on.
   __attribute__((noinline)) void read(int64_t begin, int64_t end, int64_t slot = 0) {
     for (int64_t row = begin; row < end; ++row) {
       totals_[slot + row - begin] = read_row<T>(reader(row), p_.statistics_size, NoWriter{}, 0);
@@ -282,7 +282,7 @@ class Rows {
     }
   }
 
-  // Elements first ... first + n - 1 of scale.
+  // Puts the elements first ... first + n - 1 of scale into ordered_.
   void order_scale(int64_t first, int64_t n) {
     if (!p_.scalar_scale) {
       order<T, kRoundFirst>(static_cast<const float*>(p_.scale) + first, ordered_, n);

@@ -49,8 +49,7 @@ RMS_DEPLOY_INLINE void unrolled(const Body& body) {
 using Vector = float __attribute__((vector_size(kWidth * sizeof(float))));
 using Bits = uint32_t __attribute__((vector_size(kWidth * sizeof(uint32_t))));
 
-// Keeps a vector in its register: compilers fold a load into each of two operations, and loads are what these loops
-// wait for.
+// Keeps a vector in its register. Compilers would load it again for a second operation, and these loops wait for loads.
 RMS_DEPLOY_INLINE void keep(Vector& value) {
 #if defined(__x86_64__)
   __asm__("" : "+v"(value));
@@ -107,7 +106,7 @@ RMS_DEPLOY_INLINE Bits bfloat16_bits(Vector value) {
   return value == value ? rounded : nan;
 }
 
-// The rounded float32, whose upper half is the bfloat16; for a value that is no NaN, or a NaN with zeros below.
+// The rounded float32, whose upper half is the bfloat16. The lower half of a NaN must be zero.
 RMS_DEPLOY_INLINE Bits bfloat16_rounded(Vector value) {
   const Bits bits = bits_of(value);
   return (bits + 0x7fffU + ((bits >> 16) & 1U)) & 0xffff0000U;

@@ -16,7 +16,8 @@
 
 namespace rms_deploy::cpu::RMS_DEPLOY_LEVEL {
 
-// The root mean squares of some rows or columns, with their three epsilons, and their reciprocals in two float32 terms.
+// The root mean squares of some rows or columns (epsilon, rms_epsilon and rms_min included), and their reciprocals,
+// each as the sum of two float32.
 template <int kCount>
 struct Statistics {
   double rms[kCount];
@@ -33,8 +34,8 @@ RMS_DEPLOY_INLINE Doubles root_mean_squares(Doubles sums, const Problem& p) {
 }
 
 // True if a float32 sum of squares is as good as a float64 one: it did not overflow, and what underflow may have taken
-// (2^-126 per element) is below half a unit in the last place of mean + epsilon. NaN gives false. And false beyond 2^64
-// (rms_epsilon, rms_min), where a term of the reciprocal could be subnormal.
+// (2^-126 per element) is below half a unit in the last place of mean + epsilon. A NaN gives false. So does an rms
+// beyond 2^64, which rms_epsilon or rms_min may give: a term of its reciprocal could be subnormal.
 RMS_DEPLOY_INLINE bool float32_holds(double sum, double rms, const Problem& p) {
   const double least = (0x1p-100 - static_cast<double>(p.epsilon)) * static_cast<double>(p.statistics_size);
   const double most = 0x1p+126 * static_cast<double>(p.statistics_size);

@@ -1,7 +1,7 @@
 // inner > 1: the elements of a column are `inner` apart, the columns are neighbours. A thread has kCount neighbouring
 // columns; the x threads of a block lie along the columns, so that they read whole lines, and its y threads share the
-// elements, in groups of kHeld each. The last group stays in registers between the statistic and the output (usual
-// columns have no other); the others are read again.
+// elements, in groups of kHeld each. The last group stays in registers between the statistic and the output (a
+// usual column has one group); the others are read again.
 #pragma once
 
 #include "kernels/cuda/rows.cuh"
@@ -43,7 +43,7 @@ __device__ __forceinline__ void sum_over_columns(float (&values)[kCount]) {
   }
 }
 
-// kCount columns of one thread: all 16 bytes, or 1.
+// The kCount columns of one thread: as many as 16 bytes hold, or 1.
 template <class T, int kCount>
 class Columns {
  public:
@@ -90,7 +90,7 @@ class Columns {
     }
   }
 
-  // Of column k.
+  // The float64 sum of squares of column k.
   __device__ __forceinline__ double wide_sum(int k) const {
     double sum = 0.0;
 #pragma unroll 1
@@ -162,7 +162,7 @@ class Columns {
   int64_t n_;  // a column that does not exist has no elements
 };
 
-// With 16 bytes per load, two blocks per multiprocessor have 64 KB under way: 128 registers.
+// With 16 bytes per load, two blocks per multiprocessor have 64 KB under way. They leave a thread 128 registers.
 template <class T, int kCount>
 __global__ void __launch_bounds__(kColumnThreads, kCount == 1 ? 1 : 2) norm_columns(const Arguments arguments) {
   const Problem& p = arguments.problem;

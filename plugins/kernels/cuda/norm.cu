@@ -107,8 +107,8 @@ int64_t threads_per_row(int64_t packs, int64_t vectors) {
   return threads <= kWarp ? power_of_two_from(threads) : ceil_div(threads, kWarp) * kWarp;
 }
 
-// As many packs per thread as leave every multiprocessor enough threads; at least so many that a block holds the row.
-// 0: no block does.
+// Packs per thread: as many as leave every multiprocessor enough threads, but at least so many that a block can hold
+// the row. 0 if no block can.
 int64_t vectors_for(int64_t rows, int64_t packs, int64_t multiprocessors) {
   int64_t vectors = 4;
   if (packs > vectors * max_threads(vectors)) {

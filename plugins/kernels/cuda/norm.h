@@ -1,5 +1,5 @@
-// The CUDA kernels: a problem and a stream; nothing of any framework. Nothing here allocates, synchronises or throws,
-// so that a launch may be captured into a CUDA graph.
+// The interface of the CUDA kernels: a problem and a stream. It knows no framework. Nothing here allocates,
+// synchronises or throws, so that a launch may be captured into a CUDA graph.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -11,8 +11,8 @@
 namespace rms_deploy::cuda {
 
 // Kernels that compete for a problem; 0 lets `launch` choose by size. 1, 2, 4, 8: packs of 16 bytes that each thread
-// keeps in registers; 16: four blocks per row. A tactic that does not fit the problem, or its pointers (rows that are
-// not aligned, 16 in place), is taken as 0.
+// keeps in registers; 16: four blocks per row. A tactic that does not fit the problem or its pointers (rows that are
+// not aligned; 16 where an output has the memory of an input) is taken as 0.
 using Tactic = int32_t;
 inline constexpr Tactic kAutomatic = 0;
 inline constexpr int32_t kMaxTactics = 5;

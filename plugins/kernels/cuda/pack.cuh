@@ -28,7 +28,7 @@ __device__ __forceinline__ T element(const Pack& pack, int i) {
   }
 }
 
-// Sets an element that is zero.
+// Sets an element, which must be zero before.
 template <class T>
 __device__ __forceinline__ void set(Pack& pack, int i, T value) {
   if constexpr (sizeof(T) == 4) {
@@ -54,7 +54,7 @@ __device__ __forceinline__ uint32_t rounded_pair(float low, float high) {
 #endif
 }
 
-// The first kCount elements, unpacked and packed again.
+// The first kCount elements of a pack as float32.
 template <class T, int kCount = kWidth<T>>
 struct Floats {
   float each[kCount];
@@ -87,8 +87,8 @@ struct Floats {
   }
 };
 
-// Past L1, where nobody will look for it again; but not through the read-only path, as an output may be the same
-// memory.
+// Loads past L1, because nobody reads the pack there again; but not through the read-only path, because an output may
+// have the same memory.
 __device__ __forceinline__ Pack load_pack(const void* from) {
   const uint4 loaded = __ldcg(static_cast<const uint4*>(from));
   return {{loaded.x, loaded.y, loaded.z, loaded.w}};

@@ -14,7 +14,7 @@ namespace rms_deploy::cuda {
 inline constexpr int kWarp = 32;
 inline constexpr unsigned kAllLanes = 0xffffffffU;
 
-// What a kernel is told; the same struct for all.
+// The argument of every kernel.
 struct Arguments {
   Problem problem;
   int64_t first;       // row, or tile of columns, of the first block
@@ -44,7 +44,8 @@ __device__ __forceinline__ Sum sum_over_lanes(Sum value, int lanes) {
   return value;
 }
 
-// The sum over the threads of a row, the same bits in each. Once per type: no barrier guards a second use.
+// The sum over the threads of a row, the same bits in each. A kernel calls it once per type, as no barrier guards a
+// second use of the shared memory.
 template <class Sum>
 __device__ __forceinline__ Sum sum_over_row(Sum value) {
   const int threads = static_cast<int>(blockDim.x);
@@ -95,7 +96,7 @@ class Row {
         whole_vectors_(kAligned || arguments.whole_vectors),
         phase_(kAligned || !whole_vectors_ ? 0 : static_cast<int>(reinterpret_cast<uintptr_t>(x_) % 16 / sizeof(T))) {}
 
-  // Of blockDim.x * kVectors packs.
+  // The row in chunks of blockDim.x * kVectors packs.
   __device__ __forceinline__ Index chunks() const {
     const Index chunk = static_cast<Index>(blockDim.x) * kVectors * kWidth<T>;
     return (n_ + phase_ + chunk - 1) / chunk;
@@ -249,7 +250,7 @@ class Row {
   int phase_;
 };
 
-// Registers: 64 with 1024 threads, 255 with 256.
+// Threads of a block. A thread may have 64 registers in a block of 1024, and 255 in one of 256.
 template <int kVectors>
 inline constexpr int kMaxThreads = kVectors <= 4 ? 1024 : 256;
 

@@ -42,7 +42,7 @@ __device__ __forceinline__ int exponent_of(double value) {
   return static_cast<int>(bits >> 52 & 0x7ff) - 1023;
 }
 
-// The same where only float64 has the range. The precision of float32 is enough: root and quotient are taken of
+// The divisor where only float64 has the range. The precision of float32 is enough: root and quotient are taken of
 // numbers near one.
 __device__ __forceinline__ Divisor wide_divisor(double sum_of_squares, const Problem& p) {
   const double mean = sum_of_squares * (1.0F / static_cast<float>(p.statistics_size)) + static_cast<double>(p.epsilon);
@@ -52,12 +52,12 @@ __device__ __forceinline__ Divisor wide_divisor(double sum_of_squares, const Pro
       static_cast<double>(sqrtf(static_cast<float>(mean * power_of_two(-2 * half)))) * power_of_two(half) +
       static_cast<double>(p.rms_epsilon);
   const double rms = root < static_cast<double>(p.rms_min) ? static_cast<double>(p.rms_min) : root;
-  // No more than 2^126, and the factor then stays below 2^30.
+  // The power is at most 2^126, and the factor then stays below 2^30.
   const int exponent = rms > 0.0 && rms <= 0x1p+200 ? (rms < 0x1p-126 ? -126 : exponent_of(rms)) : 0;
   return {static_cast<float>(power_of_two(-exponent)), 1.0F / static_cast<float>(rms * power_of_two(-exponent))};
 }
 
-// The square of an element of what is normalised.
+// The square of an element of what is normalised: x, or x + residual rounded.
 template <class T>
 __device__ __forceinline__ double wide_square(const Problem& p, int64_t i) {
   float value = to_float(static_cast<const T*>(p.x)[i]);

@@ -1,6 +1,6 @@
 // The entry of the CUDA kernels' tests, and beside it the same norm through the plugin object, as TensorRT drives it:
-// create -> clone -> serialise -> create again -> attach -> shapes -> enqueue. With RMS_DEPLOY_CAPTURE, which needs a GPU, the
-// enqueue is captured into a CUDA graph in the strictest mode, and the graph is launched.
+// create -> clone -> serialise -> create again -> attach -> shapes -> enqueue. With RMS_DEPLOY_CAPTURE, which needs a
+// GPU, the enqueue is captured into a CUDA graph in the strictest mode, and the graph is launched.
 #include "../../kernels/cuda/entry.cpp"
 
 #include <memory>
