@@ -4,6 +4,15 @@
 
 namespace rms_deploy::cpu {
 
+namespace {
+
+struct Candidate {
+  Level level;
+  bool (*supported)();
+};
+
+}  // namespace
+
 #if defined(__x86_64__)
 
 namespace v2 {
@@ -17,11 +26,6 @@ void norm(const Problem& problem, int64_t first, int64_t last);
 }
 
 namespace {
-
-struct Candidate {
-  Level level;
-  bool (*supported)();
-};
 
 // __builtin_cpu_supports also asks whether the operating system saves the registers.
 const Candidate kCandidates[] = {
@@ -48,11 +52,6 @@ void norm(const Problem& problem, int64_t first, int64_t last);
 }
 
 namespace {
-
-struct Candidate {
-  Level level;
-  bool (*supported)();
-};
 
 const Candidate kCandidates[] = {{{"portable", portable::norm}, [] { return true; }}};
 

@@ -9,8 +9,6 @@
 // is redone in float64, where neither can happen: the square of every finite float32 is a normal float64.
 #pragma once
 
-#include <cmath>
-
 #include "kernels/cpu/norm.h"
 #include "kernels/cpu/pairs.h"
 
