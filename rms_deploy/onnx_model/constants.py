@@ -5,7 +5,6 @@ Only small tensors are evaluated, and no weight is ever loaded for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from rms_deploy.onnx_model.analysis import Facts, is_op
+from rms_deploy.onnx_model.evaluate import OPERATORS, evaluate
 
 __all__ = ["constant", "integers", "scalar", "why_not_scalar"]
 
@@ -80,7 +80,7 @@ def integers(value: ir.Value | None, facts: Facts) -> tuple[int, ...] | None:
 
 
 def constant(value: ir.Value, facts: Facts, depth: int = 0) -> _Array | None:
-    """The elements of `value` if they are the same in every run and few, else None."""
+    """The elements of `value` if there are few and they are the same in every run, else None."""
     if facts.is_overridable(value):
         return None
     node = value.producer()
@@ -91,21 +91,14 @@ def constant(value: ir.Value, facts: Facts, depth: int = 0) -> _Array | None:
         return None
     if node.op_type in ("Shape", "Size"):
         return _of_shape(node, facts)
-    if node.op_type not in _ARITHMETIC and node.op_type not in _STRUCTURAL:
+    if node.op_type not in OPERATORS:
         return None
-    needed = node.inputs[:1] if node.op_type == "CastLike" else node.inputs
+    like = node.op_type == "CastLike"
+    needed = node.inputs[:1] if like else node.inputs
     inputs = [None if v is None else constant(v, facts, depth + 1) for v in needed]
     if any(array is None and v is not None for array, v in zip(inputs, needed, strict=True)):
         return None
-    try:
-        with np.errstate(all="ignore"):
-            if node.op_type in _ARITHMETIC:
-                array = np.asarray(_ARITHMETIC[node.op_type](*inputs)).astype(np.asarray(inputs[0]).dtype)
-            else:
-                array = np.asarray(_STRUCTURAL[node.op_type](node, inputs, facts))
-    except (TypeError, ValueError, IndexError, ZeroDivisionError, KeyError):
-        return None  # malformed: not ours to judge
-    return array if array.size <= _MAX_SIZE else None
+    return evaluate(node, inputs, to=facts.cast_type(node) if like else None, max_size=_MAX_SIZE)
 
 
 def _tensor(value: ir.Value) -> ir.TensorProtocol | None:
@@ -138,73 +131,3 @@ def _of_shape(node: ir.Node, facts: Facts) -> _Array | None:
         return None
     dims = np.asarray(shape, np.int64)
     return dims if node.op_type == "Shape" else np.asarray(dims.prod(dtype=np.int64))
-
-
-def _divide(a: _Array, b: _Array) -> Any:
-    return np.trunc(a / b) if a.dtype.kind in "iu" else a / b
-
-
-def _expand(array: _Array, shape: _Array) -> Any:
-    if shape.prod() > _MAX_SIZE:
-        raise ValueError("too large to be evaluated")
-    return np.broadcast_to(array, np.broadcast_shapes(array.shape, tuple(shape)))
-
-
-def _cast(node: ir.Node, inputs: list[Any], facts: Facts) -> Any:
-    to = facts.cast_type(node)
-    if to is None:
-        raise ValueError("unknown type")
-    return inputs[0].astype(to.numpy())
-
-
-def _gather(node: ir.Node, inputs: list[Any], facts: Facts) -> Any:  # noqa: ARG001 - one signature for all
-    return np.take(inputs[0], inputs[1], axis=_axis(node))
-
-
-def _concat(node: ir.Node, inputs: list[Any], facts: Facts) -> Any:  # noqa: ARG001
-    return np.concatenate(inputs, axis=_axis(node))
-
-
-def _unsqueeze(node: ir.Node, inputs: list[Any], facts: Facts) -> Any:  # noqa: ARG001
-    return np.expand_dims(inputs[0], _axes(node, inputs))
-
-
-def _squeeze(node: ir.Node, inputs: list[Any], facts: Facts) -> Any:  # noqa: ARG001
-    return np.squeeze(inputs[0], _axes(node, inputs))
-
-
-def _axis(node: ir.Node) -> int:
-    attribute = node.attributes.get("axis")
-    return 0 if attribute is None else attribute.as_int()
-
-
-def _axes(node: ir.Node, inputs: list[Any]) -> tuple[int, ...]:
-    if len(inputs) > 1 and inputs[1] is not None:
-        return tuple(int(i) for i in inputs[1].reshape(-1))
-    return tuple(node.attributes["axes"].as_ints())
-
-
-_ARITHMETIC: dict[str, Callable[..., Any]] = {
-    "Identity": lambda a: a,
-    "Add": np.add,
-    "Sub": np.subtract,
-    "Mul": np.multiply,
-    "Div": _divide,
-    "Neg": np.negative,
-    "Sqrt": np.sqrt,
-    "Reciprocal": lambda a: 1 / a,
-    "Pow": np.power,
-    "Range": lambda start, limit, delta: np.arange(start.item(), limit.item(), delta.item()),
-    "Reshape": lambda a, shape: a.reshape(tuple(shape)),
-    "Expand": _expand,
-}
-"""Operators of their inputs alone; the result has the type of the first input."""
-
-_STRUCTURAL: dict[str, Callable[[ir.Node, list[Any], Facts], Any]] = {
-    "Cast": _cast,
-    "CastLike": _cast,
-    "Gather": _gather,
-    "Concat": _concat,
-    "Unsqueeze": _unsqueeze,
-    "Squeeze": _squeeze,
-}

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from rms_deploy.onnx_model.evaluate import ARITHMETIC, evaluate
+
 __all__ = ["FoldConstants"]
 
 _Array = NDArray[Any]
+
+_FOLDED: Final = ARITHMETIC | {"Cast", "CastLike", "Identity", "Squeeze", "Unsqueeze"}
+"""Operators between a weight and the node that reads it, where exporters write them."""
 
 
 class FoldConstants(ir.passes.InPlacePass):
     """Replace arithmetic and casts of constants by their result, in the element types that the model has.
 
-    For a comparison in a wider type: a scale that one model casts to float16 when it runs, and another holds in
-    float16, are the same numbers only where the first is rounded before the type is widened.
+    1. Arithmetic is folded in float types only: integers count and index, and no wider type changes them.
+    2. Constants of every size are folded.
+    3. An output of the graph keeps its node, and with it its name.
+
+    This prepares a comparison in a wider type. One model casts a scale to float16 when it runs, another holds it in
+    float16: they have the same numbers only where the first is rounded before the type is widened.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Fold in place."""
         modified = False
         for node in list(model.graph.all_nodes()):
             array = _result(node)
@@ -35,17 +44,15 @@ class FoldConstants(ir.passes.InPlacePass):
 
 
 def _result(node: ir.Node) -> _Array | None:
-    compute = _OPS.get(node.op_type) if node.domain == "" else None
-    if compute is None:
+    if node.domain != "" or node.op_type not in _FOLDED:
         return None
     inputs = [_constant(value) for value in node.inputs]
-    if not inputs or any(array is None for array in inputs):
+    first = inputs[0] if inputs else None
+    if first is None or any(array is None for array in inputs):
         return None
-    try:
-        with np.errstate(all="ignore"):
-            return compute(node, *inputs)
-    except (TypeError, ValueError):  # malformed: the runtime says so
+    if node.op_type in ARITHMETIC and (np.issubdtype(first.dtype, np.integer) or first.dtype == np.bool_):
         return None
+    return evaluate(node, inputs)
 
 
 def _constant(value: ir.Value | None) -> _Array | None:
@@ -53,52 +60,3 @@ def _constant(value: ir.Value | None) -> _Array | None:
         return None
     tensor = ir.convenience.get_const_tensor(value)
     return None if tensor is None or tensor.dtype == ir.DataType.STRING else tensor.numpy()
-
-
-def _elementwise(function: Callable[..., Any]) -> Callable[..., _Array | None]:
-    """A float `function` of numbers of one type, rounded to that type."""
-
-    def compute(node: ir.Node, *inputs: _Array) -> _Array | None:  # noqa: ARG001 - one signature for all
-        kind = inputs[0].dtype
-        if np.issubdtype(kind, np.integer) or kind == np.bool_:
-            return None
-        return np.asarray(function(*inputs)).astype(kind)
-
-    return compute
-
-
-def _cast(node: ir.Node, array: _Array) -> _Array:
-    return array.astype(ir.DataType(node.attributes.get_int("to", 0)).numpy())
-
-
-def _unsqueeze(node: ir.Node, array: _Array, axes: _Array | None = None) -> _Array:
-    return np.expand_dims(array, _axes(node, axes))
-
-
-def _squeeze(node: ir.Node, array: _Array, axes: _Array | None = None) -> _Array:
-    return np.squeeze(array, _axes(node, axes))
-
-
-def _axes(node: ir.Node, axes: _Array | None) -> tuple[int, ...]:
-    return tuple(int(i) for i in (node.attributes.get_ints("axes", ()) if axes is None else axes.ravel()))
-
-
-_ARITHMETIC: Final[dict[str, Callable[..., Any]]] = {
-    "Add": np.add,
-    "Div": np.divide,
-    "Mul": np.multiply,
-    "Neg": np.negative,
-    "Pow": np.power,
-    "Reciprocal": lambda a: 1 / a,
-    "Sqrt": np.sqrt,
-    "Sub": np.subtract,
-}
-
-_OPS: Final[dict[str, Callable[..., _Array | None]]] = {
-    "Cast": _cast,
-    "CastLike": lambda node, array, like: array.astype(like.dtype),  # noqa: ARG005
-    "Identity": lambda node, array: array,  # noqa: ARG005
-    "Squeeze": _squeeze,
-    "Unsqueeze": _unsqueeze,
-    **{name: _elementwise(function) for name, function in _ARITHMETIC.items()},
-}
