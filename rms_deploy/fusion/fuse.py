@@ -18,13 +18,14 @@ from rms_deploy.fusion.describe import describe_foreign, describe_fused
 from rms_deploy.fusion.near_miss import NearMiss
 from rms_deploy.fusion.norm import Norm
 from rms_deploy.fusion.passes.fuse_add_rms_norm import FuseAddRMSNorm
-from rms_deploy.fusion.passes.fuse_rms_norm import ONE_BODY_BELOW, FuseRMSNorm, FuseRMSNormResult
+from rms_deploy.fusion.passes.fuse_rms_norm import FuseRMSNorm, FuseRMSNormResult
 from rms_deploy.fusion.passes.lower_to_plugins import raise_plugins
 from rms_deploy.fusion.targets import lower
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.file import open_model, save_model
 from rms_deploy.ops.foreign_ops import foreign_norm
 from rms_deploy.ops.forms import NormForm, norm_form
+from rms_deploy.ops.functions import CONSTANT_OPSET
 from rms_deploy.ops.nodes import graphs_of, norm_nodes
 from rms_deploy.output_file import check_output
 
@@ -134,7 +135,7 @@ def fuse(
     if verify is None:
         verify = sum(len(graph) for graph in fused.graphs()) <= VERIFY_LIMIT
     skip = partial(_is_target, form)
-    one_body = functions and form is NormForm.FUSED and fused.opset_imports.get("", 0) < ONE_BODY_BELOW
+    one_body = functions and form is NormForm.FUSED and fused.opset_imports.get("", 0) < CONSTANT_OPSET
     result = FuseRMSNorm(facts, allow_gain=allow_precision_gain, prove=verify, one_body=one_body, skip=skip)(fused)
     assert isinstance(result, FuseRMSNormResult)
     modified = result.modified or raised

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import onnx.helper
@@ -21,12 +21,12 @@ from rms_deploy.errors import InputError
 from rms_deploy.ops.contract import DOMAIN, ELEMENT_TYPES, OPS, PARTIAL_RMS_NORM, VERSION, Op
 from rms_deploy.ops.nodes import norm_nodes, require_onnx_opset, write_defaults
 
-__all__ = ["attach_functions", "function_body"]
+__all__ = ["CONSTANT_OPSET", "attach_functions", "function_body"]
 
 _FLOAT32 = ELEMENT_TYPES["float32"]
 _FUNCTIONS_IR_VERSION = 8
-_CONSTANT_OPSET = 12
-"""The first in which Constant has value_float and its like."""
+CONSTANT_OPSET: Final = 12
+"""The first in which a Constant takes its value from an attribute of the function around it, as value_float."""
 _FLOAT_ATTRIBUTES = (onnx.AttributeProto.FLOAT, onnx.AttributeProto.FLOATS)
 
 
@@ -66,7 +66,7 @@ def attach_functions(model: ir.Model) -> None:
 def function_body(op: Op, nodes: Iterable[ir.Node], *, opset: int) -> onnx.FunctionProto:
     """The body of `op` that serves all of `nodes`, in the operators of ONNX `opset`.
 
-    Below 12, where Constant takes no attribute of a function, the constants of the nodes are written into the body.
+    Below `CONSTANT_OPSET` the constants of the nodes are written into the body.
 
     Raises:
         InputError: the opset has no operator for what the nodes need.
@@ -82,13 +82,13 @@ def function_body(op: Op, nodes: Iterable[ir.Node], *, opset: int) -> onnx.Funct
     )
     function = onnx.parser.parse_function(text)
     function.doc_string = op.meaning
-    if opset < _CONSTANT_OPSET:
+    if opset < CONSTANT_OPSET:
         _write_constants(function, op, nodes, opset)
     return function
 
 
 def _write_constants(function: onnx.FunctionProto, op: Op, nodes: list[ir.Node], opset: int) -> None:
-    """Give each Constant of the body its value as a tensor, the one form that there is below opset 12."""
+    """Give each Constant of the body its value as a tensor, the one form that there is below `CONSTANT_OPSET`."""
     for node in function.node:
         if node.op_type != "Constant":
             continue
@@ -99,7 +99,7 @@ def _write_constants(function: onnx.FunctionProto, op: Op, nodes: list[ir.Node],
             if len(values) > 1:
                 raise InputError(
                     f"{op.name}: norms with different {given.ref_attr_name} in one model of opset {opset}: a function "
-                    f"needs opset >= {_CONSTANT_OPSET} for it; convert the model, or fuse it without functions"
+                    f"needs opset >= {CONSTANT_OPSET} for it; convert the model, or fuse it without functions"
                 )
             value = values.pop()
         array = np.asarray(value, np.float32 if given.type in _FLOAT_ATTRIBUTES else np.int64)

@@ -19,12 +19,10 @@ from rms_deploy.fusion.proof.prove import Proof, Prover
 from rms_deploy.fusion.replacement import explicit_attributes, replacement_for
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.ops.contract import DOMAIN, PARTIAL_RMS_NORM, VERSION
+from rms_deploy.ops.functions import CONSTANT_OPSET
 from rms_deploy.ops.nodes import graphs_of, norm_nodes
 
-__all__ = ["ONE_BODY_BELOW", "FuseRMSNorm", "FuseRMSNormResult"]
-
-ONE_BODY_BELOW: Final = 12
-"""The opset from which a Constant in a function body takes its value from an attribute of the function."""
+__all__ = ["FuseRMSNorm", "FuseRMSNormResult"]
 
 _CONSTANTS: Final = {
     **{name: value for name, value in PARTIAL_RMS_NORM.defaults().items() if isinstance(value, float)},
@@ -68,7 +66,7 @@ class FuseRMSNorm(ir.passes.InPlacePass):
             facts: of the model, where several passes share them; they are looked up anew if none are given.
             allow_gain: also fuse norms whose statistics the model rounds to a half type.
             prove: run each norm before it is replaced, and leave it if the op gives other numbers.
-            one_body: the body of an op is to hold its constants, as below `ONE_BODY_BELOW`: one of each for all norms.
+            one_body: the body of an op is to hold its constants, as below `CONSTANT_OPSET`: one of each for all norms.
             skip: which nodes anchor nothing.
         """
         super().__init__()
@@ -137,7 +135,7 @@ def _other_constants(match: Match, facts: Facts, bodies: dict[str, tuple[float, 
     differing = [f"{name} {a:g}, not {b:g}" for name, a, b in zip(_CONSTANTS, own, body, strict=True) if a != b]
     if not differing:
         return None
-    reason = f"{differing[0]} as in the norms before it, and below opset {ONE_BODY_BELOW} all share one body"
+    reason = f"{differing[0]} as in the norms before it, and below opset {CONSTANT_OPSET} all share one body"
     return near_miss("body", match.anchor, f"{reason}; --no-functions fuses it, and so does a newer opset")
 
 
