@@ -58,7 +58,7 @@ class PassProver:
     ) -> tuple[onnx.GraphProto, dict[str, tuple[int, ...]]] | str:
         facts = self._facts
         names = {value: f"o{number}" for number, value in enumerate(outputs)}
-        graph = onnx.GraphProto(name="site")
+        graph = onnx.GraphProto(name="subgraph")
         shapes: dict[str, tuple[int, ...]] = {}
         sizes: dict[str, int] = {}
         rank = facts.rank(nodes[0].inputs[0]) if nodes[0].inputs[0] is not None else None

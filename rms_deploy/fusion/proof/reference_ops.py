@@ -53,7 +53,9 @@ class SkipSimplifiedLayerNormalization(OpRun):
     ) -> tuple[_Array, _Array, _Array, _Array]:
         total = x + (skip if bias is None else skip + bias)
         y = (_normed(total, -1, epsilon) * gamma.astype(np.float32)).astype(x.dtype)
-        unused = np.empty(0, np.float32)  # the mean and the inverse root: a node that has readers for them is left
+        unused = np.empty(
+            0, np.float32
+        )  # the mean and the inverse root: a node whose readers need them is not expanded
         return y, unused, unused, total
 
 

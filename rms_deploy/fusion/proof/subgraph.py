@@ -23,10 +23,9 @@ from rms_deploy.ops.functions import attach_functions
 __all__ = ["MAX_ELEMENTS", "Subgraph", "concrete", "cut", "renamed"]
 
 _MAX_NODES: Final = 64
-_SMALL: Final = 64
-"""Elements up to which a constant is taken along with its values."""
 _SYMBOL_SIZES: Final = (2, 3, 5, 7)
 MAX_ELEMENTS: Final = 2**20
+"""Elements of x beyond which a norm is not run."""
 _SHAPE_DEPENDENT: Final = ("Reshape", "Expand", "Shape", "Size")
 
 
@@ -45,30 +44,27 @@ class Subgraph:
     """Equal for subgraphs that compute the same."""
 
     def rewritten(self) -> onnx.ModelProto:
-        """The op with its function body."""
-        (x_info, *others), names = self.original.graph.input, list(self.shapes)
-        x = ir.Value(name=names[0], type=ir.TensorType(ir.DataType(x_info.type.tensor_type.elem_type)))
-        inputs, nodes, wide = [x], [], x
-        if x.dtype != self.op.dtype:
-            nodes.append(ir.node("Cast", [x], {"to": self.op.dtype}))
-            wide = nodes[-1].outputs[0]
-            wide.type = ir.TensorType(self.op.dtype)
-        if self.scale is None:
-            nodes.append(ir.node("Constant", [], {"value_float": 1.0}))
-            scale = nodes[-1].outputs[0]
-            scale.type = ir.TensorType(ir.DataType.FLOAT)
-        else:
-            info = next(value for value in others if value.name == self.scale)
-            scale = ir.Value(name=self.scale, type=ir.TensorType(ir.DataType(info.type.tensor_type.elem_type)))
-            inputs.append(scale)
-            if scale.dtype not in (self.op.dtype, ir.DataType.FLOAT):
-                nodes.append(ir.node("Cast", [scale], {"to": ir.DataType.FLOAT}))
-                scale = nodes[-1].outputs[0]
-                scale.type = ir.TensorType(ir.DataType.FLOAT)
+        """The norm as our op, with its function body."""
+        dtypes = {value.name: ir.DataType(value.type.tensor_type.elem_type) for value in self.original.graph.input}
+        names = dict.fromkeys(("x", self.scale or "x"))  # x may be its own scale
+        inputs = [ir.Value(name=name, type=ir.TensorType(dtypes[name])) for name in names]
+        nodes: list[ir.Node] = []
+
+        def add(op_type: str, sources: list[ir.Value], dtype: ir.DataType, **attributes: float) -> ir.Value:
+            nodes.append(ir.node(op_type, sources, attributes))
+            nodes[-1].outputs[0].type = ir.TensorType(dtype)
+            return nodes[-1].outputs[0]
+
+        wide = inputs[0]
+        if wide.dtype != self.op.dtype:
+            wide = add("Cast", [wide], self.op.dtype, to=self.op.dtype)
+        scale = inputs[-1] if self.scale else add("Constant", [], ir.DataType.FLOAT, value_float=1.0)
+        if scale.dtype not in (self.op.dtype, ir.DataType.FLOAT):
+            scale = add("Cast", [scale], ir.DataType.FLOAT, to=ir.DataType.FLOAT)
         y = ir.Value(name="y", type=ir.TensorType(self.op.dtype))
         attributes = explicit_attributes(self.op.op_type, self.op.attributes)
         nodes.append(ir.Node(DOMAIN, self.op.op_type, [wide, scale], attributes, outputs=[y]))
-        graph = ir.Graph(inputs, [y], nodes=nodes, opset_imports={"": max(self.opset, 13), DOMAIN: 1}, name="site")
+        graph = ir.Graph(inputs, [y], nodes=nodes, opset_imports={"": max(self.opset, 13), DOMAIN: 1}, name="subgraph")
         model = ir.Model(graph, ir_version=8)
         attach_functions(model)
         return ir.to_proto(model)
@@ -85,7 +81,7 @@ def cut(match: Match, op: Replacement, facts: Facts) -> Subgraph | str:
         return "it depends on more nodes than are run"
     fixed = any(node.op_type in _SHAPE_DEPENDENT for node in nodes)
     sizes: dict[str, int] = {}
-    graph = onnx.GraphProto(name="site")
+    graph = onnx.GraphProto(name="subgraph")
     shapes: dict[str, tuple[int, ...]] = {}
     for value, name in list(names.items()):
         if not _is_leaf(value, names, x, op.scale):
@@ -145,7 +141,7 @@ def _slice(end: ir.Value, names: dict[ir.Value, str]) -> list[ir.Node] | None:
 
 
 def _is_run(node: ir.Node) -> bool:
-    """Whether onnx's evaluator knows the op, or is told of it."""
+    """Whether onnx's evaluator has the op, or gets it from `reference_ops`."""
     return node.domain == "" or (
         node.domain == CONTRIB_DOMAIN and node.op_type == SIMPLIFIED_LAYER_NORMALIZATION.op_type
     )
@@ -174,7 +170,7 @@ def _is_leaf(value: ir.Value, names: dict[ir.Value, str], x: ir.Value, scale: ir
 def concrete(
     value: ir.Value, facts: Facts, sizes: dict[str, int], axes: tuple[int, ...] | None
 ) -> tuple[int, ...] | None:
-    """A shape with a number for every symbol; with `axes`, static dims outside them are made small."""
+    """The shape of `value` with a number for every symbol; with `axes`, static dims outside them are made small."""
     shape = facts.shape(value)
     if shape is None:
         return None
