@@ -133,16 +133,16 @@ def check(
     model: onnx.ModelProto,
     *,
     norms: int = 1,
-    left: int = 0,
+    near_misses: int = 0,
     residual: bool = True,
     feeds: dict[str, Any] | None = None,
     through_layers: bool = False,
 ) -> FusionResult:
-    """Fuse `model`: so many norms, a valid graph, the same signature, the same numbers, and nothing left to do."""
+    """Fuse `model`: so many norms, a valid graph, the same signature, the same numbers, and nothing to do again."""
     result = fuse(model, residual=residual)
     fused = ir.to_proto(result.model)
     assert len(result.norms) == norms, (result.norms, result.near_misses)
-    assert len(result.near_misses) == left, result.near_misses
+    assert len(result.near_misses) == near_misses, result.near_misses
     schemas.register()
     onnx.checker.check_model(fused, full_check=True)
     onnx.shape_inference.infer_shapes(fused, check_type=True, strict_mode=True, data_prop=True)
@@ -160,7 +160,7 @@ def check(
     return result
 
 
-def refused(model: onnx.ModelProto, *, piece: str, reason: str) -> None:
+def near_miss(model: onnx.ModelProto, *, piece: str, reason: str) -> None:
     """Nothing is fused, nothing is changed, and the first near miss says why."""
     before = ir.to_proto(ir.from_proto(model)).SerializeToString(deterministic=True)
     result = fuse(model)
@@ -181,9 +181,9 @@ def _check():
     return check
 
 
-@pytest.fixture(name="refused")
-def _refused():
-    return refused
+@pytest.fixture(name="near_miss")
+def _near_miss():
+    return near_miss
 
 
 @pytest.fixture(name="run")

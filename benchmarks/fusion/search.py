@@ -72,7 +72,7 @@ def main() -> int:
         print(json.dumps({"examples": options.examples, "seed": options.seed, "faults": kinds}, indent=1))
         return bool(faults)
     for kind, (count, smallest) in sorted(faults.items(), key=lambda item: -item[1][0]):
-        print(f"{count} x {kind}; sites: {smallest.sites}\n{onnx.printer.to_text(smallest.model)}\n")
+        print(f"{count} x {kind}; parts: {smallest.parts}\n{onnx.printer.to_text(smallest.model)}\n")
     print(f"{options.examples} models, seed {options.seed}: {sum(count for count, _ in faults.values())} with a fault")
     return bool(faults)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final, Literal
 
 import onnx_ir as ir
 
 from rms_deploy.fusion.grammar.match import Match
-from rms_deploy.fusion.near_miss import NearMiss
+from rms_deploy.fusion.grammar.search import SearchResult
 from rms_deploy.fusion.norm import NOTE, PROOF, Norm
 from rms_deploy.fusion.passes.expand_skip_norm import is_skip_norm, why_not_expanded
 from rms_deploy.fusion.replacement import replacement_for
@@ -21,7 +21,7 @@ from rms_deploy.ops.nodes import label, place_of
 
 __all__ = ["describe_foreign", "describe_fused", "describe_match"]
 
-_FUSE_TAKES: Final = "fuse takes it"
+_CAN_BE_FUSED: Final = "can be fused"
 
 
 def describe_fused(node: ir.Node, facts: Facts) -> Norm:
@@ -70,18 +70,17 @@ def describe_match(match: Match, facts: Facts) -> Norm:
         partial_size=match.partial_size,
         rounding=_rounding(op.dtype, before_scale=match.rounds_before_scale),
         scale=_scale(op.scale, facts),
-        note=_FUSE_TAKES,
+        note=_CAN_BE_FUSED,
     )
 
 
-def describe_foreign(node: ir.Node, facts: Facts, reasons: Sequence[NearMiss] = (), *, taken: bool = False) -> Norm:
+def describe_foreign(node: ir.Node, facts: Facts, result: SearchResult | None = None) -> Norm:
     """One node that is a whole norm of ONNX or ONNX Runtime.
 
     Args:
         node: for which `foreign_norm` is not None.
         facts: of the model.
-        reasons: why the grammar does not derive it.
-        taken: whether the grammar derives it.
+        result: of the search at `node`, which its note is about; None: it gets no note.
     """
     norm = foreign_norm(node)
     assert norm is not None, node.op_type
@@ -91,10 +90,6 @@ def describe_foreign(node: ir.Node, facts: Facts, reasons: Sequence[NearMiss] = 
     rank = None if x is None else facts.rank(x)
     start = first if first < 0 or rank is None else first - rank
     axes = tuple(range(start, 0)) if start < 0 else None
-    why_not = "; ".join(miss.reason for miss in reasons) or "fuse does not take this op"
-    if is_skip_norm(node):
-        why_not = why_not_expanded(node, facts) or ""
-        taken = not why_not
     return Norm(
         kind=node.op_type,
         form=norm.form,
@@ -109,8 +104,19 @@ def describe_foreign(node: ir.Node, facts: Facts, reasons: Sequence[NearMiss] = 
         partial_size=None,
         rounding=None,
         scale=_scale(node.inputs[norm.scale] if len(node.inputs) > norm.scale else None, facts),
-        note=_FUSE_TAKES if taken else why_not,
+        note="" if result is None else _note(node, facts, result),
     )
+
+
+def _note(node: ir.Node, facts: Facts, result: SearchResult) -> str:
+    """That a whole norm can be fused, or why it cannot."""
+    if is_skip_norm(node):
+        return why_not_expanded(node, facts) or _CAN_BE_FUSED
+    if result.matches:
+        return _CAN_BE_FUSED
+    norm = foreign_norm(node)
+    nothing = "an input is missing" if norm is not None and norm.is_rms else "not an RMSNorm"
+    return "; ".join(miss.reason for miss in result.near_misses) or nothing
 
 
 def _dtype(value: ir.Value | None, facts: Facts) -> ir.DataType | None:
@@ -122,7 +128,7 @@ def _name(dtype: ir.DataType | None) -> str | None:
 
 
 def _rounding(dtype: ir.DataType | None, *, before_scale: bool) -> Literal["once", "before scale"] | None:
-    """Float32 has one order only."""
+    """The order of rounding; float32 has one only."""
     if dtype == ir.DataType.FLOAT:
         return None
     return "before scale" if before_scale else "once"
@@ -138,7 +144,7 @@ def _scale(value: ir.Value | None, facts: Facts) -> str:
 
 
 def _block_size(inputs: Iterable[ir.Value | None], axes: tuple[int, ...], facts: Facts) -> int | None:
-    """The product of the dims normalised over, where one of `inputs` says them all."""
+    """Number of elements normalised over, where one of `inputs` has all dims of the block static."""
     for value in inputs:
         shape = None if value is None else facts.shape(value)
         if shape is None:

@@ -36,8 +36,13 @@ class Inspection:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        norms, misses = ([asdict(item) for item in items] for items in (self.norms, self.near_misses))
-        return {"count": self.count(), "norms": norms, "near_misses": misses}
+        return {
+            "norm_count": len(self.norms),
+            "near_miss_count": len(self.near_misses),
+            "form_count": self.count(),
+            "norms": [asdict(norm) for norm in self.norms],
+            "near_misses": [asdict(miss) for miss in self.near_misses],
+        }
 
 
 def inspect(model: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> Inspection:
@@ -60,7 +65,7 @@ def inspect(model: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> Inspe
                 continue
             result = search(node, facts)
             if foreign_norm(node) is not None:
-                norms.append(describe_foreign(node, facts, result.near_misses, taken=bool(result.matches)))
+                norms.append(describe_foreign(node, facts, result))
                 continue
             misses += result.near_misses
             norms += [describe_match(match, facts) for match in result.matches]

@@ -1,4 +1,4 @@
-"""What looks like RMSNorm and was left alone, and why."""
+"""A near miss: what looks like RMSNorm and is not fused, and why."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["NearMiss", "near_miss"]
 
 @dataclass(frozen=True)
 class NearMiss:
-    """Something that looks like RMSNorm and was left alone."""
+    """Something that looks like RMSNorm and is not fused."""
 
     node: str
     piece: str

@@ -25,7 +25,7 @@ class Norm:
     kind: str
     """Its op: ours, or that of ONNX or ONNX Runtime."""
     form: NormForm
-    """decomposed: primitives that `fuse` takes."""
+    """`NormForm.DECOMPOSED`: primitives that `fuse` would replace."""
     node: str
     place: str
     """The module that it came from, where the exporter wrote it down."""

@@ -1,4 +1,4 @@
-"""What the norms of a model may become: the forms that `fuse --target` and `unfuse` write."""
+"""The norms of a model in another form: the passes by which `fuse` and `unfuse` write each `NormForm`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PASSES: Final[dict[NormForm, type[ir.passes.InPlacePass]]] = {
 
 
 def lower(model: ir.Model, target: NormForm, *, functions: bool = True) -> ir.Model:
-    """Our nodes in the form of `target`; what it cannot express stays our node, and a warning says why.
+    """Write our nodes in the form `target`; what it cannot express stays our node, and a warning says why.
 
     Args:
         model: changed in place, unless its opset has to be converted.

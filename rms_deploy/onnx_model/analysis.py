@@ -11,7 +11,6 @@ from rms_deploy.ops.element_types import HALF
 
 __all__ = ["Facts", "is_op"]
 
-
 _LOSSLESS = {
     *((half, ir.DataType.FLOAT) for half in HALF),
     *((dtype, ir.DataType.DOUBLE) for dtype in (*HALF, ir.DataType.FLOAT)),
@@ -27,6 +26,7 @@ _ONE_TYPE = {
 """Operators whose output has the type of their inputs: of all (None), or of so many from the first on."""
 
 _MAX_RELATIVES = 32
+"""Values of the same type, one after another, among which one with a known type is looked for."""
 
 _SHAPE_KEEPERS = (
     "Abs", "Cast", "CastLike", "Identity", "Neg", "Relu", "Sigmoid", "Sqrt", "Tanh", "Exp", "Reciprocal", "Gelu"
@@ -98,7 +98,7 @@ class Facts:
         return self.has_shape_of(shape.inputs[0], x)
 
     def unexpanded(self, value: ir.Value, x: ir.Value) -> ir.Value:
-        """What was expanded to the shape of `x`: the same to an operator that broadcasts against it."""
+        """`value` as it was before it was expanded to the shape of `x`, which an operator beside x does by itself."""
         node = self.origin(value).producer()
         if node is None or not is_op(node, "Expand") or node.inputs[0] is None:
             return value
@@ -147,7 +147,7 @@ class Facts:
         return self.cast_type(node) if node.op_type == "Cast" else _constant_dtype(node)
 
     def _dtype_by_use(self, value: ir.Value) -> ir.DataType | None:
-        """The type of what an operator with one type for all its operands joins `value` to."""
+        """The type of another value that must have the same type, as both are operands of one operator."""
         if id(value) not in self._by_use:
             self._by_use[id(value)] = (value, self._search_dtype(value))
         return self._by_use[id(value)][1]

@@ -40,7 +40,7 @@ def infer(model: ir.Model) -> dict[tuple[int, str | None], Known]:
     calls = _calls(model)
     waiting = {function.identifier(): function for function in model.functions.values() if function.domain != DOMAIN}
     while waiting:
-        called = {key for key, sites in calls.items() if any(graph in waiting for graph, _ in sites)}
+        called = {key for key, callers in calls.items() if any(graph in waiting for graph, _ in callers)}
         ready = [key for key in waiting if key not in called]
         for key in ready:
             function = waiting.pop(key)
@@ -79,16 +79,16 @@ def _calls(model: ir.Model) -> _Calls:
 
 
 def _body(
-    model: ir.Model, function: ir.Function, sites: list[ir.Node], known: dict[tuple[int, str | None], Known]
+    model: ir.Model, function: ir.Function, callers: list[ir.Node], known: dict[tuple[int, str | None], Known]
 ) -> onnx.ModelProto:
-    """A function as the main graph of a model, its inputs as all `sites` call it."""
+    """A function as the main graph of a model, its inputs of the types and shapes that all `callers` pass."""
     proto = onnx.ModelProto(ir_version=model.ir_version)
     for domain, version in {DOMAIN: VERSION, **model.opset_imports, **function.opset_imports}.items():
         proto.opset_import.add(domain=domain, version=version)
     graph = proto.graph
     graph.name = function.name
     for index, value in enumerate(function.inputs):
-        dtype, shape = _common([_passed(site, index, known) for site in sites])
+        dtype, shape = _common([_passed(caller, index, known) for caller in callers])
         if dtype is not None:
             graph.input.append(onnx.helper.make_tensor_value_info(value.name or "", int(dtype), shape))
     for node in function:
@@ -96,8 +96,8 @@ def _body(
     return proto
 
 
-def _passed(site: ir.Node, index: int, known: dict[tuple[int, str | None], Known]) -> Known:
-    value = site.inputs[index] if index < len(site.inputs) else None
+def _passed(caller: ir.Node, index: int, known: dict[tuple[int, str | None], Known]) -> Known:
+    value = caller.inputs[index] if index < len(caller.inputs) else None
     if value is None:
         return None, None
     dtype, shape = known.get((id(value.graph), value.name), (None, None))
@@ -110,7 +110,7 @@ def _passed(site: ir.Node, index: int, known: dict[tuple[int, str | None], Known
 
 
 def _common(passed: list[Known]) -> Known:
-    """What all have in common."""
+    """The type and the dims that all have in common."""
     dtypes, shapes = {dtype for dtype, _ in passed}, [shape for _, shape in passed]
     dtype = dtypes.pop() if len(dtypes) == 1 else None
     if not shapes or any(shape is None or len(shape) != len(shapes[0] or ()) for shape in shapes):

@@ -1,4 +1,4 @@
-"""Every case of the table: so many norms, a valid graph, the same numbers, and nothing left to do."""
+"""Every case of the table: so many norms, a valid graph, the same numbers, and nothing to do the second time."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 1. Identity, and a cast to the own type, change nothing anywhere.
 2. Statistics may be computed in float64, or be cast to it and back: the op's float32 is as good for a result in float32
-   or less. To end in float64 is something that the op cannot express.
+   or less. A norm that ends in float64 is a near miss, for the op cannot express it.
 3. Statistics rounded to a half type are less precise than the op's: a gain of precision, which has to be allowed.
 4. A cast of x / rms, or of scale * x / rms, back to the type that x came in belongs to the norm; any other ends it.
 5. Expand of the statistics to the shape of x is what the operators after it do by themselves.

@@ -1,4 +1,4 @@
-"""How far a norm has been recognised, and why one was not."""
+"""A match: how far a norm has been recognised in a graph, and what speaks against fusing it."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def _above(match: Match, node: ir.Node) -> ir.Value | None:
 
 
 def _reading_of(x: ir.Value, match: Match, facts: Facts) -> Match | None:
-    """The match with what was squared read such that it is x, or the first part of x."""
+    """The match as one of a norm of `x`, where `x` or its first part was squared; else None."""
     for reading in readings(match.x, facts):
         if not facts.same(x, reading.x):
             continue

@@ -19,7 +19,7 @@ from rms_deploy.fusion.grammar.match import Match, Stage
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.constants import scalar, why_not_scalar
 
-__all__ = ["add_epsilon", "floor", "invert", "power", "sqrt", "square"]
+__all__ = ["add_epsilon", "floor", "invert", "power", "sqrt", "undo_root"]
 
 _INVERSE = {Stage.MEAN_SQUARE: Stage.INVERSE_MEAN_SQUARE, Stage.ROOT: Stage.INVERSE_ROOT}
 _ROOT = {Stage.MEAN_SQUARE: Stage.ROOT, Stage.INVERSE_MEAN_SQUARE: Stage.INVERSE_ROOT}
@@ -83,7 +83,7 @@ def invert(match: Match, node: ir.Node, facts: Facts) -> Match | None:
     return match.at(node.outputs[0], stage)
 
 
-def square(match: Match, node: ir.Node, facts: Facts) -> Match | None:  # noqa: ARG001
+def undo_root(match: Match, node: ir.Node, facts: Facts) -> Match | None:  # noqa: ARG001
     """root * root: the mean square again, as after ReduceL2"""
     if match.stage is not Stage.ROOT or (node.op_type == "Mul" and node.inputs[0] is not node.inputs[1]):
         return None
@@ -100,7 +100,7 @@ def power(match: Match, node: ir.Node, facts: Facts) -> Match | None:
     if exponent == 0.5:
         return sqrt(match, node, facts)
     if exponent == 2 and match.stage is Stage.ROOT:
-        return square(match, node, facts)
+        return undo_root(match, node, facts)
     stage = _INVERSE.get(match.stage) if exponent == -1 else None
     if exponent == -0.5 and match.stage is Stage.MEAN_SQUARE:
         stage = Stage.INVERSE_ROOT

@@ -2,7 +2,7 @@
 
 1. One element, of any shape that does not make the rank grow.
 2. n elements: the dims of the block, and ones elsewhere, aligned from the right ([H], [1, H], [1, 1, H], [C, 1, 1]).
-A product that fits neither is left as it is, and the norm ends before it.
+A product that fits neither is no scale, and the norm ends before it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """From an anchor along the consumers to every value where a norm ends.
 
-A piece of the grammar takes (match, node that consumes its value, facts) and gives the match one step
-further, or a miss, or None where the node is nothing to it. A new spelling is a new piece in `_PIECES`, or a new
-anchor in `_ANCHORS`; nothing else knows which spellings exist.
+A piece of the grammar takes (match, node that consumes its value, facts). It gives the match one step further, or a
+near miss, or None where the node is no part of a norm. A new spelling is a new piece in `_PIECES`, or a new anchor in
+`_ANCHORS`; nothing else knows which spellings exist.
 
 A norm ends at the first value that something else than a next piece reads. So statistics that several norms share, or
 that are outputs of the graph, are never lost: what is still read stays. Where x / rms itself is read, the norm ends
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
-from rms_deploy.fusion.grammar import casts, mean_square, native, normed, root, scaled, size
+from rms_deploy.fusion.grammar import casts, foreign, mean_square, normed, root, scaled, size
 from rms_deploy.fusion.grammar.match import Match, Stage
 from rms_deploy.fusion.near_miss import NearMiss, near_miss
 from rms_deploy.onnx_model.analysis import Facts
@@ -35,7 +35,7 @@ _ANCHORS: dict[tuple[str, str], Callable[[ir.Node, Facts], Match | None]] = {
     ("", "ReduceSum"): mean_square.anchor,
     ("", "ReduceSumSquare"): mean_square.anchor,
     **{
-        (domain, norm.op_type): native.anchor_native
+        (domain, norm.op_type): foreign.anchor_foreign
         for norm in (RMS_NORMALIZATION, SIMPLIFIED_LAYER_NORMALIZATION)
         for domain in norm.domains
     },
@@ -50,7 +50,7 @@ _PIECES: dict[str, tuple[_Piece, ...]] = {
     "Expand": (casts.expand,),
     "Identity": (casts.identity,),
     "Max": (root.floor,),
-    "Mul": (size.average, root.square, normed.normed, normed.scale_inverse, scaled.scaled),
+    "Mul": (size.average, root.undo_root, normed.normed, normed.scale_inverse, scaled.scaled),
     "Pow": (root.power,),
     "Reciprocal": (root.invert,),
     "Reshape": (mean_square.reshape,),
@@ -67,7 +67,7 @@ class SearchResult:
     matches: list[Match] = field(default_factory=list)
     near_misses: list[NearMiss] = field(default_factory=list)
     furthest: Match | None = None
-    allow_gain: bool = False
+    """The match of the latest stage, whether a norm came of it or not."""
 
     def add(self, miss: NearMiss) -> None:
         """Keep `miss` once."""
@@ -76,16 +76,16 @@ class SearchResult:
 
 
 def search(anchor: ir.Node, facts: Facts, *, allow_gain: bool = False) -> SearchResult:
-    """Every norm that is anchored at `anchor`; its length does not depend on the size of the graph.
+    """Every norm that is anchored at `anchor`, in a time that does not depend on the size of the graph.
 
     `allow_gain`: also take norms whose statistics the model rounds to a half type.
     """
-    result = SearchResult(allow_gain=allow_gain)
+    result = SearchResult()
     start = _ANCHORS.get((anchor.domain, anchor.op_type))
     match = None if start is None else start(anchor, facts)
     if match is None:
         return result
-    _follow(match, facts, result)
+    _follow(match, facts, result, allow_gain=allow_gain)
     last = result.furthest
     nothing = not result.matches and not result.near_misses
     if nothing and last is not None and last.stage > Stage.MEAN_SQUARE and not (last.is_sum or last.is_norm):
@@ -93,12 +93,12 @@ def search(anchor: ir.Node, facts: Facts, *, allow_gain: bool = False) -> Search
     return result
 
 
-def _follow(match: Match, facts: Facts, result: SearchResult) -> None:
+def _follow(match: Match, facts: Facts, result: SearchResult, *, allow_gain: bool) -> None:
     if result.furthest is None or match.stage > result.furthest.stage:
         result.furthest = match
     steps = [_step(match, node, facts) for node in match.value.consumers()]
     if match.is_norm and (match.value.is_graph_output() or not all(isinstance(step, Match) for step in steps)):
-        miss = _why_not(match, result)
+        miss = _why_not(match, allow_gain=allow_gain)
         if miss is None:
             result.matches.append(match)
             return
@@ -106,12 +106,12 @@ def _follow(match: Match, facts: Facts, result: SearchResult) -> None:
             result.add(miss)
     for step in steps:
         if isinstance(step, Match):
-            _follow(step, facts, result)
+            _follow(step, facts, result, allow_gain=allow_gain)
         elif step is not None:
             result.add(step)
 
 
-def _why_not(match: Match, result: SearchResult) -> NearMiss | None:
+def _why_not(match: Match, *, allow_gain: bool) -> NearMiss | None:
     """Why what looks like a norm at its end is not fused."""
     if match.doubt is not None:
         return match.doubt
@@ -119,8 +119,8 @@ def _why_not(match: Match, result: SearchResult) -> NearMiss | None:
         return near_miss("mean_square", match.anchor, "x is divided by the root of the sum of squares: an L2 norm")
     if match.dtype == ir.DataType.DOUBLE:
         return near_miss("casts", match.anchor, "the norm ends in float64; the op computes in float32")
-    if match.gain is not None and not result.allow_gain:
-        return replace(match.gain, reason=f"{match.gain.reason}; --allow-precision-gain fuses it")
+    if match.gain is not None and not allow_gain:
+        return replace(match.gain, reason=f"{match.gain.reason}; `allow_precision_gain=True` fuses it")
     return None
 
 

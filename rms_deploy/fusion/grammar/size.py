@@ -27,6 +27,8 @@ _EXPONENTS = {Stage.MEAN_SQUARE: -1.0, Stage.INVERSE_MEAN_SQUARE: 1.0, Stage.ROO
 _TOLERANCE = {ir.DataType.DOUBLE: 2.0**-22, ir.DataType.FLOAT: 2.0**-22, ir.DataType.FLOAT16: 2.0**-10}
 """Relative; two roundings of the type. A float64 constant may have been computed in float32."""
 
+_FLOATS = (*HALF, ir.DataType.FLOAT, ir.DataType.DOUBLE)
+
 _UNCHANGED = ("Identity", "Squeeze", "Unsqueeze", "Reshape")
 _MAX_DEPTH = 12
 
@@ -98,31 +100,27 @@ def _exponent(value: ir.Value | None, match: Match, facts: Facts, depth: int) ->
         to = facts.cast_type(node)
         exact = to is not None and to not in HALF
         return _exponent(node.inputs[0], match, facts, depth - 1) if exact else None
-    if node.op_type in _UNCHANGED and is_float(facts.dtype(node.outputs[0])):
+    if node.op_type in _UNCHANGED and facts.dtype(node.outputs[0]) in _FLOATS:
         return _exponent(node.inputs[0], match, facts, depth - 1)
-    dims = _dims(value, match, facts, depth)
+    sized = _sized_axes(value, match, facts, depth)
     rank = facts.rank(match.x)
     axes = [axis if rank is None else axis % rank for axis in match.axes]
-    return 1.0 if dims is not None and sorted(dims) == sorted(axes) else None
+    return 1.0 if sized is not None and sorted(sized) == sorted(axes) else None
 
 
-def is_float(dtype: ir.DataType | None) -> bool:
-    """Whether `dtype` is a float type."""
-    return dtype in (*HALF, ir.DataType.FLOAT, ir.DataType.DOUBLE)
+def _sized_axes(value: ir.Value | None, match: Match, facts: Facts, depth: int) -> list[int] | None:
+    """The axes of x whose sizes `value` holds: one size in each element, or the product of all in one element.
 
-
-def _dims(value: ir.Value | None, match: Match, facts: Facts, depth: int) -> list[int] | None:
-    """The axes of x, whose dims the elements of `value`, or its only element, are the product of.
-
-    Counted from the front where the rank of x is known; else as the model counts.
+    They are counted from the front where the rank of x is known, else as the model counts them. None: `value` is
+    something else.
     """
     node = None if value is None else value.producer()
     if node is None or node.domain != "" or not depth or not node.inputs:
         return None
     if node.op_type in (*_UNCHANGED, "Cast", "ReduceProd"):
-        return _dims(node.inputs[0], match, facts, depth - 1)
+        return _sized_axes(node.inputs[0], match, facts, depth - 1)
     if node.op_type == "Mul":
-        parts = [_dims(part, match, facts, depth - 1) for part in node.inputs]
+        parts = [_sized_axes(part, match, facts, depth - 1) for part in node.inputs]
         return None if None in parts else [axis for part in parts for axis in part or ()]
     rank = facts.rank(match.x)
     if node.op_type == "Size" and rank is not None and facts.has_shape_of(node.inputs[0], match.x):
@@ -133,20 +131,25 @@ def _dims(value: ir.Value | None, match: Match, facts: Facts, depth: int) -> lis
             return [-1] if bounds == [-1, None] else None
         return list(range(rank))[slice(*bounds)]
     if node.op_type == "Gather":
-        indices = integers(node.inputs[1], facts)
-        source = node.inputs[0]
-        shape = None if source is None else source.producer()
-        if indices is not None and rank is None and is_op(shape, "Shape") and shape and not shape.attributes:
-            return list(indices) if facts.has_shape_of(shape.inputs[0], match.x) else None
-        whole = _dims(source, match, facts, depth - 1)
-        if whole is None or indices is None or not all(-len(whole) <= i < len(whole) for i in indices):
-            return None
-        return [whole[i] for i in indices]
-    if node.op_type == "Slice" and rank is not None:
-        whole = _dims(node.inputs[0], match, facts, depth - 1)
-        starts, ends = (integers(node.inputs[i], facts) for i in (1, 2)) if len(node.inputs) > 2 else (None, None)
-        steps = integers(node.inputs[4], facts) if len(node.inputs) > 4 else (1,)
-        if whole is None or starts is None or ends is None or steps != (1,):
-            return None
-        return whole[slice(starts[0], ends[0])]
-    return None
+        return _gathered_axes(node, match, facts, depth)
+    return _sliced_axes(node, match, facts, depth) if node.op_type == "Slice" and rank is not None else None
+
+
+def _gathered_axes(node: ir.Node, match: Match, facts: Facts, depth: int) -> list[int] | None:
+    indices, source = integers(node.inputs[1], facts), node.inputs[0]
+    shape = None if source is None else source.producer()
+    if indices is not None and facts.rank(match.x) is None and is_op(shape, "Shape") and shape and not shape.attributes:
+        return list(indices) if facts.has_shape_of(shape.inputs[0], match.x) else None
+    whole = _sized_axes(source, match, facts, depth - 1)
+    if whole is None or indices is None or not all(-len(whole) <= i < len(whole) for i in indices):
+        return None
+    return [whole[i] for i in indices]
+
+
+def _sliced_axes(node: ir.Node, match: Match, facts: Facts, depth: int) -> list[int] | None:
+    whole = _sized_axes(node.inputs[0], match, facts, depth - 1)
+    starts, ends = (integers(node.inputs[i], facts) for i in (1, 2)) if len(node.inputs) > 2 else (None, None)
+    steps = integers(node.inputs[4], facts) if len(node.inputs) > 4 else (1,)
+    if whole is None or starts is None or ends is None or steps != (1,):
+        return None
+    return whole[slice(starts[0], ends[0])]

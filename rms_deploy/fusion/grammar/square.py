@@ -35,7 +35,7 @@ class Reading:
 
 
 def square(value: ir.Value, facts: Facts) -> tuple[ir.Value, NearMiss | None] | None:
-    """(x, why it is no square after all) if `value` is x * x or a power of x; else None."""
+    """x and None where `value` is x squared; x and a near miss where it is another power of x; else None."""
     node = value.producer()
     if node is None or not is_op(node, "Mul", "Pow"):
         return None
@@ -52,7 +52,7 @@ def square(value: ir.Value, facts: Facts) -> tuple[ir.Value, NearMiss | None] | 
 
 
 def readings(x: ir.Value, facts: Facts) -> Iterator[Reading]:
-    """What may stand above the root for x to be a norm: x; |x|'s x; or what x is the first part of."""
+    """What may be divided by the root of the mean of x^2: x; v, where x = |v|; v, where x is the first part of v."""
     yield Reading(x)
     node = facts.origin(x).producer()
     if node is not None and is_op(node, "Abs") and node.inputs[0] is not None:

@@ -22,7 +22,7 @@ __all__ = ["ExpandSkipNorm", "ExpandSkipNormResult", "is_skip_norm", "why_not_ex
 
 @dataclass
 class ExpandSkipNormResult(ir.passes.PassResult):
-    """The model, and why nodes were left."""
+    """The model, and its near misses."""
 
     near_misses: tuple[NearMiss, ...]
 
@@ -32,8 +32,8 @@ class ExpandSkipNorm(ir.passes.InPlacePass):
 
     1. The sum is input + (skip + bias), as it was before ONNX Runtime fused the bias of a layer and the residual; its
        fourth output is the sum.
-    2. A node is left as it is where `why_not_expanded` says why: what it becomes must be a norm that fuses.
-    3. With `prove`, each is run in both forms first, and left where they differ.
+    2. A node for which `why_not_expanded` has a reason is a near miss: what it becomes must be a norm that fuses.
+    3. With `prove`, each is run in both forms first. Where they differ, it is a near miss.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class ExpandSkipNorm(ir.passes.InPlacePass):
         *,
         prove: bool = False,
     ) -> None:
-        """`facts` of the model, where several passes share them, which nodes to leave, and whether to run the rest."""
+        """`facts` of the model, where several passes share them, which nodes to skip, and whether to run the rest."""
         super().__init__()
         self.facts = facts
         self.skip = skip
@@ -61,7 +61,7 @@ class ExpandSkipNorm(ir.passes.InPlacePass):
                     continue
                 why_not = why_not_expanded(node, facts)
                 if why_not is not None:
-                    near_misses.append(near_miss("native", node, why_not))
+                    near_misses.append(near_miss("foreign", node, why_not))
                     continue
                 proof = Proof(None) if prover is None else prover([node], [node.outputs[0], *node.outputs[3:]])
                 if not proof.passed:
@@ -73,7 +73,7 @@ class ExpandSkipNorm(ir.passes.InPlacePass):
 
 
 def is_skip_norm(node: ir.Node) -> bool:
-    """Whether `node` is the op of this module."""
+    """Whether `node` is a SkipSimplifiedLayerNormalization."""
     return foreign_norm(node) is SKIP_SIMPLIFIED_LAYER_NORMALIZATION
 
 
@@ -99,7 +99,7 @@ def why_not_expanded(node: ir.Node, facts: Facts) -> str | None:
 
 
 def _expand(node: ir.Node, facts: Facts) -> ir.Node:
-    """The norm among what `node` becomes."""
+    """Put the additions and the norm in the place of `node`, and return the norm."""
     x, skip, scale = node.inputs[:3]
     bias = node.inputs[3] if len(node.inputs) > 3 else None
     assert x is not None

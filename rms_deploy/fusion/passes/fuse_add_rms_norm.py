@@ -52,7 +52,7 @@ class FuseAddRMSNorm(ir.passes.InPlacePass):
 
 
 def _holds(add: ir.Node, norm: ir.Node, prover: PassProver | None) -> bool:
-    """Case 6."""
+    """Case 6: whether both forms agree, or are not run; a note on the norm says where they do not."""
     if prover is None:
         return True
     proof = prover([add, norm], [norm.outputs[0], add.outputs[0]])

@@ -1,4 +1,4 @@
-"""Decomposed and native RMSNorms as one op of our domain."""
+"""RMSNorms that are decomposed, or an op of ONNX or ONNX Runtime, as one op of our domain."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _CONSTANTS: Final = {
 
 @dataclass
 class FuseRMSNormResult(ir.passes.PassResult):
-    """The model, and why things that look like RMSNorm were left."""
+    """The model, and its near misses."""
 
     near_misses: tuple[NearMiss, ...]
 
@@ -46,7 +46,7 @@ class FuseRMSNorm(ir.passes.InPlacePass):
     3. SkipSimplifiedLayerNormalization is expanded first.
     4. Where a norm of a half type ends in float32, and no float32 x is there to start from, x is cast first.
     5. Nodes and initialisers that only the norm read are removed; what something else reads stays.
-    6. With `one_body`, norms whose constants are not those of the first norm of their kind are left.
+    6. With `one_body`, norms whose constants are not those of the first norm of their kind are near misses.
 
     The main graph, the bodies inside it, and local functions are treated alike. Function bodies are not attached.
     """
@@ -65,9 +65,10 @@ class FuseRMSNorm(ir.passes.InPlacePass):
         Args:
             facts: of the model, where several passes share them; they are looked up anew if none are given.
             allow_gain: also fuse norms whose statistics the model rounds to a half type.
-            prove: run each norm before it is replaced, and leave it if the op gives other numbers.
-            one_body: the body of an op is to hold its constants, as below `CONSTANT_OPSET`: one of each for all norms.
-            skip: which nodes anchor nothing.
+            prove: run each norm before it is replaced; it is a near miss if the op gives other numbers.
+            one_body: each op gets one body that holds its constants, as below `CONSTANT_OPSET`, so that all norms of
+                one kind must have the same.
+            skip: the nodes at which no norm is searched for.
         """
         super().__init__()
         self.facts = facts
@@ -115,8 +116,8 @@ def _failed(match: Match, proof: Proof) -> NearMiss | None:
 
 
 def _bodies(model: ir.Model) -> dict[str, tuple[float, ...]]:
-    """The constants of the norms that are ours already, by kind."""
-    kinds = {"AddRMSNorm": "RMSNorm"}  # what may become the one is a norm of the other first
+    """The constants of the norms that are one of our ops already, by kind."""
+    kinds = {"AddRMSNorm": "RMSNorm"}  # every AddRMSNorm begins as an RMSNorm
     return {
         kinds.get(node.op_type, node.op_type): _constants({name: a.value for name, a in node.attributes.items()})
         for node in norm_nodes(model)
@@ -136,7 +137,7 @@ def _other_constants(match: Match, facts: Facts, bodies: dict[str, tuple[float, 
     if not differing:
         return None
     reason = f"{differing[0]} as in the norms before it, and below opset {CONSTANT_OPSET} all share one body"
-    return near_miss("body", match.anchor, f"{reason}; --no-functions fuses it, and so does a newer opset")
+    return near_miss("body", match.anchor, f"{reason}; `functions=False` fuses it, and so does a newer opset")
 
 
 def _replace(

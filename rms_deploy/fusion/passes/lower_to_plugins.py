@@ -1,4 +1,4 @@
-"""Our ops in the domain that ONNX Runtime's TensorRT provider takes plugins from."""
+"""Our ops in the domain in which ONNX Runtime's TensorRT provider looks for plugins."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def raise_plugins(model: ir.Model) -> bool:
     imports = (model.opset_imports, *(function.opset_imports for function in model.functions.values()))
     if all(PLUGIN_DOMAIN not in domains for domains in imports):
         return False
-    found = False
+    raised = False
     for graph in graphs_of(model):
         ours, others = 0, 0
         for node in graph:
@@ -51,9 +51,9 @@ def raise_plugins(model: ir.Model) -> bool:
             node.attributes.pop("plugin_version", None)
             model.opset_imports[DOMAIN] = graph.opset_imports[DOMAIN] = VERSION
             ours += 1
-        found |= bool(ours)
+        raised |= bool(ours)
         if ours and not others:
             graph.opset_imports.pop(PLUGIN_DOMAIN, None)
-    if found and not any(node.domain == PLUGIN_DOMAIN for graph in graphs_of(model) for node in graph):
+    if raised and not any(node.domain == PLUGIN_DOMAIN for graph in graphs_of(model) for node in graph):
         model.opset_imports.pop(PLUGIN_DOMAIN, None)
-    return found
+    return raised

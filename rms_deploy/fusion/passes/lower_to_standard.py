@@ -1,4 +1,4 @@
-"""Our ops as ONNX's own RMSNormalization, where it can say the same."""
+"""Our ops as ONNX's own RMSNormalization, where it can express them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LowerToStandard(ir.passes.InPlacePass):
     3. AddRMSNorm: Add, then 1 or 2 on the sum.
     4. A constant scale of one element is written out over the axes: ONNX allows a scalar, onnxruntime before 1.24
        refuses it when it runs.
-    5. Whatever it cannot say stays our node, and is named in a warning: the partial op, `rms_epsilon` or `rms_min`
+    5. What it cannot express stays our node, and is named in a warning: the partial op, `rms_epsilon` or `rms_min`
        other than 0, axes that do not end with the last, an unknown type.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Attributes of a node of our domain, with the contract's defaults where it has none of its own."""
+"""Whether an op that normalises over the last axes, and has an epsilon only, can express a norm of ours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["why_not_trailing"]
 
 
 def why_not_trailing(node: ir.Node, op: str) -> str | None:
-    """Why `op`, which has only an epsilon inside and trailing axes, cannot say what `node` does; None if it can."""
+    """Why `op`, whose only constant is the epsilon inside the root, cannot express `node`; None if it can."""
     x = node.inputs[0]
     if node.op_type == PARTIAL_RMS_NORM.name:
         return f"{op} has no partial mean"

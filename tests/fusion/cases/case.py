@@ -57,7 +57,7 @@ class Case:
     name: str
     text: str
     norms: int | tuple[int, ...] | None
-    """RMSNorms in it, or each number that is right. None: may be fused or left; only the numbers count."""
+    """RMSNorms in it, or each number that is right. None: may be fused or not; only the numbers count."""
     inputs: str = "float[b,s,8] x"
     outputs: str = "float[b,s,8] y"
     opset: int = 18
@@ -71,7 +71,7 @@ class Case:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of `fuse`."""
     reason: str = ""
-    """Must-refuse: what the first near miss has to mention."""
+    """What a near miss has to mention."""
     formula: Formula | None = None
     """The truth, where no evaluator knows the ops."""
     feeds: Arrays = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """Random spellings of RMSNorm in random graphs, with the number of norms that are really in them.
 
-Each site is a choice of how to square, average, take the root, invert, scale, cast and write constants. A site may be
+Each part is a choice of how to square, average, take the root, invert, scale, cast and write constants. A part may be
 spoiled in one place: then it is written as wildly as the others, and is no norm.
 """
 
@@ -32,12 +32,12 @@ _SIZES = {"b": 3, "s": 5}
 
 @dataclass
 class Generated:
-    """A model, its inputs, and how many of its sites are norms."""
+    """A model, its inputs, and how many of its parts are norms."""
 
     model: onnx.ModelProto
     feeds: dict[str, Any]
     norms: int
-    sites: list[str]
+    parts: list[str]
 
 
 @dataclass
@@ -124,7 +124,7 @@ class _Graph:
 
 
 @dataclass
-class _Site:
+class _Part:
     """One norm of `x`; the order of the methods is that of the formula."""
 
     graph: _Graph
@@ -305,20 +305,20 @@ def _after(graph: _Graph, y: str, x: str) -> list[str]:
 
 @st.composite
 def models(draw: Any) -> Generated:
-    """Graphs of one to three sites, on one tensor or several, of one float type."""
+    """Graphs of one to three parts, on one tensor or several, of one float type."""
     graph = _Graph(draw, opset=draw(st.sampled_from((13, 15, 17, 18, 20, 21, 23))))
     dtype = graph.pick("float32", "float32", "float16", "bfloat16")
     layout = graph.pick(*_LAYOUTS)
     shape, axes = _LAYOUTS[layout]
     outputs: list[str] = []
-    sites: list[str] = []
+    parts: list[str] = []
     x = _before(graph, graph.random_input(shape, _NUMPY[dtype]), shape, dtype)
     for number in range(draw(st.integers(1, 3))):
         if number and graph.pick(True, False):
             x = _before(graph, graph.random_input(shape, _NUMPY[dtype]), shape, dtype)
         spoiled = graph.pick("", "", "", *_SPOILED)
-        y = _Site(graph, x, shape, axes, dtype, spoiled).write()
-        sites.append(spoiled or "norm")
+        y = _Part(graph, x, shape, axes, dtype, spoiled).write()
+        parts.append(spoiled or "norm")
         outputs += _after(graph, y, x)
     values = [onnx.helper.make_empty_tensor_value_info(name) for name in outputs]
     proto = onnx.helper.make_graph(graph.nodes, "g", graph.inputs, values, graph.initializers)
@@ -326,7 +326,7 @@ def models(draw: Any) -> Generated:
         proto, opset_imports=[onnx.helper.make_opsetid("", graph.opset)], ir_version=10, producer_name="generator"
     )
     types = {value.name: value for value in onnx.shape_inference.infer_shapes(model).graph.output}
-    for value in model.graph.output:  # a site keeps the shape; its type depends on where it casts back
+    for value in model.graph.output:  # a part keeps the shape; its type depends on where it casts back
         kind = types[value.name].type.tensor_type.elem_type
         value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, shape))
-    return Generated(model, graph.feeds, sites.count("norm"), sites)
+    return Generated(model, graph.feeds, parts.count("norm"), parts)

@@ -20,7 +20,7 @@ __all__ = ["fault_of", "prove"]
 def prove(generated: Generated) -> None:
     """Raise AssertionError, with the model as text, unless all holds: numbers, validity, count, idempotence."""
     fault = fault_of(generated)
-    assert not fault, f"{fault}; sites: {generated.sites}\n{onnx.printer.to_text(generated.model)}"
+    assert not fault, f"{fault}; parts: {generated.parts}\n{onnx.printer.to_text(generated.model)}"
 
 
 def fault_of(generated: Generated) -> str:
@@ -30,10 +30,10 @@ def fault_of(generated: Generated) -> str:
     try:
         result = fuse(model, verify=False)
     except RmsDeployError as error:
-        return f"refused as a whole: {error}"
+        return f"an error: {error}"
     fused = ir.to_proto(result.model)
     truth = evaluate(model, feeds)
-    cancels = "centred" in generated.sites  # a mean is subtracted
+    cancels = "centred" in generated.parts  # a mean is subtracted
     fault = deviation(evaluate(fused, feeds), truth, cancels=cancels)
     if fault:
         return f"wrong numbers: {fault}"
@@ -45,13 +45,13 @@ def fault_of(generated: Generated) -> str:
     schemas.register()
     onnx.checker.check_model(fused, full_check=True)
     onnx.shape_inference.infer_shapes(fused, check_type=True, strict_mode=True, data_prop=True)
-    # the norm of a centred x may be left to be a LayerNorm, or fused where no LayerNorm could be made of it
-    most = generated.norms + generated.sites.count("centred")
+    # the norm of a centred x may be a near miss, or fused where no LayerNorm could be made of it
+    most = generated.norms + generated.parts.count("centred")
     if not generated.norms <= len(result.norms) <= most:
         which = "too many" if len(result.norms) > most else "too few"
-        return f"{which} fused; left: {[miss.reason for miss in result.near_misses]}"
-    if generated.norms == len(generated.sites) and result.near_misses:
-        return f"nothing is left, and it says {result.near_misses}"
+        return f"{which} fused; near misses: {[miss.reason for miss in result.near_misses]}"
+    if generated.norms == len(generated.parts) and result.near_misses:
+        return f"every part is a norm, and a near miss says {result.near_misses}"
     again = fuse(fused, verify=False)
     if ir.to_proto(again.model).SerializeToString(deterministic=True) != fused.SerializeToString(deterministic=True):
         return "the second time changes something"

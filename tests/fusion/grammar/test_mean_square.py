@@ -67,7 +67,7 @@ def test_nothing_is_reduced_by_an_empty_list_of_axes(build):
     assert not result.near_misses
 
 
-REFUSED = {
+NEAR_MISSES = {
     "axes not contiguous": (f"{SQUARE} {axes(0, 2)} m = ReduceMean (q, a)", "axes", "not one contiguous block"),
     "axes computed": (
         f"{SQUARE} k = ReduceMax <keepdims = 1> (i) a = Cast <to = 7> (k) m = ReduceMean (q, a)",
@@ -97,20 +97,11 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("mean", "piece", "reason"), REFUSED.values(), ids=REFUSED)
-def test_refuses(mean, piece, reason, build, refused):
+@pytest.mark.parametrize(("mean", "piece", "reason"), NEAR_MISSES.values(), ids=NEAR_MISSES)
+def test_near_misses(mean, piece, reason, build, near_miss):
     shape = "[8,8,8]" if "keepdims = 0" in mean else "[b,s,8]"
     inputs = f"float{shape} x" + (", int64[2] i" if "(i)" in mean else "")
-    refused(build(f"{mean} {REST}", inputs=inputs, outputs="float[?,?,?] y"), piece=piece, reason=reason)
-
-
-def test_a_sum_over_an_axis_of_unknown_size_is_refused(build, refused):
-    body = f"{SQUARE} t = ReduceSum (q, last) m = Div (t, eight) {REST}"
-    refused(
-        build(body, inputs="float[b,s,h] x", outputs="float[b,s,h] y"),
-        piece="mean_square",
-        reason="the size of the axes is not static",
-    )
+    near_miss(build(f"{mean} {REST}", inputs=inputs, outputs="float[?,?,?] y"), piece=piece, reason=reason)
 
 
 def test_a_mean_over_an_axis_of_unknown_size_matches(build, check):
@@ -121,93 +112,30 @@ def test_a_mean_over_an_axis_of_unknown_size_matches(build, check):
 
 
 @pytest.mark.parametrize(("dtype", "name"), [("float16", "float16"), ("bfloat16", "bfloat16")])
-def test_squares_of_half_precision_are_refused(dtype, name, build, refused):
+def test_squares_of_half_precision_are_near_misses(dtype, name, build, near_miss):
     body = f"{SQUARE} t = ReduceMean (q, last) m = Cast <to = 1> (t) w = Cast <to = 1> (x) e = Add (m, eps) r = Sqrt (e) y = Div (w, r)"
-    refused(
+    near_miss(
         build(body, inputs=f"{dtype}[b,s,8] x"),
         piece="casts",
         reason=f"squared in {name}; the op computes in float32, which would change",
     )
 
 
-def test_squares_of_half_precision_averaged_in_float32_are_refused(build, refused):
+def test_squares_of_half_precision_averaged_in_float32_are_near_misses(build, near_miss):
     body = f"{SQUARE} p = Cast <to = 1> (q) m = ReduceMean (p, last) w = Cast <to = 1> (x) e = Add (m, eps) r = Sqrt (e) y = Div (w, r)"
-    refused(build(body, inputs="float16[b,s,8] x"), piece="casts", reason="squared in float16")
+    near_miss(build(body, inputs="float16[b,s,8] x"), piece="casts", reason="squared in float16")
 
 
-def test_a_model_in_float64_is_refused(build, refused):
+def test_a_model_in_float64_is_a_near_miss(build, near_miss):
     body = "q = Mul (x, x) m = ReduceMean (q, last) r = Sqrt (m) y = Div (x, r)"
     model = build(body, inputs="double[b,s,8] x", outputs="double[b,s,8] y")
-    refused(model, piece="casts", reason="squared in double")
+    near_miss(model, piece="casts", reason="squared in double")
 
 
 def test_squares_of_half_precision_may_be_allowed(build):
     body = f"{SQUARE} m = ReduceMean (q, last) h = Constant <value = float16 {{14131}}> () e = Add (m, h) r = Sqrt (e) y = Div (x, r)"
     (norm,) = fuse(build(body, inputs="float16[b,s,8] x", outputs="float16[b,s,8] y"), allow_precision_gain=True).norms
     assert (norm.dtype, norm.note[:34]) == ("float16", "precision gained: x is squared in ")
-
-
-N = "h = Shape (x) i = Constant <value = int64 {-1}> () g = Gather (h, i) f = Cast <to = 1> (g)"
-DYNAMIC = {
-    "sum / n": f"{SQUARE} {N} t = ReduceSum (q, last) m = Div (t, f) {REST}",
-    "sum * 1 / n": f"{SQUARE} {N} t = ReduceSum (q, last) u = Reciprocal (f) m = Mul (u, t) {REST}",
-    "n of the square": f"{SQUARE} {N.replace('(x)', '(q)')} t = ReduceSum (q, last) m = Div (t, f) {REST}",
-    "Shape with a start": f"{SQUARE} h = Shape <start = -1> (x) f = Cast <to = 1> (h) t = ReduceSum (q, last) m = Div (t, f) {REST}",
-    "sqrt(n)": f"{N} k = Sqrt (f) l = ReduceL2 (x, last) r = Div (l, k) e = Add (r, eps) y = Div (x, e)",
-    "F.normalize * sqrt(n)": f"{N} k = Sqrt (f) l = ReduceL2 (x, last) n = Div (x, l) y = Mul (n, k)",
-}
-
-
-@pytest.mark.parametrize("body", DYNAMIC.values(), ids=DYNAMIC)
-def test_n_read_from_the_shape_when_the_model_runs(body, build, check, feeds_of):
-    model = build(body, inputs="float[b,s,h] x", outputs="float[b,s,h] y")
-    feeds = feeds_of(model)
-    feeds["x"] += (feeds["x"] == 0) * 0.01
-    (norm,) = check(model, feeds=feeds).norms
-    assert norm.n is None
-
-
-@pytest.mark.parametrize("which", ["{0}", "{1}"])
-def test_another_dim_is_not_n(which, build, refused):
-    body = f"{SQUARE} {N.replace('{-1}', which)} t = ReduceSum (q, last) m = Div (t, f) {REST}"
-    refused(build(body, inputs="float[b,s,h] x", outputs="float[b,s,h] y"), piece="mean_square", reason="not constant")
-
-
-ROOT8 = "k = Constant <value = float {2.8284271}> () j = Constant <value = float {0.35355338}> ()"
-L2 = {
-    "(L2)^2 / n": "l = ReduceL2 (x, last) t = Pow (l, two) m = Div (t, eight) e = Add (m, eps) r = Sqrt (e) y = Div (x, r)",
-    "L2 * L2 / n": "l = ReduceL2 (x, last) t = Mul (l, l) m = Div (t, eight) e = Add (m, eps) r = Sqrt (e) y = Div (x, r)",
-    "(L2 * n^-0.5)^2": f"{ROOT8} l = ReduceL2 (x, last) t = Mul (l, j) m = Mul (t, t) e = Add (m, eps) r = Sqrt (e) y = Div (x, r)",
-    "sum of squares, epsilon, / n": "t = ReduceSumSquare (x, last) e = Add (t, eps) m = Div (e, eight) r = Sqrt (m) y = Div (x, r)",
-    "L2 / sqrt(n) + eps": f"{ROOT8} l = ReduceL2 (x, last) r = Div (l, k) e = Add (r, eps) y = Div (x, e)",
-    "F.normalize * sqrt(n)": f"{ROOT8} l = ReduceL2 (x, last) f = Clip (l, eps) n = Div (x, f) y = Mul (n, k)",
-    "F.normalize, expanded": f"{ROOT8} l = ReduceL2 (x, last) f = Max (l, eps) h = Shape (x) o = Expand (f, h) n = Div (x, o) y = Mul (n, k)",
-    "F.normalize * g * sqrt(n)": f"{ROOT8} l = ReduceL2 (x, last) f = Clip (l, eps) n = Div (x, f) g = Mul (n, scale) y = Mul (g, k)",
-    "x * sqrt(n) / L2": f"{ROOT8} l = ReduceL2 (x, last) f = Clip (l, eps) g = Mul (x, k) y = Div (g, f)",
-    "F.normalize / n^-0.5": f"{ROOT8} l = ReduceL2 (x, last) f = Clip (l, eps) n = Div (x, f) y = Div (n, j)",
-    "LpNormalization": f"{ROOT8} n = LpNormalization (x) y = Mul (n, k)",
-    "Einsum": 't = Einsum <equation = "bsh,bsh->bs"> (x, x) u = Unsqueeze (t, last) m = Div (u, eight) e = Add (m, eps) r = Sqrt (e) y = Div (x, r)',
-    "Einsum of an ellipsis": 't = Einsum <equation = "...h,...h->..."> (x, x) u = Unsqueeze (t, last) m = Div (u, eight) e = Add (m, eps) r = Sqrt (e) y = Div (x, r)',
-}
-
-
-@pytest.mark.parametrize("body", L2.values(), ids=L2)
-def test_root_of_the_sum_of_squares(body, build, check):
-    result = check(build(body))
-    assert [node.op_type for node in result.model.graph if node.op_type != "Constant"] == ["RMSNorm"]
-
-
-def test_constants_of_the_sum_are_divided_by_n(build, check):
-    (norm,) = check(build(L2["sum of squares, epsilon, / n"])).norms
-    assert norm.epsilon == pytest.approx(3e-4 / 8)
-    (norm,) = check(build(L2["F.normalize * sqrt(n)"])).norms
-    assert norm.rms_min == pytest.approx(3e-4 / 8**0.5)
-
-
-@pytest.mark.parametrize("factor", ["eight", "three", "scale"])
-def test_an_l2_norm_is_no_rms_norm(factor, build, refused):
-    body = f"l = ReduceL2 (x, last) f = Clip (l, eps) n = Div (x, f) y = Mul (n, {factor})"
-    refused(build(body), piece="mean_square", reason="an L2 norm")
 
 
 def test_lp_normalization_alone_is_no_near_miss(build):
@@ -228,22 +156,6 @@ def test_put_back_by_reshape(shaped, build, check):
     check(build(body, inputs="float[3,5,8] x", outputs="float[3,5,8] y"))
 
 
-def test_put_back_elsewhere_by_reshape(build, refused):
+def test_put_back_elsewhere_by_reshape(build, near_miss):
     body = f"{SQUARE} d = ReduceMean <keepdims = 0> (q, last) c = Constant <value_ints = [1, 8, 8]> () m = Reshape (d, c) {REST}"
-    refused(build(body, inputs="float[8,8,8] x", outputs="float[8,8,8] y"), piece="mean_square", reason="is reshaped")
-
-
-FIRST = "z0 = Constant <value_ints = [0]> () p = Constant <value_ints = [2]> () f = Slice (x, z0, p, last)"
-PART = "l = ReduceL2 (f, last) g = Max (l, eps) n = Div (x, g) y = Mul (n, c)"
-
-
-def test_the_first_part_over_its_l2_norm(build, check):
-    """n is what the sum is over, not what is divided."""
-    (norm,) = check(build(f"{FIRST} c = Constant <value = float {{1.4142135}}> () {PART}")).norms
-    assert norm.partial_size == 2
-    assert norm.rms_min == pytest.approx(3e-4 / 2**0.5)
-
-
-def test_the_first_part_times_the_root_of_all(build, refused):
-    body = f"{FIRST} c = Constant <value = float {{2.8284271}}> () {PART}"
-    refused(build(body), piece="mean_square", reason="an L2 norm")
+    near_miss(build(body, inputs="float[8,8,8] x", outputs="float[8,8,8] y"), piece="mean_square", reason="is reshaped")

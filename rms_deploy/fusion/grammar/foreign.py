@@ -19,10 +19,10 @@ from rms_deploy.onnx_model.inference import Shape
 from rms_deploy.ops.element_types import ELEMENT_NAMES
 from rms_deploy.ops.foreign_ops import FOREIGN_NORMS, RMS_NORMALIZATION
 
-__all__ = ["anchor_native"]
+__all__ = ["anchor_foreign"]
 
 
-def anchor_native(node: ir.Node, facts: Facts) -> Match | None:
+def anchor_foreign(node: ir.Node, facts: Facts) -> Match | None:
     """The match at the output of one node that is a whole norm; None where it is not one."""
     if len(node.inputs) < 2 or node.inputs[0] is None or node.inputs[1] is None:
         return None
@@ -30,14 +30,14 @@ def anchor_native(node: ir.Node, facts: Facts) -> Match | None:
     attributes = [node.attributes.get(name) for name in ("axis", "stash_type", "epsilon")]
     match = Match(Stage.DONE, output, node, x, (-1,), None, scale=scale)
     if any(attribute is not None and attribute.is_ref() for attribute in attributes):
-        return match.doubting("native", node, "an attribute is a parameter of the function around it")
+        return match.doubting("foreign", node, "an attribute is a parameter of the function around it")
     axis, stash_type = (1 if a is None and i else -1 if a is None else a.as_int() for i, a in enumerate(attributes[:2]))
     epsilon = FOREIGN_NORMS[node.op_type].epsilon if attributes[2] is None else attributes[2].as_float()
     match = _with_axes(match, axis, facts).at(output, epsilon=epsilon)
     if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
-        return match.doubting("native", node, "its second output is used")
+        return match.doubting("foreign", node, "its second output is used")
     if stash_type != ir.DataType.FLOAT:
-        return match.doubting("native", node, f"stash_type is {stash_type}; the op computes in float32")
+        return match.doubting("foreign", node, f"stash_type is {stash_type}; the op computes in float32")
     if not math.isfinite(epsilon) or epsilon < 0:
         return match.doubting("epsilon", node, f"epsilon is {epsilon:g}; it must be finite and not negative")
     match = _typed(match, facts)
@@ -81,11 +81,13 @@ def _typed(match: Match, facts: Facts) -> Match:
     assert match.scale is not None
     of_x, of_scale = facts.dtype(match.x), facts.dtype(match.scale)
     if of_x not in ELEMENT_NAMES or of_scale is None:
-        return match.doubting("native", match.anchor, "x is not known to be float32, float16 or bfloat16")
+        return match.doubting("foreign", match.anchor, "x is not known to be float32, float16 or bfloat16")
     if of_scale == ir.DataType.FLOAT != of_x == match.value.dtype:  # not what ONNX says, but what the file does
         return match.at(match.value, dtype=of_x)
     if of_scale == ir.DataType.FLOAT:
         return match.at(match.value, Stage.SCALED)
     if of_scale == of_x:
         return match.at(match.value, dtype=of_x, rounds_before_scale=match.anchor.op_type == RMS_NORMALIZATION.op_type)
-    return match.doubting("native", match.anchor, f"scale is {of_scale.name.lower()} beside x in {ELEMENT_NAMES[of_x]}")
+    return match.doubting(
+        "foreign", match.anchor, f"scale is {of_scale.name.lower()} beside x in {ELEMENT_NAMES[of_x]}"
+    )

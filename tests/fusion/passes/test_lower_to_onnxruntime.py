@@ -1,0 +1,40 @@
+# ruff: noqa: E501 - a graph a line
+"""ONNX Runtime's ops in the place of ours: the same numbers, and our node kept where they cannot express it."""
+
+from __future__ import annotations
+
+import logging
+
+import onnx_ir as ir
+
+from rms_deploy.fusion.fuse import fuse
+
+from ..spellings import ONLY_OURS, assert_near
+
+
+def ops(model):
+    return [node.op_type for node in model.graph]
+
+
+def test_the_same_numbers(spelled, spelling, run, feeds_of):
+    result = fuse(spelled, target="onnxruntime").model
+    kinds = ops(result)
+    if spelling in ONLY_OURS:
+        assert not [kind for kind in kinds if "Simplified" in kind]
+    else:
+        assert ("SkipSimplifiedLayerNormalization" in kinds) == (spelling == "residual")
+        assert ("SimplifiedLayerNormalization" in kinds) == (spelling != "residual")
+    assert_near(run(ir.to_proto(result), feeds_of(spelled)), run(spelled, feeds_of(spelled)))
+    back = fuse(result)
+    assert len(back.norms) + len(back.fused_before) == 1
+    assert_near(run(ir.to_proto(back.model), feeds_of(spelled)), run(spelled, feeds_of(spelled)))
+    assert not fuse(result, target="onnxruntime").norms
+
+
+def test_it_says_that_it_rounds_otherwise(build, caplog):
+    body = "u = Cast <to = 1> (x) q = Mul (u, u) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (u, r) h = Cast <to = 10> (n) y = Mul (h, g)"
+    model = build(body, inputs="float16[b,s,8] x, float16[8] g", outputs="float16[b,s,8] y")
+    with caplog.at_level(logging.WARNING):
+        result = fuse(model, target="onnxruntime").model
+    assert ops(result) == ["SimplifiedLayerNormalization"]
+    assert "1 norms round to a half type before they scale" in caplog.text
