@@ -16,7 +16,7 @@ __all__ = ["command"]
 @json_option
 def command(model: Path, as_json: bool) -> None:
     """List the norms of MODEL, an ONNX file: size, dtype, epsilon, place; fused or not, and why."""
-    from rms_deploy.cli.norm_table import print_near_misses, print_norms
+    from rms_deploy.cli.norm_table import near_misses, print_near_misses, print_norms
     from rms_deploy.fusion.inspect import inspect
 
     result = inspect(model)
@@ -26,5 +26,5 @@ def command(model: Path, as_json: bool) -> None:
     print_norms(result.norms)
     print_near_misses(result.near_misses)
     counts = ", ".join(f"{count} {what}" for what, count in result.count().items()) or "no norms"
-    misses = f"; {len(result.near_misses)} near misses" if result.near_misses else ""
+    misses = f"; {near_misses(len(result.near_misses))}" if result.near_misses else ""
     stdout.print(f"{counts}{misses}", markup=False, soft_wrap=True)

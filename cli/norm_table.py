@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from rms_deploy.cli.arguments import with_flags
 from rms_deploy.cli.table import print_table
 
 if TYPE_CHECKING:
     from rms_deploy.fusion.near_miss import NearMiss
     from rms_deploy.fusion.norm import Norm
 
-__all__ = ["print_near_misses", "print_norms"]
+__all__ = ["near_misses", "print_near_misses", "print_norms"]
+
+
+def near_misses(count: int) -> str:
+    """`count` near misses, in words."""
+    return f"{count} near miss" if count == 1 else f"{count} near misses"
 
 
 def print_norms(norms: Iterable[Norm]) -> None:
@@ -22,8 +28,8 @@ def print_norms(norms: Iterable[Norm]) -> None:
 
 def print_near_misses(misses: Iterable[NearMiss]) -> None:
     """One line a near miss, with its reason."""
-    header = ("not fused", "piece", "reason")
-    _print(header, [(miss.node, miss.piece, miss.reason) for miss in misses])
+    header = ("near miss", "piece", "reason")
+    _print(header, [(miss.node, miss.piece, _with_flags_of_fuse(miss.reason)) for miss in misses])
 
 
 def _norm_row(norm: Norm) -> tuple[str, ...]:
@@ -42,9 +48,16 @@ def _norm_row(norm: Norm) -> tuple[str, ...]:
         epsilon,
         norm.rounding or "",
         norm.scale,
-        f"{norm.form}: {norm.note}" if norm.note else norm.form,
+        f"{norm.form}: {_with_flags_of_fuse(norm.note)}" if norm.note else norm.form,
         "" if norm.max_ulp is None else str(norm.max_ulp),
     )
+
+
+def _with_flags_of_fuse(text: str) -> str:
+    """`text`, which names arguments of `fuse`, whichever command prints it."""
+    from rms_deploy.cli.fuse import command
+
+    return with_flags(text, command)
 
 
 def _print(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

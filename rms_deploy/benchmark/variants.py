@@ -58,7 +58,7 @@ def write_variant(model: str | os.PathLike[str], name: str, folder: Path) -> Var
 
 def _require(fusion: FusionResult, name: str) -> None:
     """Something was fused, and all of it has the form."""
-    done = len(fusion.norms) + len(fusion.already)
+    done = len(fusion.norms) + len(fusion.fused_before)
     if not done:
         raise InputError(
             f"no norm was fused: {fusion.near_misses[0]}" if fusion.near_misses else "the model has no RMSNorm to fuse"

@@ -1,4 +1,4 @@
-"""`fuse`: every RMSNorm that the grammar can prove becomes one op."""
+"""`fuse`: every RMSNorm that the grammar matches becomes one op."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from rms_deploy.output_file import check_output
 __all__ = ["VERIFY_LIMIT", "FusionResult", "fuse"]
 
 VERIFY_LIMIT: Final = 20_000
-"""Nodes up to which every subgraph is run by default: some seconds."""
+"""Nodes of a model up to which its norms are run by default, which then takes some seconds."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class FusionResult:
     model: ir.Model
     norms: tuple[Norm, ...]
     """Norms that are one op now and were not before."""
-    already: tuple[Norm, ...]
-    """Norms that were one of our ops before."""
+    fused_before: tuple[Norm, ...]
+    """Norms that were one of our ops before, or in the form of the target."""
     near_misses: tuple[NearMiss, ...]
-    """What looks like RMSNorm and was left alone."""
+    """What looks like RMSNorm and is not fused."""
     written: bool = False
     """Whether the model was written to a file."""
 
@@ -54,28 +54,24 @@ class FusionResult:
         """The largest distance between a norm and its op, of those that were run; None: none was."""
         return max((norm.max_ulp for norm in self.norms if norm.max_ulp is not None), default=None)
 
-    @property
-    def found(self) -> int:
-        """Number of norms, fused and left."""
-        return len(self.norms) + len(self.already) + len(self.near_misses)
-
     def to_dict(self) -> dict[str, Any]:
         """For JSON; without the model."""
         return {
-            "found": self.found,
-            "fused": len(self.norms),
+            "norm_count": len(self.norms),
+            "fused_before_count": len(self.fused_before),
+            "near_miss_count": len(self.near_misses),
             "norms": [asdict(norm) for norm in self.norms],
-            "already": [asdict(norm) for norm in self.already],
+            "fused_before": [asdict(norm) for norm in self.fused_before],
             "near_misses": [asdict(miss) for miss in self.near_misses],
         }
 
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Without Python's cyclic garbage collector.
+    """Switch Python's cyclic garbage collector off.
 
-    A graph is one web of references, and hardly any becomes garbage while it is read and rewritten; to go through all
-    of it again and again is a quarter of the time.
+    The collector goes through all references of the graph again and again, which takes a quarter of the time, and
+    hardly any of them becomes garbage.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -99,10 +95,10 @@ def fuse(
     require_all: bool = False,
     save_as_external: bool = False,
 ) -> FusionResult:
-    """Find the RMSNorms of a model, primitives or one foreign op, and make each one op of the domain `rms_deploy`.
+    """Make each RMSNorm of a model, decomposed or an op of ONNX or ONNX Runtime, one op of the domain `rms_deploy`.
 
-    What cannot be proven to be RMSNorm is left alone, and `near_misses` gives the reason. The order of rounding that
-    the model has is kept. Nothing but the norms and what only they read is changed; a model without any stays, byte
+    What cannot be proven to be RMSNorm stays as it is, and `near_misses` gives the reason. The order of rounding that
+    the model has is kept. Nothing but the norms, and what only they read, is changed; a model without norms stays, byte
     for byte, what it was, and so does one that was fused before.
 
     Args:
@@ -114,9 +110,9 @@ def fuse(
         residual: also fuse a residual Add into the norm of its sum (`AddRMSNorm`).
         allow_precision_gain: also fuse norms that take their statistics in a half type. The op takes them in float32,
             so the result differs, and is nearer to the exact one; the note of such a norm says so.
-        verify: run each norm, cut out of the model, in both forms before it is replaced, and leave it if they differ;
-            default: in models of up to `VERIFY_LIMIT` nodes.
-        require_all: write nothing if anything is left that looks like RMSNorm.
+        verify: run each norm, cut out of the model, in both forms before it is replaced; if they differ, it is a near
+            miss. Default: in models of up to `VERIFY_LIMIT` nodes.
+        require_all: write nothing if there is a near miss.
         save_as_external: write all weights to one data file, `<output>.data`; by default data files stay as they are,
             and the result refers to them.
 
@@ -152,14 +148,14 @@ def fuse(
     return FusionResult(
         fused,
         norms=tuple(norm for node, norm in after if node not in before),
-        already=(*(norm for node, norm in after if node in before), *kept),
+        fused_before=(*(norm for node, norm in after if node in before), *kept),
         near_misses=result.near_misses,
         written=written,
     )
 
 
 def _is_target(form: NormForm, node: ir.Node, facts: Facts) -> bool:
-    """Whether `node` is what the target makes of a norm, and valid: x and scale of one type."""
+    """Whether `node` is the op that the target makes of a norm, and valid: x and scale have one type."""
     norm = foreign_norm(node)
     if norm is None or not norm.is_rms or norm.form is not form or node.domain != norm.domains[0]:
         return False

@@ -32,14 +32,15 @@ class UnfusionResult:
 
     model: ir.Model
     norms: tuple[Norm, ...]
-    """Norms that were one op."""
+    """Norms that were one op, and are primitives now."""
     near_misses: tuple[NearMiss, ...]
-    """Ops that are a norm and were left."""
+    """Ops that are a norm, and stay as they are."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; without the model."""
         return {
-            "unfused": len(self.norms),
+            "norm_count": len(self.norms),
+            "near_miss_count": len(self.near_misses),
             "norms": [asdict(norm) for norm in self.norms],
             "near_misses": [asdict(miss) for miss in self.near_misses],
         }
@@ -77,4 +78,5 @@ def unfuse(
 
 
 def _is_decomposed(node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001 - the signature of a filter
+    """Whether `node` is not a whole norm, and so at most a part of one."""
     return (norm := foreign_norm(node)) is None or not norm.is_rms

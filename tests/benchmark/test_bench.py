@@ -240,7 +240,7 @@ def test_variants_of_one_model_are_made_compared_and_profiled(tmp_path):
     counts = [dict(candidate.norms) for candidate in result.candidates]
     assert counts == [{"decomposed RMSNorm": 1}, {"fused RMSNorm": 1}, {"onnxruntime SimplifiedLayerNormalization": 1}]
     assert all(candidate.profile is not None for candidate in result.candidates)
-    assert result.inspection["count"] == {"fused RMSNorm": 1}
+    assert result.inspection["form_count"] == {"fused RMSNorm": 1}
     with pytest.raises(InputError, match="variants are made of one model, and 2 were given"):
         bench([path, path], compare=("fused",), **QUICK)
 

@@ -41,7 +41,16 @@ def test_in_place_and_twice(fused):
 
 def test_json(fused, tmp_path):
     data = json.loads(invoke("unfuse", fused, "-o", tmp_path / "out.onnx", "--json").stdout)
-    assert (data["unfused"], data["norms"][0]["kind"], data["near_misses"]) == (1, "RMSNorm", [])
+    assert (data["norm_count"], data["norms"][0]["kind"], data["near_misses"]) == (1, "RMSNorm", [])
+    assert (data["near_miss_count"], data["output"]) == (0, str(tmp_path / "out.onnx"))
+
+
+def test_the_output_by_default_is_in_the_current_folder(fused, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert invoke("unfuse", fused).stdout == "unfused 1 norms -> fused-unfused.onnx\n"
+    assert (here / "fused-unfused.onnx").is_file()
 
 
 def test_bad_input_is_one_line_and_exit_code_1(tmp_path):

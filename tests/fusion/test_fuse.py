@@ -191,19 +191,20 @@ def test_external_data_is_neither_copied_nor_lost(file, tmp_path):
 
 def test_the_result_as_json(file):
     result = json.loads(json.dumps(fuse(file).to_dict()))
-    assert (result["found"], result["fused"], result["already"], result["near_misses"]) == (1, 1, [], [])
+    assert (result["norm_count"], result["fused_before_count"], result["near_miss_count"]) == (1, 0, 0)
+    assert (len(result["norms"]), result["fused_before"], result["near_misses"]) == (1, [], [])
     assert result["norms"][0]["kind"] == "RMSNorm"
 
 
 def test_what_was_fused_before_is_listed(file):
     again = fuse(fuse(file).model)
-    assert (len(again.norms), len(again.already), again.found) == (0, 1, 1)
+    assert (again.norms, len(again.fused_before), again.near_misses) == ((), 1, ())
 
 
 def test_a_model_without_norms_stays_what_it_was(build):
     model = build("y = Exp (x)")
     result = fuse(model)
-    assert result.found == 0
+    assert (result.norms, result.fused_before, result.near_misses) == ((), (), ())
     assert ir.to_proto(result.model).SerializeToString() == ir.to_proto(ir.from_proto(model)).SerializeToString()
 
 

@@ -42,7 +42,7 @@ def check(case, model):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", NAMED)
-def test_unfuse_computes_the_same_and_fuse_finds_the_same(case):
+def test_unfuse_computes_the_same_and_fuse_takes_it_back(case):
     fused = fuse(case.model(), verify=False)
     plain = unfuse(fused.model)
     assert not plain.near_misses or isinstance(case.norms, tuple)  # one op, of which fuse may take less
@@ -75,4 +75,4 @@ def test_plugins_come_back(case):
     fused = fuse(case.model(), verify=False)
     plugins = fuse(case.model(), target="tensorrt-plugin", verify=False)
     assert not plugins.model.functions or all(key[0] != "rms_deploy" for key in plugins.model.functions)
-    assert kinds(fuse(plugins.model, verify=False).already) == kinds(fused.norms)
+    assert kinds(fuse(plugins.model, verify=False).fused_before) == kinds(fused.norms)

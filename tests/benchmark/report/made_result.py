@@ -59,5 +59,5 @@ def result(*, scale: float = 1.0, sweep: bool = True) -> BenchmarkResult:
         versions={"python": "3.11", "onnxruntime": "1.32.0"},
         date="2026-01-01T00:00:00+00:00",
         command="rms-deploy bench '<m&1>.onnx' --compare decomposed,fused,standard",
-        inspection={"count": {"decomposed RMSNorm": 1}, "norms": [norm], "near_misses": [miss]},
+        inspection={"form_count": {"decomposed RMSNorm": 1}, "norms": [norm], "near_misses": [miss]},
     )
