@@ -8,7 +8,6 @@ import pytest
 
 from rms_deploy.fusion.fuse import fuse
 from rms_deploy.fusion.passes.fuse_rms_norm import FuseRMSNorm
-from rms_deploy.fusion.passes.rewriting import UNIT_SCALE
 
 CORE = "q = Mul (x, x) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (x, r)"
 NORM = f"{CORE} y = Mul (n, scale)"
@@ -107,19 +106,6 @@ def test_a_chain_of_norms(build, check):
     second = second.replace(", r)", ", r2)").replace("y = Mul", "y2 = Mul")
     result = check(build(f"{NORM} {second}", outputs="float[b,s,8] y2"), norms=2)
     assert ops(result.model) == ["RMSNorm", "RMSNorm"]
-
-
-def test_weightless_norms_share_one_scale(build, check):
-    body = f"{CORE} y = Identity (n)" + " q2 = Mul (y, y) m2 = ReduceMean (q2, last) r2 = Sqrt (m2) z = Div (y, r2)"
-    model = build(body, outputs="float[b,s,8] z")
-    feeds = {"x": np.random.default_rng(0).standard_normal((2, 3, 8)).astype(np.float32)}
-    fused = check(model, norms=2, feeds=feeds).model
-    assert list(fused.graph.initializers) == [UNIT_SCALE]
-
-
-def test_the_shared_scale_takes_no_name_that_is_taken(build, check):
-    model = build(f"{UNIT_SCALE} = Exp (x) {CORE} y = Add (n, {UNIT_SCALE})")
-    assert list(check(model).model.graph.initializers) == [UNIT_SCALE + "_"]
 
 
 @pytest.mark.parametrize("typed", [True, False], ids=["x of the body", "x of the graph around"])

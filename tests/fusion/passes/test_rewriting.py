@@ -1,0 +1,46 @@
+"""What a pass puts into a graph, and what it takes away because nothing reads it any more."""
+
+import numpy as np
+import onnx_ir as ir
+
+from rms_deploy.fusion.passes.rewriting import UNIT_SCALE, drop_unread_initializer, remove_if_dead, successor
+from rms_deploy.onnx_model.analysis import Facts
+
+CORE = "q = Mul (x, x) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (x, r)"
+
+
+def test_weightless_norms_share_one_scale(build, check):
+    body = f"{CORE} y = Identity (n)" + " q2 = Mul (y, y) m2 = ReduceMean (q2, last) r2 = Sqrt (m2) z = Div (y, r2)"
+    model = build(body, outputs="float[b,s,8] z")
+    feeds = {"x": np.random.default_rng(0).standard_normal((2, 3, 8)).astype(np.float32)}
+    fused = check(model, norms=2, feeds=feeds).model
+    assert list(fused.graph.initializers) == [UNIT_SCALE]
+
+
+def test_the_shared_scale_takes_no_name_that_is_taken(build, check):
+    model = build(f"{UNIT_SCALE} = Exp (x) {CORE} y = Add (n, {UNIT_SCALE})")
+    assert list(check(model).model.graph.initializers) == [UNIT_SCALE + "_"]
+
+
+def test_a_dead_node_takes_along_what_it_alone_was_reading(build):
+    model = ir.from_proto(build("a = Add (x, eps) d = Mul (a, scale) y = Neg (a)"))
+    remove_if_dead(model.graph[1])
+    assert [node.op_type for node in model.graph] == ["Add", "Neg"]
+    assert list(model.graph.initializers) == ["eps"]
+    remove_if_dead(model.graph[0])  # which is read
+    assert [node.op_type for node in model.graph] == ["Add", "Neg"]
+
+
+def test_an_initializer_that_is_read_stays(build):
+    model = ir.from_proto(build("y = Add (x, eps)"))
+    eps = model.graph.initializers["eps"]
+    drop_unread_initializer(eps)
+    assert list(model.graph.initializers) == ["eps"]
+
+
+def test_a_successor_has_the_inferred_type(build):
+    model = ir.from_proto(build("a = Cast <to = 10> (x) d = Neg (a) y = Exp (x)"))
+    old = model.graph[1].outputs[0]
+    assert old.dtype is None
+    new = successor(old, Facts(model))
+    assert (new.name, new.dtype, new.producer()) == ("d", ir.DataType.FLOAT16, None)

@@ -1,0 +1,44 @@
+"""Why an op with trailing axes and one epsilon cannot express a norm of ours."""
+
+from __future__ import annotations
+
+import onnx.parser
+import onnx_ir as ir
+import pytest
+
+from rms_deploy.fusion.passes.trailing_axes import why_not_trailing
+
+
+def node_of(text, x="float[b,5,8] X"):
+    header = f'<ir_version: 8, opset_import: ["" : 18, "rms_deploy" : 1]> g ({x}, float[8] scale) => (float[b,5,8] Y)'
+    return ir.from_proto(onnx.parser.parse_model(f"{header} {{ Y = rms_deploy.{text} (X, scale) }}")).graph[0]
+
+
+@pytest.mark.parametrize("axes", ["", "<axes = [-1]>", "<axes = [2]>", "<axes = [-2, -1]>", "<axes = [1, 2]>"])
+def test_trailing_axes(axes):
+    assert why_not_trailing(node_of(f"RMSNorm {axes}"), "Op") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("PartialRMSNorm <partial_size = 4>", "Op has no partial mean"),
+        ("RMSNorm <rms_epsilon = 0.5>", "Op has no rms_epsilon, here 0.5"),
+        ("RMSNorm <rms_min = 0.25>", "Op has no rms_min, here 0.25"),
+        ("RMSNorm <axes = [1]>", "Op has only trailing axes, not [1]"),
+        ("RMSNorm <axes = [-3, -2]>", "Op has only trailing axes, not [-3, -2]"),
+    ],
+)
+def test_what_it_cannot_express(text, reason):
+    assert why_not_trailing(node_of(text), "Op") == reason
+
+
+def test_what_is_not_known_of_x():
+    node = node_of("RMSNorm <axes = [2]>")
+    node.inputs[0].shape = None
+    assert why_not_trailing(node, "Op") == "the rank of X is not known, and axes [2] count from the front"
+    node.inputs[0].type = None
+    assert why_not_trailing(node, "Op") == "the type of X is not known"
+    node = node_of("RMSNorm <axes = [-1]>")
+    node.inputs[0].shape = None
+    assert why_not_trailing(node, "Op") is None
