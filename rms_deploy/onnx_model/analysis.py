@@ -15,6 +15,7 @@ _LOSSLESS = {
     *((half, ir.DataType.FLOAT) for half in HALF),
     *((dtype, ir.DataType.DOUBLE) for dtype in (*HALF, ir.DataType.FLOAT)),
 }
+"""Casts, from a type to another, that change no number."""
 
 _ONE_TYPE = {
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "MatMul", "Gemm", "Concat"), None),

@@ -2,8 +2,8 @@
 
 1. ReduceMean(square); GlobalAveragePool(square), the mean over all axes from the third on, which tf2onnx writes.
 2. ReduceSum(square), ReduceSumSquare(x), or Einsum(x, x) that sums over axes; `size.average` makes them a mean.
-3. ReduceL2(x): the root of 2.
-4. LpNormalization(x), p = 2: x over 3. ONNX defines it as zero for a row of zeros, which a floor does too.
+3. ReduceL2(x): the root of the sum of squares.
+4. LpNormalization(x), p = 2: x / ReduceL2(x). ONNX defines it as zero for a row of zeros, as a floor makes it.
 5. Axes as attribute, as input, or left out (all axes); positive or negative; one contiguous block.
 6. keepdims 1, or 0 followed by Unsqueeze or Reshape, or 0 where the ones were not needed.
 """
@@ -133,7 +133,7 @@ def reshape(match: Match, node: ir.Node, facts: Facts) -> Match | None:
 
 
 def _all_but_one_are_equal(pairs: list[tuple[Dim, Dim]]) -> bool:
-    """Whether shapes with as many elements are equal: in all dims, or in all but one, which the others then prove."""
+    """Whether two shapes of one number of elements are equal: all dims but one are, and so the last is."""
     unproven = [pair for pair in pairs if pair[0] is None or pair[0] != pair[1]]
     # A dim that may be zero proves nothing of the others.
     proof = all(isinstance(a, int) and a > 0 for a, b in pairs if (a, b) not in unproven)
@@ -208,6 +208,6 @@ def _block_size(axes: tuple[int, ...], facts: Facts, x: ir.Value) -> int | None:
 
 
 def _covers_front(axes: tuple[int, ...], facts: Facts, x: ir.Value) -> bool:
-    """Whether the block begins at the first axis, so that dropping it leaves what broadcasts all the same."""
+    """Whether the block begins at the first axis: the statistics broadcast against x without it too."""
     rank = facts.rank(x)
     return axes[0] == 0 or (rank is not None and axes[0] == -rank)

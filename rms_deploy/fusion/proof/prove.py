@@ -126,7 +126,7 @@ def _widened(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _far_from(truth: NDArray[Any], actual: NDArray[Any], n: int) -> str:
-    """Whether the op is further from the exact result than its own roundings, of which half types have two."""
+    """How the op is further from the exact result than its own roundings, two in half types; empty if it is not."""
     reason, worst = _difference(actual, truth.astype(actual.dtype), n)
     return "" if actual.dtype.itemsize == 2 and worst <= _HALF_ULPS else reason
 
