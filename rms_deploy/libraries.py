@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
@@ -33,9 +34,8 @@ def tensorrt_library() -> Path:
 
 
 def _library(name: str, *, needs: str) -> Path:
-    import rms_deploy
-
-    folders = [Path(folder) for folder in rms_deploy.__path__]  # of an editable install: the source, and what it built
+    # An editable installation has two folders: the source, and what was built.
+    folders = [Path(folder) for folder in sys.modules["rms_deploy"].__path__]
     for folder in folders:
         path = folder / "lib" / name
         if path.is_file():
