@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -20,6 +19,7 @@ from rms_deploy.errors import InputError, InstallationError, MissingDependencyEr
 from rms_deploy.libraries import onnxruntime_library
 from rms_deploy.onnx_model.file import save_model
 from rms_deploy.ops import contract
+from rms_deploy.runtime.onnxruntime_messages import load_failure, message_of
 
 try:
     import onnxruntime as ort
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 __all__ = ["bound_run", "run", "session"]
 
 _CPU = "CPUExecutionProvider"
-_LIBRARY = "librms_deploy_onnxruntime.so"
 
 _ERRORS: tuple[type[Exception], ...] = tuple(
     value for value in vars(_state).values() if isinstance(value, type) and issubclass(value, Exception)
 )
-"""Every exception class of ONNX Runtime; they share no base of their own."""
+"""Every exception class of ONNX Runtime, because they have no base class of their own."""
 
 _RUN_ERRORS: tuple[type[Exception], ...] = (*_ERRORS, RuntimeError, ValueError)
-"""Of a run: its Python layer finds missing inputs, and inputs of the wrong kind, by itself."""
+"""What a run can raise; the last two are of ONNX Runtime's Python layer, for inputs that are missing or of a wrong
+kind."""
 
 
 def session(
@@ -56,7 +56,7 @@ def session(
     optimized_path: str | os.PathLike[str] | None = None,
     profile_prefix: str | os.PathLike[str] | None = None,
 ) -> ort.InferenceSession:
-    """A session of ONNX Runtime, on the CPU if nothing else is said.
+    """A session of ONNX Runtime, by default on the CPU.
 
     Args:
         model: a file, a serialised model, or a model in memory.
@@ -66,13 +66,13 @@ def session(
             the model carries.
         provider: the execution provider, such as "CUDAExecutionProvider"; what it has no kernel for runs on the CPU.
         optimized_path: write the optimised graph to this file.
-        profile_prefix: write a profile to a file of this name, a time stamp added, when `end_profiling` is called.
+        profile_prefix: `end_profiling` writes the times of the operators to a file of this name and a time stamp.
 
     Raises:
         ModelFileError: there is no such file.
         RunError: ONNX Runtime refuses the model.
-        InstallationError: this installation has no library, and `library` is true; or no such provider, or it does
-            not start.
+        InstallationError: this installation has no library, and `library` is true; or it has no such provider, or the
+            provider does not start.
     """
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}; use at least 1")
@@ -97,7 +97,7 @@ def session(
         try:
             options.register_custom_ops_library(str(path))
         except _ERRORS as error:
-            raise RunError(f"{path.name}: {_text(error)}") from error
+            raise RunError(f"{path.name}: {message_of(error)}") from error
     if isinstance(model, ir.Model):
         with tempfile.TemporaryDirectory() as folder:  # a file, as a message of more than 2 GiB cannot be passed
             file = Path(folder) / "model.onnx"
@@ -113,8 +113,9 @@ def session(
 
 
 def run(running: ort.InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """All outputs of one run, by name. bfloat16 goes in and comes out as `ml_dtypes.bfloat16`, which
-    `InferenceSession.run` does not take.
+    """All outputs of one run, by name.
+
+    bfloat16 arrays are of type `ml_dtypes.bfloat16`, which `InferenceSession.run` does not take.
 
     Raises:
         RunError: ONNX Runtime refuses the inputs, or a kernel fails.
@@ -129,14 +130,15 @@ def run(running: ort.InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> dic
         given = {name: _value(array) for name, array in arrays.items()}
         return dict(zip(names, map(_array, running.run_with_ort_values(names, given)), strict=True))
     except _RUN_ERRORS as error:
-        raise RunError(_text(error)) from error
+        raise RunError(message_of(error)) from error
 
 
 def bound_run(
     running: ort.InferenceSession, feeds: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]] | None = None
 ) -> Callable[[], None]:
-    """A function that runs on these inputs and writes to `outputs`, all of them, or else to where a first run put its
-    outputs: nothing is converted or allocated from then on.
+    """A function that runs on these inputs, and converts and allocates nothing.
+
+    It writes all outputs to the arrays in `outputs`; without them, to where a first run put its outputs.
 
     Raises:
         RunError: ONNX Runtime refuses the inputs, or a kernel fails; also from the function.
@@ -147,7 +149,7 @@ def bound_run(
     try:
         results = running.run_with_ort_values(names, values) if outputs is None else []
     except _RUN_ERRORS as error:
-        raise RunError(_text(error)) from error
+        raise RunError(message_of(error)) from error
     binding = running.io_binding()
     for name, value in values.items():
         binding.bind_ortvalue_input(name, value)
@@ -166,40 +168,12 @@ def _create(model: str | bytes, name: str, options: ort.SessionOptions, provider
     try:
         created = ort.InferenceSession(model, options, providers=list(dict.fromkeys((provider, _CPU))))
     except _ERRORS as error:
-        raise RunError(f"{name}: {_reason(_text(error))}") from error
-    if provider not in created.get_providers():  # ONNX Runtime then goes on on the CPU
+        raise RunError(f"{name}: {load_failure(error, version=ort.__version__)}") from error
+    if provider not in created.get_providers():  # ONNX Runtime falls back to the CPU by itself
         raise InstallationError(
-            f"{provider} does not start here; it takes its device, and the libraries that it names in its log"
+            f"{provider} does not start here; it needs its device, and the libraries that it names in its log"
         )
     return created
-
-
-def _text(error: Exception) -> str:
-    """ONNX Runtime's message in one line, without its error code, its source positions and what it repeats."""
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error))
-    position = r"\S+\.(?:cc|cpp|h):\d+ "  # then a function's name, or its whole signature
-    text = re.sub(position + r"(?:[\w:]+ (?=[A-Z])|.*?\)(?: const)? (?=[A-Z[]))", "", text)
-    text = re.sub(r"^.* Status Message: |^Exception during initialization: ", "", " ".join(text.split()))
-    return text.removesuffix(" Please fix either the inputs/outputs or the model.")
-
-
-def _reason(text: str) -> str:
-    """What a failed load means, where ONNX Runtime does not say what to do."""
-    if types := re.search(r"no kernel def matches node inputs for Op: (\w+)", text):
-        return (
-            f"{types[1]} does not take these types; X is float32, float16 or bfloat16, "
-            "R has the type of X, and scale that of X or float32"
-        )
-    unknown = re.search(r"([\w.]*):(\w+)\(-?\d*\) is not a registered function/op", text)
-    if unknown is None:
-        return text
-    domain, op = unknown[1] or "ai.onnx", unknown[2]
-    if domain == contract.DOMAIN:
-        return (
-            f"op {domain}::{op} is unknown to onnxruntime {ort.__version__} and the model carries no function for it; "
-            "run it with the custom-op library (rms_deploy.session, or rms_deploy.onnxruntime_library())"
-        )
-    return f"op {domain}::{op} is unknown to onnxruntime {ort.__version__}; it needs the library of that op"
 
 
 def _value(array: NDArray[Any]) -> ort.OrtValue:
@@ -222,7 +196,10 @@ def _array(value: ort.OrtValue) -> NDArray[Any]:
 
 @cache
 def _to_bfloat16() -> ort.InferenceSession:
-    """The only way to a bfloat16 value in onnxruntime 1.18 and 1.19: a graph that casts. Exact for what it is given."""
+    """A model that casts to bfloat16, which is the only way to such a value in onnxruntime 1.18 and 1.19.
+
+    The cast is exact here, because its input was bfloat16.
+    """
     float32, bfloat16 = onnx.TensorProto.FLOAT, onnx.TensorProto.BFLOAT16
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("Cast", ["x"], ["y"], to=bfloat16)],

@@ -1,4 +1,4 @@
-"""Sessions, runs with bfloat16, and what a failed load says."""
+"""Sessions, runs with bfloat16, and errors that name what is wrong."""
 
 from __future__ import annotations
 
