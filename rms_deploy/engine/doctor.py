@@ -19,7 +19,7 @@ from rms_deploy.errors import InstallationError, RmsDeployError
 from rms_deploy.onnx_model.file import load_model
 from rms_deploy.runtime.gpus import Gpu, gpus
 from rms_deploy.runtime.machine import versions
-from rms_deploy.runtime.tensorrt_api import RUNTIMES, TensorRT, tensorrt
+from rms_deploy.runtime.tensorrt_api import TENSORRT_RUNTIMES, TensorRT, tensorrt
 from rms_deploy.runtime.tensorrt_plugin import load_plugins
 
 __all__ = ["Diagnosis", "ModelDiagnosis", "RuntimeDiagnosis", "doctor"]
@@ -88,7 +88,7 @@ def doctor(model: str | os.PathLike[str] | None = None) -> Diagnosis:
     """
     read = None if model is None else load_model(model)
     here: dict[str, TensorRT] = {}
-    runtimes = (_onnxruntime(), *(_tensorrt(name, here) for name in RUNTIMES))
+    runtimes = (_onnxruntime(), *(_tensorrt(name, here) for name in TENSORRT_RUNTIMES))
     return Diagnosis(
         rms_deploy=rms_deploy.__version__,
         python=platform.python_version(),

@@ -1,4 +1,4 @@
-"""The TensorRT that is installed: TensorRT 10, 11 or TensorRT-RTX, and all that differs between them."""
+"""TensorRT 10, TensorRT 11 or TensorRT-RTX, whichever is installed, and all that differs between them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import Any, Final, Literal, get_args
 from rms_deploy.errors import EngineError, InputError, MissingDependencyError
 from rms_deploy.runtime.tensorrt_rtx_wheel import mend
 
-__all__ = ["RUNTIMES", "TensorRT", "TensorRTName", "tensorrt", "text_of"]
+__all__ = ["TENSORRT_RUNTIMES", "TensorRT", "TensorRTName", "tensorrt", "text_of"]
 
 TensorRTName = Literal["tensorrt", "tensorrt-rtx"]
-RUNTIMES: Final[tuple[TensorRTName, ...]] = get_args(TensorRTName)
+TENSORRT_RUNTIMES: Final[tuple[TensorRTName, ...]] = get_args(TensorRTName)
 
 _PIP: Final[dict[TensorRTName, str]] = {
     "tensorrt": "pip install tensorrt",
@@ -37,7 +37,7 @@ class TensorRT:
 
     @property
     def version(self) -> str:
-        """As the package says it."""
+        """Of the package."""
         return str(self.module.__version__)
 
     @property
@@ -49,38 +49,38 @@ class TensorRT:
         """A builder.
 
         Raises:
-            EngineError: it is TensorRT, which builds on the GPU that it builds for, and there is none.
+            EngineError: there is no GPU. TensorRT builds on the GPU that the engine is for; TensorRT-RTX needs none.
         """
         try:
             return self.module.Builder(self.logger())
-        except TypeError as error:  # what the bindings make of a builder that TensorRT did not give
+        except TypeError as error:  # the bindings raise it where TensorRT returns no builder
             raise EngineError(
-                f"{self.name} {self.version} found no GPU to build on; build there, or for GeForce and RTX GPUs "
-                "anywhere: --runtime tensorrt-rtx"
+                f"{self.name} {self.version} found no GPU to build on; build on the machine with the GPU, or "
+                '`runtime="tensorrt-rtx"` builds for GeForce and RTX GPUs anywhere'
             ) from error
 
     def network(self, builder: Any) -> Any:
-        """A network whose types are those of the model. 10 asks for it by a flag, which 11 may not have any more."""
+        """A network whose types are those of the model: by a flag in TensorRT 10, always in a TensorRT without it."""
         flag = getattr(self.module.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
         return builder.create_network(0 if flag is None else 1 << int(flag))
 
     def capabilities(self) -> list[str]:
-        """The compute capabilities that can be built for from here, such as sm120."""
+        """The compute capabilities that TensorRT-RTX can build for, such as sm120; none for TensorRT."""
         known = getattr(self.module, "ComputeCapability", None) if self.is_rtx else None
         return sorted((n.lower() for n in getattr(known, "__members__", {}) if n.startswith("SM")), key=_number)
 
     def set_devices(self, config: Any, devices: Sequence[str]) -> None:
-        """Build for these compute capabilities; of TensorRT, and for none: whatever the builder takes by itself.
+        """Tell TensorRT-RTX which compute capabilities to build for; without `devices`, the builder chooses.
 
         Raises:
-            InputError: this runtime builds for none of its own choice, or not for one of them.
+            InputError: the runtime is TensorRT, which builds for its own GPU, or does not know one of the devices.
         """
         if not devices:
             return
         if not self.is_rtx:
             raise InputError(
                 f"device {', '.join(devices)}: {self.name} builds for the GPU that it runs on; "
-                "leave the device out, or use --runtime tensorrt-rtx"
+                'leave `devices` out, or take `runtime="tensorrt-rtx"`'
             )
         known = self.capabilities()
         config.num_compute_capabilities = len(devices)
@@ -90,25 +90,30 @@ class TensorRT:
             config.set_compute_capability(getattr(self.module.ComputeCapability, device.upper()), index)
 
     def check_portable(self, *, version_compatible: bool, hardware_compatible: bool) -> None:
-        """Refuse what this runtime cannot do.
+        """Refuse the kinds of compatibility that this runtime does not have.
 
         Raises:
-            InputError: it is asked for.
+            InputError: one of them is asked for.
         """
         if self.is_rtx and version_compatible:
-            raise InputError(f"{self.name} has no lean runtime for version-compatible engines; leave the option out")
+            raise InputError(
+                f"{self.name} has no lean runtime for version-compatible engines; leave `version_compatible` out"
+            )
         if self.is_rtx and hardware_compatible:
-            raise InputError(f"{self.name} engines fit the devices that they are built for; use --device sm86,sm89")
+            raise InputError(
+                f"{self.name} engines fit the devices that they are built for; leave `hardware_compatible` out and "
+                'take `devices=["sm86", "sm89"]`'
+            )
 
     @property
     def keeps_timings(self) -> bool:
-        """Whether a timing cache holds anything. TensorRT-RTX times nothing when it builds: it takes and gives a cache
-        without timings, and calls that deprecated.
+        """Whether a timing cache holds timings. TensorRT-RTX times nothing when it builds: its caches hold none, and it
+        calls them deprecated.
         """
         return not self.is_rtx
 
     def logger(self) -> Any:
-        """The one logger of this process: TensorRT keeps the first that it is given."""
+        """The one logger of this process, because TensorRT keeps the first that it is given."""
         return _logger(self.module)
 
     @contextmanager
@@ -128,16 +133,16 @@ def tensorrt(name: str | None = None) -> TensorRT:
     """Import a runtime; TensorRT-RTX with its wheel mended.
 
     Args:
-        name: one of `RUNTIMES`; default: the first of them that is installed.
+        name: one of `TENSORRT_RUNTIMES`; default: the first of them that is installed.
 
     Raises:
-        InputError: no such runtime.
+        InputError: there is no such runtime.
         MissingDependencyError: it is not installed, or does not load.
     """
-    if name is not None and name not in RUNTIMES:
-        raise InputError(f"runtime {name!r} is not known; use {' or '.join(RUNTIMES)}")
+    if name is not None and name not in TENSORRT_RUNTIMES:
+        raise InputError(f"runtime {name!r} is not known; use {' or '.join(TENSORRT_RUNTIMES)}")
     missing: list[ImportError] = []
-    for candidate in RUNTIMES:
+    for candidate in TENSORRT_RUNTIMES:
         if name in (None, candidate):
             try:
                 return TensorRT(candidate, _imported(candidate))
@@ -148,7 +153,7 @@ def tensorrt(name: str | None = None) -> TensorRT:
         raise MissingDependencyError(f"{name or 'tensorrt'} does not load: {broken[0]}") from broken[0]
     commands = f"run: {_PIP[name]}" if name in _PIP else " or ".join(f"run: {command}" for command in _PIP.values())
     raise MissingDependencyError(
-        f"{name or ' and '.join(RUNTIMES)} {'is' if name else 'are'} not installed; {commands}"
+        f"{name or ' and '.join(TENSORRT_RUNTIMES)} {'is' if name else 'are'} not installed; {commands}"
     ) from missing[0]
 
 
@@ -171,7 +176,7 @@ def _number(capability: str) -> int:
 @cache
 def _logger(module: Any) -> Any:
     levels = {
-        module.ILogger.INTERNAL_ERROR: logging.DEBUG,  # an error becomes an exception, which says it
+        module.ILogger.INTERNAL_ERROR: logging.DEBUG,  # an exception says it
         module.ILogger.ERROR: logging.DEBUG,
         module.ILogger.WARNING: logging.INFO,
         module.ILogger.INFO: logging.DEBUG,

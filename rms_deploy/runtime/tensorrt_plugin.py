@@ -1,4 +1,4 @@
-"""Our plugin library in TensorRT's registry, and what is wrong where a norm finds no plugin in it."""
+"""Our plugin library, loaded into TensorRT's registry of plugins."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from rms_deploy.runtime.tensorrt_api import TensorRT, text_of
 
 __all__ = ["is_registered", "load_plugins"]
 
-_LIBRARY: Final = "librms_deploy_tensorrt.so"
 _loading: Final = threading.Lock()
 
 
 def load_plugins(api: TensorRT) -> Path:
-    """Load our library into the registry of this process, once, and give its path.
+    """Load our library into the registry of this process, unless it is there, and return its path.
 
     Raises:
         InstallationError: the installation has none.

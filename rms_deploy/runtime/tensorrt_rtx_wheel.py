@@ -25,8 +25,10 @@ _LINK = "libtensorrt_rtx.so"
 
 
 def mend() -> None:
-    """Give the wheel its link: in its own folder, or, where that is read-only, in a private one that lasts as long as
-    this process and that its libraries are then loaded from.
+    """Give the wheel its link.
+
+    It is made in the wheel's own folder. Where that is read-only, it is made in a private folder beside links to the
+    libraries, which are then loaded from there; that folder lasts as long as this process.
 
     Does nothing where the wheel is not installed, or has the link.
 
@@ -63,7 +65,7 @@ def link_of() -> Path | None:
 
 
 def _link(link: Path, target: str) -> None:
-    """Made elsewhere and moved: another process may do the same now, and a link of an older wheel may dangle here."""
+    """Make the link under another name and move it: another process may make it now, or an old one may dangle here."""
     temporary = link.with_name(f".{link.name}.{os.getpid()}")
     try:
         temporary.symlink_to(target)
@@ -73,7 +75,7 @@ def _link(link: Path, target: str) -> None:
 
 
 def _load_from_private_folder(libraries: list[Path], target: Path) -> None:
-    """The first to load a library decides which folder it takes as its own; whoever loads it later gets the same."""
+    """A process loads a library once: whoever loads it later gets the one of this folder."""
     folder = Path(tempfile.mkdtemp(prefix="rms-deploy-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / _LINK).symlink_to(target.resolve())
