@@ -42,7 +42,7 @@ class CudaDevice(Protocol):
         """Wait for the stream, and report what failed in it."""
 
     def capture(self, enqueue: Callable[[], None]) -> Callable[[], None]:
-        """Record what `enqueue` puts on the stream as a graph; the function launches it."""
+        """Record what `enqueue` puts on the stream as a graph, and return a function that launches it."""
 
 
 def cuda_device() -> CudaDevice:
@@ -163,7 +163,7 @@ class _Torch:
 
     def _bytes(self, array: NDArray[Any]) -> Any:
         flat = array.reshape(-1).view(np.uint8)
-        # torch warns of memory that it may not write; a copy is the way to say that it does not.
+        # torch warns of read-only memory, because a tensor may be written to; a copy avoids the warning.
         return self._torch.from_numpy(flat if flat.flags.writeable else flat.copy())
 
 

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["is_engine", "read_record"]
+from rms_deploy.errors import ModelFileError
 
+__all__ = ["is_engine", "read_engine", "read_record", "record_path"]
 
 _SUFFIXES: Final = (".engine", ".plan", ".trt")
 
@@ -18,10 +19,29 @@ def is_engine(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() in _SUFFIXES
 
 
-def read_record(engine: str | os.PathLike[str]) -> dict[str, Any]:
-    """What the file beside an engine says; empty where there is none, or no such one."""
+def read_engine(path: str | os.PathLike[str]) -> bytes:
+    """The plan in an engine file.
+
+    Raises:
+        ModelFileError: the file is missing or cannot be read.
+    """
     try:
-        record = json.loads(Path(f"{os.fspath(engine)}.json").read_text(encoding="utf-8"))
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise ModelFileError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def record_path(engine: str | os.PathLike[str]) -> Path:
+    """Where the record of an engine is."""
+    return Path(f"{os.fspath(engine)}.json")
+
+
+def read_record(engine: str | os.PathLike[str]) -> dict[str, Any]:
+    """The record beside an engine; empty where there is no such file, or it is no record."""
+    try:
+        record = json.loads(record_path(engine).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

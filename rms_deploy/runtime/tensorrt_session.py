@@ -1,43 +1,28 @@
-"""TensorRT and TensorRT-RTX: a session over an engine, with the interface of the ONNX Runtime one."""
+"""TensorRT and TensorRT-RTX: a session that runs an engine, used as the session of ONNX Runtime is."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from rms_deploy.errors import InputError, InstallationError, ModelFileError, RunError
-from rms_deploy.onnx_model.optimization_profiles import Profile, ShapeRange
+from rms_deploy.errors import InputError, RunError
+from rms_deploy.onnx_model.optimization_profiles import Profile
 from rms_deploy.runtime.cuda_device import Buffer, CudaDevice, cuda_device
-from rms_deploy.runtime.engine_file import read_record
+from rms_deploy.runtime.engine_file import read_engine, read_record
 from rms_deploy.runtime.tensorrt_api import TensorRT, tensorrt, text_of
-from rms_deploy.runtime.tensorrt_plugin import load_plugins
+from rms_deploy.runtime.tensorrt_engine import deserialized, optimization_profiles, tensor_types
 
 __all__ = ["EngineSession", "bound_run", "matching_profile", "run", "session"]
-
-_TYPES: Final[dict[str, np.dtype[Any]]] = {
-    "FLOAT": np.dtype(np.float32),
-    "HALF": np.dtype(np.float16),
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-    "FP8": np.dtype(ml_dtypes.float8_e4m3fn),
-    "INT8": np.dtype(np.int8),
-    "UINT8": np.dtype(np.uint8),
-    "INT32": np.dtype(np.int32),
-    "INT64": np.dtype(np.int64),
-    "BOOL": np.dtype(np.bool_),
-}
 
 
 @dataclass(frozen=True)
 class EngineSession:
-    """An engine on a GPU. Not for several threads at once."""
+    """An engine on a GPU. Only one thread at a time may use it."""
 
     api: TensorRT
     device: CudaDevice
@@ -45,7 +30,7 @@ class EngineSession:
     context: Any
     inputs: Mapping[str, np.dtype[Any]]
     outputs: Mapping[str, np.dtype[Any]]
-    profiles: tuple[Profile, ...]
+    optimization_profiles: tuple[Profile, ...]
     cuda_graph: bool
 
 
@@ -60,41 +45,39 @@ def session(
 
     Args:
         engine: a file, or a plan in memory.
-        runtime: "tensorrt" or "tensorrt-rtx"; default: as the file beside the engine says, else what is installed.
-        embedded_plugin: the engine holds our plugin library, and may run that code; default: as the file beside it
-            says, else no. Without, our library is loaded if this installation has it.
+        runtime: "tensorrt" or "tensorrt-rtx"; default: as the record beside the engine says, else what is installed.
+        embedded_plugin: the engine holds our plugin library, and may run that code; default: as the record says, else
+            no. Without, our library is loaded if this installation has it.
         cuda_graph: `bound_run` launches a graph.
 
     Raises:
         ModelFileError: there is no such file.
         MissingDependencyError: the runtime, or what allocates memory of the GPU, is not installed.
-        RunError: there is no GPU, or TensorRT refuses the engine.
+        InstallationError: there is no GPU.
+        RunError: TensorRT refuses the engine.
     """
     name, record, plan = "the engine", dict[str, Any](), engine
     if isinstance(engine, str | os.PathLike):
-        name, record, plan = os.fspath(engine), read_record(engine), _read(engine)
+        name, record, plan = os.fspath(engine), read_record(engine), read_engine(engine)
     api = tensorrt(runtime or record.get("runtime"))
     device = cuda_device()
-    loader = api.module.Runtime(api.logger())
-    if embedded_plugin if embedded_plugin is not None else (record.get("plugin") or {}).get("embedded"):
-        loader.engine_host_code_allowed = True
-    else:
-        with suppress(InstallationError):
-            load_plugins(api)
+    if embedded_plugin is None:
+        embedded_plugin = bool((record.get("plugin") or {}).get("embedded"))
+    loaded = deserialized(api, plan, name=name, embedded_plugin=embedded_plugin)
     with api.errors() as errors:
-        loaded = loader.deserialize_cuda_engine(plan)
-        context = loaded and loaded.create_execution_context()
+        context = loaded.create_execution_context()
     if context is None:
         raise RunError(f"{name}: {api.name} {api.version} does not load it: {text_of(errors)}")
-    inputs, outputs = _tensors(api, loaded)
-    return EngineSession(api, device, loaded, context, inputs, outputs, _profiles(loaded, inputs), cuda_graph)
+    inputs, outputs = tensor_types(api, loaded)
+    profiles = optimization_profiles(loaded, inputs)
+    return EngineSession(api, device, loaded, context, inputs, outputs, profiles, cuda_graph)
 
 
 def run(running: EngineSession, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """All outputs of one run, by name.
 
     Raises:
-        InputError: the inputs do not fit the engine, or no profile holds their shapes.
+        InputError: the inputs do not fit the engine, or no optimization profile holds their shapes.
         RunError: the run fails.
     """
     bound = _bind(running, running.context, feeds)
@@ -106,10 +89,10 @@ def run(running: EngineSession, feeds: Mapping[str, NDArray[Any]]) -> dict[str, 
 
 
 def bound_run(running: EngineSession, feeds: Mapping[str, NDArray[Any]]) -> Callable[[], None]:
-    """A function that runs on these inputs, which stay on the GPU as the outputs do, and waits for the end.
+    """A function that runs on these inputs and waits for the end; inputs and outputs stay on the GPU.
 
     Raises:
-        InputError: the inputs do not fit the engine, or no profile holds their shapes.
+        InputError: the inputs do not fit the engine, or no optimization profile holds their shapes.
         RunError: the run fails; also from the function.
     """
     with running.api.errors() as errors:
@@ -117,7 +100,7 @@ def bound_run(running: EngineSession, feeds: Mapping[str, NDArray[Any]]) -> Call
     if context is None:  # such as for want of memory
         raise RunError(f"the engine does not run: {text_of(errors)}")
     bound = _bind(running, context, feeds)
-    bound.enqueue()  # what is done once is not part of a graph, nor of a measurement
+    bound.enqueue()  # what only the first run does belongs neither in a graph nor in a measurement
     running.device.synchronize()
     launch = running.device.capture(bound.enqueue) if running.cuda_graph else bound.enqueue
 
@@ -129,7 +112,7 @@ def bound_run(running: EngineSession, feeds: Mapping[str, NDArray[Any]]) -> Call
 
 
 def matching_profile(profiles: tuple[Profile, ...], shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """The first profile that holds all of `shapes`.
+    """The index of the first optimization profile that holds all of `shapes`.
 
     Raises:
         InputError: there is none.
@@ -139,7 +122,7 @@ def matching_profile(profiles: tuple[Profile, ...], shapes: Mapping[str, tuple[i
             return index
     name = next((n for n, s in shapes.items() if not any(p[n].holds(s) for p in profiles)), None)
     if name is None:
-        raise InputError("each input fits a profile of the engine, but no profile fits them all")
+        raise InputError("each input fits an optimization profile of the engine, but no profile fits them all")
     ranges = " or ".join(str(profile[name]) for profile in profiles)
     shape = "x".join(map(str, shapes[name]))
     raise InputError(f"input {name}: shape {shape} is outside of what the engine was built for, {ranges}")
@@ -147,7 +130,7 @@ def matching_profile(profiles: tuple[Profile, ...], shapes: Mapping[str, tuple[i
 
 @dataclass(frozen=True)
 class _Bound:
-    """A context with its inputs and outputs in place."""
+    """An execution context whose inputs and outputs are in place."""
 
     session: EngineSession
     context: Any
@@ -163,7 +146,7 @@ class _Bound:
 
 def _bind(running: EngineSession, context: Any, feeds: Mapping[str, NDArray[Any]]) -> _Bound:
     arrays = _checked(running, feeds)
-    profile = matching_profile(running.profiles, {name: array.shape for name, array in arrays.items()})
+    profile = matching_profile(running.optimization_profiles, {name: array.shape for name, array in arrays.items()})
     bound = _Bound(running, context, arrays)
     if context.active_optimization_profile != profile:
         context.set_optimization_profile_async(profile, running.device.stream)
@@ -171,14 +154,14 @@ def _bind(running: EngineSession, context: Any, feeds: Mapping[str, NDArray[Any]
     host = running.api.module.TensorLocation.HOST
     for name, array in arrays.items():
         context.set_input_shape(name, array.shape)
-        if running.engine.get_tensor_location(name) == host:  # a shape, which TensorRT reads itself
+        if running.engine.get_tensor_location(name) == host:  # TensorRT reads a shape tensor from the host
             context.set_tensor_address(name, array.ctypes.data)
             continue
         bound.buffers[name] = running.device.allocate(array.nbytes)
         running.device.upload(bound.buffers[name], array)
         context.set_tensor_address(name, bound.buffers[name].address)
     if missing := context.infer_shapes():
-        raise RunError(f"the engine does not tell its shapes without {', '.join(missing)}")
+        raise RunError(f"the shapes of the outputs cannot be inferred: {', '.join(missing)} has no shape or no value")
     for name, dtype in running.outputs.items():
         shape = tuple(context.get_tensor_shape(name))
         if any(size < 0 for size in shape):
@@ -192,37 +175,10 @@ def _bind(running: EngineSession, context: Any, feeds: Mapping[str, NDArray[Any]
 
 def _checked(running: EngineSession, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     if set(feeds) != set(running.inputs):
-        raise InputError(f"arrays for {', '.join(feeds) or 'nothing'}; the engine needs {', '.join(running.inputs)}")
+        raise InputError(
+            f"arrays were given for {', '.join(feeds) or 'no input'}; the engine needs {', '.join(running.inputs)}"
+        )
     for name, dtype in running.inputs.items():
         if feeds[name].dtype != dtype:
             raise InputError(f"input {name}: dtype {feeds[name].dtype} was given; the engine takes {dtype}")
     return {name: np.ascontiguousarray(feeds[name]).reshape(feeds[name].shape) for name in running.inputs}
-
-
-def _tensors(api: TensorRT, engine: Any) -> tuple[dict[str, np.dtype[Any]], dict[str, np.dtype[Any]]]:
-    inputs: dict[str, np.dtype[Any]] = {}
-    outputs: dict[str, np.dtype[Any]] = {}
-    for index in range(engine.num_io_tensors):
-        name = engine.get_tensor_name(index)
-        dtype = engine.get_tensor_dtype(name).name
-        if dtype not in _TYPES:
-            raise RunError(f"{name} has type {dtype.lower()}; supported are {', '.join(map(str, _TYPES.values()))}")
-        side = inputs if engine.get_tensor_mode(name) == api.module.TensorIOMode.INPUT else outputs
-        side[name] = _TYPES[dtype]
-    return inputs, outputs
-
-
-def _profiles(engine: Any, inputs: Mapping[str, np.dtype[Any]]) -> tuple[Profile, ...]:
-    return tuple(
-        {name: ShapeRange(*map(tuple, engine.get_tensor_profile_shape(name, index))) for name in inputs}
-        for index in range(engine.num_optimization_profiles)
-    )
-
-
-def _read(path: str | os.PathLike[str]) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        raise ModelFileError(f"{path}: no such file") from None
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read: {error.strerror}") from error
