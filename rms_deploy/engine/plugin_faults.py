@@ -14,7 +14,7 @@ __all__ = ["plugin_faults"]
 
 
 def plugin_faults(model: ir.Model) -> Iterator[str]:
-    """Why a norm of `model` finds no plugin of our library: its name, version, namespace or a type; a line each.
+    """A line for each reason why a norm of `model` finds no plugin in our library: name, version, namespace or type.
 
     A node counts as a norm of ours if its domain, its op or its plugin_namespace says so.
     """

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 __all__ = ["BuildProgress", "OnProgress", "interruptible"]
 
 OnProgress = Callable[[float, str], None]
-"""Is told which part of the build is done, 0 to 1, and the name of the phase that runs."""
+"""Is called with the part of the build that is done, 0 to 1, and the name of the phase that runs."""
 
 _Result = TypeVar("_Result")
 
@@ -31,7 +31,7 @@ class BuildProgress:
     report: OnProgress | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
     failure: BaseException | None = None
-    """What `report` raised. It must not pass through TensorRT, so it stops the build and is raised after it."""
+    """What `report` raised. It must not pass through TensorRT, so it stops the build and is raised afterwards."""
     _phases: dict[str, _Phase] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _fraction: float = 0.0
@@ -87,7 +87,10 @@ class BuildProgress:
             self.cancelled.set()
 
     def _position(self, name: str) -> tuple[float, str]:
-        """How far the whole is, seen from phase `name`; and the phase below the outermost one that this lies in."""
+        """The part of the build that is done, by phase `name` and those around it; and the name of the phase to show.
+
+        Shown is the phase around `name` that lies directly in the outermost one.
+        """
         fraction, shown, current = 0.0, name, self._phases.get(name)
         while current is not None:
             fraction = min(1.0, (current.done + fraction) / current.steps)
@@ -101,13 +104,14 @@ class BuildProgress:
 def interruptible(call: Callable[[], _Result], progress: BuildProgress) -> _Result:
     """Make a long call in another thread, so that Ctrl-C reaches this one while it runs.
 
-    The call is then asked to stop through `progress`, and waited for: TensorRT does not survive a thread that is left.
+    After Ctrl-C, `progress` asks the call to stop, and the call is waited for, because TensorRT does not survive a
+    thread that is abandoned.
 
     Raises:
         KeyboardInterrupt: Ctrl-C.
     """
     with ThreadPoolExecutor(1) as executor:
-        # Held back while the thread starts: an interrupt in there would leave it running with nobody to wait for it.
+        # SIGINT is held back while the thread starts: an interrupt then would leave it running and nobody waiting.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             try:
