@@ -71,7 +71,7 @@ def command(
 
     output = output or Path(f"{model.stem}.engine")
     with _progress(f"building {output}") as on_progress:
-        record = build(model, output, shapes=profiles, on_progress=on_progress, **options)
+        record = build(model, output, optimization_profiles=profiles, on_progress=on_progress, **options)
     if as_json:
         print_json(record.to_dict())
     else:
@@ -110,7 +110,7 @@ def _print_record(record: EngineRecord) -> None:
     if record.timing is not None:
         _print_timing(record.timing)
     kind = "plugin layers" if record.norm == "plugin" else "decomposed, no plugin layers"
-    norms = f"norms: {record.norms} of {record.norms} are {kind} ({record.reason})"
+    norms = f"norms: {record.norm_count} of {record.norm_count} are {kind} ({record.reason})"
     devices = ", ".join(record.devices) or "the runtime's choice of devices"
     size = f"{record.bytes / 2**20:.1f} MiB in {record.seconds:.1f} s"
     stdout.print(

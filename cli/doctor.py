@@ -59,8 +59,8 @@ def _print_machine(diagnosis: Diagnosis) -> None:
 
 
 def _print_model(model: ModelDiagnosis) -> None:
-    left = f", {model.unfused} more that rms-deploy fuse takes" if model.unfused else ""
-    _line(f"{model.model}: {model.norms} fused norms{left}")
+    more = f", {model.unfused_count} more that rms-deploy fuse takes" if model.unfused_count else ""
+    _line(f"{model.model}: {model.norm_count} fused norms{more}")
     for name, found in model.plugins.items():
         _line(f"{name}: {found}")
     for fault in model.faults:

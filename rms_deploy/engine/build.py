@@ -1,4 +1,4 @@
-"""`build`: an engine of TensorRT or TensorRT-RTX, its norms as our plugins or as TensorRT's own layers, and proof."""
+"""`build`: an engine of TensorRT or TensorRT-RTX, its norms plugins or decomposed, and proof which they are."""
 
 from __future__ import annotations
 
@@ -11,30 +11,35 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
-import rms_deploy
+import onnx
+import onnx_ir as ir
+
 from rms_deploy.engine.builder import BuildOptions, Plan
-from rms_deploy.engine.choice import EngineRequest, build_engine, choose_engine
-from rms_deploy.engine.parser_input import unfused_norms
+from rms_deploy.engine.choice import BuiltEngine, EngineRequest, build_engine, choose_engine
+from rms_deploy.engine.parser_input import count_unfused
 from rms_deploy.engine.progress import BuildProgress, OnProgress, interruptible
-from rms_deploy.engine.record import EngineRecord, model_hashes
+from rms_deploy.engine.record import EngineRecord, model_hashes, recorded_layers
+from rms_deploy.engine.source_model import source_model
 from rms_deploy.errors import InputError, OutputError
-from rms_deploy.onnx_model.file import load_model
 from rms_deploy.onnx_model.optimization_profiles import guessed_inputs, resolve_profiles
 from rms_deploy.output_file import atomic_path, check_output
+from rms_deploy.runtime.machine import versions
 from rms_deploy.runtime.tensorrt_api import tensorrt
 
 __all__ = ["build"]
 
 _log = logging.getLogger(__name__)
 
+_GivenProfiles = Sequence[Mapping[str, Sequence[Sequence[int]]]]
+
 
 def build(
-    model: str | os.PathLike[str],
+    model: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
     output: str | os.PathLike[str],
     *,
     runtime: str | None = None,
     norm: Literal["plugin", "decomposed", "auto"] = "auto",
-    shapes: Sequence[Mapping[str, Sequence[Sequence[int]]]] = (),
+    optimization_profiles: _GivenProfiles = (),
     devices: Sequence[str] = (),
     workspace: int | None = None,
     timing_cache: str | os.PathLike[str] | None = None,
@@ -46,19 +51,20 @@ def build(
     embed_plugin: bool = True,
     on_progress: OnProgress | None = None,
 ) -> EngineRecord:
-    """Build an engine from an ONNX file, prove how its norms run, and write it, with `<output>.json` beside it.
+    """Build an engine from an ONNX model, prove how its norms run, and write it, with `<output>.json` beside it.
 
     Types are those of the model: the network is strongly typed in every version. Ctrl-C stops the build and leaves
     nothing.
 
     Args:
-        model: the file. Norms that are not fused stay what they are; run `fuse` first.
+        model: a file, a proto or an onnx-ir model. Norms that are not fused stay what they are; run `fuse` first.
         output: the engine.
         runtime: "tensorrt" or "tensorrt-rtx"; default: the one that is installed.
         norm: what the fused norms become. plugin: our kernels; decomposed: Pow, ReduceMean and so on, statistics in
             float32, for TensorRT to fuse with their neighbours; auto: both are built and timed on this GPU, and the
             faster is kept; without a GPU: decomposed.
-        shapes: a profile each: for each input its smallest, usual and largest shape; see `resolve_profiles`.
+        optimization_profiles: of each, the smallest, usual and largest shape of each input by name; default: one, of
+            which a dynamic dimension goes from 1 to 16 times the size that the other functions guess.
         devices: compute capabilities to build for, such as sm120, with or without a GPU; TensorRT-RTX only. Default:
             this GPU; for TensorRT-RTX, all that it knows.
         workspace: MiB of device memory that layers may use; default: all.
@@ -66,10 +72,10 @@ def build(
         opt_level: 0 to 5; default: the runtime's.
         version_compatible: the engine also runs in later versions of TensorRT.
         hardware_compatible: the engine also runs on other GPUs, from Ampere on.
-        strip_weights: leave weights out that a refit puts back.
+        strip_weights: leave out the weights that a refit puts back.
         refit: the weights can be replaced later.
         embed_plugin: write the plugin library into the engine; without, the program that runs it loads the library.
-        on_progress: is called with the part that is done, 0 to 1, and the name of the phase.
+        on_progress: is called with the part of the build that is done, 0 to 1, and the name of the phase.
 
     Raises:
         InputError: an option or a shape that does not fit.
@@ -80,62 +86,55 @@ def build(
         EngineError: TensorRT refuses the model, the build fails, or its norms are not what was asked for.
     """
     _check_targets(model, output, timing_cache)
-    if norm not in ("plugin", "decomposed", "auto"):
-        raise InputError(f"norm {norm!r} is not known; use plugin, decomposed or auto")
-    if opt_level is not None and not 0 <= opt_level <= 5:
-        raise InputError(f"opt_level is {opt_level}; use 0 to 5")
-    if workspace is not None and not 1 <= workspace < 2**43:  # 2^63 bytes
-        raise InputError(f"workspace is {workspace} MiB; use 1 to {2**43 - 1}")
+    _check_options(norm, opt_level, workspace)
     api = tensorrt(runtime)
-    source = load_model(model)
-    options = BuildOptions(
-        profiles=resolve_profiles(source, shapes),
-        devices=tuple(device.lower() for device in devices),
-        workspace=None if workspace is None else workspace << 20,
-        opt_level=opt_level,
-        version_compatible=version_compatible,
-        hardware_compatible=hardware_compatible,
-        strip_weights=strip_weights,
-        refit=refit,
-        timing_cache=None if timing_cache is None else _content(timing_cache),
-    )
-    request = EngineRequest(api, source, model, options, embed_plugin, BuildProgress(on_progress))
-    unfused = unfused_norms(source)
-    if unfused:
-        _log.warning("%s: %d norms are not fused; run rms-deploy fuse first", os.fspath(model), unfused)
-    start = perf_counter()
-    engine = interruptible(
-        lambda: choose_engine(request) if norm == "auto" else build_engine(request, norm), request.progress
-    )
-    record = EngineRecord(
-        engine=os.fspath(output),
-        bytes=engine.plan.data.nbytes,
-        seconds=round(perf_counter() - start, 3),
-        runtime=api.name,
-        runtime_version=api.version,
-        devices=options.devices,
-        profiles=options.profiles,
-        norm=engine.norm,
-        reason=engine.reason,
-        timing=engine.timing,
-        norms=engine.norms,
-        plugin_layers=len(engine.plan.plugin_layers),
-        unfused=unfused,
-        plugin=engine.plugin,
-        model=model_hashes(model, source),
-        options=_recorded(options),
-        rms_deploy=rms_deploy.__version__,
-        notes=tuple(_notes(request, shapes)),
-    )
+    with source_model(model) as source:
+        options = BuildOptions(
+            optimization_profiles=resolve_profiles(source.model, optimization_profiles),
+            devices=tuple(device.lower() for device in devices),
+            workspace=None if workspace is None else workspace << 20,
+            opt_level=opt_level,
+            version_compatible=version_compatible,
+            hardware_compatible=hardware_compatible,
+            strip_weights=strip_weights,
+            refit=refit,
+            timing_cache=None if timing_cache is None else _content(timing_cache),
+        )
+        request = EngineRequest(api, source, options, embed_plugin, BuildProgress(on_progress))
+        unfused = count_unfused(source.model)
+        if unfused:
+            _log.warning("%s: %d norms are not fused; run `rms_deploy.fuse` first", source.name, unfused)
+        start = perf_counter()
+        engine = interruptible(
+            lambda: choose_engine(request) if norm == "auto" else build_engine(request, norm), request.progress
+        )
+        record = EngineRecord(
+            engine=os.fspath(output),
+            seconds=round(perf_counter() - start, 3),
+            unfused_count=unfused,
+            notes=tuple(_notes(request, optimization_profiles)),
+            **_described(request, engine),
+        )
     _write(Path(output), engine.plan, record, timing_cache)
     return record
 
 
+def _check_options(norm: str, opt_level: int | None, workspace: int | None) -> None:
+    if norm not in ("plugin", "decomposed", "auto"):
+        raise InputError(f"norm {norm!r} is not known; use plugin, decomposed or auto")
+    if opt_level is not None and not 0 <= opt_level <= 5:
+        raise InputError(f"`opt_level` is {opt_level}; use 0 to 5")
+    if workspace is not None and not 1 <= workspace < 2**43:  # 2^63 bytes
+        raise InputError(f"`workspace` is {workspace} MiB; use 1 to {2**43 - 1}")
+
+
 def _check_targets(
-    model: str | os.PathLike[str], output: str | os.PathLike[str], timing_cache: str | os.PathLike[str] | None
+    model: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
+    output: str | os.PathLike[str],
+    timing_cache: str | os.PathLike[str] | None,
 ) -> None:
     """Each file can be written, and none takes the place of another or of the model."""
-    taken = {Path(model).resolve(): "the model"}
+    taken = {} if isinstance(model, onnx.ModelProto | ir.Model) else {Path(model).resolve(): "the model"}
     files = {"the engine": output, "the engine's record": f"{os.fspath(output)}.json", "the timing cache": timing_cache}
     for what, path in files.items():
         if path is None:
@@ -147,24 +146,40 @@ def _check_targets(
 
 
 def _content(path: str | os.PathLike[str]) -> bytes:
-    """Of a timing cache; nothing if there is none yet."""
+    """The bytes of a timing cache; none if there is no such file yet."""
     try:
         return Path(path).read_bytes() if Path(path).exists() else b""
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _recorded(options: BuildOptions) -> dict[str, Any]:
-    """What stands in no other field of the record."""
-    names = ("workspace", "opt_level", "version_compatible", "hardware_compatible", "strip_weights", "refit")
-    return {name: getattr(options, name) for name in names}
+def _described(request: EngineRequest, engine: BuiltEngine) -> dict[str, Any]:
+    """The fields of the record that follow from what was asked for and what was built."""
+    api, source, options = request.api, request.source, request.options
+    others = ("workspace", "opt_level", "version_compatible", "hardware_compatible", "strip_weights", "refit")
+    return {
+        "bytes": engine.plan.data.nbytes,
+        "runtime": api.name,
+        "runtime_version": api.version,
+        "devices": options.devices,
+        "optimization_profiles": options.optimization_profiles,
+        "norm": engine.norm,
+        "reason": engine.reason,
+        "timing": engine.timing,
+        "norms": engine.norms,
+        "layers": recorded_layers(engine.plan.layers),
+        "plugin": engine.plugin,
+        "model": model_hashes(source.path, source.model),
+        "options": {name: getattr(options, name) for name in others},
+        "rms_deploy": versions().get("rms-deploy", ""),
+    }
 
 
-def _notes(request: EngineRequest, shapes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _notes(request: EngineRequest, given: _GivenProfiles) -> Iterator[str]:
     options, api = request.options, request.api
-    if guessed := guessed_inputs(request.model, shapes):
-        ranges = ", ".join(f"{name}={options.profiles[0][name]}" for name in guessed)
-        yield f"the shapes were guessed: --shapes {ranges}"
+    if guessed := guessed_inputs(request.source.model, given):
+        ranges = ", ".join(f"{name}={options.optimization_profiles[0][name]}" for name in guessed)
+        yield f"the shapes {ranges} were guessed; `optimization_profiles` sets them"
     if options.timing_cache is not None and not api.keeps_timings:
         yield f"{api.name} times nothing when it builds: its timing cache holds no timings"
 

@@ -1,18 +1,16 @@
-"""One engine, or two and the faster of them; each proven to hold its norms as it was asked to."""
+"""One engine, or the faster of two; the norms of each are proven to be what was asked for."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any
-
-import onnx_ir as ir
 
 from rms_deploy.engine.builder import BuildOptions, Plan, build_plan
 from rms_deploy.engine.parser_input import NormChoice, fused_norms, with_decomposed_norms, with_plugin_norms
 from rms_deploy.engine.progress import BuildProgress
-from rms_deploy.engine.record import NormTiming, file_hash
+from rms_deploy.engine.record import EngineNorm, NormTiming, file_hash
+from rms_deploy.engine.source_model import SourceModel
 from rms_deploy.engine.timing import time_engines
 from rms_deploy.errors import EngineError, InputError
 from rms_deploy.runtime.gpus import gpus
@@ -27,9 +25,7 @@ class EngineRequest:
     """What is to be built."""
 
     api: TensorRT
-    model: ir.Model
-    source: str | os.PathLike[str]
-    """The file that the model was read from."""
+    source: SourceModel
     options: BuildOptions
     embed_plugin: bool
     progress: BuildProgress
@@ -41,14 +37,14 @@ class BuiltEngine:
 
     plan: Plan
     norm: NormChoice
-    norms: int
+    norms: tuple[EngineNorm, ...]
     plugin: Mapping[str, Any] | None
     reason: str = "as asked for"
     timing: NormTiming | None = None
 
 
 def choose_engine(request: EngineRequest) -> BuiltEngine:
-    """The faster of both on this GPU; the decomposed one where nothing tells them apart, or where they cannot be timed.
+    """The faster of both engines on this GPU; the decomposed one where they are equally fast, or cannot be timed.
 
     Raises:
         InstallationError: there is a GPU, and the plugin library is not built.
@@ -65,8 +61,8 @@ def choose_engine(request: EngineRequest) -> BuiltEngine:
         request.api,
         plugin.plan.data,
         decomposed.plan.data,
-        request.model,
-        request.options.profiles[0],
+        request.source.model,
+        request.options.optimization_profiles[0],
         embedded=request.embed_plugin,
     )
     faster = timing.speedup.verdict == "faster"
@@ -75,22 +71,23 @@ def choose_engine(request: EngineRequest) -> BuiltEngine:
 
 
 def build_engine(request: EngineRequest, norm: NormChoice) -> BuiltEngine:
-    """Build with this choice, and prove it: every fused norm is a plugin layer of the network, or none is.
+    """Build with this choice, and prove that every fused norm is a plugin layer of the network, or that none is.
 
     Raises:
         InputError: plugins are asked for, and the model has no fused norm.
         InstallationError: the plugin library is not built.
         EngineError: the build fails, or its norms are not what was asked for.
     """
+    library = None
     if norm == "decomposed":
-        model, names, library = with_decomposed_norms(request.model), frozenset[str](), None
+        model, norms = with_decomposed_norms(request.source.model), fused_norms(request.source.model)
     else:
-        model, names = with_plugin_norms(request.model)
+        model, norms = with_plugin_norms(request.source.model)
         library = load_plugins(request.api)
-        if not names:
+        if not norms:
             raise InputError(
-                f"{os.fspath(request.source)}: has no fused norm, so no plugin; run rms-deploy fuse first, "
-                "or build it with --norm decomposed"
+                f"{request.source.name}: has no fused norm, so no plugin; run `rms_deploy.fuse` first, "
+                'or `norm="decomposed"` builds it'
             )
     plan = build_plan(
         request.api,
@@ -100,26 +97,28 @@ def build_engine(request: EngineRequest, norm: NormChoice) -> BuiltEngine:
         embedded=library if request.embed_plugin else None,
         progress=request.progress,
     )
-    _prove(request, names, plan)
+    _prove(request.source.name, frozenset() if library is None else {name for name, _ in norms}, plan)
     plugin: dict[str, Any] | None = None
     if library is not None:
         plugin = {"library": library.name, "sha256": file_hash(library), "embedded": request.embed_plugin}
-    return BuiltEngine(plan, norm, fused_norms(request.model), plugin)
+    engine_norms = tuple(EngineNorm(name, op, None if library is None else name) for name, op in norms)
+    return BuiltEngine(plan, norm, engine_norms, plugin)
 
 
-def _prove(request: EngineRequest, names: frozenset[str], plan: Plan) -> None:
-    where, found = os.fspath(request.source), set(plan.plugin_layers)
+def _prove(where: str, names: Set[str], plan: Plan) -> None:
+    """The plugin layers of the network are those of these names."""
+    found = {layer.name for layer in plan.layers if layer.is_norm}
     if missing := sorted(names - found):
         raise EngineError(
             f"{where}: {len(missing)} of {len(names)} fused norms did not become plugins, the first is {missing[0]}; "
-            f"rms-deploy doctor {where} says why"
+            "`rms_deploy.doctor` says why"
         )
     if more := sorted(found - names):
         raise EngineError(f"{where}: {len(more)} layers became plugins that should not, the first is {more[0]}")
 
 
 def _why_not_timed(request: EngineRequest) -> str:
-    if not fused_norms(request.model):
+    if not fused_norms(request.source.model):
         return "the model has no fused norm"
     here, devices = gpus(), request.options.devices
     if not here:

@@ -1,22 +1,23 @@
-"""`doctor`: which runtimes, GPUs and libraries are here, and why a norm of a model finds no plugin."""
+"""`doctor`: which runtimes, GPUs and libraries are here, and which norms of a model find no plugin, and why."""
 
 from __future__ import annotations
 
 import os
 import platform
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+import onnx
 import onnx.parser
 import onnx_ir as ir
 
-import rms_deploy
 from rms_deploy.engine.builder import parsed_plugins
-from rms_deploy.engine.parser_input import unfused_norms, with_plugin_norms
+from rms_deploy.engine.parser_input import count_unfused, with_plugin_norms
 from rms_deploy.engine.plugin_faults import plugin_faults
+from rms_deploy.engine.source_model import SourceModel, source_model
 from rms_deploy.errors import InstallationError, RmsDeployError
-from rms_deploy.onnx_model.file import load_model
+from rms_deploy.libraries import onnxruntime_library, tensorrt_library
 from rms_deploy.runtime.gpus import Gpu, gpus
 from rms_deploy.runtime.machine import versions
 from rms_deploy.runtime.tensorrt_api import TENSORRT_RUNTIMES, TensorRT, tensorrt
@@ -40,7 +41,7 @@ class RuntimeDiagnosis:
     registered: bool
     """Whether the runtime has our ops from that library."""
     problem: str
-    """In one line; empty: none."""
+    """What is wrong, in one line; empty: nothing is."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,14 @@ class ModelDiagnosis:
     """The norms of a model, as TensorRT sees them."""
 
     model: str
-    norms: int
-    """Fused ones."""
-    unfused: int
-    """Those that `fuse` would take."""
+    norm_count: int
+    """How many norms are fused."""
+    unfused_count: int
+    """How many more `fuse` would take."""
     faults: tuple[str, ...]
-    """Of each norm that finds no plugin: its name, version, namespace or a type; or the library."""
+    """Why a norm finds no plugin: its name, version, namespace or a type; or the library is not loaded."""
     plugins: dict[str, str]
-    """What the parser of each runtime makes of them."""
+    """By runtime: how many norms become plugins when it parses the model, or why it refuses the model."""
 
 
 @dataclass(frozen=True)
@@ -80,23 +81,26 @@ class Diagnosis:
         return {**asdict(self), "healthy": self.healthy}
 
 
-def doctor(model: str | os.PathLike[str] | None = None) -> Diagnosis:
-    """Look for the runtimes, load our library into each, and, of a model, say what keeps its norms from the plugins.
+def doctor(model: str | os.PathLike[str] | onnx.ModelProto | ir.Model | None = None) -> Diagnosis:
+    """Look for the runtimes, load our library into each, and say which norms of a model find no plugin, and why.
+
+    Args:
+        model: a file, a proto or an onnx-ir model; default: none.
 
     Raises:
         ModelFileError: the model cannot be read.
     """
-    read = None if model is None else load_model(model)
-    here: dict[str, TensorRT] = {}
-    runtimes = (_onnxruntime(), *(_tensorrt(name, here) for name in TENSORRT_RUNTIMES))
-    return Diagnosis(
-        rms_deploy=rms_deploy.__version__,
-        python=platform.python_version(),
-        system=platform.platform(),
-        gpus=gpus(),
-        runtimes=runtimes,
-        model=None if model is None or read is None else _model(os.fspath(model), read, runtimes, here),
-    )
+    with nullcontext() if model is None else source_model(model) as source:
+        here: dict[str, TensorRT] = {}
+        runtimes = (_onnxruntime(), *(_tensorrt(name, here) for name in TENSORRT_RUNTIMES))
+        return Diagnosis(
+            rms_deploy=versions().get("rms-deploy", ""),
+            python=platform.python_version(),
+            system=platform.platform(),
+            gpus=gpus(),
+            runtimes=runtimes,
+            model=None if source is None else _model(source, runtimes, here),
+        )
 
 
 def _onnxruntime() -> RuntimeDiagnosis:
@@ -106,7 +110,7 @@ def _onnxruntime() -> RuntimeDiagnosis:
 
         installed = versions()
         version = installed.get("onnxruntime") or installed.get("onnxruntime-gpu")
-        library = str(rms_deploy.onnxruntime_library())
+        library = str(onnxruntime_library())
         runtime.session(onnx.parser.parse_model(_ONE_NORM), threads=1)
     except RmsDeployError as error:
         return RuntimeDiagnosis("onnxruntime", version, library, registered=False, problem=str(error))
@@ -115,8 +119,8 @@ def _onnxruntime() -> RuntimeDiagnosis:
 
 def _tensorrt(name: str, here: dict[str, TensorRT]) -> RuntimeDiagnosis:
     version = library = None
-    with suppress(InstallationError):  # load_plugins says it, where there is a runtime for it
-        library = str(rms_deploy.tensorrt_library())
+    with suppress(InstallationError):  # load_plugins says it where the runtime is installed
+        library = str(tensorrt_library())
     try:
         here[name] = api = tensorrt(name)
         version = api.version
@@ -126,11 +130,10 @@ def _tensorrt(name: str, here: dict[str, TensorRT]) -> RuntimeDiagnosis:
     return RuntimeDiagnosis(name, version, library, registered=True, problem="")
 
 
-def _model(
-    path: str, model: ir.Model, runtimes: tuple[RuntimeDiagnosis, ...], here: dict[str, TensorRT]
-) -> ModelDiagnosis:
-    prepared, names = with_plugin_norms(model)
-    plugins, faults = {}, [*plugin_faults(model)]
+def _model(source: SourceModel, runtimes: tuple[RuntimeDiagnosis, ...], here: dict[str, TensorRT]) -> ModelDiagnosis:
+    prepared, norms = with_plugin_norms(source.model)
+    names = {norm.name for norm in norms}
+    plugins, faults = {}, [*plugin_faults(source.model)]
     for runtime in runtimes:
         if runtime.name not in here:
             continue
@@ -138,10 +141,10 @@ def _model(
             faults += [f"library: not loaded into {runtime.name}: {runtime.problem}"] if names else []
             continue
         try:
-            found = names.intersection(parsed_plugins(here[runtime.name], prepared, path))
+            found = names & parsed_plugins(here[runtime.name], prepared, source)
         except RmsDeployError as error:
             plugins[runtime.name] = str(error)
             continue
         plugins[runtime.name] = f"{len(found)} of {len(names)} fused norms become plugin layers"
         faults += [f"{name}: {runtime.name} takes no plugin for it" for name in sorted(names - found)]
-    return ModelDiagnosis(path, len(names), unfused_norms(model), tuple(faults), plugins)
+    return ModelDiagnosis(source.name, len(names), count_unfused(source.model), tuple(faults), plugins)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,36 @@ from typing import Any
 import onnx_ir as ir
 
 from rms_deploy.benchmark.latency import Latency, Speedup
+from rms_deploy.engine.builder import NetworkLayer
 from rms_deploy.engine.parser_input import NormChoice
 from rms_deploy.onnx_model.optimization_profiles import Profile
 
-__all__ = ["EngineRecord", "NormTiming", "file_hash", "model_hashes"]
+__all__ = ["EngineNorm", "EngineRecord", "NormTiming", "file_hash", "model_hashes", "recorded_layers"]
 
 
 @dataclass(frozen=True)
 class NormTiming:
-    """Both engines of `norm="auto"`, timed in turns at the usual shapes of the first profile; microseconds."""
+    """Both engines of `norm="auto"`, timed in turns at the usual shapes of the first optimization profile.
+
+    In microseconds.
+    """
 
     plugin: Latency
     decomposed: Latency
     speedup: Speedup
     """How many times faster the plugin is."""
+
+
+@dataclass(frozen=True)
+class EngineNorm:
+    """A fused norm of the model that an engine was built from."""
+
+    name: str
+    """Of its node."""
+    op: str
+    """Such as AddRMSNorm."""
+    layer: str | None
+    """The plugin layer that computes it; None: layers of TensorRT's own do."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +54,20 @@ class EngineRecord:
     runtime: str
     runtime_version: str
     devices: tuple[str, ...]
-    """Compute capabilities asked for; none: the runtime's own choice."""
-    profiles: tuple[Profile, ...]
+    """Compute capabilities asked for; none: those that the runtime chooses."""
+    optimization_profiles: tuple[Profile, ...]
     norm: NormChoice
     reason: str
     """Why this choice."""
     timing: NormTiming | None
     """None: nothing was timed."""
-    norms: int
-    """Fused norms of the model."""
-    plugin_layers: int
-    """Those that are plugin layers of the network."""
-    unfused: int
-    """Norms that are not fused, though `fuse` would take them."""
+    norms: tuple[EngineNorm, ...]
+    """The fused norms of the model."""
+    unfused_count: int
+    """How many more norms `fuse` would take."""
+    layers: Mapping[str, str]
+    """Layers of the network that come from a node of the model: type by name, such as ELEMENTWISE, before TensorRT
+    fuses them."""
     plugin: Mapping[str, Any] | None
     """The library's name, hash, and whether the engine holds it; None: the engine needs none."""
     model: Mapping[str, str]
@@ -61,15 +78,33 @@ class EngineRecord:
     notes: tuple[str, ...] = ()
     """What the user should know."""
 
+    @property
+    def norm_count(self) -> int:
+        """How many fused norms the model has."""
+        return len(self.norms)
+
+    @property
+    def plugin_count(self) -> int:
+        """How many of them are plugin layers of the network."""
+        return sum(norm.layer is not None for norm in self.norms)
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        result = {
-            **asdict(self),
-            "profiles": [{name: r._asdict() for name, r in profile.items()} for profile in self.profiles],
-        }
+        profiles = [{name: r._asdict() for name, r in profile.items()} for profile in self.optimization_profiles]
+        result = {**asdict(self), "optimization_profiles": profiles}
         if self.timing is not None:
             result["timing"]["speedup"]["verdict"] = self.timing.speedup.verdict
-        return result
+        layers = result.pop("layers")  # many lines, so they come last
+        return {**result, "norm_count": self.norm_count, "plugin_count": self.plugin_count, "layers": layers}
+
+
+def recorded_layers(layers: Iterable[NetworkLayer]) -> dict[str, str]:
+    """The type of each layer that comes from a node, by name; the index is added to a name that is there already."""
+    recorded: dict[str, str] = {}
+    for index, layer in enumerate(layers):
+        if layer.is_node:
+            recorded[f"{layer.name} ({index})" if layer.name in recorded else layer.name] = layer.type
+    return recorded
 
 
 def file_hash(path: str | os.PathLike[str]) -> str:

@@ -40,7 +40,23 @@ def asked(monkeypatch):
     def build(_model, output, **options):
         calls.append({"output": output, **options})
         return EngineRecord(
-            str(output), 1, 1.0, "tensorrt", "11.0", (), (), "decomposed", "asked for", None, 1, 0, 0, None, {}, {}, "0"
+            engine=str(output),
+            bytes=1,
+            seconds=1.0,
+            runtime="tensorrt",
+            runtime_version="11.0",
+            devices=(),
+            optimization_profiles=(),
+            norm="decomposed",
+            reason="asked for",
+            timing=None,
+            norms=(),
+            unfused_count=0,
+            layers={},
+            plugin=None,
+            model={},
+            options={},
+            rms_deploy="0.1",
         )
 
     monkeypatch.setattr(package, "build", build, raising=False)
@@ -65,7 +81,7 @@ def asked(monkeypatch):
 )
 def test_profiles(options, shapes, asked):
     assert invoke("build", "m.onnx", *options).exit_code == 0
-    assert asked[0]["shapes"] == shapes
+    assert asked[0]["optimization_profiles"] == shapes
 
 
 @pytest.mark.parametrize(
@@ -103,14 +119,14 @@ def rtx():
 
 
 @pytest.mark.usefixtures("rtx")
-def test_native(model, tmp_path):
+def test_decomposed(model, tmp_path):
     output = tmp_path / "out.engine"
     result = invoke("build", model, "-o", output, "--norm", "decomposed", "--opt-level", "1", *DEVICE)
     assert result.exit_code == 0
     first, second = result.stdout.splitlines()
     assert first.startswith(f"built {output} (tensorrt-rtx ")
     assert second == "norms: 1 of 1 are decomposed, no plugin layers (as asked for)"
-    assert "note: the shapes were guessed: --shapes X=1x1x64:2x16x64:32x256x64" in result.stderr
+    assert "note: the shapes X=1x1x64:2x16x64:32x256x64 were guessed" in result.stderr
     assert read_record(output)["options"]["opt_level"] == 1
 
 
@@ -123,7 +139,7 @@ def test_plugin(model, tmp_path):
     result = invoke("-q", "build", model, "-o", tmp_path / "out.engine", "--norm", "plugin", "--json", *DEVICE)
     assert result.exit_code == 0
     record = json.loads(result.stdout)
-    assert (record["norm"], record["plugin_layers"]) == ("plugin", 1)
+    assert (record["norm"], record["plugin_count"]) == ("plugin", 1)
     assert result.stderr == ""
 
 

@@ -10,7 +10,8 @@ import onnx.parser
 import pytest
 
 import rms_deploy
-from rms_deploy.errors import InstallationError, ModelFileError
+from rms_deploy.errors import ModelFileError
+from rms_deploy.onnx_model.file import load_model
 
 
 def model(node, x="float", scale="float"):
@@ -39,28 +40,28 @@ def test_without_tensorrt():
 
 
 @pytest.fixture
-def rtx():
-    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed")
-
-
-@pytest.fixture
 def path(tmp_path):
     onnx.save(model(NORM), tmp_path / "norm.onnx")
     return tmp_path / "norm.onnx"
 
 
 @pytest.mark.usefixtures("rtx")
-def test_a_norm_that_becomes_a_plugin(path):
-    try:
-        library = rms_deploy.tensorrt_library()
-    except InstallationError:
-        pytest.skip("the plugin library is not built")
+def test_a_norm_that_becomes_a_plugin(path, library):
     diagnosis = rms_deploy.doctor(path)
     rtx = next(runtime for runtime in diagnosis.runtimes if runtime.name == "tensorrt-rtx")
     assert (rtx.registered, rtx.library, rtx.problem) == (True, str(library), "")
+    assert (diagnosis.model.norm_count, diagnosis.model.unfused_count) == (1, 0)
     assert diagnosis.model.plugins["tensorrt-rtx"] == "1 of 1 fused norms become plugin layers"
     assert diagnosis.healthy
     assert json.loads(json.dumps(diagnosis.to_dict()))["healthy"] is True
+
+
+@pytest.mark.usefixtures("rtx", "library")
+@pytest.mark.parametrize("kind", [onnx.load, load_model])
+def test_a_model_in_memory(kind, path):
+    found = rms_deploy.doctor(kind(path)).model
+    assert (found.model, found.norm_count, found.faults) == ("g", 1, ())
+    assert found.plugins["tensorrt-rtx"] == "1 of 1 fused norms become plugin layers"
 
 
 @pytest.mark.usefixtures("rtx")
