@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rms_deploy.cli.arguments import with_flags
 from rms_deploy.cli.console import is_quiet, json_option, print_json, stderr, stdout
-from rms_deploy.cli.profile_options import profile_options, profiles_of
+from rms_deploy.cli.optimization_profile_options import optimization_profile_options, optimization_profiles_of
 from rms_deploy.cli.table import print_table
 
 if TYPE_CHECKING:
@@ -29,13 +30,16 @@ def _devices(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 
 
 @click.command("build", short_help="A TensorRT or TensorRT-RTX engine from an ONNX model.")
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The engine; default MODEL.engine, here.")
+@click.argument("model", type=click.Path(path_type=Path), required=False)
+@click.option("--onnx", type=click.Path(path_type=Path), help="MODEL, as trtexec takes it.")
+@click.option(
+    "-o", "--output", "--saveEngine", type=click.Path(path_type=Path), help="The engine; default MODEL.engine, here."
+)
 @click.option("--runtime", type=click.Choice(["tensorrt", "tensorrt-rtx"]), help="[default: what is installed]")
 @click.option(
     "--norm", type=click.Choice(["plugin", "decomposed", "auto"]), default="auto", show_default=True, help=_NORM_HELP
 )
-@profile_options
+@optimization_profile_options
 @click.option(
     "--device",
     "devices",
@@ -44,18 +48,28 @@ def _devices(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     help="Of TensorRT-RTX: build for these GPUs, such as sm120,sm89; none needs to be here. [default: all it knows]",
 )
 @click.option("--workspace", type=click.IntRange(min=1), metavar="MIB", help="Device memory that layers may use.")
-@click.option("--timing-cache", type=click.Path(path_type=Path), help="Read if it is there, and updated.")
-@click.option("--opt-level", type=click.IntRange(0, 5), help="How long to look for faster layers.")
-@click.option("--version-compatible", is_flag=True, help="Also for later versions of TensorRT.")
+@click.option(
+    "--timing-cache", "--timingCacheFile", type=click.Path(path_type=Path), help="Read if it is there, and updated."
+)
+@click.option(
+    "--opt-level", "--builderOptimizationLevel", type=click.IntRange(0, 5), help="How long to look for faster layers."
+)
+@click.option("--version-compatible", "--versionCompatible", is_flag=True, help="Also for later versions of TensorRT.")
 @click.option("--hardware-compatible", is_flag=True, help="Also for other GPUs, from Ampere on.")
-@click.option("--strip-weights", is_flag=True, help="Leave out the weights that a refit puts back.")
+@click.option("--strip-weights", "--stripWeights", is_flag=True, help="Leave out the weights that a refit puts back.")
 @click.option("--refit", is_flag=True, help="Let the weights be replaced later.")
-@click.option("--embed-plugin/--no-embed-plugin", default=True, show_default=True, help="The library in the engine.")
+@click.option(
+    "--embed-plugin/--no-embed-plugin",
+    default=True,
+    show_default=True,
+    help="Write the plugin library into the engine.",
+)
 @json_option
 def command(
-    model: Path,
+    model: Path | None,
+    onnx: Path | None,
     output: Path | None,
-    shapes: list[Any],
+    optimization_profiles: list[Any],
     min_shapes: list[Any],
     opt_shapes: list[Any],
     max_shapes: list[Any],
@@ -64,21 +78,27 @@ def command(
 ) -> None:
     """Build an engine from MODEL, a fused ONNX file, and prove how its norms run.
 
-    TensorRT-RTX builds without a GPU. What was built stands in the file ENGINE.json.
+    TensorRT-RTX builds without a GPU. The file ENGINE.json records what was built. Options in the spelling of trtexec
+    are trtexec's own.
     """
-    profiles = profiles_of(shapes, min_shapes=min_shapes, opt_shapes=opt_shapes, max_shapes=max_shapes)
+    profiles = optimization_profiles_of(
+        optimization_profiles, min_shapes=min_shapes, opt_shapes=opt_shapes, max_shapes=max_shapes
+    )
+    file = model or onnx
+    if file is None or (model and onnx):
+        raise click.UsageError("Give MODEL or --onnx, one of them.")
     from rms_deploy import build
 
-    output = output or Path(f"{model.stem}.engine")
+    output = output or Path(f"{file.stem}.engine")
     with _progress(f"building {output}") as on_progress:
-        record = build(model, output, optimization_profiles=profiles, on_progress=on_progress, **options)
+        record = build(file, output, optimization_profiles=profiles, on_progress=on_progress, **options)
     if as_json:
         print_json(record.to_dict())
     else:
         _print_record(record)
     if not is_quiet():
         for note in record.notes:
-            stderr.print(f"note: {note}", markup=False, soft_wrap=True)
+            stderr.print(f"note: {with_flags(note)}", markup=False, soft_wrap=True)
 
 
 @contextmanager

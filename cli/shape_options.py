@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-__all__ = ["as_text", "dim_option", "shape_option"]
+__all__ = ["as_text", "dim_option", "shape_option", "sizes_of", "split_name"]
 
 
 def as_text(shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -15,12 +15,34 @@ def as_text(shapes: Mapping[str, tuple[int, ...]]) -> str:
     return ", ".join(f"{name}={'x'.join(map(str, shape))}" for name, shape in shapes.items())
 
 
+def split_name(ctx: click.Context, param: click.Parameter, value: str, *, example: str) -> tuple[str, str]:
+    """The parts of NAME=REST, or NAME:REST if the example is like that; a name may hold the sign itself.
+
+    Raises:
+        click.BadParameter: there is no name.
+    """
+    sign = "=" if "=" in example else ":"
+    name, found, rest = value.rpartition(sign)
+    if not found or not name:
+        raise click.BadParameter(f"{value!r} has no name; write it as {example}", ctx, param)
+    return name, rest
+
+
+def sizes_of(ctx: click.Context, param: click.Parameter, value: str, sizes: str) -> tuple[int, ...]:
+    """The shape that 1x128 stands for; nothing stands for that of a scalar.
+
+    Raises:
+        click.BadParameter: a size is no number; the message shows `value`.
+    """
+    try:
+        return tuple(int(size) for size in sizes.split("x")) if sizes else ()
+    except ValueError:
+        raise click.BadParameter(f"{value!r}: sizes are numbers with x between them", ctx, param) from None
+
+
 def _shapes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     named = _by_name(ctx, param, values, example="input_ids=1x128")
-    try:
-        return {name: tuple(int(size) for size in sizes.split("x")) if sizes else () for name, sizes in named.items()}
-    except ValueError:
-        raise click.BadParameter(f"{', '.join(values)}: sizes are numbers with x between them", ctx, param) from None
+    return {name: sizes_of(ctx, param, f"{name}={sizes}", sizes) for name, sizes in named.items()}
 
 
 def _dims(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, int]:
@@ -32,12 +54,9 @@ def _dims(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -
 
 
 def _by_name(ctx: click.Context, param: click.Parameter, values: tuple[str, ...], *, example: str) -> dict[str, str]:
-    """Each NAME=REST; a name may hold an = itself."""
     named: dict[str, str] = {}
     for value in values:
-        name, equals, rest = value.rpartition("=")
-        if not equals or not name:
-            raise click.BadParameter(f"{value!r} has no name; write it as {example}", ctx, param)
+        name, rest = split_name(ctx, param, value, example=example)
         if name in named:
             raise click.BadParameter(f"{name} is given twice", ctx, param)
         named[name] = rest

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import onnx
 import onnx.parser
@@ -37,8 +38,8 @@ def asked(monkeypatch):
     """What `rms_deploy.build` is called with; nothing is built."""
     calls = []
 
-    def build(_model, output, **options):
-        calls.append({"output": output, **options})
+    def build(model, output, **options):
+        calls.append({"model": model, "output": output, **options})
         return EngineRecord(
             engine=str(output),
             bytes=1,
@@ -64,37 +65,54 @@ def asked(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "shapes"),
+    ("options", "profiles"),
     [
         ([], []),
-        (["--shapes", "x=1x1x64:8x128x64:32x512x64"], [{"x": ((1, 1, 64), (8, 128, 64), (32, 512, 64))}]),
-        (["--shapes", "x=1x64", "--shapes", "a=b="], [{"x": ((1, 64),) * 3, "a=b": ((),) * 3}]),
-        (["--shapes", "x=1", "--shapes", "y=2"], [{"x": ((1,),) * 3, "y": ((2,),) * 3}]),
-        (["--shapes", "x=1", "--shapes", "x=3"], [{"x": ((1,),) * 3}, {"x": ((3,),) * 3}]),
+        (["--shape", "x=1x1x64:8x128x64:32x512x64"], [{"x": ((1, 1, 64), (8, 128, 64), (32, 512, 64))}]),
+        (["--shape", "x=1x64", "--shape", "a=b="], [{"x": ((1, 64),) * 3, "a=b": ((),) * 3}]),
+        (["--shape", "x=1", "--shape", "y=2"], [{"x": ((1,),) * 3, "y": ((2,),) * 3}]),
+        (["--shape", "x=1", "--shape", "x=3"], [{"x": ((1,),) * 3}, {"x": ((3,),) * 3}]),
         (
             ["--minShapes", "x:1x2,y:0:3", "--optShapes", "x:2x2,y:0:4", "--maxShapes", "x:9x2,y:0:5"],
             [{"x": ((1, 2), (2, 2), (9, 2)), "y:0": ((3,), (4,), (5,))}],
         ),
-        (["--opt-shapes", "x:1", "--opt-shapes", "x:2"], [{"x": ((1,),) * 3}, {"x": ((2,),) * 3}]),
+        (["--optShapes=x:1", "--optShapes=x:2"], [{"x": ((1,),) * 3}, {"x": ((2,),) * 3}]),
         (["--minShapes", "x:1", "--maxShapes", "x:4"], [{"x": ((1,), (4,), (4,))}]),
     ],
 )
-def test_profiles(options, shapes, asked):
+def test_optimization_profiles(options, profiles, asked):
     assert invoke("build", "m.onnx", *options).exit_code == 0
-    assert asked[0]["optimization_profiles"] == shapes
+    assert asked[0]["optimization_profiles"] == profiles
+
+
+@pytest.mark.parametrize(
+    ("trtexec", "ours", "name", "value"),
+    [
+        (["--saveEngine=x.engine"], ["-o", "x.engine"], "output", Path("x.engine")),
+        (["--timingCacheFile=c"], ["--timing-cache", "c"], "timing_cache", Path("c")),
+        (["--builderOptimizationLevel=4"], ["--opt-level", "4"], "opt_level", 4),
+        (["--stripWeights"], ["--strip-weights"], "strip_weights", True),
+        (["--versionCompatible"], ["--version-compatible"], "version_compatible", True),
+        (["--onnx=m.onnx"], ["m.onnx"], "model", Path("m.onnx")),
+    ],
+)
+def test_options_of_trtexec(trtexec, ours, name, value, asked):
+    model = [] if name == "model" else ["m.onnx"]
+    for options in (trtexec, ours):
+        assert invoke("-q", "build", *model, *options).exit_code == 0
+    assert asked[0] == asked[1]
+    assert asked[0][name] == value
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--shapes", "1x64"], "'1x64' has no name; write it as x=1x64:8x64:32x64"),
-        (["--shapes", "x=1:2"], "'x=1:2' has 2 shapes; give min:opt:max, or one"),
-        (["--shapes", "x=axb"], "'x=axb': sizes are numbers with x between them"),
+        (["--shape", "1x64"], "'1x64' has no name; write it as x=1x64:8x64:32x64"),
+        (["--shape", "x=1:2"], "'x=1:2' has 2 shapes; give min:opt:max, or one"),
+        (["--shape", "x=axb"], "'x=axb': sizes are numbers with x between them"),
         (["--minShapes", "1x64"], "'1x64' has no name; write it as x:1x64"),
-        (["--minShapes", "x:1,x:2"], "'x:1,x:2' names an input twice; give the option once for each profile"),
-        (["--minShapes", "x:1", "--shapes", "x=1"], "exclude each other"),
-        (["--minShapes", "x:1", "--maxShapes", "y:1"], "must name the same inputs"),
-        (["--minShapes", "x:1", "--minShapes", "x:2", "--maxShapes", "x:2"], "must be given once for each profile"),
+        (["--minShapes", "x:1", "--shape", "x=1"], "exclude each other"),
+        (["--onnx", "n.onnx"], "Give MODEL or --onnx, one of them"),
         (["--opt-level", "6"], "6 is not in the range 0<=x<=5"),
         (["--norm", "fast"], "'fast' is not one of 'plugin', 'decomposed', 'auto'"),
     ],
@@ -126,7 +144,7 @@ def test_decomposed(model, tmp_path):
     first, second = result.stdout.splitlines()
     assert first.startswith(f"built {output} (tensorrt-rtx ")
     assert second == "norms: 1 of 1 are decomposed, no plugin layers (as asked for)"
-    assert "note: the shapes X=1x1x64:2x16x64:32x256x64 were guessed" in result.stderr
+    assert "note: the shapes X=1x1x64:2x16x64:32x256x64 were guessed; --shape sets them" in result.stderr
     assert read_record(output)["options"]["opt_level"] == 1
 
 
@@ -150,6 +168,22 @@ def test_plain_lines_where_stderr_is_no_terminal(model, tmp_path):
     assert lines[0] == f"building {tmp_path / 'out.engine'}"
     assert "  Building engine from subgraph" in lines
     assert len(lines) == len(set(lines))
+
+
+@pytest.mark.usefixtures("rtx")
+def test_advice_of_the_library_is_in_flags(model, tmp_path):
+    result = invoke("-q", "build", model, "-o", tmp_path / "e", "--hardware-compatible", *DEVICE)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Error: tensorrt-rtx engines fit the devices that they are built for; "
+        "leave --hardware-compatible out and take --device sm86,sm89\n"
+    )
+
+
+def test_one_of_model_and_onnx(asked):
+    result = invoke("build")
+    assert (result.exit_code, asked) == (2, [])
+    assert "Give MODEL or --onnx, one of them." in result.stderr
 
 
 @pytest.mark.parametrize("device", ["sm90", "gpu"])

@@ -31,7 +31,7 @@ def test_sizes_by_name():
     [
         (("--shape", "1x128"), "'1x128' has no name; write it as input_ids=1x128"),
         (("--shape", "=1"), "has no name"),
-        (("--shape", "x=1,128"), "x=1,128: sizes are numbers with x between them"),
+        (("--shape", "x=1,128"), "'x=1,128': sizes are numbers with x between them"),
         (("--shape", "x=1xx2"), "sizes are numbers"),
         (("--dim", "batch"), "'batch' has no name; write it as batch=2"),
         (("--dim", "batch=two"), "batch=two: a size is one number"),
