@@ -15,7 +15,17 @@ __all__ = ["command"]
 @click.argument("model", type=click.Path(path_type=Path))
 @json_option
 def command(model: Path, as_json: bool) -> None:
-    """List the norms of MODEL, an ONNX file: size, dtype, epsilon, place; fused or not, and why."""
+    """List the norms of MODEL, an ONNX file: size, dtype, epsilon, place; fused or not, and why.
+
+    Of an engine: its layers, and which of them are norms.
+    """
+    from rms_deploy.runtime.engine_file import is_engine
+
+    if is_engine(model):
+        from rms_deploy.cli.engine_table import print_engine
+
+        print_engine(model, as_json=as_json)
+        return
     from rms_deploy.cli.norm_table import near_misses, print_near_misses, print_norms
     from rms_deploy.fusion.inspect import inspect
 
