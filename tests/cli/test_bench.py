@@ -61,7 +61,7 @@ def test_json_and_a_failure(tmp_path):
 
 def test_a_crash_is_printed_and_ends_with_1(tmp_path, monkeypatch):
     code = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
-    monkeypatch.setattr(BenchmarkProcess, "command", staticmethod(lambda: [sys.executable, "-S", "-c", code]))
+    monkeypatch.setattr(BenchmarkProcess, "command", staticmethod(lambda _: [sys.executable, "-S", "-c", code]))
     path = write(tmp_path / "a.onnx")
     result = invoke(path, *QUICK)
     assert result.exit_code == 1
