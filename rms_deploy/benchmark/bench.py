@@ -12,8 +12,7 @@ from datetime import datetime, timezone
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import sleep
-from typing import Any, Final
+from typing import Any
 
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from rms_deploy.benchmark.candidate_run import Running
 from rms_deploy.benchmark.candidates import Contestant, contestants
 from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.result import BenchmarkResult, Candidate, Point
+from rms_deploy.benchmark.turns import turns
 from rms_deploy.benchmark.worker import inputs as benchmark_inputs
 from rms_deploy.benchmark.worker.process import BenchmarkProcess
 from rms_deploy.errors import InputError
@@ -36,9 +36,6 @@ __all__ = ["bench"]
 
 _Shapes = dict[str, tuple[int, ...]]
 _OnProgress = Callable[[int, int, str], None]
-
-_SETTLE_SECONDS: Final = 0.1
-"""Pause before another process runs: ONNX Runtime's threads look for work that long before they sleep."""
 
 
 def bench(
@@ -164,13 +161,9 @@ def _measure(
         for each, arrays in zip(running, inputs, strict=True):
             progress.next(f"loading {each.name}")
             each.load(arrays)
-        for turn in range(method.rounds):
-            first = turn % len(running)
-            for each in running[first:] + running[:first]:
-                progress.next(f"round {turn + 1} of {method.rounds}")
-                if method.threads * method.concurrency > 1:
-                    sleep(_SETTLE_SECONDS)
-                each.measure(method.seconds / method.rounds)
+        for number, each in turns(running, method.rounds, threads=method.threads * method.concurrency):
+            progress.next(f"round {number + 1} of {method.rounds}")
+            each.measure(method.seconds / method.rounds)
         for each in running:
             each.finish()
         if profile:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from time import perf_counter, perf_counter_ns
 from typing import Any, Final
 
 import onnx_ir as ir
 
 from rms_deploy.benchmark.latency import Latency, Speedup
+from rms_deploy.benchmark.timing import measure
+from rms_deploy.benchmark.turns import turns
 from rms_deploy.engine.record import NormTiming
 from rms_deploy.onnx_model.inputs import random_inputs
 from rms_deploy.onnx_model.optimization_profiles import Profile
@@ -45,21 +45,9 @@ def time_engines(
         for plan, holds in ((plugin, embedded), (decomposed, False))
     ]
     for run in runs:
-        _measure(run, _WARMUP_SECONDS)
+        measure(run, _WARMUP_SECONDS)
     rounds: list[list[list[float]]] = [[], []]
-    for turn in range(_ROUNDS):
-        for index in ((0, 1), (1, 0))[turn % 2]:
-            rounds[index].append(_measure(runs[index], _ROUND_SECONDS))
+    for _, index in turns(range(len(runs)), _ROUNDS):
+        rounds[index].append(measure(runs[index], _ROUND_SECONDS))
     ours, theirs = (Latency.of(each) for each in rounds)
     return NormTiming(ours, theirs, Speedup.of(theirs, ours))
-
-
-def _measure(run: Callable[[], None], seconds: float) -> list[float]:
-    """Microseconds of each run, until `seconds` are over."""
-    latencies: list[float] = []
-    end = perf_counter() + seconds
-    while not latencies or perf_counter() < end:
-        start = perf_counter_ns()
-        run()
-        latencies.append((perf_counter_ns() - start) / 1000)
-    return latencies

@@ -10,11 +10,11 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
-from time import sleep
 from typing import Any, Final
 
 from rms_deploy.benchmark.op.other_kernels import PEERS, OpCase, tensor_bytes
 from rms_deploy.benchmark.op.result import OpBenchmarkResult, OpTiming
+from rms_deploy.benchmark.turns import turns
 from rms_deploy.benchmark.worker.process import BenchmarkProcess
 from rms_deploy.errors import InputError, RunError
 from rms_deploy.ops.element_types import element_dtype
@@ -41,8 +41,6 @@ DEFAULT_PEERS: Final = tuple(name for name in PEERS if name != "torch compiled")
 """All but the one that compiles for seconds before each case."""
 
 _WORKER: Final = "rms_deploy.benchmark.op.worker"
-_SETTLE_SECONDS: Final = 0.1
-"""Pause before another process runs: ONNX Runtime's threads look for work that long before they sleep."""
 
 
 def bench_op(
@@ -126,15 +124,13 @@ def _case(processes: dict[str, BenchmarkProcess], case: OpCase, rounds: int, sec
 
     for name in processes:
         ask(name, "load", peer=name, case=asdict(case))
-    for turn in range(rounds):
-        names = [name for name in processes if name not in failures]
-        first = turn % max(1, len(names))
-        for name in names[first:] + names[:first]:
-            if case.threads > 1:
-                sleep(_SETTLE_SECONDS)
-            answer = ask(name, "run", seconds=seconds / rounds)
-            if answer:
-                runs[name].append((median(answer["microseconds"]), median(answer["copy"])))
+    names = [name for name in processes if name not in failures]
+    for _, name in turns(names, rounds, threads=case.threads):
+        answer = ask(name, "run", seconds=seconds / rounds)
+        if answer:
+            runs[name].append((median(answer["microseconds"]), median(answer["copy"])))
+        else:
+            names.remove(name)
     moved = tensor_bytes(case)
     return [OpTiming.of(case, name, runs[name], failures.get(name), moved) for name in processes]
 

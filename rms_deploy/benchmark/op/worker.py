@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rms_deploy.benchmark.op.other_kernels import PEERS, OpCase, copy
-from rms_deploy.benchmark.worker.main import measure
+from rms_deploy.benchmark.timing import measure
 from rms_deploy.errors import RmsDeployError
 
 __all__ = ["main"]

@@ -27,11 +27,11 @@ from dataclasses import asdict
 from time import perf_counter
 from typing import Any
 
-from rms_deploy.benchmark.timing import measure, measure_clients, warm_up
+from rms_deploy.benchmark.timing import measure_clients, warm_up
 from rms_deploy.benchmark.worker import inputs as benchmark_inputs
 from rms_deploy.errors import RmsDeployError
 
-__all__ = ["main", "measure"]
+__all__ = ["main"]
 
 
 def main() -> None:
