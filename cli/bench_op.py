@@ -92,11 +92,10 @@ def print_op_benchmark(result: OpBenchmarkResult, *, quiet: bool = False) -> Non
         return
     for peer, failure in dict.fromkeys((t.peer, t.failure) for t in result.timings if t.failure):
         stdout.print(f"{peer}: not everywhere: {failure}", markup=False, soft_wrap=True)
-    here, versions = result.machine, ", ".join(f"{name} {number}" for name, number in result.versions.items())
     stdout.print(
         f"{result.rounds} rounds in turns, {result.seconds:g} s each in all; copy: numpy, one thread\n"
-        f"{here.cpu}, {here.usable_cores} of {here.cores} cores, load {here.load} before; {versions}\n"
-        f"{result.date}  {result.command}",
+        f"{result.provenance.sentence()}\n"
+        f"{result.provenance.date}  {result.provenance.command}",
         markup=False,
         soft_wrap=True,
     )

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +17,7 @@ from numpy.typing import NDArray
 from rms_deploy.benchmark.candidate_run import Running
 from rms_deploy.benchmark.candidates import Contestant, contestants
 from rms_deploy.benchmark.method import Method
+from rms_deploy.benchmark.provenance import Provenance
 from rms_deploy.benchmark.result import BenchmarkResult, Candidate, Point
 from rms_deploy.benchmark.turns import turns
 from rms_deploy.benchmark.worker import inputs as benchmark_inputs
@@ -30,7 +28,6 @@ from rms_deploy.onnx_model.file import load_model
 from rms_deploy.onnx_model.inputs import check_inputs, random_inputs, resolve_inputs
 from rms_deploy.onnx_model.shapes import resolve_shapes
 from rms_deploy.onnx_model.signature import input_specs
-from rms_deploy.runtime.machine import machine, versions
 
 __all__ = ["bench"]
 
@@ -103,7 +100,7 @@ def bench(
         raise InputError("no model to measure; give at least one ONNX file")
     if inputs is not None and (shapes or dims or sweep):
         raise InputError("both inputs and their shapes were given; the arrays have shapes: leave the shapes out")
-    here = machine()
+    provenance = Provenance.now()
     with TemporaryDirectory(prefix="rms-deploy-bench-") as folder:
         entries = contestants(
             models,
@@ -125,10 +122,7 @@ def bench(
     return BenchmarkResult(
         points=tuple(points),
         method=method,
-        machine=here,
-        versions=versions(),
-        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        provenance=provenance,
         inspection=inspect(models[0]).to_dict(),
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.operator_times import TimeByOperator
-from rms_deploy.runtime.machine import Machine
+from rms_deploy.benchmark.provenance import Provenance
 
 __all__ = ["BenchmarkResult", "Candidate", "Point", "point_name"]
 
@@ -66,10 +66,7 @@ class BenchmarkResult:
     points: tuple[Point, ...]
     """One, or one for each step of the sweep."""
     method: Method
-    machine: Machine
-    versions: Mapping[str, str]
-    date: str
-    command: str
+    provenance: Provenance
     inspection: Mapping[str, Any] = field(default_factory=dict)
     """The norms of the first model, as `inspect` lists them."""
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.operator_times import Operator, TimeByOperator
+from rms_deploy.benchmark.provenance import Provenance
 from rms_deploy.benchmark.result import BenchmarkResult, Candidate, Point
 from rms_deploy.errors import InputError
 from rms_deploy.runtime.machine import Machine
@@ -45,8 +46,8 @@ def from_dict(data: dict[str, Any]) -> BenchmarkResult:
     return BenchmarkResult(
         points=points,
         method=Method(**{**data["method"], "percentiles": tuple(data["method"]["percentiles"])}),
-        machine=Machine(**data["machine"]),
-        **{name: data[name] for name in ("versions", "date", "command", "inspection")},
+        provenance=Provenance(**{**data["provenance"], "machine": Machine(**data["provenance"]["machine"])}),
+        inspection=data["inspection"],
     )
 
 

@@ -274,7 +274,7 @@ def test_torch_runs_the_module_of_the_model(tmp_path, monkeypatch):
     result = bench([path], module="user_module:make", runtimes=("onnxruntime", "torch"), library=False, **QUICK)
     assert not result.failed, [candidate.failure for candidate in result.candidates]
     assert [candidate.name for candidate in result.candidates] == [str(path), "user_module:make torch"]
-    assert "torch" in result.versions
+    assert "torch" in result.provenance.versions
     result = bench([path], module="user_module:two", runtimes=("torch",), library=False, **QUICK)
     assert "its example call has 2 arguments and the ONNX file 1 inputs" in result.candidates[0].failure
 
@@ -289,7 +289,7 @@ def test_without_torch_its_candidate_fails_and_the_result_stays(tmp_path, monkey
     monkeypatch.setattr(metadata, "distribution", without_torch)
     result = bench([write(tmp_path / "a.onnx")], module="nowhere:make", runtimes=("torch",), library=False, **QUICK)
     assert "nowhere" in result.candidates[0].failure
-    assert "torch" not in result.versions
+    assert "torch" not in result.provenance.versions
 
 
 def test_the_runtimes_are_those_that_can_be_loaded():

@@ -56,7 +56,7 @@ def test_json_and_a_failure(tmp_path):
     assert data["failed"]
     assert data["points"][0]["candidates"][0]["latency"]["median"] > 0
     assert "Nonsense" in data["points"][0]["candidates"][1]["failure"]
-    assert {"machine", "versions", "date", "command", "points", "method"} <= data.keys()
+    assert {"provenance", "points", "method"} <= data.keys()
 
 
 def test_a_crash_is_printed_and_ends_with_1(tmp_path, monkeypatch):

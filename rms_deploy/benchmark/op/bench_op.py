@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from datetime import datetime, timezone
-from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 from rms_deploy.benchmark.op.other_kernels import PEERS, OpCase, tensor_bytes
 from rms_deploy.benchmark.op.result import OpBenchmarkResult, OpTiming
+from rms_deploy.benchmark.provenance import Provenance
 from rms_deploy.benchmark.turns import turns
 from rms_deploy.benchmark.worker.process import BenchmarkProcess
 from rms_deploy.errors import InputError, RunError
 from rms_deploy.ops.element_types import element_dtype
-from rms_deploy.runtime.machine import machine, versions
 
 __all__ = ["DEFAULT_PEERS", "OPS", "SHAPES", "bench_op"]
 
@@ -82,7 +78,7 @@ def bench_op(
         element_dtype(dtype)
     if rounds < 1 or not seconds > 0 or any(count < 1 for count in threads):
         raise InputError("use at least 1 round, 1 thread, and more than 0 seconds")
-    here = machine()
+    provenance = Provenance.now()
     cases = [
         OpCase(op, dtype, *_shape(text), count)
         for text in shapes
@@ -104,10 +100,7 @@ def bench_op(
         timings=tuple(timings),
         rounds=rounds,
         seconds=seconds,
-        machine=here,
-        versions=versions(),
-        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        provenance=provenance,
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
 from rms_deploy.benchmark.op.other_kernels import OpCase
-from rms_deploy.runtime.machine import Machine
+from rms_deploy.benchmark.provenance import Provenance
 
 __all__ = ["OpBenchmarkResult", "OpTiming", "best"]
 
@@ -56,10 +56,7 @@ class OpBenchmarkResult:
     timings: tuple[OpTiming, ...]
     rounds: int
     seconds: float
-    machine: Machine
-    versions: Mapping[str, str]
-    date: str
-    command: str
+    provenance: Provenance
 
     def cases(self) -> list[tuple[OpCase, list[OpTiming]]]:
         """The timings of each case, in order."""

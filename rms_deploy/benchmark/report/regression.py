@@ -102,11 +102,11 @@ def _require_same(before: BenchmarkResult, after: BenchmarkResult) -> None:
 
 def _warnings(before: BenchmarkResult, after: BenchmarkResult) -> Iterator[str]:
     for name in ("cpu", "usable_cores", "system"):
-        a, b = getattr(before.machine, name), getattr(after.machine, name)
+        a, b = getattr(before.provenance.machine, name), getattr(after.provenance.machine, name)
         if a != b:
             yield f"{name} was {a} and is {b}"
-    for name in dict.fromkeys([*before.versions, *after.versions]):
-        versions = [result.versions.get(name, "absent") for result in (before, after)]
+    for name in dict.fromkeys([*before.provenance.versions, *after.provenance.versions]):
+        versions = [result.provenance.versions.get(name, "absent") for result in (before, after)]
         if versions[0] != versions[1]:
             yield f"{name} was {versions[0]} and is {versions[1]}"
 

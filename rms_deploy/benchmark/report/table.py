@@ -49,8 +49,8 @@ def failures(result: BenchmarkResult) -> Iterator[str]:
                 yield f"{candidate.name}{at}: {candidate.note}"
             if candidate.settled is False and result.method.warmup:
                 yield f"{candidate.name}{at}: still drifted after {result.method.warmup:g} s of warm-up"
-    if result.machine.load > _BUSY:
-        load = f"load {result.machine.load} before the benchmark"
+    if result.provenance.machine.load > _BUSY:
+        load = f"load {result.provenance.machine.load} before the benchmark"
         yield f"the machine was busy ({load}): its noise is larger than it need be"
 
 
@@ -74,8 +74,7 @@ def provenance(result: BenchmarkResult) -> Iterator[str]:
     """How, where and when it was measured."""
     shapes = ", ".join(f"{name}={'x'.join(map(str, shape))}" for name, shape in result.shapes.items())
     yield f"inputs {shapes or 'none'}; " + "; ".join(result.method.sentences())
-    here, versions = result.machine, ", ".join(f"{name} {number}" for name, number in result.versions.items())
-    yield f"{here.cpu}, {here.usable_cores} of {here.cores} cores, load {here.load} before; {versions}"
+    yield result.provenance.sentence()
 
 
 def as_markdown(result: BenchmarkResult) -> str:
@@ -86,7 +85,7 @@ def as_markdown(result: BenchmarkResult) -> str:
     if shares:
         lines += ["", *_markdown(SHARES, shares)]
     lines += ["", *(f"- {line}" for line in failures(result)), *(f"- {line}" for line in provenance(result))]
-    return "\n".join([*lines, f"- `{result.command}`, {result.date}", ""])
+    return "\n".join([*lines, f"- `{result.provenance.command}`, {result.provenance.date}", ""])
 
 
 def as_csv(result: BenchmarkResult) -> str:

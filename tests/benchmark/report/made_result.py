@@ -7,6 +7,7 @@ from dataclasses import replace
 from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.operator_times import Operator, TimeByOperator
+from rms_deploy.benchmark.provenance import Provenance
 from rms_deploy.benchmark.result import BenchmarkResult, Candidate, Point
 from rms_deploy.runtime.machine import Machine
 
@@ -55,9 +56,11 @@ def result(*, scale: float = 1.0, sweep: bool = True) -> BenchmarkResult:
     return BenchmarkResult(
         points=tuple(points),
         method=Method(rounds=ROUNDS),
-        machine=Machine("a processor", 2, 2, "a system", 0.1),
-        versions={"python": "3.11", "onnxruntime": "1.32.0"},
-        date="2026-01-01T00:00:00+00:00",
-        command="rms-deploy bench '<m&1>.onnx' --compare decomposed,fused,standard",
+        provenance=Provenance(
+            machine=Machine("a processor", 2, 2, "a system", 0.1),
+            versions={"python": "3.11", "onnxruntime": "1.32.0"},
+            date="2026-01-01T00:00:00+00:00",
+            command="rms-deploy bench '<m&1>.onnx' --compare decomposed,fused,standard",
+        ),
         inspection={"form_count": {"decomposed RMSNorm": 1}, "norms": [norm], "near_misses": [miss]},
     )

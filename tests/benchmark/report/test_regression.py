@@ -61,8 +61,9 @@ def test_what_fails_and_did_not_before_is_a_regression():
 
 
 def test_another_machine_or_version_is_said():
-    other = run([100] * 10, versions={"python": "3.12"})
-    other = replace(other, machine=replace(other.machine, cpu="another"))
+    known = run([100] * 10).provenance
+    known = replace(known, versions={"python": "3.12"}, machine=replace(known.machine, cpu="another"))
+    other = run([100] * 10, provenance=known)
     assert compare_runs(run([100] * 10), other).warnings == (
         "cpu was a processor and is another",
         "python was 3.11 and is 3.12",

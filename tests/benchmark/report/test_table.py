@@ -66,7 +66,8 @@ def test_no_winner_is_named_where_there_is_none(speedup, sentence):
 
 def test_a_busy_machine_is_said():
     made = result(sweep=False)
-    busy = replace(made, machine=replace(made.machine, load=2.5))
+    known = made.provenance
+    busy = replace(made, provenance=replace(known, machine=replace(known.machine, load=2.5)))
     line = "- the machine was busy (load 2.5 before the benchmark): its noise is larger than it need be"
     assert line in as_markdown(busy).splitlines()
     assert "busy" not in as_markdown(made)
