@@ -26,8 +26,8 @@ __all__ = ["command", "print_op_benchmark"]
 )
 @click.option("--op", "ops", multiple=True, type=click.Choice(["norm", "add-norm"]), help="[default: both]")
 @click.option(
-    "--peer",
-    "peers",
+    "--kernel",
+    "kernels",
     multiple=True,
     help="By name, or the first word of names, as ort.  [default: all but torch compiled]",
 )
@@ -35,38 +35,38 @@ __all__ = ["command", "print_op_benchmark"]
     "--threads", multiple=True, type=click.IntRange(min=1), default=(1,), show_default=True, help="Of each run."
 )
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="How often they take turns.")
-@click.option(
-    "--seconds", type=click.FloatRange(min=0, min_open=True), default=0.2, show_default=True, help="Per peer and case."
-)
+@click.option("--duration", type=click.FloatRange(min=0, min_open=True), default=0.2, show_default=True,
+              help="Seconds per kernel and case, over all rounds.")  # fmt: skip
 @json_option
 def command(
     shapes: tuple[str, ...],
     dtypes: tuple[str, ...],
     ops: tuple[str, ...],
-    peers: tuple[str, ...],
+    kernels: tuple[str, ...],
     threads: tuple[int, ...],
     rounds: int,
-    seconds: float,
+    duration: float,
     as_json: bool,
 ) -> None:
     """Time single norms on the CPU: our ops, ONNX Runtime's own, torch's and OpenVINO's where they are installed.
 
-    Each peer runs in a process of its own, in turns, and beside each run the same tensor is copied: `copies` says how
-    many such copies a run takes. 1 is the limit of a norm that reads and writes every element once.
+    Each kernel runs in a process of its own, in turns, and beside each run the same tensor is copied: `copies` says
+    how many such copies a run takes. 1 is the limit of a norm that reads and writes every element once.
     """
-    from rms_deploy.benchmark.op.bench_op import DEFAULT_PEERS, OPS, SHAPES, bench_op
-    from rms_deploy.benchmark.op.other_kernels import PEERS
+    from rms_deploy.benchmark.op.bench_op import DEFAULT_KERNELS, SHAPES, bench_op
+    from rms_deploy.benchmark.op.cases import OP_KINDS
+    from rms_deploy.benchmark.op.other_kernels import KERNELS
 
-    known = [name for name in PEERS if {name, re.split(r"\W", name)[0]} & set(peers)]
+    known = [name for name in KERNELS if {name, re.split(r"\W", name)[0]} & set(kernels)]
     with progress() as on_progress:
         result = bench_op(
             shapes=shapes or SHAPES,
             dtypes=dtypes or ("float32", "float16", "bfloat16"),
-            ops=ops or OPS,
-            peers=known or peers or DEFAULT_PEERS,
+            ops=ops or OP_KINDS,
+            kernels=known or kernels or DEFAULT_KERNELS,
             threads=threads,
             rounds=rounds,
-            seconds=seconds,
+            duration=duration,
             on_progress=on_progress,
         )
     if as_json:
@@ -79,21 +79,21 @@ def print_op_benchmark(result: OpBenchmarkResult, *, quiet: bool = False) -> Non
     """One table of all cases, what could not run, and how it was measured; `quiet`: the table alone."""
     from rms_deploy.benchmark.op.result import best
 
-    header = ("op", "dtype", "shape", "threads", "peer", "us", "GB/s", "copies", "x best peer")
+    header = ("op", "dtype", "shape", "threads", "kernel", "us", "GB/s", "copies", "x best other")
     rows = []
     for case, timings in result.cases():
         fastest = best(timings)
         for timing in timings:
             if timing.microseconds is not None:
-                labels = case.op, case.dtype, case.name, str(case.threads), timing.peer
+                labels = case.op, case.dtype, case.name, str(case.threads), timing.kernel
                 rows.append((*labels, *_numbers(timing, fastest)))
     print_table(header, rows, left=5)
     if quiet:
         return
-    for peer, failure in dict.fromkeys((t.peer, t.failure) for t in result.timings if t.failure):
-        stdout.print(f"{peer}: not everywhere: {failure}", markup=False, soft_wrap=True)
+    for kernel, failure in dict.fromkeys((t.kernel, t.failure) for t in result.timings if t.failure):
+        stdout.print(f"{kernel}: not everywhere: {failure}", markup=False, soft_wrap=True)
     stdout.print(
-        f"{result.rounds} rounds in turns, {result.seconds:g} s each in all; copy: numpy, one thread\n"
+        f"{result.rounds} rounds in turns, {result.duration:g} s each in all; copy: numpy, one thread\n"
         f"{result.provenance.sentence()}\n"
         f"{result.provenance.date}  {result.provenance.command}",
         markup=False,
@@ -102,7 +102,7 @@ def print_op_benchmark(result: OpBenchmarkResult, *, quiet: bool = False) -> Non
 
 
 def _numbers(timing: OpTiming, fastest: OpTiming | None) -> tuple[str, ...]:
-    assert timing.microseconds is not None, timing.peer
+    assert timing.microseconds is not None, timing.kernel
     against = (
         "" if fastest is None or fastest.microseconds is None else f"{timing.microseconds / fastest.microseconds:.2f}"
     )

@@ -1,58 +1,42 @@
-"""The contestants of the op benchmark: each turns a case into a function that runs one norm on tensors held ready."""
+"""The kernels of the op benchmark, ours and others. Each makes a function of a case: one run, on tensors held ready."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from rms_deploy.errors import MissingDependencyError, RunError
+from rms_deploy.benchmark.op.cases import OpCase, case_inputs, case_scale, paged
+from rms_deploy.errors import InputError, MissingDependencyError
 from rms_deploy.ops import contract
 from rms_deploy.ops.element_types import element_dtype
+from rms_deploy.ops.foreign_ops import (
+    CONTRIB_DOMAIN,
+    FOREIGN_NORMS,
+    RMS_NORMALIZATION,
+    SIMPLIFIED_LAYER_NORMALIZATION,
+    SKIP_SIMPLIFIED_LAYER_NORMALIZATION,
+    ForeignNorm,
+)
 from rms_deploy.runtime import onnxruntime_session as runtime
 
-__all__ = ["PEERS", "OpCase", "copy", "tensor_bytes"]
+__all__ = ["KERNELS", "copy"]
 
 Run = Callable[[], Any]
 
-_EPSILON = 1e-6
-_PAGE = 4096
-
-
-@dataclass(frozen=True)
-class OpCase:
-    """One norm of one shape. Its scale has the type of X and is applied in float32, as ONNX Runtime's kernels do."""
-
-    op: str
-    """`norm`, or `add-norm` with the residual addition and its sum as a second output."""
-    dtype: str
-    shape: tuple[int, ...]
-    axis: int
-    threads: int
-
-    @property
-    def name(self) -> str:
-        """As in `16x4096`, with the axis where it is not the last."""
-        text = "x".join(map(str, self.shape))
-        return text if self.axis in (-1, len(self.shape) - 1) else f"{text} axis {self.axis}"
-
-
-def tensor_bytes(case: OpCase) -> int:
-    """What the copy moves, and what the op must: each tensor read or written once."""
-    elements = int(np.prod(case.shape))
-    return elements * element_dtype(case.dtype).itemsize * (4 if case.op == "add-norm" else 2)
+_EPSILON: Final = 1e-6
+_LAYER_NORMALIZATION: Final = FOREIGN_NORMS["LayerNormalization"]
 
 
 def copy(case: OpCase) -> Run:
-    """X to another place, by numpy (memcpy) in one thread; an add-norm: X and R."""
-    pairs = [(_paged(x), x) for x in _inputs(case).values()]
+    """Copies X to another place, by numpy (memcpy) in one thread; of an add-norm, X and R."""
+    pairs = [(paged(x), x) for x in case_inputs(case).values()]
 
     def run() -> None:
         for to, source in pairs:
@@ -61,35 +45,11 @@ def copy(case: OpCase) -> Run:
     return run
 
 
-def _inputs(case: OpCase) -> dict[str, NDArray[Any]]:
-    generator = np.random.default_rng(0)
-    names = ("X", "R") if case.op == "add-norm" else ("X",)
-    dtype = element_dtype(case.dtype)
-    return {name: _paged(generator.standard_normal(case.shape, np.float32).astype(dtype)) for name in names}
-
-
-def _paged(array: NDArray[Any]) -> NDArray[Any]:
-    """A copy that starts with a page. At odd distances between source and target a copy can take ten times as long."""
-    memory = np.empty(array.nbytes + _PAGE, np.uint8)
-    start = -memory.ctypes.data % _PAGE
-    paged = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    np.copyto(paged, array)
-    return paged
-
-
-def _scale(case: OpCase, *, spread: bool) -> NDArray[Any]:
-    """`spread`: with ones behind the axis, so that it broadcasts; else flat."""
-    n = case.shape[case.axis]
-    behind = len(case.shape) - 1 - case.axis % len(case.shape)
-    scale = np.linspace(0.5, 1.5, n, dtype=np.float32).astype(element_dtype(case.dtype))
-    return scale.reshape((n,) + (1,) * behind) if spread else scale
-
-
 def _onnx(
     case: OpCase, nodes: list[onnx.NodeProto], scale: NDArray[Any], *, outputs: list[str], opset: int
 ) -> onnx.ModelProto:
     kind = contract.ELEMENT_TYPES[case.dtype]
-    inputs = [helper.make_tensor_value_info(name, kind, case.shape) for name in _inputs(case)]
+    inputs = [helper.make_tensor_value_info(name, kind, case.shape) for name in case_inputs(case)]
     results = [helper.make_tensor_value_info(name, kind, case.shape) for name in outputs]
     constants = [helper.make_tensor("scale", kind, scale.shape, scale.tobytes(), raw=True)]
     if any("bias" in node.input for node in nodes):
@@ -99,23 +59,23 @@ def _onnx(
         constants += [helper.make_tensor(name, kind, [], [value]) for name, value in (("two", 2), ("eps", _EPSILON))]
         constants.append(helper.make_tensor("axes", onnx.TensorProto.INT64, [1], [case.axis]))
     graph = helper.make_graph(nodes, "op", inputs, results, constants)
-    domains = {"": opset, contract.DOMAIN: contract.VERSION, "com.microsoft": 1}
+    domains = {"": opset, contract.DOMAIN: contract.VERSION, CONTRIB_DOMAIN: 1}
     imports = [helper.make_opsetid(domain, version) for domain, version in domains.items()]
     return helper.make_model(graph, opset_imports=imports, ir_version=10)
 
 
 def _run_onnx(model: onnx.ModelProto, case: OpCase) -> Run:
-    # Unoptimised, so that each peer is the op it is named after.
+    # Unoptimised, so that each kernel is the op it is named after.
     session = runtime.session(model, threads=case.threads, optimize=False)
-    outputs = {output.name: _paged(np.zeros(case.shape, element_dtype(case.dtype))) for output in session.get_outputs()}
-    return runtime.bound_run(session, _inputs(case), outputs)
+    outputs = {output.name: paged(np.zeros(case.shape, element_dtype(case.dtype))) for output in session.get_outputs()}
+    return runtime.bound_run(session, case_inputs(case), outputs)
 
 
 def _ours(case: OpCase, *, share: float | None = None, round_before_scale: bool = False) -> Run:
     if case.op == "add-norm" and share is not None:
-        raise RunError("a partial norm has no residual")
+        raise InputError("a partial norm has no residual")
     if case.dtype == "float32" and round_before_scale:
-        raise RunError("in float32 the rounding orders are one")
+        raise InputError("in float32 the rounding orders are one")
     scale_type = contract.ELEMENT_TYPES[case.dtype if round_before_scale else "float32"]
     attributes: dict[str, Any] = {"axes": [case.axis], "epsilon": _EPSILON, "scale_type": scale_type}
     op, inputs, outputs = "RMSNorm", ["X", "scale"], ["Y"]
@@ -124,33 +84,34 @@ def _ours(case: OpCase, *, share: float | None = None, round_before_scale: bool 
     if share is not None:
         op, attributes["partial_size"] = "PartialRMSNorm", max(1, int(share * case.shape[case.axis]))
     node = helper.make_node(op, inputs, outputs, domain=contract.DOMAIN, **attributes)
-    return _run_onnx(_onnx(case, [node], _scale(case, spread=True), outputs=outputs, opset=17), case)
+    return _run_onnx(_onnx(case, [node], case_scale(case, spread=True), outputs=outputs, opset=17), case)
 
 
-def _ort(case: OpCase, *, op: str, opset: int = 17) -> Run:
+def _ort(case: OpCase, *, norm: ForeignNorm, opset: int = 17) -> Run:
     """One of ONNX Runtime's own norms, behind an Add where the case has one."""
-    if case.axis not in (-1, len(case.shape) - 1):
-        raise RunError(f"{op} normalises over the last axes only")
-    inputs = ["X", "scale", "bias"] if op == "LayerNormalization" else ["X", "scale"]
+    op = norm.op_type
+    if not case.over_last_axis:
+        raise InputError(f"{op} normalises over the last axes only")
+    inputs = ["X", "scale"] if norm.is_rms else ["X", "scale", "bias"]
     nodes, outputs = [], ["Y"]
     if case.op == "add-norm":
         nodes, outputs = [helper.make_node("Add", ["X", "R"], ["Sum"])], ["Y", "Sum"]
         inputs[0] = "Sum"
     nodes.append(helper.make_node(op, inputs, ["Y"], axis=-1, epsilon=_EPSILON))
-    return _run_onnx(_onnx(case, nodes, _scale(case, spread=False), outputs=outputs, opset=opset), case)
+    return _run_onnx(_onnx(case, nodes, case_scale(case, spread=False), outputs=outputs, opset=opset), case)
 
 
 def _ort_skip(case: OpCase) -> Run:
-    if case.op != "add-norm" or case.axis not in (-1, len(case.shape) - 1):
-        raise RunError("SkipSimplifiedLayerNormalization is an add-norm over the last axis")
+    if case.op != "add-norm" or not case.over_last_axis:
+        raise InputError(f"{SKIP_SIMPLIFIED_LAYER_NORMALIZATION.op_type} is an add-norm over the last axis")
     node = helper.make_node(
-        "SkipSimplifiedLayerNormalization",
+        SKIP_SIMPLIFIED_LAYER_NORMALIZATION.op_type,
         ["X", "R", "scale"],
         ["Y", "", "", "Sum"],
-        domain="com.microsoft",
+        domain=CONTRIB_DOMAIN,
         epsilon=_EPSILON,
     )
-    return _run_onnx(_onnx(case, [node], _scale(case, spread=False), outputs=["Y", "Sum"], opset=17), case)
+    return _run_onnx(_onnx(case, [node], case_scale(case, spread=False), outputs=["Y", "Sum"], opset=17), case)
 
 
 def _decomposed(case: OpCase) -> onnx.ModelProto:
@@ -165,7 +126,7 @@ def _decomposed(case: OpCase) -> onnx.ModelProto:
         helper.make_node("Div", [x, "rms"], ["normed"]),
         helper.make_node("Mul", ["normed", "scale"], ["Y"]),
     ]
-    return _onnx(case, nodes, _scale(case, spread=True), outputs=["Y", "Sum"] if add else ["Y"], opset=18)
+    return _onnx(case, nodes, case_scale(case, spread=True), outputs=["Y", "Sum"] if add else ["Y"], opset=18)
 
 
 def _ort_decomposed(case: OpCase) -> Run:
@@ -173,8 +134,8 @@ def _ort_decomposed(case: OpCase) -> Run:
 
 
 def _torch(case: OpCase, *, compiled: bool) -> Run:
-    if case.axis not in (-1, len(case.shape) - 1):
-        raise RunError("F.rms_norm normalises over the last axes only")
+    if not case.over_last_axis:
+        raise InputError("F.rms_norm normalises over the last axes only")
     try:
         import torch
     except ImportError as error:
@@ -185,7 +146,7 @@ def _torch(case: OpCase, *, compiled: bool) -> Run:
     def tensor(array: NDArray[Any]) -> Any:
         return torch.from_numpy(array.astype(np.float32)).to(dtype)
 
-    scale, inputs = tensor(_scale(case, spread=False)), [tensor(x) for x in _inputs(case).values()]
+    scale, inputs = tensor(case_scale(case, spread=False)), [tensor(x) for x in case_inputs(case).values()]
 
     def norm(x: Any, *residual: Any) -> Any:
         total = x + residual[0] if residual else x
@@ -206,12 +167,12 @@ def _openvino(case: OpCase) -> Run:
     except ImportError as error:
         raise MissingDependencyError("openvino is not installed; run: pip install openvino") from error
     if case.dtype == "bfloat16":
-        raise RunError("OpenVINO takes no bfloat16 arrays")
+        raise InputError("OpenVINO takes no bfloat16 arrays")
     core = openvino.Core()
     model = core.read_model(_decomposed(case).SerializeToString())
     threads = {"INFERENCE_NUM_THREADS": case.threads}
     request = core.compile_model(model, "CPU", threads).create_infer_request()
-    inputs = _inputs(case)
+    inputs = case_inputs(case)
     for name, array in inputs.items():
         request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
 
@@ -222,18 +183,18 @@ def _openvino(case: OpCase) -> Run:
     return run
 
 
-PEERS: dict[str, Callable[[OpCase], Run]] = {
+KERNELS: Final[Mapping[str, Callable[[OpCase], Run]]] = {
     "ours": _ours,
     "ours, round first": partial(_ours, round_before_scale=True),
     "ours, partial 50 %": partial(_ours, share=0.5),
     "ours, partial 25 %": partial(_ours, share=0.25),
-    "ort SimplifiedLayerNormalization": partial(_ort, op="SimplifiedLayerNormalization"),
-    "ort RMSNormalization": partial(_ort, op="RMSNormalization", opset=23),
-    "ort SkipSimplifiedLayerNormalization": _ort_skip,
+    f"ort {SIMPLIFIED_LAYER_NORMALIZATION.op_type}": partial(_ort, norm=SIMPLIFIED_LAYER_NORMALIZATION),
+    f"ort {RMS_NORMALIZATION.op_type}": partial(_ort, norm=RMS_NORMALIZATION, opset=23),
+    f"ort {SKIP_SIMPLIFIED_LAYER_NORMALIZATION.op_type}": _ort_skip,
     "ort decomposed": _ort_decomposed,
-    "ort LayerNormalization": partial(_ort, op="LayerNormalization"),
+    f"ort {_LAYER_NORMALIZATION.op_type}": partial(_ort, norm=_LAYER_NORMALIZATION),
     "torch eager": partial(_torch, compiled=False),
     "torch compiled": partial(_torch, compiled=True),
     "openvino": _openvino,
 }
-"""By name. Those that start with `ours` are this project's kernels."""
+"""By name. Those that start with `ours` are this project's kernels. One that does not take a case raises InputError."""

@@ -7,20 +7,21 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from rms_deploy.benchmark.op.other_kernels import OpCase
+from rms_deploy.benchmark.op.cases import OpCase
 from rms_deploy.benchmark.provenance import Provenance
+from rms_deploy.ops.foreign_ops import FOREIGN_NORMS
 
 __all__ = ["OpBenchmarkResult", "OpTiming", "best"]
 
 
 @dataclass(frozen=True)
 class OpTiming:
-    """One peer on one case."""
+    """One kernel on one case."""
 
     case: OpCase
-    peer: str
+    kernel: str
     failure: str | None
-    """Why there are no numbers: the peer is not installed, or does not take the case."""
+    """Why there are no numbers: the kernel is not installed, or does not take the case."""
     microseconds: float | None = None
     """Median over the rounds of each round's median."""
     copy_microseconds: float | None = None
@@ -32,15 +33,15 @@ class OpTiming:
 
     @classmethod
     def of(
-        cls, case: OpCase, peer: str, rounds: Sequence[tuple[float, float]], failure: str | None, moved: int
+        cls, case: OpCase, kernel: str, rounds: Sequence[tuple[float, float]], failure: str | None, moved: int
     ) -> OpTiming:
         """From the medians of run and copy in each round, in microseconds; `moved` in bytes."""
         if failure is not None or not rounds:
-            return cls(case, peer, failure or "nothing was measured")
+            return cls(case, kernel, failure or "nothing was measured")
         microseconds = median(run for run, _ in rounds)
         return cls(
             case,
-            peer,
+            kernel,
             None,
             microseconds=microseconds,
             copy_microseconds=median(copy for _, copy in rounds),
@@ -55,7 +56,8 @@ class OpBenchmarkResult:
 
     timings: tuple[OpTiming, ...]
     rounds: int
-    seconds: float
+    duration: float
+    """Seconds for each kernel and case, over all rounds."""
     provenance: Provenance
 
     def cases(self) -> list[tuple[OpCase, list[OpTiming]]]:
@@ -71,13 +73,23 @@ class OpBenchmarkResult:
 
 
 def best(timings: Sequence[OpTiming], *, prefix: str = "") -> OpTiming | None:
-    """The fastest of the other kernels that compute the same, of those whose name starts so; None: there is none."""
+    """The fastest of the kernels that are not ours and compute the same; None: there is none.
+
+    Args:
+        timings: of one case.
+        prefix: that the name of the kernel has.
+    """
     others = [
         timing
         for timing in timings
         if timing.microseconds is not None
-        and timing.peer.startswith(prefix)
-        and not timing.peer.startswith("ours")
-        and timing.peer.split()[-1] != "LayerNormalization"
+        and timing.kernel.startswith(prefix)
+        and not timing.kernel.startswith("ours")
+        and _is_rms(timing.kernel)
     ]
     return min(others, key=lambda timing: timing.microseconds or 0.0, default=None)
+
+
+def _is_rms(kernel: str) -> bool:
+    norm = FOREIGN_NORMS.get(kernel.split()[-1])
+    return norm is None or norm.is_rms

@@ -1,14 +1,14 @@
-"""The process of one contestant of the op benchmark. It is told what to do in JSON lines, and answers in them.
+"""The process of one kernel of the op benchmark. It is told what to do in JSON lines, and answers in them.
 
     {"do": "start"}
         -> {}
-    {"do": "load", "peer": name, "case": {op, dtype, shape, axis, threads}}
+    {"do": "load", "kernel": name, "case": {op, dtype, shape, axis, threads}}
         -> {}
     {"do": "run", "seconds": s}
         -> {"copy": [microseconds of each copy], "microseconds": [of each run]}
 
-A peer that is missing, or refuses the case, is answered with {"error": line}; the process goes on. It ends when its
-standard input does.
+A kernel that is missing, or does not take the case, is answered with {"error": line}; the process goes on. It ends
+when its standard input does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from rms_deploy.benchmark.op.other_kernels import PEERS, OpCase, copy
+from rms_deploy.benchmark.op.cases import OpCase
+from rms_deploy.benchmark.op.other_kernels import KERNELS, copy
 from rms_deploy.benchmark.timing import measure
 from rms_deploy.errors import RmsDeployError
 
@@ -48,6 +49,6 @@ def main() -> None:
 
 def _load(request: dict[str, Any]) -> dict[str, Callable[[], Any]]:
     case = OpCase(**{**request["case"], "shape": tuple(request["case"]["shape"])})
-    run = PEERS[request["peer"]](case)
+    run = KERNELS[request["kernel"]](case)
     run()
     return {"copy": copy(case), "microseconds": run}
