@@ -74,13 +74,14 @@ def _sweep(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
               show_default=True, help="To show beside the median. May be repeated.")  # fmt: skip
 @click.option("--no-library", is_flag=True, help="Run without our library: norms inlined, then ONNX Runtime's own.")
 @click.option("--also-without-library", is_flag=True, help="Measure models with our ops both ways, as two rows.")
-@click.option("--profile", is_flag=True, help="Also find out where the time goes: norms, matrix products, the rest.")
-@click.option("--report", type=click.Path(path_type=Path), help="Write a page to this file; implies --profile.")
+@click.option("--operator-times", "--profile", "operator_times", is_flag=True,
+              help="Also measure where the time goes: norms, matrix products, the rest.")  # fmt: skip
+@click.option("--report", type=click.Path(path_type=Path), help="Write a page to this file; implies --operator-times.")
 @form_options
 def command(
     models: tuple[Path, ...],
     no_library: bool,
-    profile: bool,
+    operator_times: bool,
     report: Path | None,
     form: str | None,
     **options: Any,
@@ -101,7 +102,11 @@ def command(
         check_output(report)
     with progress() as on_progress:
         result = bench(
-            models, library=not no_library, profile=profile or report is not None, on_progress=on_progress, **options
+            models,
+            library=not no_library,
+            operator_times=operator_times or report is not None,
+            on_progress=on_progress,
+            **options,
         )
     print_result(result, form, quiet=is_quiet())  # first: a page that cannot be written must not lose the figures
     if report is not None:

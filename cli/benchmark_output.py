@@ -45,9 +45,9 @@ def print_benchmark(result: BenchmarkResult, *, quiet: bool = False) -> None:
     rows = table.rows(result)
     if rows:
         print_table(table.header(result), rows)
-    shares = table.time_by_category(result)
+    shares = table.category_shares(result)
     if shares:
-        print_table(table.SHARES, shares)
+        print_table(table.SHARES_HEADER, shares)
     for line in table.failures(result):
         stdout.print(line, markup=False, soft_wrap=True, style="bold red" if " FAILED: " in line else "")
     if quiet:

@@ -55,7 +55,7 @@ def bench(
     seed: int = Method.seed,
     library: bool = True,
     also_without_library: bool = False,
-    profile: bool = False,
+    operator_times: bool = False,
     on_progress: _OnProgress | None = None,
 ) -> BenchmarkResult:
     """Measure how long one run of each model takes.
@@ -87,7 +87,7 @@ def bench(
         library: register our custom-op library.
         also_without_library: measure each model that has our ops once more, without the library: what ONNX Runtime's
             own kernels make of it. That is a candidate of its own, after the model's first.
-        profile: find out where the time goes, too, in further processes.
+        operator_times: also measure the time of each operator, in further processes.
         on_progress: is called with the steps done, the steps in all, and what comes next.
 
     Raises:
@@ -113,11 +113,11 @@ def bench(
         )
         grid = list(_grid(sweep or {}))
         feeds = [_feeds(models[0], entries, inputs, shapes or {}, {**(dims or {}), **step}, seed) for step in grid]
-        progress = _Progress(len(grid) * len(entries) * (rounds + 1 + profile), on_progress)
+        progress = _Progress(len(grid) * len(entries) * (rounds + 1 + operator_times), on_progress)
         points = []
         for step, arrays in zip(grid, feeds, strict=True):
             written = _written(arrays, Path(folder))
-            candidates = _measure(entries, written, method, progress, profile=profile)
+            candidates = _measure(entries, written, method, progress, operator_times=operator_times)
             points.append(Point(candidates, {name: array.shape for name, array in arrays[0].items()}, step))
     return BenchmarkResult(
         points=tuple(points),
@@ -145,7 +145,7 @@ def _measure(
     method: Method,
     progress: _Progress,
     *,
-    profile: bool,
+    operator_times: bool,
 ) -> tuple[Candidate, ...]:
     """All candidates on the same inputs."""
     with ExitStack() as stack:
@@ -160,10 +160,10 @@ def _measure(
             each.measure(method.seconds / method.rounds)
         for each in running:
             each.finish()
-        if profile:
+        if operator_times:
             for each, arrays in zip(running, inputs, strict=True):
-                progress.next(f"profiling {each.name}")
-                each.profile(arrays)
+                progress.next(f"operator times of {each.name}")
+                each.time_operators(arrays)
         return tuple(each.result(running[0]) for each in running)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from rms_deploy.benchmark.candidates import Contestant
 from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.benchmark.method import Method
-from rms_deploy.benchmark.operator_times import Operator, TimeByOperator
+from rms_deploy.benchmark.operator_times import OperatorTimes
 from rms_deploy.benchmark.result import Candidate
 from rms_deploy.benchmark.worker.process import BenchmarkProcess
 from rms_deploy.errors import RunError
@@ -28,7 +28,7 @@ class Running:
     loaded: dict[str, Any] = field(default_factory=dict)
     rounds: list[list[float]] = field(default_factory=list)
     seconds: float = 0.0
-    profiled: TimeByOperator | None = None
+    operator_times: OperatorTimes | None = None
     failure: str | None = None
     note: str = ""
 
@@ -63,19 +63,19 @@ class Running:
         self.loaded |= self._ask("memory")
         self.process.close()
 
-    def profile(self, inputs: Mapping[str, Any]) -> None:
-        """Where the time goes, from a process of its own: its numbers are not those of the benchmark."""
+    def time_operators(self, inputs: Mapping[str, Any]) -> None:
+        """Measure the operator times, in a process of their own: the profiler slows the run down."""
         if self.failure is not None or self.contestant.candidate.runtime != "onnxruntime":
             return
         process = BenchmarkProcess(self.method.timeout)
         try:
-            answer = process.ask("profile", **self._model(inputs))["profile"]
+            answer = process.ask("operator_times", **self._model(inputs))["operator_times"]
         except RunError as error:
-            self.note = f"no profile: {error}"
+            self.note = f"no operator times: {error}"
             return
         finally:
             process.close()
-        self.profiled = TimeByOperator(**{**answer, "operators": tuple(Operator(**o) for o in answer["operators"])})
+        self.operator_times = OperatorTimes.from_dict(answer)
 
     def result(self, first: Running) -> Candidate:
         """What was measured, compared with `first`."""
@@ -88,7 +88,7 @@ class Running:
             note=self.note,
             latency=latency,
             speedup=Speedup.of(first._latency(), latency) if compared else None,
-            profile=self.profiled,
+            operator_times=self.operator_times,
             **self.loaded,
         )
 
@@ -96,7 +96,7 @@ class Running:
         return Latency.of(self.rounds, percentiles=self.method.percentiles, seconds=self.seconds)
 
     def _model(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """The same for a measurement and for a profile."""
+        """What a process is told of the model, for the latency and for the operator times."""
         candidate, runs = self.contestant.candidate, self.contestant.runs
         if not candidate.runtime.startswith("torch"):
             runs = os.path.abspath(runs)  # noqa: PTH100 - keeps links

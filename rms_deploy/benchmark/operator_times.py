@@ -1,4 +1,4 @@
-"""Where the time of a run goes: ONNX Runtime's profile, folded to norms, matrix products and the rest."""
+"""Operator times: the events of ONNX Runtime's profiler, summed up as norms, matrix products and the rest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
-__all__ = ["CATEGORIES", "Operator", "TimeByOperator", "fold"]
+__all__ = ["CATEGORIES", "Operator", "OperatorTimes", "fold"]
 
 CATEGORIES: Final = ("norms", "matmul", "rest")
 
@@ -30,31 +30,37 @@ class Operator:
     calls: float
     """In one run."""
     microseconds: float
-    """In one run: the median over the runs, less what profiling costs."""
+    """In one run: the median over the runs, less the cost of the profiler."""
 
 
 @dataclass(frozen=True)
-class TimeByOperator:
+class OperatorTimes:
     """The time that one run spends in each operator.
 
-    The norms of a decomposed model are those nodes that `fuse` would replace in the graph as ONNX Runtime runs it, the
-    residual Add that goes into an `AddRMSNorm` among them; so a norm stands for the same work before and after.
+    In a decomposed model the category `norms` holds the nodes that `fuse` would replace in the graph that ONNX Runtime
+    runs, residual Adds included. So the category holds the same work before and after fusion.
 
-    Profiling makes every node longer by some microseconds, as ONNX Runtime formats the event of a node inside the time
-    that it takes of it; that would make many small nodes look costlier than they are. So the run is also timed without
-    profiling, and the difference is taken off all nodes alike. The real cost is not quite alike: it grows with the
-    number of inputs. And events are whole microseconds, cut off. Shares of a few percent are to be read as such.
+    The profiler makes every node some microseconds longer, because ONNX Runtime formats the event of a node within the
+    time of that node. Models of many small nodes would look slower than they are. Therefore the run is also timed
+    without the profiler, and the difference is subtracted from all nodes in equal parts. Two errors remain: the true
+    cost grows with the number of inputs of a node, and ONNX Runtime cuts times off to whole microseconds. Shares of a
+    few percent are therefore rough.
     """
 
     operators: tuple[Operator, ...]
     """The longest first."""
     runs: int
     overhead: float
-    """Microseconds that were taken off each node."""
+    """Microseconds that were subtracted from each node, as the cost of the profiler."""
     norm_bytes: int
     """Read and written by the norms of one run, if each is one node; 0 if they are decomposed."""
     copy_microseconds: float | None = None
-    """What copies that read and write as much take, one for each norm and of its size, in warm caches."""
+    """Time of plain copies that read and write as many bytes, one copy for each norm, in warm caches."""
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> OperatorTimes:
+        """From what `dataclasses.asdict` made of one."""
+        return cls(**{**data, "operators": tuple(Operator(**operator) for operator in data["operators"])})
 
     def microseconds(self, category: str | None = None) -> float:
         """Of one category, or of all."""
@@ -74,14 +80,14 @@ class TimeByOperator:
 
 def fold(
     events: Sequence[Mapping[str, Any]], norms: Mapping[str, bool], *, latency: float, skip: int = 1
-) -> TimeByOperator:
-    """A profile as `InferenceSession.end_profiling` writes it, as time by operator.
+) -> OperatorTimes:
+    """Sum up the events that `InferenceSession.end_profiling` writes.
 
     Args:
         events: all of them.
         norms: the names of the nodes that belong to a norm, and whether the node is the whole norm.
-        latency: microseconds of a run that is not profiled.
-        skip: so many runs at the beginning are not counted.
+        latency: microseconds of a run without the profiler.
+        skip: number of runs at the beginning that are not counted.
     """
     spans = sorted((e["ts"], e["ts"] + e["dur"]) for e in events if e.get("name") == "model_run")[skip:]
     nodes = sorted((e for e in events if _is_node(e)), key=lambda e: float(e["ts"]))
@@ -104,7 +110,7 @@ def fold(
         Operator(*key, nodes, max(0.0, microseconds - nodes * overhead))
         for key, (nodes, microseconds) in measured.items()
     ]
-    return TimeByOperator(
+    return OperatorTimes(
         operators=tuple(sorted(operators, key=lambda o: -o.microseconds)),
         runs=len(runs),
         overhead=overhead,

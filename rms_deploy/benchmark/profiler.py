@@ -1,4 +1,4 @@
-"""Profiles a model on ONNX Runtime, and tells which nodes of the graph that it runs belong to norms."""
+"""Measures operator times with ONNX Runtime's profiler, and tells which nodes of the graph that it runs are norms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from rms_deploy.benchmark.operator_times import TimeByOperator, fold, norm_sizes
+from rms_deploy.benchmark.operator_times import OperatorTimes, fold, norm_sizes
 from rms_deploy.benchmark.timing import measure
 from rms_deploy.fusion.fuse import fuse
 from rms_deploy.onnx_model.file import load_model, save_model
@@ -26,7 +26,7 @@ from rms_deploy.ops.contract import DOMAIN
 from rms_deploy.ops.foreign_ops import FOREIGN_NORMS
 from rms_deploy.runtime import onnxruntime_session as runtime
 
-__all__ = ["norm_node_names", "profiled_run"]
+__all__ = ["measure_operator_times", "norm_node_names"]
 
 _SKIP: Final = 3
 """Runs that are not counted: the first ones allocate."""
@@ -35,36 +35,36 @@ _MAX_EVENTS: Final = 500_000
 _COPIES: Final = 21
 
 
-def profiled_run(
+def measure_operator_times(
     path: str | os.PathLike[str],
     feeds: Mapping[str, NDArray[Any]],
     *,
     threads: int,
     library: bool,
     seconds: float = 1.0,
-) -> TimeByOperator:
-    """Time by operator of a model, as ONNX Runtime's CPU provider runs it.
+) -> OperatorTimes:
+    """Operator times of a model on ONNX Runtime's CPU provider.
 
-    1. ONNX Runtime writes the graph that it made of the model: functions inlined, nodes fused, layouts changed.
-    2. In that graph every node gets a name of its own, as the profile knows nodes by their names only.
-    3. Our grammar tells which of its nodes are norms, fused or not, whoever fused them.
-    4. That graph runs as it stands, and is profiled. The time that a run takes without that is known from step 1.
+    1. ONNX Runtime optimises the model, writes the optimised graph, and is timed without its profiler.
+    2. Every node of that graph gets a name of its own, because the profiler knows nodes by their names only.
+    3. Our grammar tells which nodes are norms, fused or not, whoever fused them.
+    4. The graph runs again as it stands, with the profiler.
 
     Args:
         path: an ONNX file.
         feeds: its inputs.
         threads: of the session.
         library: register our custom-op library.
-        seconds: about how long it is profiled.
+        seconds: about how long the profiler runs.
 
     Raises:
         RunError: ONNX Runtime refuses the model, or cannot write its graph, as for one of more than 2 GiB.
     """
     with tempfile.TemporaryDirectory(prefix="rms-deploy-profile-") as folder:
         optimized = Path(folder, "optimized.onnx")
-        running = runtime.session(path, threads=threads, library=library, optimized_path=optimized)
-        latency = median(measure(partial(runtime.run, running, feeds), seconds / 4))
-        del running
+        plain = runtime.session(path, threads=threads, library=library, optimized_path=optimized)
+        latency = median(measure(partial(runtime.run, plain, feeds), seconds / 4))
+        del plain
         graph = load_model(optimized)
         _name_nodes(graph)
         norms = norm_node_names(graph)

@@ -8,7 +8,7 @@ from typing import Any
 
 from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.benchmark.method import Method
-from rms_deploy.benchmark.operator_times import TimeByOperator
+from rms_deploy.benchmark.operator_times import OperatorTimes
 from rms_deploy.benchmark.provenance import Provenance
 
 __all__ = ["BenchmarkResult", "Candidate", "Point", "point_name"]
@@ -41,8 +41,8 @@ class Candidate:
     """Bytes that the process held at most, all in all."""
     speedup: Speedup | None = None
     """None for the first candidate, and where this or the first failed."""
-    profile: TimeByOperator | None = None
-    """Where its time goes, if that was asked for and its runtime can tell."""
+    operator_times: OperatorTimes | None = None
+    """None: they were not asked for, or its runtime does not tell them."""
 
     def __post_init__(self) -> None:
         if not self.name:

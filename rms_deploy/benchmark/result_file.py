@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.benchmark.method import Method
-from rms_deploy.benchmark.operator_times import Operator, TimeByOperator
+from rms_deploy.benchmark.operator_times import OperatorTimes
 from rms_deploy.benchmark.provenance import Provenance
 from rms_deploy.benchmark.result import BenchmarkResult, Candidate, Point
 from rms_deploy.errors import InputError
@@ -74,12 +74,12 @@ def read(path: str | os.PathLike[str]) -> BenchmarkResult:
 
 
 def _candidate(data: dict[str, Any]) -> Candidate:
-    latency, speedup, profile = data["latency"], data["speedup"], data["profile"]
+    latency, speedup, times = data["latency"], data["speedup"], data["operator_times"]
     if latency is not None:
         lists = {name: tuple(latency[name]) for name in ("quantiles", "round_medians")}
         latency = Latency(**{**latency, **lists})
     if speedup is not None:
         speedup = Speedup(speedup["value"], speedup["low"], speedup["high"])
-    if profile is not None:
-        profile = TimeByOperator(**{**profile, "operators": tuple(Operator(**op) for op in profile["operators"])})
-    return Candidate(**{**data, "latency": latency, "speedup": speedup, "profile": profile})
+    if times is not None:
+        times = OperatorTimes.from_dict(times)
+    return Candidate(**{**data, "latency": latency, "speedup": speedup, "operator_times": times})

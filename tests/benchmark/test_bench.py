@@ -232,14 +232,14 @@ def test_inputs_come_from_a_file(tmp_path, monkeypatch):
     assert (written[0]["x"] == 2).all()
 
 
-def test_variants_of_one_model_are_made_compared_and_profiled(tmp_path):
+def test_variants_of_one_model_are_made_compared_and_their_operators_timed(tmp_path):
     path = norm(tmp_path / "a.onnx")
-    result = bench([path], compare=("decomposed", "fused", "onnxruntime"), profile=True, **QUICK)
+    result = bench([path], compare=("decomposed", "fused", "onnxruntime"), operator_times=True, **QUICK)
     assert not result.failed, [candidate.failure for candidate in result.candidates]
     assert [candidate.name for candidate in result.candidates] == ["decomposed", "fused", "onnxruntime"]
     counts = [dict(candidate.norms) for candidate in result.candidates]
     assert counts == [{"decomposed RMSNorm": 1}, {"fused RMSNorm": 1}, {"onnxruntime SimplifiedLayerNormalization": 1}]
-    assert all(candidate.profile is not None for candidate in result.candidates)
+    assert all(candidate.operator_times is not None for candidate in result.candidates)
     assert result.inspection["form_count"] == {"fused RMSNorm": 1}
     with pytest.raises(InputError, match="variants are made of one model, and 2 were given"):
         bench([path, path], compare=("fused",), **QUICK)
@@ -251,13 +251,13 @@ def test_a_variant_that_cannot_be_made_is_its_failure(tmp_path):
     assert result.candidates[0].latency is not None
 
 
-def test_a_profile_that_fails_is_a_note(tmp_path, monkeypatch):
+def test_operator_times_that_fail_are_a_note(tmp_path, monkeypatch):
     crash(monkeypatch, {1: "sys.exit(5)"})
-    result = bench([write(tmp_path / "a.onnx")], library=False, profile=True, **QUICK)
+    result = bench([write(tmp_path / "a.onnx")], library=False, operator_times=True, **QUICK)
     (candidate,) = result.candidates
     assert candidate.latency is not None
-    assert candidate.profile is None
-    assert candidate.note == "no profile: its process ended with exit code 5: lost a pointer"
+    assert candidate.operator_times is None
+    assert candidate.note == "no operator times: its process ended with exit code 5: lost a pointer"
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""A profile of known events, folded."""
+"""The events of a profiler, made up, are summed up."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def test_each_node_counts_in_its_category_and_the_median_run_stands():
     assert (result.norm_bytes, result.bandwidth) == (0, None), "decomposed"
 
 
-def test_what_profiling_costs_is_taken_off_every_node():
-    """36 us profiled and 28 without: 2 us for each of four nodes."""
+def test_the_cost_of_the_profiler_is_subtracted_from_every_node():
+    """36 us with the profiler and 28 without: 2 us for each of four nodes."""
     two = [event for ts in (200, 300, 400) for event in (*run(ts, 20, 5, 1), node("mm2", "FusedMatMul", ts + 15, 10))]
     result = fold([*run(100, 9, 9, 9), *two], {"pow": False}, latency=28)
     assert result.overhead == 2

@@ -7,7 +7,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from rms_deploy.benchmark.profiler import norm_node_names, profiled_run
+from rms_deploy.benchmark.profiler import measure_operator_times, norm_node_names
 from rms_deploy.fusion.fuse import fuse
 
 # ONNX Runtime fuses no norm that takes the reciprocal of the root, as torch exports it; the residual Add goes with it.
@@ -52,11 +52,11 @@ def test_the_norm_nodes_are_those_that_fuse_takes_and_the_rest_are_none(build, t
         (True, False, {"SimplifiedLayerNormalization": 1, "Add": 1}),
     ],
 )
-def test_a_profile_counts_the_same_work_before_and_after(build, tmp_path, fused, library, norms):
+def test_norms_are_the_same_work_before_and_after(build, tmp_path, fused, library, norms):
     path = saved(build, tmp_path / "a.onnx")
     if fused:
         fuse(path, path)
-    result = profiled_run(path, FEEDS, threads=1, library=library, seconds=0)
+    result = measure_operator_times(path, FEEDS, threads=1, library=library, seconds=0)
     found = {o.name: o.calls for o in result.operators if o.category == "norms"}
     assert found == norms
     assert {o.name: o.calls for o in result.operators if o.category == "matmul"} == {"MatMul": 1}
@@ -72,5 +72,5 @@ def test_nodes_without_a_name_are_told_apart(build, tmp_path):
     assert not any(node.name for node in model.graph.node)
     onnx.save(model, tmp_path / "a.onnx")
     feeds = {name: FEEDS[name] for name in ("x", "w")}
-    result = profiled_run(tmp_path / "a.onnx", feeds, threads=1, library=False, seconds=0)
+    result = measure_operator_times(tmp_path / "a.onnx", feeds, threads=1, library=False, seconds=0)
     assert {(o.category, o.name): o.calls for o in result.operators} == {("matmul", "MatMul"): 2, ("rest", "Exp"): 1}

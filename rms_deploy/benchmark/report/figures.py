@@ -79,7 +79,7 @@ def drawings(result: BenchmarkResult) -> list[Drawing]:
     at = f" at {point_name(last)}" if last.dims else ""
     measured = [c for c in last.candidates if c.latency is not None]
     compared = [c for c in measured if c.speedup is not None and c.speedup.low is not None]
-    profiled = [c for c in measured if c.profile is not None]
+    timed = [c for c in measured if c.operator_times is not None]
     found = []
     if measured:
         caption = "Line: 10 to 90 % of the runs; bar: the middle half; dot: median."
@@ -93,9 +93,9 @@ def drawings(result: BenchmarkResult) -> list[Drawing]:
     if measured and result.method.rounds > 1:
         caption = "Median of each round. A slow phase of the machine shows in all, as they take turns."
         found.append(_draw(f"Rounds{at}", caption, _rounds, measured))
-    if profiled:
-        caption = "The median run, divided as ONNX Runtime's profile says."
-        found.append(_draw(f"Where the time goes{at}", caption, _time, profiled, rows=len(profiled) + 1))
+    if timed:
+        caption = "The median run, divided in proportion to the operator times."
+        found.append(_draw(f"Where the time goes{at}", caption, _time, timed, rows=len(timed) + 1))
     if len(result.points) > 1 and any(c.latency is not None for point in result.points for c in point.candidates):
         found.append(_draw("Latency over sizes", "Median, with its 95 % interval.", _sweep, result.points))
     return found
@@ -187,12 +187,12 @@ def _speedups(axes: Axes, candidates: Sequence[Candidate]) -> None:
 
 
 def _time(axes: Axes, candidates: Sequence[Candidate]) -> None:
-    """Shares of the median, not the times of the profile: candidates took turns in the benchmark only."""
-    found = [(c.profile, c.latency.median) for c in candidates if c.profile is not None and c.latency is not None]
+    """Shares of the median latency, not the operator times: candidates took turns for the latency only."""
+    found = [(c.operator_times, c.latency.median) for c in candidates if c.operator_times and c.latency]
     factor, unit = _unit(max(median for _, median in found))
     starts = [0.0] * len(found)
     for category, colour in zip(CATEGORIES, (_SERIES[1], _SERIES[0], _SERIES[4]), strict=True):
-        widths = [factor * median * profile.share(category) for profile, median in found]
+        widths = [factor * median * times.share(category) for times, median in found]
         axes.barh(range(len(found)), widths, left=starts, height=0.6, color=colour, label=category)
         starts = [start + width for start, width in zip(starts, widths, strict=True)]
     _names(axes, candidates)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from rms_deploy.benchmark.operator_times import OperatorTimes
 from rms_deploy.benchmark.report import table
 from rms_deploy.benchmark.report.figures import drawings
 from rms_deploy.benchmark.report.numbers import duration
@@ -43,7 +44,7 @@ def page(result: BenchmarkResult) -> str:
         costs=_columns((*header[:2], *header[-3:]), [(*row[:2], *row[-3:]) for row in rows]),
         failures=list(table.failures(result)),
         drawings=drawings(result),
-        shares=_columns(table.SHARES, table.time_by_category(result)),
+        shares=_columns(table.SHARES_HEADER, table.category_shares(result)),
         operators=_operators(result),
         norms=result.inspection.get("norms", []),
         near_misses=result.inspection.get("near_misses", []),
@@ -79,30 +80,30 @@ def _columns(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> tuple[list
 
 
 def _operators(result: BenchmarkResult) -> list[dict[str, Any]]:
-    """For each candidate that was profiled, at the last point: its operators, and the bandwidth of its norms."""
+    """The operator times of each candidate at the last point, and the bandwidth of its norms."""
     found = []
     for candidate in result.points[-1].candidates:
-        profile = candidate.profile
-        if profile is None:
+        times = candidate.operator_times
+        if times is None:
             continue
         lines = [
-            (o.category, o.name, f"{o.calls:g}", duration(o.microseconds), f"{_percent(o.microseconds, profile):.1f} %")
-            for o in profile.operators[:_OPERATORS]
+            (o.category, o.name, f"{o.calls:g}", duration(o.microseconds), f"{_percent(o.microseconds, times):.1f} %")
+            for o in times.operators[:_OPERATORS]
         ]
-        rest = sum(o.microseconds for o in profile.operators[_OPERATORS:])
+        rest = sum(o.microseconds for o in times.operators[_OPERATORS:])
         if rest:
-            lines.append(("", "others", "", duration(rest), f"{_percent(rest, profile):.1f} %"))
-        note = f"{profile.runs} runs; profiling added {profile.overhead:.1f} us to every node, which is taken off."
-        if profile.bandwidth is not None and profile.copy_microseconds is not None:
+            lines.append(("", "others", "", duration(rest), f"{_percent(rest, times):.1f} %"))
+        note = f"{times.runs} runs; the profiler added {times.overhead:.1f} us to every node, which is subtracted."
+        if times.bandwidth is not None and times.copy_microseconds is not None:
             note += (
-                f" The norms of one run read and write {profile.norm_bytes / 2**20:.2f} MiB in "
-                f"{duration(profile.microseconds('norms'))}. Plain copies of as many bytes take "
-                f"{duration(profile.copy_microseconds)}: the norms run at {100 * profile.bandwidth:.0f} % of the "
+                f" The norms of one run read and write {times.norm_bytes / 2**20:.2f} MiB in "
+                f"{duration(times.microseconds('norms'))}. Plain copies of as many bytes take "
+                f"{duration(times.copy_microseconds)}: the norms run at {100 * times.bandwidth:.0f} % of the "
                 "measured speed of memory."
             )
         found.append({"name": candidate.name, "lines": lines, "note": note})
     return found
 
 
-def _percent(microseconds: float, profile: Any) -> float:
-    return float(100 * microseconds / profile.microseconds()) if profile.microseconds() else 0.0
+def _percent(microseconds: float, times: OperatorTimes) -> float:
+    return 100 * microseconds / times.microseconds() if times.microseconds() else 0.0

@@ -22,9 +22,9 @@ def summary(result: BenchmarkResult) -> Iterator[str]:
             yield f"{place}{first.name} takes {duration(first.latency.median)}."
         for candidate in point.candidates[1:]:
             yield _sentence(place, _compared(candidate, first))
-        profiled = [(c.name, c.profile) for c in point.candidates if c.profile is not None]
-        if profiled:
-            shares = ", ".join(f"{100 * profile.share('norms'):.0f} % of {name}" for name, profile in profiled)
+        timed = [(c.name, c.operator_times) for c in point.candidates if c.operator_times is not None]
+        if timed:
+            shares = ", ".join(f"{100 * times.share('norms'):.0f} % of {name}" for name, times in timed)
             yield _sentence(place, f"norms take this part of the time of a run: {shares}")
 
 

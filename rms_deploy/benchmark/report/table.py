@@ -12,10 +12,20 @@ from rms_deploy.benchmark.report.numbers import duration, ratio
 from rms_deploy.benchmark.report.summary import summary
 from rms_deploy.benchmark.result import BenchmarkResult, Candidate, Point, point_name
 
-__all__ = ["SHARES", "as_csv", "as_markdown", "failures", "header", "memory", "provenance", "rows", "time_by_category"]
+__all__ = [
+    "SHARES_HEADER",
+    "as_csv",
+    "as_markdown",
+    "category_shares",
+    "failures",
+    "header",
+    "memory",
+    "provenance",
+    "rows",
+]
 
-SHARES: Final = ("candidate", "at", "norms", "matmul", "rest", "norms, of a copy's speed")
-"""The header of `time_by_category`."""
+SHARES_HEADER: Final = ("candidate", "at", "norms", "matmul", "rest", "norms, of a copy's speed")
+"""The header of `category_shares`."""
 
 _BUSY: Final = 0.5
 """Processes that wanted to run in the minute before."""
@@ -54,19 +64,19 @@ def failures(result: BenchmarkResult) -> Iterator[str]:
         yield f"the machine was busy ({load}): its noise is larger than it need be"
 
 
-def time_by_category(result: BenchmarkResult) -> list[tuple[str, ...]]:
-    """Norms, matrix products, the rest: of each candidate that was profiled; with the bandwidth of its norms."""
+def category_shares(result: BenchmarkResult) -> list[tuple[str, ...]]:
+    """The shares of norms, matrix products and the rest, and the bandwidth of norms, of candidates with operator times."""
     return [
         (
             candidate.name,
             point_name(point),
-            *(f"{100 * profile.share(name):.0f} %" for name in ("norms", "matmul", "rest")),
-            "" if profile.bandwidth is None else f"{100 * profile.bandwidth:.0f} %",
+            *(f"{100 * times.share(name):.0f} %" for name in ("norms", "matmul", "rest")),
+            "" if times.bandwidth is None else f"{100 * times.bandwidth:.0f} %",
         )
         for point in result.points
         for candidate in point.candidates
-        for profile in [candidate.profile]
-        if profile is not None
+        for times in [candidate.operator_times]
+        if times is not None
     ]
 
 
@@ -81,9 +91,9 @@ def as_markdown(result: BenchmarkResult) -> str:
     """The summary, the table and how it was measured."""
     lines = [*(f"- {sentence}" for sentence in summary(result)), ""]
     lines += _markdown(header(result), rows(result))
-    shares = time_by_category(result)
+    shares = category_shares(result)
     if shares:
-        lines += ["", *_markdown(SHARES, shares)]
+        lines += ["", *_markdown(SHARES_HEADER, shares)]
     lines += ["", *(f"- {line}" for line in failures(result)), *(f"- {line}" for line in provenance(result))]
     return "\n".join([*lines, f"- `{result.provenance.command}`, {result.provenance.date}", ""])
 
@@ -133,7 +143,7 @@ def _numbers(candidate: Candidate) -> dict[str, object]:
     fields = ("model", "runtime", "library", "load_seconds", "first_run_seconds", "failure")
     values: dict[str, object] = {"candidate": candidate.name, **{name: getattr(candidate, name) for name in fields}}
     values |= {"memory_before_bytes": candidate.memory_before, "peak_memory_bytes": candidate.peak_memory}
-    latency, speedup, profile = candidate.latency, candidate.speedup, candidate.profile
+    latency, speedup, times = candidate.latency, candidate.speedup, candidate.operator_times
     if latency is not None:
         values |= {"runs": latency.runs, "median_us": latency.median, "runs_per_second": latency.throughput}
         values |= {"median_low_us": latency.low, "median_high_us": latency.high}
@@ -141,8 +151,8 @@ def _numbers(candidate: Candidate) -> dict[str, object]:
     if speedup is not None:
         values |= {"speedup": speedup.value, "speedup_low": speedup.low, "speedup_high": speedup.high}
         values["verdict"] = speedup.verdict
-    if profile is not None:
-        values |= {f"{name}_share": profile.share(name) for name in ("norms", "matmul", "rest")}
+    if times is not None:
+        values |= {f"{name}_share": times.share(name) for name in ("norms", "matmul", "rest")}
     return values
 
 

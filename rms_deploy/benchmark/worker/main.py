@@ -10,11 +10,11 @@
         -> {"microseconds": [of each run], "seconds": s}
     {"do": "memory"}
         -> {"peak_memory": bytes}
-    {"do": "profile", "model": path, "threads": n, "library": bool, "inputs": {...}}
-        -> {"profile": time by operator}
+    {"do": "operator_times", "model": path, "threads": n, "library": bool, "inputs": {...}}
+        -> {"operator_times": fields of OperatorTimes}
 
-"inputs" is what `benchmark_inputs.write` gave. A model or input that is refused is answered with {"error": line}; the
-process then ends. It ends too when its standard input does.
+"inputs" is what `write` of inputs.py returned. A refused model or input is answered with {"error": line}, and the
+process ends. It also ends with its standard input.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ def _answer(request: dict[str, Any], run: Callable[[], Any] | None) -> dict[str,
         return {}
     if do == "memory":
         return {"peak_memory": _memory("VmHWM")}
-    if do == "profile":
-        from rms_deploy.benchmark.profiler import profiled_run
+    if do == "operator_times":
+        from rms_deploy.benchmark.profiler import measure_operator_times
 
         feeds = benchmark_inputs.read(request["inputs"])
-        result = profiled_run(request["model"], feeds, threads=request["threads"], library=request["library"])
-        return {"profile": asdict(result)}
+        times = measure_operator_times(request["model"], feeds, threads=request["threads"], library=request["library"])
+        return {"operator_times": asdict(times)}
     assert run is not None, f"{do} before load"
     if do == "warm_up":
         return {"settled": warm_up(run, request["seconds"], request["clients"])}

@@ -1,4 +1,4 @@
-"""A benchmark's result that was made up: two candidates, a failed one, a sweep, a profile."""
+"""A benchmark's result that was made up: two candidates, a failed one, a sweep, operator times."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.benchmark.method import Method
-from rms_deploy.benchmark.operator_times import Operator, TimeByOperator
+from rms_deploy.benchmark.operator_times import Operator, OperatorTimes
 from rms_deploy.benchmark.provenance import Provenance
 from rms_deploy.benchmark.result import BenchmarkResult, Candidate, Point
 from rms_deploy.runtime.machine import Machine
@@ -20,13 +20,13 @@ def latency(median: float) -> Latency:
     return Latency.of(rounds, seconds=1.0)
 
 
-def profile(norms: float, *, fused: bool) -> TimeByOperator:
+def operator_times(norms: float, *, fused: bool) -> OperatorTimes:
     operators = (
         Operator("rest", "Softmax", 2, 60.0),
         Operator("matmul", "MatMul", 4, 80.0 - norms),
         Operator("norms", "AddRMSNorm" if fused else "Mul", 2, norms),
     )
-    return TimeByOperator(operators, 20, 3.5, 4096 if fused else 0, 1.5 if fused else None)
+    return OperatorTimes(operators, 20, 3.5, 4096 if fused else 0, 1.5 if fused else None)
 
 
 def candidates(scale: float = 1.0) -> tuple[Candidate, ...]:
@@ -34,9 +34,9 @@ def candidates(scale: float = 1.0) -> tuple[Candidate, ...]:
     known = {"load_seconds": 0.02, "first_run_seconds": 0.001, "memory_before": 90 * 2**20, "peak_memory": 120 * 2**20}
     return (
         Candidate("<m&1>.onnx", name="decomposed", norms={"decomposed RMSNorm": 2}, latency=first,
-                  profile=profile(20, fused=False), settled=True, **known),
+                  operator_times=operator_times(20, fused=False), settled=True, **known),
         Candidate("<m&1>.onnx", name="fused", norms={"fused AddRMSNorm": 2}, latency=second, settled=False,
-                  speedup=Speedup.of(first, second), profile=profile(5, fused=True), **known),
+                  speedup=Speedup.of(first, second), operator_times=operator_times(5, fused=True), **known),
         Candidate("<m&1>.onnx", name="standard", failure="1 of 2 norms cannot take this form | <b>"),
     )  # fmt: skip
 

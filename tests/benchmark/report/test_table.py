@@ -59,8 +59,8 @@ def test_csv_has_plain_numbers_and_a_line_for_every_candidate_at_every_point():
 def test_no_winner_is_named_where_there_is_none(speedup, sentence):
     made = result(sweep=False)
     a, b = made.candidates[0], made.candidates[1]
-    a = replace(a, name="a", profile=None) if speedup else Candidate("a", failure="gone")
-    point = replace(made.points[0], candidates=(a, replace(b, name="b", speedup=speedup, profile=None)))
+    a = replace(a, name="a", operator_times=None) if speedup else Candidate("a", failure="gone")
+    point = replace(made.points[0], candidates=(a, replace(b, name="b", speedup=speedup, operator_times=None)))
     assert list(summary(replace(made, points=(point,)))) == [sentence]
 
 
