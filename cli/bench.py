@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def _sweep(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @click.option("--threads", type=_AT_LEAST_1, default=1, show_default=True, help="Of each model.")
 @click.option("--concurrency", type=_AT_LEAST_1, default=1, show_default=True, help="Clients that call at once.")
 @click.option("--rounds", type=_AT_LEAST_1, default=10, show_default=True, help="How often they take turns.")
-@click.option("--duration", "--seconds", "seconds", type=_POSITIVE, default=2.0, show_default=True,
+@click.option("--duration", type=_POSITIVE, default=2.0, show_default=True,
               help="Seconds measured per candidate, over all rounds.")  # fmt: skip
 @click.option("--warmup", type=_POSITIVE, default=5.0, show_default=True,
               help="Seconds after which a warm-up ends even if the latency still drifts.")  # fmt: skip
@@ -92,6 +93,7 @@ def command(
     hangs is reported, the others go on, and the exit code is 1.
     """
     from rms_deploy.benchmark.bench import bench
+    from rms_deploy.benchmark.method import Method
 
     if report is not None:
         from rms_deploy.benchmark.report.page import write_page
@@ -100,9 +102,11 @@ def command(
         if report.resolve() in [path.resolve() for path in models]:
             raise click.UsageError("--report would take the place of a model; give another name")
         check_output(report)
+    method = Method(**{field.name: options.pop(field.name) for field in fields(Method)})
     with progress() as on_progress:
         result = bench(
             models,
+            method=method,
             library=not no_library,
             operator_times=operator_times or report is not None,
             on_progress=on_progress,

@@ -22,7 +22,7 @@ __all__ = ["command"]
 _NORM = "norm-4096"
 _ROUNDS = 20
 """So many that the interval leaves out five at each end."""
-_SECONDS = 2.0
+_DURATION = 2.0
 _SHAPES = {
     "llama-tiny": {"input_ids": (1, 16)},
     "llama-small": {"input_ids": (1, 128)},
@@ -72,6 +72,7 @@ def _inside(keep: Path | None) -> Iterator[None]:
 def _run(model: str) -> None:
     from rms_deploy import export
     from rms_deploy.benchmark.bench import bench
+    from rms_deploy.benchmark.method import Method
     from rms_deploy.cli.bench import print_benchmark, progress
     from rms_deploy.cli.fuse import print_fusion
     from rms_deploy.cli.verify import print_verification
@@ -90,15 +91,14 @@ def _run(model: str) -> None:
     with status("verifying"):
         verification = verify(plain, fused, shapes=shapes)
     print_verification(verification, quiet=True)
-    options = f"--also-without-library --rounds {_ROUNDS} --seconds {_SECONDS:g}"
+    options = f"--also-without-library --rounds {_ROUNDS} --duration {_DURATION:g}"
     _show(f"bench {plain} {fused} {text} {options}")
     with progress() as on_progress:
         result = bench(
             [plain, fused],
             shapes=shapes,
             also_without_library=True,
-            rounds=_ROUNDS,
-            seconds=_SECONDS,
+            method=Method(rounds=_ROUNDS, duration=_DURATION),
             on_progress=on_progress,
         )
     print_benchmark(result, quiet=is_quiet())

@@ -7,22 +7,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from rms_deploy.benchmark.candidates import Contestant
+from rms_deploy.benchmark.candidates import Candidate
 from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.operator_times import OperatorTimes
-from rms_deploy.benchmark.result import Candidate
+from rms_deploy.benchmark.result import CandidateResult
 from rms_deploy.benchmark.worker.process import BenchmarkProcess
 from rms_deploy.errors import RunError
 
-__all__ = ["Running"]
+__all__ = ["CandidateRun"]
 
 
 @dataclass
-class Running:
+class CandidateRun:
     """A candidate while it is measured."""
 
-    contestant: Contestant
+    candidate: Candidate
     method: Method
     process: BenchmarkProcess
     loaded: dict[str, Any] = field(default_factory=dict)
@@ -33,13 +33,13 @@ class Running:
     note: str = ""
 
     def __post_init__(self) -> None:
-        self.failure = self.contestant.candidate.failure
-        self.note = self.contestant.candidate.note
+        self.failure = self.candidate.failure
+        self.note = self.candidate.note
 
     @property
     def name(self) -> str:
         """Of the candidate."""
-        return self.contestant.candidate.name
+        return self.candidate.name
 
     def start(self) -> None:
         """Import what every candidate imports."""
@@ -49,7 +49,7 @@ class Running:
 
     def load(self, inputs: Mapping[str, Any]) -> None:
         """Load, run once, warm up."""
-        self.loaded = self._ask("load", runtime=self.contestant.candidate.runtime, **self._model(inputs))
+        self.loaded = self._ask("load", runtime=self.candidate.runtime, **self._model(inputs))
         self.loaded |= self._ask("warm_up", seconds=self.method.warmup, clients=self.method.concurrency)
 
     def measure(self, seconds: float) -> None:
@@ -65,7 +65,7 @@ class Running:
 
     def time_operators(self, inputs: Mapping[str, Any]) -> None:
         """Measure the operator times, in a process of their own: the profiler slows the run down."""
-        if self.failure is not None or self.contestant.candidate.runtime != "onnxruntime":
+        if self.failure is not None or self.candidate.runtime != "onnxruntime":
             return
         process = BenchmarkProcess(self.method.timeout)
         try:
@@ -77,15 +77,24 @@ class Running:
             process.close()
         self.operator_times = OperatorTimes.from_dict(answer)
 
-    def result(self, first: Running) -> Candidate:
+    def result(self, first: CandidateRun) -> CandidateResult:
         """What was measured, compared with `first`."""
+        candidate = self.candidate
+        described = CandidateResult(
+            name=candidate.name,
+            model=candidate.model,
+            runtime=candidate.runtime,
+            library=candidate.library,
+            note=self.note,
+            norm_counts=candidate.norm_counts,
+            failure=self.failure,
+        )
         if self.failure is not None:
-            return replace(self.contestant.candidate, failure=self.failure)
+            return described
         latency = self._latency()
         compared = self is not first and first.failure is None
         return replace(
-            self.contestant.candidate,
-            note=self.note,
+            described,
             latency=latency,
             speedup=Speedup.of(first._latency(), latency) if compared else None,
             operator_times=self.operator_times,
@@ -97,10 +106,10 @@ class Running:
 
     def _model(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """What a process is told of the model, for the latency and for the operator times."""
-        candidate, runs = self.contestant.candidate, self.contestant.runs
+        candidate, target = self.candidate, self.candidate.target
         if not candidate.runtime.startswith("torch"):
-            runs = os.path.abspath(runs)  # noqa: PTH100 - keeps links
-        return {"model": runs, "library": candidate.library, "threads": self.method.threads, "inputs": inputs}
+            target = os.path.abspath(target)  # noqa: PTH100 - keeps links
+        return {"model": target, "library": candidate.library, "threads": self.method.threads, "inputs": inputs}
 
     def _ask(self, do: str, **request: Any) -> dict[str, Any]:
         if self.failure is not None:

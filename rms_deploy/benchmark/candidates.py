@@ -2,59 +2,67 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from rms_deploy.benchmark.result import Candidate
-from rms_deploy.benchmark.variants import VARIANTS, write_variant
+from rms_deploy.benchmark.model_files import GivenModel, ModelFiles
+from rms_deploy.benchmark.variants import ORIGINAL, VARIANTS, write_variant
 from rms_deploy.errors import InputError, RmsDeployError
-from rms_deploy.fusion.inspect import inspect
-from rms_deploy.onnx_model.file import load_model
 from rms_deploy.ops.nodes import norm_nodes
-from rms_deploy.runtime.engine_file import is_engine
 
-__all__ = ["RUNTIMES", "Contestant", "contestants"]
+__all__ = ["CANDIDATE_RUNTIMES", "Candidate", "candidates"]
 
-RUNTIMES: Final[Mapping[str, str]] = {
+CANDIDATE_RUNTIMES: Final[Mapping[str, str]] = {
     "onnxruntime": "ONNX Runtime's CPU provider",
     "onnxruntime-cuda": "ONNX Runtime's CUDA provider",
     "torch": "the module itself, eager",
     "torch-compiled": "the module, by torch.compile",
 }
-"""Where a model can run. `benchmark_runtimes.LOADERS`, which the candidate's process alone imports, has the same names,
-and `tensorrt`, on which engines run."""
+"""The runtimes that a caller can choose, and what each is. An engine always runs on `tensorrt`.
+
+`LOADERS` of worker/runtimes.py has the same names and `tensorrt`; only the processes of candidates import it.
+"""
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Candidate:
     """What is to be measured."""
 
-    candidate: Candidate
-    """Without results."""
-    runs: str
-    """What is run: a file, or the name of a torch module."""
+    name: str
+    """In tables."""
+    model: str
+    """What the caller named: a file, a torch module, or the place of a model that was given in memory."""
+    target: str
+    """What its process loads: a file, or the name of a torch module."""
     signature: str
     """The ONNX file that says which inputs it takes."""
+    runtime: str = "onnxruntime"
+    library: bool = True
+    """Whether our custom-op library is registered."""
+    note: str = ""
+    """What a reader should know of it."""
+    norm_counts: Mapping[str, int] = field(default_factory=dict)
+    """How many norms of each form the file has, such as `fused RMSNorm`."""
+    failure: str | None = None
+    """Why it cannot be measured, where that is known beforehand."""
 
 
-def contestants(
-    models: Sequence[str | os.PathLike[str]],
+def candidates(
+    models: Sequence[GivenModel],
+    files: ModelFiles,
     *,
-    folder: Path,
     compare: Sequence[str] = (),
     runtimes: Sequence[str] = (),
     module: str | None = None,
     library: bool = True,
     also_without_library: bool = False,
-) -> list[Contestant]:
+) -> list[Candidate]:
     """The candidates, in the order in which they are reported.
 
     Args:
         models: ONNX files, the first of all; and engines, which take the inputs of the first.
-        folder: where variants are written.
+        files: reads the models, and has a folder for variants.
         compare: variants of the only model, in place of the model itself.
         runtimes: on which each file or the module runs; default: ONNX Runtime, and torch if there is a module.
         module: what torch's runtimes run.
@@ -66,57 +74,71 @@ def contestants(
         ModelFileError: a file cannot be read.
     """
     runtimes = runtimes or ("onnxruntime", *(() if module is None else ("torch", "torch-compiled")))
-    for name in runtimes:
-        if name not in RUNTIMES:
-            raise InputError(f"runtime {name!r} is not known; use {', '.join(RUNTIMES)}")
-    runs_modules = any(name.startswith("torch") for name in runtimes)
-    if runs_modules and module is None:
-        raise InputError("torch runs modules, not ONNX files; name the module, e.g. --module llama-tiny")
-    if module is not None and not runs_modules:
-        raise InputError(f"module {module}: no runtime that was named runs it; add torch, or leave the module out")
-    if compare and len(models) != 1:
-        raise InputError(f"variants are made of one model, and {len(models)} were given; give one")
-    first = os.fspath(models[0])
-    if is_engine(first):
-        raise InputError(f"{first}: an engine does not say what its inputs mean; give its ONNX file first")
-    files = [_variant(first, name, folder) for name in compare]
-    files = files or [_given(os.fspath(model)) for model in models if not is_engine(model)]
-    entries: list[Contestant] = []
+    _check(models, compare, runtimes, module)
+    first = models[0]
+    named = [_variant(first, name, files) for name in compare]
+    named = named or [_given(model, files) for model in models if not model.is_engine]
+    found: list[Candidate] = []
     for runtime in runtimes:
         if runtime.startswith("torch"):
-            candidate = Candidate(str(module), library=False, name=f"{module} {runtime}", runtime=runtime)
-            entries.append(Contestant(candidate, candidate.model, first))
+            name = f"{module} {runtime}"
+            found.append(Candidate(name, str(module), str(module), first.path, runtime=runtime, library=False))
             continue
-        for file in files:
-            both = library and also_without_library and file.candidate.failure is None and _has_our_ops(file.runs)
-            entries += [_on(file, runtime, library=on, name_it=both) for on in ((True, False) if both else (library,))]
-    engines = (os.fspath(model) for model in models if is_engine(model))
-    return entries + [Contestant(Candidate(e, library=False, runtime="tensorrt"), e, first) for e in engines]
+        for candidate in named:
+            both = library and also_without_library and candidate.failure is None and _has_our_ops(candidate, files)
+            found += _on(candidate, runtime, (True, False) if both else (library,))
+    for engine in models:
+        if engine.is_engine:
+            found.append(
+                Candidate(engine.name, engine.name, engine.path, first.path, runtime="tensorrt", library=False)
+            )
+    return found
 
 
-def _given(model: str) -> Contestant:
-    return Contestant(Candidate(model, norms=inspect(model).count()), model, model)
+def _check(models: Sequence[GivenModel], compare: Sequence[str], runtimes: Sequence[str], module: str | None) -> None:
+    for name in runtimes:
+        if name not in CANDIDATE_RUNTIMES:
+            raise InputError(f"runtime {name!r} is not known; use {', '.join(CANDIDATE_RUNTIMES)}")
+    runs_modules = any(name.startswith("torch") for name in runtimes)
+    if runs_modules and module is None:
+        raise InputError('torch runs modules, not ONNX files; name the module, e.g. `module="llama-tiny"`')
+    if module is not None and not runs_modules:
+        raise InputError(
+            f"module {module}: none of the given runtimes runs it; add torch to `runtimes`, or leave `module` out"
+        )
+    for name in compare:
+        if name not in VARIANTS:
+            raise InputError(f"variant {name!r} is not known; use {', '.join(VARIANTS)}")
+    if compare and len(models) != 1:
+        raise InputError(f"`compare` makes variants of one model, and {len(models)} were given; give one")
+    if models[0].is_engine:
+        raise InputError(f"{models[0].name}: an engine does not say what its inputs mean; give its ONNX file first")
 
 
-def _variant(model: str, name: str, folder: Path) -> Contestant:
-    if name not in VARIANTS:
-        raise InputError(f"variant {name!r} is not known; use {', '.join(VARIANTS)}")
+def _given(model: GivenModel, files: ModelFiles) -> Candidate:
+    counts = files.inspection(model.path).count()
+    return Candidate(model.name, model.name, model.path, model.path, norm_counts=counts)
+
+
+def _variant(model: GivenModel, name: str, files: ModelFiles) -> Candidate:
+    if name == ORIGINAL:
+        return replace(_given(model, files), name=name)
     try:
-        variant = write_variant(model, name, folder)
-        norms = inspect(variant.path).count()
+        variant = write_variant(files[model.path], name, files.folder)
     except RmsDeployError as error:
-        return Contestant(Candidate(model, name=name, failure=str(error)), model, model)
-    path = os.fspath(variant.path)
-    return Contestant(Candidate(model, name=name, note=variant.note, norms=norms), path, path)
+        return Candidate(name, model.name, model.path, model.path, failure=str(error))
+    path = files.add(variant.path, variant.model)
+    counts = files.inspection(path).count()
+    return Candidate(name, model.name, path, path, note=variant.note, norm_counts=counts)
 
 
-def _on(file: Contestant, runtime: str, *, library: bool, name_it: bool) -> Contestant:
-    """The file on a runtime; the name says what it does not share with the others."""
-    parts = [file.candidate.name, runtime if runtime != "onnxruntime" else ""]
-    parts += ["without our library"] if name_it and not library else []
-    name = " ".join(filter(None, parts))
-    return replace(file, candidate=replace(file.candidate, library=library, runtime=runtime, name=name))
+def _on(candidate: Candidate, runtime: str, with_library: Sequence[bool]) -> Iterator[Candidate]:
+    """The candidate on a runtime, with our library or without or both; the name says what tells it from the others."""
+    for library in with_library:
+        parts = [candidate.name, runtime if runtime != "onnxruntime" else ""]
+        parts += ["without our library"] if len(with_library) > 1 and not library else []
+        yield replace(candidate, library=library, runtime=runtime, name=" ".join(filter(None, parts)))
 
 
-def _has_our_ops(path: str) -> bool:
-    return any(True for _ in norm_nodes(load_model(path)))
+def _has_our_ops(candidate: Candidate, files: ModelFiles) -> bool:
+    return any(True for _ in norm_nodes(files[candidate.target]))

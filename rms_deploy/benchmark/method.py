@@ -1,4 +1,4 @@
-"""How a benchmark is made, apart from what is measured: one object that goes with the result."""
+"""How a benchmark measures: one object, which the result keeps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Method", "percentile_name"]
 
 @dataclass(frozen=True)
 class Method:
-    """The same for every candidate."""
+    """How every candidate is measured."""
 
     threads: int = 1
     """Of each candidate's session."""
@@ -20,8 +20,8 @@ class Method:
     """Clients that call one session at the same time, each as soon as its last call returned."""
     rounds: int = 10
     """How often the candidates take turns."""
-    seconds: float = 2.0
-    """Measured for each candidate, over all rounds."""
+    duration: float = 2.0
+    """Seconds measured for each candidate, over all rounds."""
     warmup: float = 5.0
     """Seconds after which the warm-up of a candidate ends even if its latency still drifts."""
     timeout: float = 600.0
@@ -35,15 +35,15 @@ class Method:
         """Raise InputError for a value out of range."""
         for name in ("threads", "concurrency", "rounds"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; use at least 1")
-        for name in ("seconds", "warmup"):
+                raise InputError(f"`{name}` is {getattr(self, name)}; use at least 1")
+        for name in ("duration", "warmup"):
             if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"{name} is {getattr(self, name)}; use 0 or more")
+                raise InputError(f"`{name}` is {getattr(self, name)}; use 0 seconds or more")
         if not 0 < self.timeout < float("inf"):
-            raise InputError(f"timeout is {self.timeout}; use more than 0 seconds")
+            raise InputError(f"`timeout` is {self.timeout}; use more than 0 seconds")
         for value in self.percentiles:
             if not 0 <= value <= 100:
-                raise InputError(f"percentile {value:g} is none; use 0 to 100")
+                raise InputError(f"percentile {value:g} is out of range; use 0 to 100")
 
     def sentences(self) -> Iterator[str]:
         """The method in words, to be printed with the result."""
@@ -51,7 +51,7 @@ class Method:
         yield f"each candidate in a process of its own, {self.threads} thread{'s' * (self.threads > 1)}{clients}"
         yield "all get the same inputs, and only one runs at a time"
         yield f"warm-up until the latency drifts no more, {self.warmup:g} s at most"
-        yield f"then {self.rounds} rounds in turns, another first in each; {self.seconds:g} s each in all"
+        yield f"then {self.rounds} rounds in turns, another first in each; {self.duration:g} s each in all"
         yield (
             "faster or slower is said only where the 95 % interval (order statistics) of the ratios of the rounds' "
             "medians lies on one side of 1"

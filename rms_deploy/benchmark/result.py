@@ -11,15 +11,15 @@ from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.operator_times import OperatorTimes
 from rms_deploy.benchmark.provenance import Provenance
 
-__all__ = ["BenchmarkResult", "Candidate", "Point", "point_name"]
+__all__ = ["BenchmarkResult", "CandidateResult", "Point", "point_name"]
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One contestant of the benchmark: its latency, or why there is none."""
+class CandidateResult:
+    """One candidate: its latency, or why there is none."""
 
     model: str
-    """The file, or the name of a torch module."""
+    """The file, the name of a torch module, or of a model that was given in memory its place, such as `model 2`."""
     library: bool = True
     """Whether our custom-op library was registered; without it, ONNX Runtime's own kernels run our norms."""
     name: str = ""
@@ -27,7 +27,7 @@ class Candidate:
     runtime: str = "onnxruntime"
     note: str = ""
     """What a reader should know of it."""
-    norms: Mapping[str, int] = field(default_factory=dict)
+    norm_counts: Mapping[str, int] = field(default_factory=dict)
     """How many norms of each form the file has, such as `fused RMSNorm`."""
     failure: str | None = None
     latency: Latency | None = None
@@ -53,7 +53,7 @@ class Candidate:
 class Point:
     """All candidates on inputs of the same shapes."""
 
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[CandidateResult, ...]
     shapes: Mapping[str, tuple[int, ...]]
     dims: Mapping[str, int] = field(default_factory=dict)
     """The sizes that the sweep gave; none if there was no sweep."""
@@ -71,7 +71,7 @@ class BenchmarkResult:
     """The norms of the first model, as `inspect` lists them."""
 
     @property
-    def candidates(self) -> tuple[Candidate, ...]:
+    def candidates(self) -> tuple[CandidateResult, ...]:
         """Those of the first point."""
         return self.points[0].candidates
 

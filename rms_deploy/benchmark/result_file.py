@@ -12,7 +12,7 @@ from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.operator_times import OperatorTimes
 from rms_deploy.benchmark.provenance import Provenance
-from rms_deploy.benchmark.result import BenchmarkResult, Candidate, Point
+from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult, Point
 from rms_deploy.errors import InputError
 from rms_deploy.runtime.machine import Machine
 
@@ -73,7 +73,7 @@ def read(path: str | os.PathLike[str]) -> BenchmarkResult:
         raise InputError(f"{path}: is damaged ({type(error).__name__}: {error}); run the benchmark again") from error
 
 
-def _candidate(data: dict[str, Any]) -> Candidate:
+def _candidate(data: dict[str, Any]) -> CandidateResult:
     latency, speedup, times = data["latency"], data["speedup"], data["operator_times"]
     if latency is not None:
         lists = {name: tuple(latency[name]) for name in ("quantiles", "round_medians")}
@@ -82,4 +82,4 @@ def _candidate(data: dict[str, Any]) -> Candidate:
         speedup = Speedup(speedup["value"], speedup["low"], speedup["high"])
     if times is not None:
         times = OperatorTimes.from_dict(times)
-    return Candidate(**{**data, "latency": latency, "speedup": speedup, "operator_times": times})
+    return CandidateResult(**{**data, "latency": latency, "speedup": speedup, "operator_times": times})

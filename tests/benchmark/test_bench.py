@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from importlib import metadata
 
 import numpy as np
@@ -11,16 +12,18 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
+from rms_deploy.benchmark import candidate_inputs, model_files
 from rms_deploy.benchmark.bench import bench
-from rms_deploy.benchmark.candidates import RUNTIMES
-from rms_deploy.benchmark.worker import inputs as benchmark_inputs
+from rms_deploy.benchmark.candidates import CANDIDATE_RUNTIMES
+from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.worker.process import BenchmarkProcess
 from rms_deploy.benchmark.worker.runtimes import LOADERS
 from rms_deploy.errors import InputError, ModelFileError
-from rms_deploy.onnx_model.file import save_model
+from rms_deploy.onnx_model.file import load_model, save_model
 from rms_deploy.ops.functions import attach_functions
 
-QUICK = {"rounds": 3, "seconds": 0.03, "warmup": 0.0}
+METHOD = Method(rounds=3, duration=0.03, warmup=0.0)
+QUICK = {"method": METHOD}
 CRASH = "import os, signal, sys; sys.stdin.readline(); print('lost a pointer', file=sys.stderr, flush=True); {}"
 
 
@@ -150,18 +153,15 @@ def test_inputs_of_another_model_have_the_shape_of_the_first_ones(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"threads": 0}, "threads is 0; use at least 1"),
-        ({"rounds": 0}, "rounds is 0; use at least 1"),
-        ({"seconds": -1}, "seconds is -1; use 0 or more"),
-        ({"seconds": float("nan")}, "seconds is nan"),
-        ({"warmup": float("inf")}, "warmup is inf"),
-        ({"concurrency": 0}, "concurrency is 0; use at least 1"),
-        ({"timeout": 0}, "timeout is 0; use more than 0 seconds"),
-        ({"percentiles": (101,)}, "percentile 101 is none; use 0 to 100"),
+        ({"method": Method(threads=0)}, "`threads` is 0; use at least 1"),
         ({"runtimes": ("onnx",)}, "runtime 'onnx' is not known; use onnxruntime, "),
         ({"runtimes": ("torch",)}, "name the module"),
-        ({"runtimes": ("onnxruntime",), "module": "m:f"}, "module m:f: no runtime that was named runs it; add torch"),
+        (
+            {"runtimes": ("onnxruntime",), "module": "m:f"},
+            "module m:f: none of the given runtimes runs it; add torch to `runtimes`",
+        ),
         ({"compare": ("fusd",)}, "variant 'fusd' is not known; use original, decomposed, "),
+        ({"inputs": "x.npz", "sweep": {"batch": (1, 2)}}, "leave the shapes out"),
         ({"sweep": {"z": (1,)}}, "the model has no dynamic dimension 'z'"),
         ({"inputs": "x.npz", "dims": {"batch": 1}}, "leave the shapes out"),
         ({"inputs": "x.npz"}, "x.npz: no such file"),
@@ -206,14 +206,14 @@ def test_a_process_that_hangs_is_that_candidates_failure(tmp_path, monkeypatch):
     original = BenchmarkProcess.__init__
     monkeypatch.setattr(BenchmarkProcess, "__init__", lambda self, timeout: original(self, min(timeout, next(limits))))
     paths = [write(tmp_path / f"{i}.onnx") for i in range(2)]
-    result = bench(paths, library=False, timeout=500, **QUICK)
+    result = bench(paths, library=False, method=replace(METHOD, timeout=500))
     failures = [candidate.failure for candidate in result.candidates]
-    assert failures == [None, "it gave no answer within 0.1 s, and was ended; --timeout waits longer"]
+    assert failures == [None, "it gave no answer within 0.1 s, and was ended; a longer `timeout` waits longer"]
 
 
 def test_a_sweep_measures_every_combination(tmp_path):
     path = write(tmp_path / "a.onnx", inputs="float[batch,seq] x")
-    result = bench([path], sweep={"batch": (1, 2), "seq": (8,)}, concurrency=2, library=False, **QUICK)
+    result = bench([path], sweep={"batch": (1, 2), "seq": (8,)}, library=False, method=replace(METHOD, concurrency=2))
     assert [point.dims for point in result.points] == [{"batch": 1, "seq": 8}, {"batch": 2, "seq": 8}]
     assert [point.shapes for point in result.points] == [{"x": (1, 8)}, {"x": (2, 8)}]
     assert all(point.candidates[0].latency.runs >= 3 * 2 for point in result.points)
@@ -222,8 +222,8 @@ def test_a_sweep_measures_every_combination(tmp_path):
 def test_inputs_come_from_a_file(tmp_path, monkeypatch):
     np.savez(tmp_path / "x.npz", x=np.full((5, 8), 2, np.float32))
     written = []
-    original = benchmark_inputs.write
-    monkeypatch.setattr(benchmark_inputs, "write", lambda feeds, path: written.append(feeds) or original(feeds, path))
+    original = candidate_inputs.write
+    monkeypatch.setattr(candidate_inputs, "write", lambda feeds, path: written.append(feeds) or original(feeds, path))
     paths = [write(tmp_path / "a.onnx"), write(tmp_path / "b.onnx", "Log")]
     result = bench(paths, inputs=tmp_path / "x.npz", library=False, **QUICK)
     assert result.shapes == {"x": (5, 8)}
@@ -237,12 +237,38 @@ def test_variants_of_one_model_are_made_compared_and_their_operators_timed(tmp_p
     result = bench([path], compare=("decomposed", "fused", "onnxruntime"), operator_times=True, **QUICK)
     assert not result.failed, [candidate.failure for candidate in result.candidates]
     assert [candidate.name for candidate in result.candidates] == ["decomposed", "fused", "onnxruntime"]
-    counts = [dict(candidate.norms) for candidate in result.candidates]
+    counts = [dict(candidate.norm_counts) for candidate in result.candidates]
     assert counts == [{"decomposed RMSNorm": 1}, {"fused RMSNorm": 1}, {"onnxruntime SimplifiedLayerNormalization": 1}]
     assert all(candidate.operator_times is not None for candidate in result.candidates)
     assert result.inspection["form_count"] == {"fused RMSNorm": 1}
-    with pytest.raises(InputError, match="variants are made of one model, and 2 were given"):
+    with pytest.raises(InputError, match="`compare` makes variants of one model, and 2 were given"):
         bench([path, path], compare=("fused",), **QUICK)
+
+
+def test_models_in_memory_are_written_and_named_by_their_places(tmp_path):
+    path = norm(tmp_path / "a.onnx")
+    proto = onnx.load(path)
+    before = proto.SerializeToString()
+    result = bench([proto, path, load_model(path)], **QUICK)
+    assert not result.failed, [candidate.failure for candidate in result.candidates]
+    assert [candidate.name for candidate in result.candidates] == ["model 1", str(path), "model 3"]
+    assert [candidate.norm_counts for candidate in result.candidates] == [{"fused RMSNorm": 1}] * 3
+    assert proto.SerializeToString() == before
+    alone = bench(proto, compare=("decomposed", "original"), **QUICK)
+    assert [(c.name, c.model) for c in alone.candidates] == [("decomposed", "model 1"), ("original", "model 1")]
+    assert not alone.failed
+
+
+def test_each_file_is_read_once(tmp_path, monkeypatch):
+    read = []
+    original = model_files.load_model
+    monkeypatch.setattr(model_files, "load_model", lambda path: read.append(path) or original(path))
+    paths = [str(norm(tmp_path / f"{name}.onnx")) for name in "ab"]
+    assert not bench(paths, also_without_library=True, sweep={"batch": (1, 2)}, **QUICK).failed
+    assert read == paths
+    read.clear()
+    assert not bench(paths[0], compare=("original", "decomposed", "fused"), **QUICK).failed
+    assert read == paths[:1]
 
 
 def test_a_variant_that_cannot_be_made_is_its_failure(tmp_path):
@@ -293,7 +319,7 @@ def test_without_torch_its_candidate_fails_and_the_result_stays(tmp_path, monkey
 
 
 def test_the_runtimes_are_those_that_can_be_loaded():
-    assert {*RUNTIMES, "tensorrt"} == set(LOADERS)
+    assert {*CANDIDATE_RUNTIMES, "tensorrt"} == set(LOADERS)
 
 
 def test_an_engine_takes_the_inputs_of_the_first_model(tmp_path):

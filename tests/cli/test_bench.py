@@ -14,13 +14,13 @@ import onnx.parser
 import pytest
 from click.testing import CliRunner
 
-from rms_deploy.benchmark.candidates import RUNTIMES
+from rms_deploy.benchmark.candidates import CANDIDATE_RUNTIMES
 from rms_deploy.benchmark.variants import VARIANTS
 from rms_deploy.benchmark.worker.process import BenchmarkProcess
 from rms_deploy.cli import bench
 from rms_deploy.cli.main import rms_deploy
 
-QUICK = ("--rounds", "2", "--seconds", "0.02", "--warmup", "0", "--no-library")
+QUICK = ("--rounds", "2", "--duration", "0.02", "--warmup", "0", "--no-library")
 
 
 def write(path, op="Exp"):
@@ -125,6 +125,6 @@ def test_other_forms(tmp_path, form, start):
 
 
 def test_the_options_name_what_there_is():
-    assert set(bench._RUNTIMES) == set(RUNTIMES)
+    assert set(bench._RUNTIMES) == set(CANDIDATE_RUNTIMES)
     (compare,) = [option for option in bench.command.params if option.name == "compare"]
     assert all(name in compare.help for name in VARIANTS)

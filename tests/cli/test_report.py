@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from rms_deploy.cli.main import rms_deploy
 
 TEXT = '<ir_version: 8, opset_import: ["" : 18]> g (float[batch,8] x) => (float[batch,8] y) { y = Exp(x) }'
-QUICK = ("--rounds", "6", "--duration", "0.02", "--warmup", "0", "--no-library", "--profile")
+QUICK = ("--rounds", "6", "--duration", "0.02", "--warmup", "0", "--no-library", "--operator-times")
 
 
 @pytest.fixture(name="run", scope="module")

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from rms_deploy.benchmark.latency import Latency
 from rms_deploy.benchmark.operator_times import CATEGORIES
-from rms_deploy.benchmark.result import BenchmarkResult, Candidate, Point, point_name
+from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult, Point, point_name
 from rms_deploy.errors import MissingDependencyError
 
 try:
@@ -128,7 +128,7 @@ def _colours() -> Iterator[str]:
         yield from _SERIES
 
 
-def _names(axes: Axes, candidates: Sequence[Candidate]) -> None:
+def _names(axes: Axes, candidates: Sequence[CandidateResult]) -> None:
     """One row for each, the first on top."""
     axes.set_yticks(range(len(candidates)), [_short(c.name) for c in candidates])
     axes.set_ylim(len(candidates) - 0.5, -0.5)
@@ -142,7 +142,7 @@ def _short(name: str, limit: int = 26) -> str:
     return f"\u200b{name}" if name.startswith("_") else name
 
 
-def _latencies(candidates: Sequence[Candidate]) -> list[Latency]:
+def _latencies(candidates: Sequence[CandidateResult]) -> list[Latency]:
     return [c.latency for c in candidates if c.latency is not None]
 
 
@@ -150,7 +150,7 @@ def _unit(microseconds: float) -> tuple[float, str]:
     return (1e-3, "ms") if microseconds >= 1000 else (1.0, "microseconds")
 
 
-def _spread(axes: Axes, candidates: Sequence[Candidate]) -> None:
+def _spread(axes: Axes, candidates: Sequence[CandidateResult]) -> None:
     latencies = _latencies(candidates)
     factor, unit = _unit(max(latency.median for latency in latencies))
     for row, (latency, colour) in enumerate(zip(latencies, _colours(), strict=False)):
@@ -163,7 +163,7 @@ def _spread(axes: Axes, candidates: Sequence[Candidate]) -> None:
     axes.set_xlabel(unit)
 
 
-def _distribution(axes: Axes, candidates: Sequence[Candidate]) -> None:
+def _distribution(axes: Axes, candidates: Sequence[CandidateResult]) -> None:
     latencies = _latencies(candidates)
     factor, unit = _unit(max(latency.median for latency in latencies))
     for candidate, latency, colour in zip(candidates, latencies, _colours(), strict=False):
@@ -175,7 +175,7 @@ def _distribution(axes: Axes, candidates: Sequence[Candidate]) -> None:
     _legend(axes)
 
 
-def _speedups(axes: Axes, candidates: Sequence[Candidate]) -> None:
+def _speedups(axes: Axes, candidates: Sequence[CandidateResult]) -> None:
     axes.axvline(1, color=_TEXT, linewidth=1)
     for row, (candidate, colour) in enumerate(zip(candidates, list(_SERIES[1:]) * len(candidates), strict=False)):
         speedup = candidate.speedup
@@ -186,7 +186,7 @@ def _speedups(axes: Axes, candidates: Sequence[Candidate]) -> None:
     axes.set_xlabel("times faster")
 
 
-def _time(axes: Axes, candidates: Sequence[Candidate]) -> None:
+def _time(axes: Axes, candidates: Sequence[CandidateResult]) -> None:
     """Shares of the median latency, not the operator times: candidates took turns for the latency only."""
     found = [(c.operator_times, c.latency.median) for c in candidates if c.operator_times and c.latency]
     factor, unit = _unit(max(median for _, median in found))
@@ -200,7 +200,7 @@ def _time(axes: Axes, candidates: Sequence[Candidate]) -> None:
     _legend(axes)
 
 
-def _rounds(axes: Axes, candidates: Sequence[Candidate]) -> None:
+def _rounds(axes: Axes, candidates: Sequence[CandidateResult]) -> None:
     latencies = _latencies(candidates)
     factor, unit = _unit(max(latency.median for latency in latencies))
     for candidate, latency, colour in zip(candidates, latencies, _colours(), strict=False):

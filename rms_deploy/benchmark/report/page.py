@@ -49,7 +49,9 @@ def page(result: BenchmarkResult) -> str:
         norms=result.inspection.get("norms", []),
         near_misses=result.inspection.get("near_misses", []),
         counts=[
-            (c.name, ", ".join(f"{n} {what}" for what, n in c.norms.items())) for c in result.candidates if c.norms
+            (c.name, ", ".join(f"{n} {what}" for what, n in c.norm_counts.items()))
+            for c in result.candidates
+            if c.norm_counts
         ],
         memory_before=table.memory(min((c.memory_before for c in result.candidates if c.memory_before), default=None)),
         shapes={point_name(p): ", ".join(f"{n} {list(s)}" for n, s in p.shapes.items()) for p in result.points},

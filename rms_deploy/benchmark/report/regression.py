@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from rms_deploy.benchmark.latency import Latency
-from rms_deploy.benchmark.result import BenchmarkResult, Candidate, point_name
+from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult, point_name
 from rms_deploy.errors import InputError
 
 __all__ = ["Change", "RunComparison", "compare_runs"]
@@ -80,11 +80,11 @@ def compare_runs(before: BenchmarkResult, after: BenchmarkResult, *, max_regress
     )
 
 
-def _by_key(result: BenchmarkResult) -> dict[tuple[str, str], Candidate]:
+def _by_key(result: BenchmarkResult) -> dict[tuple[str, str], CandidateResult]:
     return {(c.name, point_name(point)): c for point in result.points for c in point.candidates}
 
 
-def _names(candidates: dict[tuple[str, str], Candidate]) -> str:
+def _names(candidates: dict[tuple[str, str], CandidateResult]) -> str:
     return ", ".join(dict.fromkeys(" at ".join(filter(None, key)) for key in candidates))
 
 
@@ -111,7 +111,7 @@ def _warnings(before: BenchmarkResult, after: BenchmarkResult) -> Iterator[str]:
             yield f"{name} was {versions[0]} and is {versions[1]}"
 
 
-def _change(key: tuple[str, str], old: Candidate | None, new: Candidate | None, limit: float) -> Change:
+def _change(key: tuple[str, str], old: CandidateResult | None, new: CandidateResult | None, limit: float) -> Change:
     a = None if old is None else old.latency
     b = None if new is None else new.latency
     medians = None if a is None else a.median, None if b is None else b.median

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rms_deploy.benchmark.report.numbers import duration, ratio
-from rms_deploy.benchmark.result import BenchmarkResult, Candidate, point_name
+from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult, point_name
 
 __all__ = ["summary"]
 
@@ -28,7 +28,7 @@ def summary(result: BenchmarkResult) -> Iterator[str]:
             yield _sentence(place, f"norms take this part of the time of a run: {shares}")
 
 
-def _compared(candidate: Candidate, first: Candidate) -> str:
+def _compared(candidate: CandidateResult, first: CandidateResult) -> str:
     speedup = candidate.speedup
     if candidate.failure is not None:
         return f"{candidate.name} could not be measured: {candidate.failure}"

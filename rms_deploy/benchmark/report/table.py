@@ -10,7 +10,7 @@ from typing import Final
 from rms_deploy.benchmark.method import percentile_name
 from rms_deploy.benchmark.report.numbers import duration, ratio
 from rms_deploy.benchmark.report.summary import summary
-from rms_deploy.benchmark.result import BenchmarkResult, Candidate, Point, point_name
+from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult, Point, point_name
 
 __all__ = [
     "SHARES_HEADER",
@@ -65,7 +65,7 @@ def failures(result: BenchmarkResult) -> Iterator[str]:
 
 
 def category_shares(result: BenchmarkResult) -> list[tuple[str, ...]]:
-    """The shares of norms, matrix products and the rest, and the bandwidth of norms, of candidates with operator times."""
+    """Shares of norms, matrix products and the rest, and bandwidth of the norms, of candidates with operator times."""
     return [
         (
             candidate.name,
@@ -121,7 +121,7 @@ def memory(size: int | None) -> str:
     return "" if size is None else f"{size / 2**20:.0f} MiB"
 
 
-def _row(point: Point, candidate: Candidate) -> tuple[str, ...]:
+def _row(point: Point, candidate: CandidateResult) -> tuple[str, ...]:
     latency, speedup = candidate.latency, candidate.speedup
     assert latency is not None, candidate.name
     compared = ("", "", "")
@@ -139,7 +139,7 @@ def _row(point: Point, candidate: Candidate) -> tuple[str, ...]:
     )
 
 
-def _numbers(candidate: Candidate) -> dict[str, object]:
+def _numbers(candidate: CandidateResult) -> dict[str, object]:
     fields = ("model", "runtime", "library", "load_seconds", "first_run_seconds", "failure")
     values: dict[str, object] = {"candidate": candidate.name, **{name: getattr(candidate, name) for name in fields}}
     values |= {"memory_before_bytes": candidate.memory_before, "peak_memory_bytes": candidate.peak_memory}

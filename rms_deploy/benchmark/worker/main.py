@@ -74,17 +74,17 @@ def _answer(request: dict[str, Any], run: Callable[[], Any] | None) -> dict[str,
 
 
 def _load(request: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
-    from rms_deploy.benchmark.worker.runtimes import Load, first_run, load
+    from rms_deploy.benchmark.worker.runtimes import Load, first_run, loaded
 
     feeds = benchmark_inputs.read(request["inputs"])
     before = _memory("VmRSS")
     start = perf_counter()
-    run = load(request["runtime"], Load(request["model"], feeds, request["threads"], request["library"]))
-    loaded = perf_counter()
+    run = loaded(request["runtime"], Load(request["model"], feeds, request["threads"], request["library"]))
+    ready = perf_counter()
     first_run(run)
     return run, {
-        "load_seconds": loaded - start,
-        "first_run_seconds": perf_counter() - loaded,
+        "load_seconds": ready - start,
+        "first_run_seconds": perf_counter() - ready,
         "memory_before": before,
     }
 

@@ -45,7 +45,7 @@ class BenchmarkProcess:
         return [sys.executable, "-c", _CODE.format(path=sys.path, module=module)]
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
-        """Send one request and wait for its answer; as long as its `seconds` say, and the timeout.
+        """Send one request and wait for its answer, at most for its `seconds` and the timeout together.
 
         Raises:
             RunError: the answer is an error, or the process died or hung instead of answering.
@@ -84,7 +84,7 @@ class BenchmarkProcess:
 
     def _death(self) -> str:
         if self._hung:
-            return f"it gave no answer within {self._timeout:g} s, and was ended; --timeout waits longer"
+            return f"it gave no answer within {self._timeout:g} s, and was ended; a longer `timeout` waits longer"
         code = self._process.wait()
         if code < 0:
             how = f"its process was killed by {signal.Signals(-code).name}"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rms_deploy.errors import RunError
 from rms_deploy.runtime import onnxruntime_session as runtime
 
-__all__ = ["LOADERS", "Load", "first_run", "load"]
+__all__ = ["LOADERS", "Load", "first_run", "loaded"]
 
 Feeds = Mapping[str, NDArray[Any]]
 Run = Callable[[], Any]
@@ -29,7 +29,7 @@ class Load:
     library: bool = True
 
 
-def load(name: str, request: Load) -> Run:
+def loaded(name: str, request: Load) -> Run:
     """One run of the model on runtime `name`, ready to be called again and again.
 
     Raises:

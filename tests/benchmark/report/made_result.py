@@ -8,7 +8,7 @@ from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.operator_times import Operator, OperatorTimes
 from rms_deploy.benchmark.provenance import Provenance
-from rms_deploy.benchmark.result import BenchmarkResult, Candidate, Point
+from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult, Point
 from rms_deploy.runtime.machine import Machine
 
 ROUNDS = 10
@@ -29,15 +29,15 @@ def operator_times(norms: float, *, fused: bool) -> OperatorTimes:
     return OperatorTimes(operators, 20, 3.5, 4096 if fused else 0, 1.5 if fused else None)
 
 
-def candidates(scale: float = 1.0) -> tuple[Candidate, ...]:
+def candidates(scale: float = 1.0) -> tuple[CandidateResult, ...]:
     first, second = latency(200 * scale), latency(160 * scale)
     known = {"load_seconds": 0.02, "first_run_seconds": 0.001, "memory_before": 90 * 2**20, "peak_memory": 120 * 2**20}
     return (
-        Candidate("<m&1>.onnx", name="decomposed", norms={"decomposed RMSNorm": 2}, latency=first,
+        CandidateResult("<m&1>.onnx", name="decomposed", norm_counts={"decomposed RMSNorm": 2}, latency=first,
                   operator_times=operator_times(20, fused=False), settled=True, **known),
-        Candidate("<m&1>.onnx", name="fused", norms={"fused AddRMSNorm": 2}, latency=second, settled=False,
+        CandidateResult("<m&1>.onnx", name="fused", norm_counts={"fused AddRMSNorm": 2}, latency=second, settled=False,
                   speedup=Speedup.of(first, second), operator_times=operator_times(5, fused=True), **known),
-        Candidate("<m&1>.onnx", name="standard", failure="1 of 2 norms cannot take this form | <b>"),
+        CandidateResult("<m&1>.onnx", name="standard", failure="1 of 2 norms cannot take this form | <b>"),
     )  # fmt: skip
 
 

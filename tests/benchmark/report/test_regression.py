@@ -11,13 +11,13 @@ from made_result import result
 from rms_deploy.benchmark.latency import Latency
 from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.report.regression import compare_runs
-from rms_deploy.benchmark.result import Candidate, Point
+from rms_deploy.benchmark.result import CandidateResult, Point
 from rms_deploy.errors import InputError
 
 
 def run(medians, **changes):
     """A run with one candidate, whose rounds have these medians."""
-    candidate = Candidate("a", latency=Latency.of([[value] for value in medians]))
+    candidate = CandidateResult("a", latency=Latency.of([[value] for value in medians]))
     return replace(result(sweep=False), points=(Point((candidate,), {"x": (1,)}),), **changes)
 
 
@@ -54,7 +54,7 @@ def test_candidates_of_every_point_are_compared_by_name():
 
 def test_what_fails_and_did_not_before_is_a_regression():
     broken = run([100] * 10)
-    broken = replace(broken, points=(Point((Candidate("a", failure="gone"),), {"x": (1,)}),))
+    broken = replace(broken, points=(Point((CandidateResult("a", failure="gone"),), {"x": (1,)}),))
     assert compare_runs(run([100] * 10), broken).changes[0].verdict == "fails"
     assert compare_runs(run([100] * 10), broken).regressed
     assert not compare_runs(broken, run([100] * 10)).regressed
@@ -74,7 +74,7 @@ def test_another_machine_or_version_is_said():
 def test_what_cannot_be_compared_is_one_line():
     with pytest.raises(InputError, match=r"threads is 1 in the first run and 2 in the second; measure both alike"):
         compare_runs(run([1] * 10), run([1] * 10, method=Method(threads=2)))
-    other = replace(run([1] * 10), points=(Point((Candidate("a"),), {"x": (2,)}),))
+    other = replace(run([1] * 10), points=(Point((CandidateResult("a"),), {"x": (2,)}),))
     with pytest.raises(InputError, match="the inputs differ"):
         compare_runs(run([1] * 10), other)
     with pytest.raises(InputError, match="no candidate in common: a in the first, decomposed, fused, standard in"):

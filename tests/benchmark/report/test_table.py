@@ -14,7 +14,7 @@ from rms_deploy.benchmark.latency import Speedup
 from rms_deploy.benchmark.report.numbers import duration, ratio
 from rms_deploy.benchmark.report.summary import summary
 from rms_deploy.benchmark.report.table import as_csv, as_markdown
-from rms_deploy.benchmark.result import Candidate
+from rms_deploy.benchmark.result import CandidateResult
 from rms_deploy.benchmark.result_file import from_dict, read, to_dict
 from rms_deploy.errors import InputError
 
@@ -59,7 +59,7 @@ def test_csv_has_plain_numbers_and_a_line_for_every_candidate_at_every_point():
 def test_no_winner_is_named_where_there_is_none(speedup, sentence):
     made = result(sweep=False)
     a, b = made.candidates[0], made.candidates[1]
-    a = replace(a, name="a", operator_times=None) if speedup else Candidate("a", failure="gone")
+    a = replace(a, name="a", operator_times=None) if speedup else CandidateResult("a", failure="gone")
     point = replace(made.points[0], candidates=(a, replace(b, name="b", speedup=speedup, operator_times=None)))
     assert list(summary(replace(made, points=(point,)))) == [sentence]
 
