@@ -16,14 +16,15 @@ from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult, Point
 from rms_deploy.errors import InputError
 from rms_deploy.runtime.machine import Machine
 
-__all__ = ["from_dict", "read", "to_dict"]
+__all__ = ["FORMAT", "from_dict", "read", "to_dict"]
 
-_FORMAT: Final = "rms-deploy bench 1"
+FORMAT: Final = 2
+"""Number of the format of all benchmark files; it grows when a field gets another name or meaning."""
 
 
 def to_dict(result: BenchmarkResult) -> dict[str, Any]:
     """For JSON. Latencies are in microseconds, memory in bytes."""
-    data = {"format": _FORMAT, **asdict(result), "failed": result.failed}
+    data = {"format": FORMAT, **asdict(result), "failed": result.failed}
     for point, written in zip(result.points, data["points"], strict=True):
         for candidate, row in zip(point.candidates, written["candidates"], strict=True):
             if candidate.speedup is not None:
@@ -32,7 +33,7 @@ def to_dict(result: BenchmarkResult) -> dict[str, Any]:
 
 
 def from_dict(data: dict[str, Any]) -> BenchmarkResult:
-    """What `to_dict` wrote; raises whatever comes of anything else."""
+    """The result that `to_dict` wrote. Anything else raises KeyError, TypeError, AttributeError or ValueError."""
     points = tuple(
         Point(
             candidates=tuple(map(_candidate, point["candidates"])),
@@ -52,21 +53,22 @@ def from_dict(data: dict[str, Any]) -> BenchmarkResult:
 
 
 def read(path: str | os.PathLike[str]) -> BenchmarkResult:
-    """Read what `rms-deploy bench --json` printed.
+    """Read a result of `bench` that was saved as JSON: what `to_dict` returns, and `rms-deploy bench --json` prints.
 
     Raises:
-        InputError: the file cannot be read, or is something else.
+        InputError: the file cannot be read, is something else, or has the format of another version.
     """
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise InputError(f"{path}: is not JSON; give what `rms-deploy bench --json` printed") from error
+        raise InputError(f"{path}: is not JSON; give a saved result of `rms_deploy.bench`") from error
     written = data.get("format") if isinstance(data, dict) else None
-    if written != _FORMAT:
-        what = f"has format {written!r}, not {_FORMAT!r}" if written else "is not the result of a benchmark"
-        raise InputError(f"{path}: {what}; give what `rms-deploy bench --json` of this version printed")
+    if written is not None and written != FORMAT:
+        raise InputError(f"{path}: has format {written!r}, this version reads {FORMAT}; run the benchmark again")
+    if written is None or "points" not in data:
+        raise InputError(f"{path}: is not a saved result of `rms_deploy.bench`; give one")
     try:
         return from_dict(data)
     except (KeyError, TypeError, AttributeError, ValueError) as error:

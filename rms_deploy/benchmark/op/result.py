@@ -9,6 +9,7 @@ from typing import Any
 
 from rms_deploy.benchmark.op.cases import OpCase
 from rms_deploy.benchmark.provenance import Provenance
+from rms_deploy.benchmark.result_file import FORMAT
 from rms_deploy.ops.foreign_ops import FOREIGN_NORMS
 
 __all__ = ["OpBenchmarkResult", "OpTiming", "best"]
@@ -68,8 +69,8 @@ class OpBenchmarkResult:
         return list(grouped.items())
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
+        """For JSON. Times are in microseconds."""
+        return {"format": FORMAT, **asdict(self)}
 
 
 def best(timings: Sequence[OpTiming], *, prefix: str = "") -> OpTiming | None:

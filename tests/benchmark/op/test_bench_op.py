@@ -18,7 +18,7 @@ def test_each_kernel_runs_or_says_why_not():
     assert {t.kernel: t for t in channels}["ort LayerNormalization"].failure.endswith("over the last axes only")
     for timing in result.timings:
         assert (timing.failure is None) == (timing.copies is not None and timing.copies > 0)
-    assert {"timings", "provenance"} <= result.to_dict().keys()
+    assert {"format", "timings", "provenance"} <= result.to_dict().keys()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,49 @@
+"""A result is the same when it is read back; any other file is one line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from made_result import result
+
+from rms_deploy.benchmark.result_file import from_dict, read, to_dict
+from rms_deploy.errors import InputError
+
+
+def test_a_result_is_the_same_when_it_is_read_back(tmp_path):
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps(to_dict(result()), allow_nan=False))
+    again = read(file)
+    assert again.points[0].candidates == result().points[0].candidates
+    assert json.loads(json.dumps(to_dict(again))) == json.loads(file.read_text())
+    assert json.loads(file.read_text())["points"][0]["candidates"][1]["speedup"]["verdict"] == "faster"
+    assert from_dict(to_dict(result())) == result()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "is not a saved result of `rms_deploy.bench`; give one"),
+        ('{"points": []}', "is not a saved result of `rms_deploy.bench`; give one"),
+        ('{"format": 2, "timings": []}', "is not a saved result of `rms_deploy.bench`; give one"),
+        (
+            '{"format": "rms-deploy bench 1", "points": []}',
+            "has format 'rms-deploy bench 1', this version reads 2; run",
+        ),
+        ('{"format": 3, "points": []}', "has format 3, this version reads 2; run the benchmark again"),
+        ('{"format": 2, "points": [{}]}', r"is damaged \(KeyError: 'candidates'\); run the benchmark again"),
+        ('{"format": 2, "points": []}', r"is damaged \(ValueError: it has no candidates\); run the"),
+        (
+            '{"format": 2, "points": [{"candidates": [], "shapes": {}, "dims": {}}]}',
+            r"is damaged \(ValueError: it has no candidates\); run the",
+        ),
+    ],
+)
+def test_a_file_that_is_none_is_one_line(tmp_path, text, message):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read(tmp_path / "run.json")
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        read(tmp_path / "missing.json")
