@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rms_deploy.cli.arguments import with_flags
 from rms_deploy.cli.console import print_json, stdout
 from rms_deploy.cli.table import print_table
 
@@ -49,10 +50,10 @@ def print_benchmark(result: BenchmarkResult, *, quiet: bool = False) -> None:
     if shares:
         print_table(table.SHARES_HEADER, shares)
     for line in table.failures(result):
-        stdout.print(line, markup=False, soft_wrap=True, style="bold red" if " FAILED: " in line else "")
+        stdout.print(with_flags(line), markup=False, soft_wrap=True, style="bold red" if " FAILED: " in line else "")
     if quiet:
         return
     for line in summary(result):
-        stdout.print(line, markup=False, soft_wrap=True, style="bold")
+        stdout.print(with_flags(line), markup=False, soft_wrap=True, style="bold")
     for line in table.provenance(result):
         stdout.print(line, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""A candidate of a benchmark while it is measured."""
+"""The run of one candidate: its process, and what the process has answered so far."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["CandidateRun"]
 
 @dataclass
 class CandidateRun:
-    """A candidate while it is measured."""
+    """A candidate while it is measured. Once it has failed, every further step does nothing."""
 
     candidate: Candidate
     method: Method
@@ -38,28 +38,28 @@ class CandidateRun:
 
     @property
     def name(self) -> str:
-        """Of the candidate."""
+        """The candidate's."""
         return self.candidate.name
 
     def start(self) -> None:
-        """Import what every candidate imports."""
+        """Let the process import what every candidate needs, or end it if the candidate has failed beforehand."""
         if self.failure is not None:
             self.process.close()
         self._ask("start")
 
     def load(self, inputs: Mapping[str, Any]) -> None:
-        """Load, run once, warm up."""
+        """Load the model, run it once, and warm up."""
         self.loaded = self._ask("load", runtime=self.candidate.runtime, **self._model(inputs))
         self.loaded |= self._ask("warm_up", seconds=self.method.warmup, clients=self.method.concurrency)
 
     def measure(self, seconds: float) -> None:
-        """One round."""
+        """Measure one round of so many seconds."""
         answer = self._ask("run", seconds=seconds, clients=self.method.concurrency)
         self.rounds.append(answer.get("microseconds", []))
         self.seconds += answer.get("seconds", 0.0)
 
     def finish(self) -> None:
-        """Ask what is known at the end only, and end the process."""
+        """Ask for the peak memory, which is final now, and end the process."""
         self.loaded |= self._ask("memory")
         self.process.close()
 

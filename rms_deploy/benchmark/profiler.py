@@ -29,9 +29,9 @@ from rms_deploy.runtime import onnxruntime_session as runtime
 __all__ = ["measure_operator_times", "norm_node_names"]
 
 _SKIP: Final = 3
-"""Runs that are not counted: the first ones allocate."""
+"""The first runs are not counted, because they allocate memory."""
 _MAX_EVENTS: Final = 500_000
-"""ONNX Runtime drops the events of a profile above a million."""
+"""The profiler runs for fewer events than this; ONNX Runtime drops those above a million."""
 _COPIES: Final = 21
 
 
@@ -83,9 +83,9 @@ def measure_operator_times(
 
 
 def norm_node_names(model: ir.Model) -> dict[str, bool]:
-    """The nodes that are a norm (True), or a part of a decomposed one (False): those that `fuse` would replace.
+    """The names of the nodes that `fuse` would replace: True for a node that is a whole norm, False for a part of one.
 
-    A norm that `fuse` refuses is not one here either, unless it is a single node of a known op.
+    A norm that `fuse` leaves counts only if it is a single node of a known op.
     """
     before = {node.name: node.op_type for graph in model.graphs() for node in graph if node.name}
     fused = fuse(model, verify=False, functions=False).model
@@ -99,7 +99,7 @@ def norm_node_names(model: ir.Model) -> dict[str, bool]:
 
 
 def _name_nodes(model: ir.Model) -> None:
-    """A name for every node, no two alike. Those that have one of their own keep it."""
+    """Give every node a name of its own. A node keeps a name that no other node has."""
     nodes = [node for graph in model.graphs() for node in graph]
     counts = Counter(node.name for node in nodes)
     for index, node in enumerate(nodes):
@@ -108,7 +108,7 @@ def _name_nodes(model: ir.Model) -> None:
 
 
 def _copy_microseconds(sizes: Sequence[int]) -> float:
-    """Copies that move `sizes` bytes each, half read and half written; one thread, in warm caches."""
+    """Time of one copy for each of `sizes`, which reads half the bytes and writes half; one thread, warm caches."""
     medians = {}
     for size in dict.fromkeys(sizes):
         source = np.ones(max(1, size // 2), np.uint8)

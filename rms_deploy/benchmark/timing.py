@@ -1,4 +1,4 @@
-"""Running something again and again: until it is warm, and then to measure it."""
+"""Timing: a function is run again and again, first until it is warm, then to be measured."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any, Final
 __all__ = ["drifts", "measure", "measure_clients", "warm_up"]
 
 _WINDOW: Final = 8
-"""Batches that are looked at for a drift."""
+"""Number of batches in which a drift is looked for."""
 _BATCHES: Final = 50
-"""Into which the longest warm-up is cut."""
+"""Number of batches in the longest warm-up."""
 
 
 def measure(run: Callable[[], Any], seconds: float) -> list[float]:
     """Microseconds of each run for about `seconds`, at least one.
 
-    One run before them is not counted: another process had the caches since the last time.
+    One run before them is not counted, because another process has filled the caches in the meantime.
     """
     run()
     return _timed(run, seconds)
 
 
 def measure_clients(run: Callable[[], Any], seconds: float, clients: int) -> tuple[list[float], float]:
-    """The same by several clients at once, each in a thread; and the seconds that the counted runs took.
+    """Microseconds of each run by several clients at once, each in a thread, and the seconds that all of them took.
 
     A client waits for its answer before it asks again (a closed loop), so latency grows with the number of clients
     once the cores are taken.
@@ -48,7 +48,7 @@ def measure_clients(run: Callable[[], Any], seconds: float, clients: int) -> tup
 
 
 def warm_up(run: Callable[[], Any], seconds: float, clients: int = 1) -> bool:
-    """Run until the latency drifts no more, at most about `seconds`; whether it came to that."""
+    """Run until the latency drifts no more, but at most for about `seconds`. False: it still drifted at the end."""
     medians: list[float] = []
     end = perf_counter() + seconds
     while seconds and perf_counter() < end:
@@ -59,7 +59,7 @@ def warm_up(run: Callable[[], Any], seconds: float, clients: int = 1) -> bool:
 
 
 def drifts(medians: Sequence[float]) -> bool:
-    """Whether the later half lies below the earlier half, or above it, but for one value of each.
+    """Whether the later half lies below the earlier half, or above it. One value of each half may be an exception.
 
     A comparison of ranks needs no threshold in percent, and so fits a quiet machine and a noisy one. If nothing
     drifts, all orders are equally likely, and 34 of the 70 ways to deal 8 values into two halves look like a drift;

@@ -62,7 +62,7 @@ def write_variant(model: ir.Model, form: str, folder: Path) -> Variant:
 
 
 def _require(fusion: FusionResult, form: str) -> None:
-    """Something was fused, and all of it has the form."""
+    """Raise InputError unless something was fused, and all of it has the form."""
     done = len(fusion.norms) + len(fusion.fused_before)
     if not done:
         raise InputError(
@@ -70,4 +70,4 @@ def _require(fusion: FusionResult, form: str) -> None:
         )
     ours = sum(1 for _ in norm_nodes(fusion.model))
     if form != NormForm.FUSED and ours:
-        raise InputError(f"{ours} of {done} norms cannot take this form; `rms_deploy.fuse` to {form} says why")
+        raise InputError(f"{ours} of {done} norms cannot take this form; `rms_deploy.fuse` with target {form} says why")

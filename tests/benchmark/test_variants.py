@@ -46,7 +46,7 @@ def test_what_cannot_be_made_says_why(build, tmp_path):
     for name, value in (("zero", 0), ("four", 4)):
         model.graph.initializer.append(onnx.helper.make_tensor(name, onnx.TensorProto.INT64, [1], [value]))
     with pytest.raises(
-        InputError, match=r"1 of 1 norms cannot take this form; `rms_deploy\.fuse` to standard says why"
+        InputError, match=r"1 of 1 norms cannot take this form; `rms_deploy\.fuse` with target standard says why"
     ):
         write_variant(ir.from_proto(model), "standard", tmp_path)
 

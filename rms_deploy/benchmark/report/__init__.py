@@ -1,1 +1,1 @@
-"""Benchmark results for people: tables, and a page. `compare` holds two of them against each other."""
+"""Benchmark results for people: sentences, tables, figures and a page; and what changed between two results."""

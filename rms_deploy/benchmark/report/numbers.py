@@ -6,13 +6,13 @@ __all__ = ["duration", "ratio"]
 
 
 def duration(microseconds: float) -> str:
-    """With a unit that can be read."""
+    """A time in the unit that keeps the number short: us, ms or s."""
     if microseconds < 1000:
         return f"{microseconds:.1f} us"
     return f"{microseconds / 1000:.2f} ms" if microseconds < 1e6 else f"{microseconds / 1e6:.2f} s"
 
 
 def ratio(value: float) -> str:
-    """Two decimals; more where they would say 1.00 of what is not 1."""
+    """A ratio with two decimals; with four where two would show 1.00 for another number."""
     text = f"{value:.2f}"
     return text if text != "1.00" or value == 1 else f"{value:.4f}"

@@ -23,11 +23,11 @@ except ImportError as error:
 __all__ = ["page", "write_page"]
 
 _OPERATORS = 12
-"""So many of each candidate are listed, the longest first."""
+"""Number of operators that are listed of each candidate, the longest first."""
 
 
 def page(result: BenchmarkResult) -> str:
-    """The HTML."""
+    """The page as HTML."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -76,7 +76,7 @@ def _title(result: BenchmarkResult) -> str:
 
 
 def _columns(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, without the columns that are empty in all."""
+    """Header and rows without the columns that are empty in every row."""
     kept = [i for i in range(len(header)) if any(row[i] for row in rows)]
     return [header[i] for i in kept], [[row[i] for i in kept] for row in rows]
 

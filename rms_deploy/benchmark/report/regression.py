@@ -1,4 +1,4 @@
-"""Two runs of a benchmark, such as of two releases: what became slower, beyond a limit and beyond the noise."""
+"""What became slower from one run of a benchmark to another, such as of two releases, beyond a limit and the noise."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Change:
 
     @property
     def change(self) -> float | None:
-        """Of the median: 0.05 is 5 % slower."""
+        """Relative change of the median: 0.05 is 5 % slower."""
         return None if self.before is None or self.after is None else self.after / self.before - 1
 
 
 @dataclass(frozen=True)
 class RunComparison:
-    """What changed from one run to another. The two did not take turns: only their own intervals tell the noise."""
+    """What changed from one run to another. The two did not take turns, so their own intervals must tell the noise."""
 
     changes: tuple[Change, ...]
     warnings: tuple[str, ...]
@@ -44,7 +44,7 @@ class RunComparison:
 
     @property
     def regressed(self) -> bool:
-        """Whether a candidate became slower beyond the limit, or fails that did not fail before."""
+        """Whether a candidate became slower beyond the limit, or fails and did not fail before."""
         return any(change.verdict in ("regression", "fails") for change in self.changes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -54,18 +54,18 @@ class RunComparison:
 
 
 def compare_runs(before: BenchmarkResult, after: BenchmarkResult, *, max_regression: float = 0.05) -> RunComparison:
-    """Hold `after` against `before`, candidate by candidate, by their names.
+    """Compare the candidates of two runs by their names.
 
     Args:
-        before: the run that is the measure.
-        after: the other.
+        before: the older run.
+        after: the newer run.
         max_regression: how much a median may grow; 0.05 is 5 %.
 
     Raises:
         InputError: the runs have no candidate in common, or measured something else: other shapes, threads or clients.
     """
     if not 0 <= max_regression < float("inf"):
-        raise InputError(f"max_regression is {max_regression}; use 0 or more, such as 0.05")
+        raise InputError(f"`max_regression` is {max_regression}; use 0 or more, such as 0.05")
     old, new = _by_key(before), _by_key(after)
     if not old.keys() & new.keys():
         raise InputError(

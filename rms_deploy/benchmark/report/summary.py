@@ -11,9 +11,9 @@ __all__ = ["summary"]
 
 
 def summary(result: BenchmarkResult) -> Iterator[str]:
-    """One sentence for each candidate beside the first, then where the time went before and after.
+    """One sentence for each candidate but the first, and one about the share of the norms.
 
-    Of a sweep, the first and the last step.
+    Only the first and the last step of a sweep are told.
     """
     for point in result.points[:: max(1, len(result.points) - 1)]:
         place = f"At {point_name(point)}, " if point.dims else ""
@@ -46,6 +46,6 @@ def _compared(candidate: CandidateResult, first: CandidateResult) -> str:
 
 
 def _sentence(place: str, text: str) -> str:
-    """A capital at the beginning, unless that is a candidate's name."""
+    """A sentence: it begins with a capital, unless it begins with the name of a candidate."""
     is_name = not text.startswith(("the ", "norms "))
     return f"{place}{text}." if place or is_name else f"{text[0].upper()}{text[1:]}."

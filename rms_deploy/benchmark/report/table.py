@@ -28,7 +28,7 @@ SHARES_HEADER: Final = ("candidate", "at", "norms", "matmul", "rest", "norms, of
 """The header of `category_shares`."""
 
 _BUSY: Final = 0.5
-"""Processes that wanted to run in the minute before."""
+"""Load above which the machine counts as busy."""
 
 
 def header(result: BenchmarkResult) -> tuple[str, ...]:
@@ -39,7 +39,7 @@ def header(result: BenchmarkResult) -> tuple[str, ...]:
 
 
 def rows(result: BenchmarkResult) -> list[tuple[str, ...]]:
-    """One for each candidate that was measured, at each point; a column that says nothing is empty in all."""
+    """One row for each candidate that was measured, at each point. A column may be empty in every row."""
     return [
         _row(point, candidate)
         for point in result.points
@@ -49,7 +49,7 @@ def rows(result: BenchmarkResult) -> list[tuple[str, ...]]:
 
 
 def failures(result: BenchmarkResult) -> Iterator[str]:
-    """One line for each candidate that was not measured, and for whatever else makes the numbers less certain."""
+    """One line for each candidate that was not measured, and for everything that makes the numbers less certain."""
     for point in result.points:
         at = f" at {point_name(point)}" if point.dims else ""
         for candidate in point.candidates:
@@ -117,7 +117,7 @@ def as_csv(result: BenchmarkResult) -> str:
 
 
 def memory(size: int | None) -> str:
-    """Bytes, to be read; empty if they are not known."""
+    """Bytes in MiB; empty if they are not known."""
     return "" if size is None else f"{size / 2**20:.0f} MiB"
 
 

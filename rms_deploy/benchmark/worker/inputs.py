@@ -1,4 +1,4 @@
-"""The inputs of a benchmark on their way to the candidates' processes: all read the same file."""
+"""Inputs as files: the benchmark writes them, and the processes of the candidates read them."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def read(written: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:
-    """numpy's files know no bfloat16."""
+    """The array as numpy can write it: bfloat16 as integers of the same bits."""
     return array.view(np.uint16) if array.dtype == ml_dtypes.bfloat16 else array

@@ -36,7 +36,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Serve the process on the other end of the pipes until it closes them."""
-    # What a runtime prints on its own must not land between the answers.
+    # A runtime may print to stdout, and that must not land between the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     run: Callable[[], Any] | None = None
@@ -90,7 +90,7 @@ def _load(request: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
 
 
 def _memory(field: str) -> int | None:
-    """Bytes of this process, by the name of a line in /proc/self/status; None where there is no such file."""
+    """Memory of this process in bytes, from the line `field` of /proc/self/status; None where there is no such file."""
     try:
         with open("/proc/self/status", encoding="utf-8") as file:  # noqa: PTH123 - a file of the kernel
             return next((int(line.split()[1]) * 1024 for line in file if line.startswith(f"{field}:")), None)

@@ -1,4 +1,4 @@
-"""A candidate's process, seen from the benchmark: a crash in it is an answer, not an end."""
+"""The process of a candidate, as the benchmark sees it. When it crashes or hangs, that is an error of one line."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class BenchmarkProcess:
 
     @staticmethod
     def command(module: str) -> list[str]:
-        """What is run."""
+        """The command line of the process."""
         return [sys.executable, "-c", _CODE.format(path=sys.path, module=module)]
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a candidate of a benchmark can run on: in its process, from a model and its inputs to one run of it."""
+"""The runtimes that a candidate can run on. Each loads a model in the candidate's process, and returns its run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Run = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Load:
-    """What a runtime is told."""
+    """What a runtime loads."""
 
     model: str
     """A file; for torch, the name of a module."""
@@ -30,7 +30,7 @@ class Load:
 
 
 def loaded(name: str, request: Load) -> Run:
-    """One run of the model on runtime `name`, ready to be called again and again.
+    """Load the model on runtime `name`; the result runs it once each time it is called.
 
     Raises:
         RunError: the runtime refuses the model or its inputs, or is not there.
@@ -68,7 +68,7 @@ def _torch(request: Load, *, compiled: bool) -> Run:
 
 
 def _prepared(session: Any, feeds: Feeds) -> Run:
-    """One run with nothing of ours around it; bfloat16 values, which `run` does not take, are bound beforehand."""
+    """The session's own `run`, so that nothing else is timed. It takes no bfloat16: such values are bound beforehand."""
     if any(value.type == "tensor(bfloat16)" for value in (*session.get_inputs(), *session.get_outputs())):
         return runtime.bound_run(session, feeds)
     return partial(session.run, [output.name for output in session.get_outputs()], dict(feeds))
@@ -81,4 +81,4 @@ LOADERS: Final[Mapping[str, Callable[[Load], Run]]] = {
     "torch": partial(_torch, compiled=False),
     "torch-compiled": partial(_torch, compiled=True),
 }
-"""Another runtime is one more line here."""
+"""By name. Another runtime is one more entry here."""
