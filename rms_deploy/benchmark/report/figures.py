@@ -1,80 +1,26 @@
-"""The figures of a report, as SVG that takes its colours from the page around it, so from the reader's light or dark.
-
-Drawn by matplotlib: it needs no script and no network in the page, its text stays text, and it prints.
-"""
+"""The figures of a report: which there are, and how each is plotted."""
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Sequence
 
 from rms_deploy.benchmark.latency import Latency
 from rms_deploy.benchmark.operator_times import CATEGORIES
+from rms_deploy.benchmark.report.drawing import SERIES_COLOURS, TEXT, Drawing, colours, draw
 from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult, Point, point_name
 from rms_deploy.errors import MissingDependencyError
 
 try:
-    import matplotlib as mpl
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 except ImportError as error:
     raise MissingDependencyError('matplotlib is not installed; run: pip install "rms-deploy[report]"') from error
 
-__all__ = ["SERIES", "Drawing", "drawings"]
-
-SERIES: Final = 8
-"""Colours that the page must have: --series-0 and so on, --text and --line."""
-
-_TEXT, _LINE = "#0a0b01", "#0a0b02"
-_SERIES: Final = tuple(f"#0a0c{index:02x}" for index in range(SERIES))
-_VARIABLES: Final = {
-    _TEXT: "var(--text)",
-    _LINE: "var(--line)",
-    **{colour: f"var(--series-{index})" for index, colour in enumerate(_SERIES)},
-}
-"""Colours that no one draws with stand for the page's variables."""
-
-_STYLE: Final[Any] = {  # matplotlib types its keys one by one
-    "svg.fonttype": "none",
-    "svg.hashsalt": "rms-deploy",
-    "font.size": 9.5,
-    "text.color": _TEXT,
-    "text.parse_math": False,
-    "axes.labelcolor": _TEXT,
-    "axes.edgecolor": _LINE,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": _LINE,
-    "grid.linewidth": 0.6,
-    "xtick.color": _LINE,
-    "ytick.color": _LINE,
-    "xtick.labelcolor": _TEXT,
-    "ytick.labelcolor": _TEXT,
-    "legend.frameon": False,
-    "legend.fontsize": "small",
-}
-
-_WIDTH: Final = 4.6
-"""Inches: about as wide as a phone, so that the text there is as large as it is drawn."""
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """One figure."""
-
-    title: str
-    caption: str
-    svg: str
+__all__ = ["drawings"]
 
 
 def drawings(result: BenchmarkResult) -> list[Drawing]:
-    """Those for which there are numbers."""
+    """The figures for which there are numbers."""
     last = result.points[-1]
     at = f" at {point_name(last)}" if last.dims else ""
     measured = [c for c in last.candidates if c.latency is not None]
@@ -83,53 +29,26 @@ def drawings(result: BenchmarkResult) -> list[Drawing]:
     found = []
     if measured:
         caption = "Line: 10 to 90 % of the runs; bar: the middle half; dot: median."
-        found.append(_draw(f"Latency{at}", caption, _spread, measured, rows=len(measured)))
+        found.append(draw(f"Latency{at}", caption, _spread, measured, rows=len(measured)))
     if compared:
         caption = f"Times faster than {last.candidates[0].name}, with the 95 % interval; 1 is equal."
-        found.append(_draw(f"Speed{at}", caption, _speedups, compared, rows=len(measured)))
+        found.append(draw(f"Speed{at}", caption, _speedups, compared, rows=len(measured)))
     if measured:
         caption = "Share of the runs that took at most so long; cut at twice the largest median."
-        found.append(_draw(f"Distribution of latency{at}", caption, _distribution, measured))
+        found.append(draw(f"Distribution of latency{at}", caption, _distribution, measured))
     if measured and result.method.rounds > 1:
         caption = "Median of each round. A slow phase of the machine shows in all, as they take turns."
-        found.append(_draw(f"Rounds{at}", caption, _rounds, measured))
+        found.append(draw(f"Rounds{at}", caption, _rounds, measured))
     if timed:
         caption = "The median run, divided in proportion to the operator times."
-        found.append(_draw(f"Where the time goes{at}", caption, _time, timed, rows=len(timed) + 1))
+        found.append(draw(f"Where the time goes{at}", caption, _time, timed, rows=len(timed) + 1))
     if len(result.points) > 1 and any(c.latency is not None for point in result.points for c in point.candidates):
-        found.append(_draw("Latency over sizes", "Median, with its 95 % interval.", _sweep, result.points))
+        found.append(draw("Latency over sizes", "Median, with its 95 % interval.", _sweep, result.points))
     return found
 
 
-def _draw(title: str, caption: str, plot: Callable[[Axes, Any], None], data: Sequence[Any], rows: int = 6) -> Drawing:
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, 1.1 + 0.36 * min(rows, 24)), layout="constrained")
-        plot(figure.add_subplot(), data)
-        file = io.StringIO()
-        figure.savefig(file, format="svg", transparent=True)
-    return Drawing(title, caption, _inline(file.getvalue()))
-
-
-def _inline(text: str) -> str:
-    """The svg element: without its size in inches, what only programs read, and names that nothing refers to."""
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'(<svg [^>]*?)\s(?:width|height)="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(<svg [^>]*?)\s(?:width|height)="[^"]*"', r"\1", text, count=1)
-    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
-    text = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in used else "", text)
-    for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, variable)
-    return text
-
-
-def _colours() -> Iterator[str]:
-    while True:
-        yield from _SERIES
-
-
 def _names(axes: Axes, candidates: Sequence[CandidateResult]) -> None:
-    """One row for each, the first on top."""
+    """A row for each candidate, the first on top."""
     axes.set_yticks(range(len(candidates)), [_short(c.name) for c in candidates])
     axes.set_ylim(len(candidates) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
@@ -137,7 +56,7 @@ def _names(axes: Axes, candidates: Sequence[CandidateResult]) -> None:
 
 
 def _short(name: str, limit: int = 26) -> str:
-    """Its end; an underscore in front, by which matplotlib hides a label, comes after a space of no width."""
+    """The end of the name. A space of no width before an underscore keeps matplotlib from hiding the label."""
     name = name if len(name) <= limit else f"...{name[-limit + 3 :]}"
     return f"\u200b{name}" if name.startswith("_") else name
 
@@ -153,11 +72,11 @@ def _unit(microseconds: float) -> tuple[float, str]:
 def _spread(axes: Axes, candidates: Sequence[CandidateResult]) -> None:
     latencies = _latencies(candidates)
     factor, unit = _unit(max(latency.median for latency in latencies))
-    for row, (latency, colour) in enumerate(zip(latencies, _colours(), strict=False)):
+    for row, (latency, colour) in enumerate(zip(latencies, colours(), strict=False)):
         quantiles = [factor * value for value in latency.quantiles]
         axes.hlines(row, quantiles[10], quantiles[90], color=colour, linewidth=1.5)
         axes.hlines(row, quantiles[25], quantiles[75], color=colour, linewidth=7)
-        axes.plot([quantiles[50]], [row], "o", color=_TEXT, markersize=4)
+        axes.plot([quantiles[50]], [row], "o", color=TEXT, markersize=4)
     _names(axes, candidates)
     axes.set_xlim(left=0)
     axes.set_xlabel(unit)
@@ -166,7 +85,7 @@ def _spread(axes: Axes, candidates: Sequence[CandidateResult]) -> None:
 def _distribution(axes: Axes, candidates: Sequence[CandidateResult]) -> None:
     latencies = _latencies(candidates)
     factor, unit = _unit(max(latency.median for latency in latencies))
-    for candidate, latency, colour in zip(candidates, latencies, _colours(), strict=False):
+    for candidate, latency, colour in zip(candidates, latencies, colours(), strict=False):
         quantiles = [factor * value for value in latency.quantiles]
         axes.plot(quantiles, range(len(quantiles)), color=colour, label=_short(candidate.name))
     axes.set_xlim(factor * 0.9 * min(each.minimum for each in latencies), factor * 2 * max(e.median for e in latencies))
@@ -176,12 +95,14 @@ def _distribution(axes: Axes, candidates: Sequence[CandidateResult]) -> None:
 
 
 def _speedups(axes: Axes, candidates: Sequence[CandidateResult]) -> None:
-    axes.axvline(1, color=_TEXT, linewidth=1)
-    for row, (candidate, colour) in enumerate(zip(candidates, list(_SERIES[1:]) * len(candidates), strict=False)):
+    axes.axvline(1, color=TEXT, linewidth=1)
+    for row, (candidate, colour) in enumerate(
+        zip(candidates, list(SERIES_COLOURS[1:]) * len(candidates), strict=False)
+    ):
         speedup = candidate.speedup
         if speedup is not None and speedup.low is not None and speedup.high is not None:
             axes.hlines(row, speedup.low, speedup.high, color=colour, linewidth=3)
-            axes.plot([speedup.value], [row], "o", color=_TEXT, markersize=4)
+            axes.plot([speedup.value], [row], "o", color=TEXT, markersize=4)
     _names(axes, candidates)
     axes.set_xlabel("times faster")
 
@@ -191,7 +112,7 @@ def _time(axes: Axes, candidates: Sequence[CandidateResult]) -> None:
     found = [(c.operator_times, c.latency.median) for c in candidates if c.operator_times and c.latency]
     factor, unit = _unit(max(median for _, median in found))
     starts = [0.0] * len(found)
-    for category, colour in zip(CATEGORIES, (_SERIES[1], _SERIES[0], _SERIES[4]), strict=True):
+    for category, colour in zip(CATEGORIES, (SERIES_COLOURS[1], SERIES_COLOURS[0], SERIES_COLOURS[4]), strict=True):
         widths = [factor * median * times.share(category) for times, median in found]
         axes.barh(range(len(found)), widths, left=starts, height=0.6, color=colour, label=category)
         starts = [start + width for start, width in zip(starts, widths, strict=True)]
@@ -203,7 +124,7 @@ def _time(axes: Axes, candidates: Sequence[CandidateResult]) -> None:
 def _rounds(axes: Axes, candidates: Sequence[CandidateResult]) -> None:
     latencies = _latencies(candidates)
     factor, unit = _unit(max(latency.median for latency in latencies))
-    for candidate, latency, colour in zip(candidates, latencies, _colours(), strict=False):
+    for candidate, latency, colour in zip(candidates, latencies, colours(), strict=False):
         numbers = range(1, len(latency.round_medians) + 1)
         medians = [factor * value for value in latency.round_medians]
         axes.plot(numbers, medians, ".-", color=colour, linewidth=1, label=_short(candidate.name))
@@ -216,7 +137,7 @@ def _rounds(axes: Axes, candidates: Sequence[CandidateResult]) -> None:
 
 def _sweep(axes: Axes, points: Sequence[Point]) -> None:
     names = dict.fromkeys(c.name for point in points for c in point.candidates)
-    for name, colour in zip(names, _colours(), strict=False):
+    for name, colour in zip(names, colours(), strict=False):
         found = [
             (index, c.latency)
             for index, point in enumerate(points)
@@ -239,6 +160,6 @@ def _sweep(axes: Axes, points: Sequence[Point]) -> None:
 
 
 def _legend(axes: Axes) -> None:
-    """Below, where it hides nothing."""
+    """The legend below the axes, where it hides nothing."""
     handles, labels = axes.get_legend_handles_labels()
     axes.figure.legend(handles, labels, loc="outside lower center", ncols=1 if max(map(len, labels)) > 14 else 3)

@@ -19,7 +19,8 @@ from rms_deploy.errors import OutputError
 pytest.importorskip("matplotlib", reason='needs matplotlib, of the extra "report"')
 pytest.importorskip("jinja2", reason='needs jinja2, of the extra "report"')
 
-from rms_deploy.benchmark.report.figures import SERIES, drawings
+from rms_deploy.benchmark.report.drawing import SERIES
+from rms_deploy.benchmark.report.figures import drawings
 from rms_deploy.benchmark.report.page import page, write_page
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
