@@ -68,7 +68,7 @@ def _torch(request: Load, *, compiled: bool) -> Run:
 
 
 def _prepared(session: Any, feeds: Feeds) -> Run:
-    """The session's own `run`, so that nothing else is timed. It takes no bfloat16: such values are bound beforehand."""
+    """The session's own `run`, and nothing else. It takes no bfloat16; such values are bound beforehand."""
     if any(value.type == "tensor(bfloat16)" for value in (*session.get_inputs(), *session.get_outputs())):
         return runtime.bound_run(session, feeds)
     return partial(session.run, [output.name for output in session.get_outputs()], dict(feeds))

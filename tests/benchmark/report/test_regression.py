@@ -79,7 +79,7 @@ def test_what_cannot_be_compared_is_one_line():
         compare_runs(run([1] * 10), other)
     with pytest.raises(InputError, match="no candidate in common: a in the first, decomposed, fused, standard in"):
         compare_runs(run([1] * 10), result(sweep=False))
-    with pytest.raises(InputError, match="max_regression is -1"):
+    with pytest.raises(InputError, match="`max_regression` is -1"):
         compare_runs(run([1] * 10), run([1] * 10), max_regression=-1)
 
 

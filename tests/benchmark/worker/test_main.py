@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 
-import ml_dtypes
 import numpy as np
 import onnx
 import onnx.parser
@@ -14,8 +13,6 @@ import onnxruntime
 import pytest
 
 from rms_deploy.benchmark.worker import inputs as benchmark_inputs
-from rms_deploy.benchmark.worker.runtimes import _prepared
-from rms_deploy.runtime import onnxruntime_session as runtime
 
 TEXT = '<ir_version: 8, opset_import: ["" : 18]> g (float[n,8] x) => (float[n,8] y) { y = Exp(x) }'
 
@@ -75,14 +72,3 @@ def test_a_provider_that_is_not_there_is_one_line(tmp_path):
     onnx.save(onnx.parser.parse_model(TEXT), tmp_path / "a.onnx")
     answers, _ = talk(load(tmp_path / "a.onnx", runtime="onnxruntime-cuda"))
     assert " has no CUDAExecutionProvider, only " in answers[0]["error"]
-
-
-@pytest.mark.parametrize(("name", "dtype"), [("float", np.float32), ("bfloat16", ml_dtypes.bfloat16)])
-def test_what_is_timed_is_the_session_alone(monkeypatch, name, dtype):
-    text = TEXT.replace("float[", f"{name}[").replace("Exp", "Identity")
-    session = runtime.session(onnx.parser.parse_model(text), library=False)
-    run = _prepared(session, {"x": np.ones((4, 8), dtype)})
-    monkeypatch.setattr(runtime, "run", lambda *_: pytest.fail("prepares the names and inputs again"))
-    run()
-    run()
-    assert getattr(run, "func", None) == (session.run if name == "float" else None)

@@ -1,0 +1,21 @@
+"""What a result says of its points."""
+
+from __future__ import annotations
+
+from made_result import result
+
+from rms_deploy.benchmark.result import CandidateResult, point_name
+
+
+def test_a_candidate_is_named_after_its_model():
+    assert CandidateResult("a.onnx").name == "a.onnx"
+    assert CandidateResult("a.onnx", name="fused").name == "fused"
+
+
+def test_the_first_point_stands_for_the_result():
+    made = result()
+    assert made.candidates == made.points[0].candidates
+    assert made.shapes == {"x": (1, 64)}
+    assert made.failed
+    assert [point_name(point) for point in made.points] == ["seq 1", "seq 16", "seq 128"]
+    assert point_name(result(sweep=False).points[0]) == ""
