@@ -105,7 +105,7 @@ def time_of(path: Path) -> dict[str, Any]:
     return {
         "nodes": nodes,
         "norms": len(result.norms),
-        "left": len(result.near_misses),
+        "near_misses": len(result.near_misses),
         "seconds": statistics.median(seconds),
         "slowest": max(seconds),
         "processor_seconds": statistics.median(busy),
@@ -181,7 +181,7 @@ def memory_of(path: Path, verify: bool) -> dict[str, Any]:
     return {
         "gigabytes_of_data": before.st_size / 1e9,
         "norms": len(result.norms),
-        "left": len(result.near_misses),
+        "near_misses": len(result.near_misses),
         "seconds": seconds,
         "peak_megabytes": peak,
         "of_which_imports": imported,
@@ -225,11 +225,11 @@ def measure(gigabytes: float) -> dict[str, Any]:
 
 def table(report: dict[str, Any]) -> str:
     lines = [
-        "| nodes | norms | left | fuse, s | slowest of 5, s | processor, s | file to file, s |",
+        "| nodes | norms | near misses | fuse, s | slowest of 5, s | processor, s | file to file, s |",
         "|--:|--:|--:|--:|--:|--:|--:|",
     ]
     lines += [
-        f"| {t['nodes']} | {t['norms']} | {t['left']} | {t['seconds']:.2f} | {t['slowest']:.2f} | "
+        f"| {t['nodes']} | {t['norms']} | {t['near_misses']} | {t['seconds']:.2f} | {t['slowest']:.2f} | "
         f"{t['processor_seconds']:.2f} | "
         f"{t['seconds_from_file_to_file']:.2f} |"
         for t in report["time"]

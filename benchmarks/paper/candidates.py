@@ -1,4 +1,4 @@
-"""What is compared: each built-in model with each norm, the norm as primitives or as one op."""
+"""What is compared: each built-in model with each norm, the norm decomposed or as one op."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rms_deploy.nn import LayerNorm
 from rms_deploy.runtime.machine import machine
 
 NORMS = ("layernorm", "rmsnorm", "prmsnorm:0.5", "prmsnorm:0.25", "prmsnorm:0.0625", "none")
-FORMS = ("primitives", "one op")
+FORMS = ("decomposed", "one op")
 
 
 @dataclass(frozen=True)

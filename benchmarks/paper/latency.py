@@ -3,7 +3,7 @@
     python benchmarks/paper/latency.py prepare FOLDER
     python benchmarks/paper/latency.py measure FOLDER --output benchmarks/paper/results/latency.json
 
-primitives  the norm as torch primitives; ONNX Runtime's own fusions of norms are off
+decomposed  the norm as torch primitives; ONNX Runtime's own fusions of norms are off
 one op      LayerNormalization of ONNX Runtime; RMSNorm and pRMSNorm fused by `rms_deploy.fuse`, with our library
 
 All candidates of a model run in turns in one process; each turn lasts some milliseconds at least. A ratio is taken
@@ -25,6 +25,7 @@ import torch
 from candidates import CANDIDATES, Candidate, against_layer_norm, conditions, layer_norm_primitives
 
 from rms_deploy import export, fuse, onnxruntime_library
+from rms_deploy.benchmark.turns import turns
 from rms_deploy.exporter.model_source import resolve
 from rms_deploy.exporter.module_tree import replaced
 
@@ -63,7 +64,7 @@ def prepare(folder: Path) -> None:
                 export(model, path, model_norm=candidate.norm)
             else:
                 with replaced(
-                    source.module, layer_norm_primitives if candidate.form == "primitives" else _nothing
+                    source.module, layer_norm_primitives if candidate.form == "decomposed" else _nothing
                 ) as module:
                     options: dict[str, Any] = {
                         "inputs": source.inputs,
@@ -85,17 +86,17 @@ def _path(folder: Path, model: str, candidate: Candidate) -> Path:
 
 
 def session(path: Path, form: str) -> ort.InferenceSession:
-    """One thread; without ONNX Runtime's fusions of norms where they are to be primitives."""
+    """One thread; without ONNX Runtime's fusions of norms where they are to be decomposed."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     options.register_custom_ops_library(str(onnxruntime_library()))
     optimized = path.with_suffix(".optimized")
     options.optimized_model_filepath = str(optimized)
-    disabled = FUSIONS if form == "primitives" else []
+    disabled = FUSIONS if form == "decomposed" else []
     made = ort.InferenceSession(str(path), options, ["CPUExecutionProvider"], disabled_optimizers=disabled)
     names = {node.op_type for node in onnx.load(optimized).graph.node}
-    assert form != "primitives" or not any("Norm" in name for name in names), names
+    assert form != "decomposed" or not any("Norm" in name for name in names), names
     return made
 
 
@@ -113,24 +114,22 @@ def feeds(made: ort.InferenceSession, shapes: dict[str, tuple[int, ...]]) -> dic
 
 def measure(folder: Path, model: str) -> dict[str, Any]:
     """Milliseconds of each candidate, and its ratio to LayerNorm in the same form."""
-    running = {c.name: session(_path(folder, model, c), c.form) for c in CANDIDATES}
-    inputs = {name: feeds(made, SHAPES[model]) for name, made in running.items()}
-    times: dict[str, list[float]] = {name: [] for name in running}
+    sessions = {c.name: session(_path(folder, model, c), c.form) for c in CANDIDATES}
+    inputs = {name: feeds(made, SHAPES[model]) for name, made in sessions.items()}
+    times: dict[str, list[float]] = {name: [] for name in sessions}
     repeats = {}
-    for name, made in running.items():  # warm-up
+    for name, made in sessions.items():  # warm-up
         started, runs = time.perf_counter(), 0
         while runs < 3 or time.perf_counter() - started < 0.1:
             made.run(None, inputs[name])
             runs += 1
         repeats[name] = max(1, round(_TURN / ((time.perf_counter() - started) / runs)))
-    for turn in range(_ROUNDS):
-        names = list(running)
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            running[name].run(None, inputs[name])  # brings its weights back into the cache
-            started = time.perf_counter()
-            for _ in range(repeats[name]):
-                running[name].run(None, inputs[name])
-            times[name].append((time.perf_counter() - started) / repeats[name])
+    for _, name in turns(list(sessions), _ROUNDS):
+        sessions[name].run(None, inputs[name])  # brings its weights back into the cache
+        started = time.perf_counter()
+        for _ in range(repeats[name]):
+            sessions[name].run(None, inputs[name])
+        times[name].append((time.perf_counter() - started) / repeats[name])
     return against_layer_norm(times)
 
 

@@ -19,6 +19,7 @@ import matplotlib as mpl
 from candidates import CANDIDATES, FORMS, NORMS
 from matplotlib import pyplot as plt
 
+_AS = {"decomposed": "decomposed", "one op": "as one op"}
 _TITLES = {
     "latency": "Latency of one run, ONNX Runtime CPU",
     "training": "Time of a training step, torch CPU: forward and backward",
@@ -51,14 +52,14 @@ def _times(title: str, result: dict[str, Any]) -> Iterator[str]:
     )
     for form in FORMS:
         norms = [c.norm for c in CANDIDATES if c.form == form and c.norm != "layernorm"]
-        yield from ("", f"### Norms as {form}", "")
+        yield from ("", f"### Norms {_AS[form]}", "")
         yield f"| model | shape | layernorm, ms | {' | '.join(norms)} |"
         yield "|---|---|---|" + "---|" * len(norms)
         for model, measured in result["models"].items():
             base = measured[f"layernorm, {form}"]["milliseconds"][0]
             cells = [_change(measured[norm if norm == "none" else f"{norm}, {form}"]["of_layernorm"]) for norm in norms]
             yield f"| {model} | {_shape(result['shapes'][model])} | {base:.2f} | {' | '.join(cells)} |"
-    yield from ("", "### One op against primitives: RMSNorm", "", "| model | layernorm | rmsnorm | prmsnorm:0.25 |")
+    yield from ("", "### One op against decomposed", "", "| model | layernorm | rmsnorm | prmsnorm:0.25 |")
     yield "|---|---|---|---|"
     for model, measured in result["models"].items():
         cells = []

@@ -2,7 +2,7 @@
 
     python benchmarks/paper/training.py --output benchmarks/paper/results/training.json
 
-primitives  the norm as torch primitives, differentiated by autograd
+decomposed  the norm as torch primitives, differentiated by autograd
 one op      torch's LayerNorm; RMSNorm and pRMSNorm of `rms_deploy.nn`, with their backward pass in closed form
 
 All candidates of a model take their steps in turns in one process.
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from candidates import CANDIDATES, against_layer_norm, conditions, primitives
 
+from rms_deploy.benchmark.turns import turns
 from rms_deploy.exporter.model_source import resolve
 from rms_deploy.exporter.module_tree import replaced
 
@@ -49,18 +50,16 @@ def measure(model: str) -> dict[str, Any]:
         modules = {}
         for candidate in CANDIDATES:
             module = resolve(model, model_norm=candidate.norm).module.train()
-            if candidate.form == "primitives":
+            if candidate.form == "decomposed":
                 module = stack.enter_context(replaced(module, primitives))
             modules[candidate.name] = module
         times: dict[str, list[float]] = {name: [] for name in modules}
         for module in modules.values():
             step(module, x)
-        for turn in range(_ROUNDS):
-            names = list(modules)
-            for name in names[turn % len(names) :] + names[: turn % len(names)]:
-                started = time.perf_counter()
-                step(modules[name], x)
-                times[name].append(time.perf_counter() - started)
+        for _, name in turns(list(modules), _ROUNDS):
+            started = time.perf_counter()
+            step(modules[name], x)
+            times[name].append(time.perf_counter() - started)
     return against_layer_norm(times)
 
 
