@@ -48,4 +48,4 @@ def test_json():
 def test_an_unknown_kernel_is_one_line():
     result = invoke("--kernel", "nobody")
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: kernel 'nobody' is not known; use ours,")
+    assert result.stderr.startswith("Error: kernel 'nobody' is not known; use 'ours', 'ours, round first'")

@@ -70,7 +70,7 @@ def bench_op(
     """
     for name in kernels:
         if name not in KERNELS:
-            raise InputError(f"kernel {name!r} is not known; use {', '.join(KERNELS)}")
+            raise InputError(f"kernel {name!r} is not known; use {', '.join(map(repr, KERNELS))}")
     for op in ops:
         if op not in OP_KINDS:
             raise InputError(f"op {op!r} is not known; use {', '.join(OP_KINDS)}")

@@ -24,7 +24,7 @@ def test_each_kernel_runs_or_says_why_not():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"kernels": ["nobody"]}, "kernel 'nobody' is not known; use ours,"),
+        ({"kernels": ["nobody"]}, "kernel 'nobody' is not known; use 'ours', 'ours, round first'"),
         ({"ops": ["sum"]}, "op 'sum' is not known; use norm, add-norm"),
         ({"dtypes": ["int8"]}, "dtype 'int8' is not supported"),
         ({"rounds": 0}, "use at least 1 of `rounds`"),
