@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import click
+
 from rms_deploy.cli.arguments import with_flags
 from rms_deploy.cli.table import print_table
 
@@ -54,10 +56,12 @@ def _norm_row(norm: Norm) -> tuple[str, ...]:
 
 
 def _with_flags_of_fuse(text: str) -> str:
-    """`text`, which names arguments of `fuse`, whichever command prints it."""
-    from rms_deploy.cli.fuse import command
-
-    return with_flags(text, command)
+    """What is said of a norm names arguments of `fuse`, also where another command prints it."""
+    context = click.get_current_context(silent=True)
+    group = context.find_root().command if context else None
+    if context is None or not isinstance(group, click.Group):
+        return text
+    return with_flags(text, group.get_command(context, "fuse"))
 
 
 def _print(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
