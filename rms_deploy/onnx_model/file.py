@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from onnx_ir.external_data import convert_tensors_to_external
 from onnx_ir.serde import SerdeError
 
-from rms_deploy.errors import ModelFileError, OutputError
+from rms_deploy.errors import InputError, ModelFileError, OutputError
 from rms_deploy.output_file import atomic_path, check_output
 
 __all__ = ["load_model", "normalize_domains", "open_model", "save_model"]
@@ -185,9 +185,23 @@ def _check_external(path: Path, tensor: ir.ExternalTensor) -> None:
 
 
 def open_model(model: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> ir.Model:
-    """A model of our own: read from the file, or a copy of what was given that shares its weights."""
+    """A model of our own: read from the file, or a copy of what was given that shares its weights.
+
+    Raises:
+        ModelFileError: the file cannot be read.
+        InputError: the model cannot be copied, as its nodes are not in topological order.
+    """
     if not isinstance(model, (ir.Model, onnx.ModelProto)):
         return load_model(model)
-    own = ir.from_proto(model) if isinstance(model, onnx.ModelProto) else model.clone()
+    own = ir.from_proto(model) if isinstance(model, onnx.ModelProto) else _copied(model)
     normalize_domains(own)
     return own
+
+
+def _copied(model: ir.Model) -> ir.Model:
+    try:
+        return model.clone()
+    except RuntimeError as error:  # of onnx-ir, for a node that reads what no node before it writes
+        raise InputError(
+            f"{model.graph.name or 'model'}: its nodes are not in topological order; call model.graph.sort() first"
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Final
@@ -61,6 +62,7 @@ class Upcast(ir.passes.InPlacePass):
         """Case 2."""
         if value.dtype not in self._narrower:
             return False
+        value.type = copy.deepcopy(value.type)  # a copied model shares it with the original
         value.dtype = self._to
         if value.const_value is not None:
             value.const_value = self._convert_tensor(value.const_value)

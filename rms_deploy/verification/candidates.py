@@ -1,4 +1,4 @@
-"""The ways in which `verify` runs a model: as the reference, as deployed, and in float64 as the truth."""
+"""The models that `verify` compares, and how it runs them: as the reference, as deployed, and in float64."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx_ir.passes.common import InlinePass
+from onnx_ir.passes.common import InlinePass, TopologicalSortPass
 
 from rms_deploy.errors import RunError
-from rms_deploy.onnx_model.file import load_model
+from rms_deploy.onnx_model.file import open_model
 from rms_deploy.onnx_model.fold_constants import FoldConstants
 from rms_deploy.onnx_model.upcast import Upcast
 from rms_deploy.ops.element_types import is_float
@@ -22,7 +23,15 @@ from rms_deploy.ops.functions import attach_functions
 from rms_deploy.ops.nodes import norm_nodes
 from rms_deploy.runtime import onnxruntime_session as runtime
 
-__all__ = ["Runner", "candidate_runner", "engine_runner", "formula_runner", "reference_runner", "truth_runner"]
+__all__ = [
+    "Candidate",
+    "CandidateRun",
+    "deployed_run",
+    "engine_run",
+    "formula_run",
+    "reference_run",
+    "truth_run",
+]
 
 _Arrays = Mapping[str, NDArray[Any]]
 
@@ -36,11 +45,37 @@ _TRUTH_LIMIT: Final = 2**30
 
 
 @dataclass(frozen=True)
-class Runner:
-    """A model ready to run."""
+class Candidate:
+    """A model to compare, read once; the reference is one as well."""
+
+    name: str
+    """Its file, or the name of its graph."""
+    model: ir.Model
+    """Our own, in topological order. What runs in another type is a copy of it that shares its weights."""
+    source: str | os.PathLike[str] | ir.Model
+    """What ONNX Runtime loads: the file, where the external data lies beside it, or else `model`."""
+
+    @classmethod
+    def of(cls, source: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> Candidate:
+        """Read a file, or copy a model that was given.
+
+        Raises:
+            ModelFileError: the file cannot be read.
+        """
+        model = open_model(source)
+        TopologicalSortPass()(model)
+        if isinstance(source, str | os.PathLike):
+            return cls(os.fspath(source), model, source)
+        return cls(model.graph.name or "model", model, model)
+
+
+@dataclass(frozen=True)
+class CandidateRun:
+    """A candidate that is ready to run."""
 
     run: Callable[[_Arrays], dict[str, NDArray[Any]]]
     how: str
+    """In which form it runs, such as `as it is, unoptimised`."""
     upcast: ir.DataType | None = None
     """The float type that it runs in, where that is not its own."""
 
@@ -60,20 +95,20 @@ class Runner:
             raise RunError(f"inputs {shapes} do not run: {error}") from error
 
 
-def reference_runner(path: str | os.PathLike[str], model: ir.Model) -> Runner:
+def reference_run(reference: Candidate) -> CandidateRun:
     """Unoptimised, with our ops as the functions that the model carries; in float32 where there is no kernel.
 
     Raises:
         RunError: ONNX Runtime refuses the model.
     """
-    library = any(node.op_identifier() not in model.functions for node in norm_nodes(model))
+    library = _lacks_functions(reference.model)
     try:
-        return _on_cpu(path, "as it is, unoptimised", optimize=False, library=library)
+        return _on_cpu(reference.source, "as it is, unoptimised", optimize=False, library=library)
     except RunError as error:
-        return _upcast_runner(path, error, optimize=False, library=library)
+        return _in_float32(reference.model, error, optimize=False, library=library)
 
 
-def candidate_runner(path: str | os.PathLike[str], *, library: bool) -> Runner:
+def deployed_run(candidate: Candidate, *, library: bool) -> CandidateRun:
     """Optimised, as it is deployed; in float32 where there is no kernel, so that at least its structure is proven.
 
     Raises:
@@ -81,12 +116,12 @@ def candidate_runner(path: str | os.PathLike[str], *, library: bool) -> Runner:
     """
     try:
         how = "optimised, with our library" if library else "optimised, without our library"
-        return _on_cpu(path, how, library=library)
+        return _on_cpu(candidate.source, how, library=library)
     except RunError as error:
-        return _upcast_runner(path, error, optimize=True, library=library)
+        return _in_float32(candidate.model, error, optimize=True, library=library)
 
 
-def engine_runner(path: str | os.PathLike[str]) -> Runner:
+def engine_run(path: str | os.PathLike[str]) -> CandidateRun:
     """An engine of TensorRT or TensorRT-RTX, on the GPU.
 
     Raises:
@@ -94,16 +129,16 @@ def engine_runner(path: str | os.PathLike[str]) -> Runner:
     """
     from rms_deploy.runtime import tensorrt_session as tensorrt
 
-    return Runner(partial(tensorrt.run, tensorrt.session(path)), "as an engine")
+    return CandidateRun(partial(tensorrt.run, tensorrt.session(path)), "as an engine")
 
 
-def truth_runner(path: str | os.PathLike[str], model: ir.Model) -> tuple[Runner | None, str]:
+def truth_run(reference: Candidate) -> tuple[CandidateRun | None, str]:
     """The reference in float64, or in float32 if that is wider than its own type; and what it is, or why not."""
-    if _too_large(model):
+    if _too_large(reference.model):
         return None, "none: the model is too large to run in float64"
     reason = ""
     for to in (ir.DataType.DOUBLE, ir.DataType.FLOAT):
-        wide = _widened(path, to)
+        wide = _widened(reference.model, to)
         if wide is None:
             break
         name = _WIDE[to].name
@@ -115,43 +150,40 @@ def truth_runner(path: str | os.PathLike[str], model: ir.Model) -> tuple[Runner 
     return None, reason or "none: the reference is in float64"
 
 
-def formula_runner(
-    path: str | os.PathLike[str], model: ir.Model, truth: Runner | None, why_not: str
-) -> tuple[Runner | None, str]:
+def formula_run(candidate: Candidate, truth: CandidateRun | None, why_not: str) -> tuple[CandidateRun | None, str]:
     """The candidate as the truth runs: in float64, its norms as functions; and what is compared, or why nothing is.
 
     Args:
-        path: of the candidate.
-        model: the same, loaded.
-        truth: of the reference, as `truth_runner` gives it.
-        why_not: what that says of it.
+        candidate: the model to prove.
+        truth: the reference, as `truth_run` gives it.
+        why_not: what `truth_run` says of it.
     """
     if truth is None:
         return None, f"not compared: {why_not.removeprefix('none: ')}"
     if truth.upcast != ir.DataType.DOUBLE:
         return None, f"not compared: the reference does not run in float64, only as {truth.how}"
-    if _too_large(model):
+    if _too_large(candidate.model):
         return None, "not compared: the candidate is too large to run in float64"
-    wide = _widened(path, ir.DataType.DOUBLE)
+    wide = _widened(candidate.model, ir.DataType.DOUBLE)
     if wide is None:
         return None, "not compared: the candidate is in float64"
     try:
-        runner = _on_cpu(wide, "the candidate in float64", ir.DataType.DOUBLE, optimize=False, library=False)
+        run = _on_cpu(wide, "the candidate in float64", ir.DataType.DOUBLE, optimize=False, library=False)
     except RunError as error:
         return None, f"not compared: the candidate does not run in float64: {error}"
-    return runner, "both in float64, unoptimised, norms inlined"
+    return run, "both in float64, unoptimised, norms inlined"
 
 
 def _on_cpu(
-    model: str | os.PathLike[str] | ir.Model,
+    source: str | os.PathLike[str] | ir.Model,
     how: str,
     upcast: ir.DataType | None = None,
     *,
     library: bool,
     optimize: bool = True,
-) -> Runner:
-    session = runtime.session(model, optimize=optimize, library=library)
-    return Runner(partial(runtime.run, session), how, upcast)
+) -> CandidateRun:
+    session = runtime.session(source, optimize=optimize, library=library)
+    return CandidateRun(partial(runtime.run, session), how, upcast)
 
 
 def _too_large(model: ir.Model) -> bool:
@@ -159,20 +191,27 @@ def _too_large(model: ir.Model) -> bool:
     return sum(8 * tensor.size for tensor in weights) > _TRUTH_LIMIT
 
 
-def _widened(path: str | os.PathLike[str], to: ir.DataType) -> ir.Model | None:
-    """The model in type `to`, its constants rounded as it rounds them; None if it has nothing that is narrower."""
-    model = load_model(path)
-    if any(node.op_identifier() not in model.functions for node in norm_nodes(model)):
-        attach_functions(model)
-    InlinePass()(model)
-    FoldConstants()(model)
-    return model if Upcast(to)(model).modified else None
+def _lacks_functions(model: ir.Model) -> bool:
+    """Whether one of our ops has no body in the model."""
+    return any(node.op_identifier() not in model.functions for node in norm_nodes(model))
 
 
-def _upcast_runner(path: str | os.PathLike[str], error: RunError, *, optimize: bool, library: bool) -> Runner:
-    """The model in float32, if `error` says that a kernel is missing and there is something to upcast."""
-    wide = load_model(path)
-    if _NO_KERNEL not in str(error) or not Upcast(ir.DataType.FLOAT)(wide).modified:
+def _widened(model: ir.Model, to: ir.DataType) -> ir.Model | None:
+    """A copy in type `to`, its constants rounded as `model` rounds them; None: nothing in it is narrower."""
+    wide = model.clone()
+    if _lacks_functions(wide):
+        attach_functions(wide)
+    InlinePass()(wide)
+    FoldConstants()(wide)
+    return wide if Upcast(to)(wide).modified else None
+
+
+def _in_float32(model: ir.Model, error: RunError, *, optimize: bool, library: bool) -> CandidateRun:
+    """A copy in float32, if `error` says that a kernel is missing and there is something to upcast."""
+    if _NO_KERNEL not in str(error):
+        raise error
+    wide = model.clone()
+    if not Upcast(ir.DataType.FLOAT)(wide).modified:
         raise error
     how = "upcast to float32, as ONNX Runtime's CPU provider has no kernel"
     return _on_cpu(wide, how, ir.DataType.FLOAT, optimize=optimize, library=library)

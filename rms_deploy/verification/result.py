@@ -51,6 +51,7 @@ class Verification:
     """The result of `verify`."""
 
     reference: str
+    """Its file, or the name of its graph."""
     candidate: str
     reference_run: str
     """How the reference ran, e.g. `as it is, unoptimised` or `upcast to float32`."""
@@ -92,8 +93,8 @@ class Verification:
         """For JSON."""
         return {
             "passed": self.passed,
-            "reference": {"path": self.reference, "run": self.reference_run},
-            "candidate": {"path": self.candidate, "run": self.candidate_run},
+            "reference": {"model": self.reference, "run": self.reference_run},
+            "candidate": {"model": self.candidate, "run": self.candidate_run},
             "truth": self.truth,
             "tolerance": self.tolerance,
             "tolerance_origin": self.tolerance_origin,

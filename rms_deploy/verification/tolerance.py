@@ -93,11 +93,9 @@ def _narrowest(model: ir.Model) -> ir.DataType | None:
 
 
 def rounding(model: ir.Model, *, upcast: ir.DataType | None) -> tuple[np.dtype[Any], int]:
-    """The least precise float type that `model` rounds to, and how often in a row; `upcast`, if that is wider.
-
-    Writes the types that shape inference finds to `model`.
-    """
+    """The least precise float type that `model` rounds to, and how often in a row; `upcast`, if that is wider."""
     schemas.register()
+    model = model.clone()  # which gets the types that shape inference finds
     ShapeInferencePass(check_type=False, strict_mode=False)(model)
     depths = ((dtype, rounding_depth(model, np.dtype(dtype.numpy()))) for dtype in FLOAT_TYPES)
     narrowest, depth = next(((dtype, depth) for dtype, depth in depths if depth), (ir.DataType.FLOAT, 1))

@@ -7,21 +7,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import onnx
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from rms_deploy.errors import InputError
-from rms_deploy.onnx_model.file import load_model
 from rms_deploy.onnx_model.inputs import GIVEN, MAGNITUDES, check_inputs, resolve_inputs
 from rms_deploy.onnx_model.signature import require_same
 from rms_deploy.ops.element_types import is_float
 from rms_deploy.runtime.engine_file import is_engine
 from rms_deploy.verification.candidates import (
-    Runner,
-    candidate_runner,
-    engine_runner,
-    formula_runner,
-    reference_runner,
-    truth_runner,
+    Candidate,
+    CandidateRun,
+    deployed_run,
+    engine_run,
+    formula_run,
+    reference_run,
+    truth_run,
 )
 from rms_deploy.verification.difference import Difference, difference
 from rms_deploy.verification.result import Check, Verification
@@ -33,8 +35,8 @@ _Feeds = Mapping[str, NDArray[Any]]
 
 
 def verify(
-    reference: str | os.PathLike[str],
-    candidate: str | os.PathLike[str],
+    reference: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
+    candidate: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
     *,
     inputs: str | os.PathLike[str] | _Feeds | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
@@ -52,14 +54,14 @@ def verify(
     passes too, and its note says so.
 
     In a half type rounding hides a wrong epsilon, and in a deep model a wrong scale. So both also run in float64,
-    their norms as functions, and must agree to `comparison.FORMULA_TOLERANCE` there. That proves the formula, which
+    their norms as functions, and must agree to `tolerance.FORMULA_TOLERANCE` there. That proves the formula, which
     says nothing of the order of rounding and scaling nor of the kernel: those show in the other comparison only. A
     model that is too large for float64, or has an op without a float64 kernel, is not compared so, and the result's
     `formula` says why.
 
     Args:
-        reference: the model that is right.
-        candidate: the model to prove; or an engine that was built from it, which needs a GPU.
+        reference: the model that is right: a file, a proto or an onnx-ir model. A given model is not changed.
+        candidate: the model to prove, in the same forms; or an engine that was built from it, which needs a GPU.
         inputs: an .npz file or arrays by name; default: random ones, in each magnitude of `random_inputs`.
         shapes: of inputs, by name.
         dims: sizes of named dynamic dimensions.
@@ -69,39 +71,40 @@ def verify(
         library: run the candidate with our custom-op library.
 
     Raises:
-        InputError: the signatures differ, or the inputs do not fit them.
+        InputError: the signatures differ, the inputs do not fit them, or results differ in their shapes.
         ModelFileError: a file cannot be read.
         RunError: ONNX Runtime refuses a model.
     """
     if tolerance is not None and not tolerance >= 0:
         raise InputError(f"tolerance is {tolerance}; use 0 or more")
-    model = load_model(reference)
-    as_engine = is_engine(candidate)
-    other = model if as_engine else load_model(candidate)
-    require_same(model, other)
-    feeds_by_kind = resolve_inputs(model, inputs=inputs, shapes=shapes, dims=dims, seed=seed, magnitudes=MAGNITUDES)
+    right = Candidate.of(reference)
+    engine = candidate if isinstance(candidate, str | os.PathLike) and is_engine(candidate) else None
+    tested = right if engine is not None else Candidate.of(candidate)
+    require_same(right.model, tested.model)
+    feeds_by_kind = resolve_inputs(
+        right.model, inputs=inputs, shapes=shapes, dims=dims, seed=seed, magnitudes=MAGNITUDES
+    )
     for feeds in feeds_by_kind.values():
-        check_inputs(feeds, other)
-    right = reference_runner(reference, model)
-    tested = engine_runner(candidate) if as_engine else candidate_runner(candidate, library=library)
-    truth, how_true = truth_runner(reference, model)
+        check_inputs(feeds, tested.model)
+    expected = reference_run(right)
+    actual = deployed_run(tested, library=library) if engine is None else engine_run(engine)
+    truth, how_true = truth_run(right)
     formula, how_formula = (
-        (None, "not compared: an engine has no float64")
-        if as_engine
-        else formula_runner(candidate, other, truth, how_true)
+        formula_run(tested, truth, how_true) if engine is None else (None, "not compared: an engine has no float64")
     )
     formula_limit = FORMULA_TOLERANCE if tolerance is None else tolerance
-    dtype, depth = rounding(model, upcast=tested.upcast)
+    dtype, depth = rounding(right.model, upcast=actual.upcast)
     origin = "given" if tolerance is not None else f"4 eps({dtype.name}) sqrt({depth} roundings in a row)"
     limit = tolerance_for(dtype, depth) if tolerance is None else tolerance
+    runs = _Runs(expected, actual, truth, formula)
     checks: list[Check] = []
     for kind, feeds in feeds_by_kind.items():
-        checks += _checks(kind, feeds, _Runners(right, tested, truth, formula), limit, formula_limit)
+        checks += _checks(kind, feeds, runs, limit, formula_limit)
     return Verification(
-        reference=os.fspath(reference),
-        candidate=os.fspath(candidate),
-        reference_run=right.how,
-        candidate_run=tested.how,
+        reference=right.name,
+        candidate=tested.name if engine is None else os.fspath(engine),
+        reference_run=expected.how,
+        candidate_run=actual.how,
         truth=how_true,
         tolerance=limit,
         tolerance_origin=origin,
@@ -114,16 +117,16 @@ def verify(
 
 
 @dataclass(frozen=True)
-class _Runners:
-    reference: Runner
-    candidate: Runner
-    truth: Runner | None
+class _Runs:
+    reference: CandidateRun
+    candidate: CandidateRun
+    truth: CandidateRun | None
     """The reference in float64."""
-    formula: Runner | None
+    formula: CandidateRun | None
     """The candidate in float64."""
 
 
-def _checks(kind: str, feeds: _Feeds, run: _Runners, tolerance: float, formula_tolerance: float) -> Iterator[Check]:
+def _checks(kind: str, feeds: _Feeds, run: _Runs, tolerance: float, formula_tolerance: float) -> Iterator[Check]:
     expected, actual = run.reference(feeds), run.candidate(feeds)
     true = run.truth(feeds) if run.truth is not None else {}
     meant = run.formula(feeds) if run.formula is not None else {}

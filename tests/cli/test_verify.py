@@ -68,7 +68,7 @@ def test_json_has_every_comparison(different):
     assert data["passed"] is False
     assert data["shapes"] == {"x": [3, 8]}
     assert data["checks"][0]["relative_l2"] == pytest.approx(2)
-    assert data["reference"] == {"path": different[0], "run": "as it is, unoptimised"}
+    assert data["reference"] == {"model": different[0], "run": "as it is, unoptimised"}
     assert data["tolerance_origin"] == "4 eps(float32) sqrt(1 roundings in a row)"
 
 
