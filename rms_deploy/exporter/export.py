@@ -159,7 +159,7 @@ def _prepared(module: nn.Module, norm: str, swap: bool) -> Iterator[nn.Module]:
         module.eval()
         if swap:
             norms, report = find_norms(module)
-            for name, reason in report.left.items():
+            for name, reason in report.kept.items():
                 _log.warning("%s (%s): not swapped: %s", name, type(module.get_submodule(name)).__name__, reason)
             module = stack.enter_context(replaced(module, norms.get))
         module = stack.enter_context(replaced(module, decomposed if norm == "decomposed" else _folded))

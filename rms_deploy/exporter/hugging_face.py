@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from rms_deploy.errors import InputError, MissingDependencyError
 
-__all__ = ["load"]
+__all__ = ["load_folder"]
 
 _SEED = 0
 _BATCH, _SEQUENCE = 2, 16
 
 
-def load(
+def load_folder(
     folder: Path, *, random_weights: bool = False
 ) -> tuple[nn.Module, dict[str, Tensor], dict[str, Any], tuple[str, ...]]:
     """(module, example inputs, dynamic shapes, output names) of the model in `folder`, in the dtype of its file.

@@ -85,9 +85,9 @@ def resolve(
     if random_weights and folder is None:
         raise InputError(f"{_named(model)}: random_weights is for folders of Hugging Face")
     if folder is not None:
-        from rms_deploy.exporter.hugging_face import load
+        from rms_deploy.exporter.hugging_face import load_folder
 
-        result: Any = load(folder, random_weights=random_weights)
+        result: Any = load_folder(folder, random_weights=random_weights)
     else:
         result = model if isinstance(model, nn.Module) else _call_factory(str(model), model_norm)
     parts = tuple(result) if isinstance(result, tuple) else (result,)

@@ -24,7 +24,7 @@ from torch.nn.utils import parametrize
 from rms_deploy.errors import one_line
 from rms_deploy.nn import RMSNorm
 
-__all__ = ["Refusal", "probe"]
+__all__ = ["NotReplaceableError", "probe"]
 
 _TINY: Final = 1e-18
 """Magnitude of rows that show an epsilon alone; their squares are just normal float32 numbers."""
@@ -38,8 +38,8 @@ than 0.1 %, the other order about 25 %.
 """
 
 
-class Refusal(Exception):  # noqa: N818 - no error: the module stays as it is
-    """Why a module cannot be replaced."""
+class NotReplaceableError(Exception):
+    """Why a module stays: it is no RMSNorm, or one that cannot be told."""
 
 
 def probe(module: nn.Module) -> RMSNorm:
@@ -49,7 +49,7 @@ def probe(module: nn.Module) -> RMSNorm:
     difference.
 
     Raises:
-        Refusal: it is no RMSNorm, or one that cannot be told.
+        NotReplaceableError: it is no RMSNorm, or one that cannot be told.
     """
     name, shape = _weight(module)
     _check_signature(module)
@@ -61,10 +61,10 @@ def probe(module: nn.Module) -> RMSNorm:
             norm = RMSNorm(shape, **epsilons, scale=name is not None, scale_offset=offset)
             trial.check(norm)
             norm.round_before_scale = _rounding_order(module, name, norm)
-    except Refusal:
+    except NotReplaceableError:
         raise
     except Exception as error:  # whatever the module's code raises
-        raise Refusal(f"it cannot be run alone: {one_line(error)}") from error
+        raise NotReplaceableError(f"it cannot be run alone: {one_line(error)}") from error
     if name is not None:
         norm.weight = module.get_parameter(name)
     return norm.train(module.training)
@@ -74,28 +74,28 @@ def _weight(module: nn.Module) -> tuple[str | None, tuple[int, ...]]:
     """Name of the one parameter, or None, and the shape that is normalised."""
     parameters = dict(module.named_parameters(recurse=False))
     if len(parameters) > 1:
-        raise Refusal(f"it has {len(parameters)} parameters ({', '.join(parameters)}), an RMSNorm has one")
+        raise NotReplaceableError(f"it has {len(parameters)} parameters ({', '.join(parameters)}), an RMSNorm has one")
     if any(True for _ in module.children()) or any(True for _ in module.buffers()):
-        raise Refusal("it has submodules or buffers, an RMSNorm has none")
+        raise NotReplaceableError("it has submodules or buffers, an RMSNorm has none")
     if parametrize.is_parametrized(module):
-        raise Refusal("its weight is parametrized")
+        raise NotReplaceableError("its weight is parametrized")
     if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
-        raise Refusal("it has hooks, which a replacement would lose")
+        raise NotReplaceableError("it has hooks, which a replacement would lose")
     if not parameters:
         shape = tuple(getattr(module, "normalized_shape", ()))
         if not shape:
-            raise Refusal("it has no weight, so its size is not known")
+            raise NotReplaceableError("it has no weight, so its size is not known")
         return None, shape
     name, weight = next(iter(parameters.items()))
     if weight.ndim == 0 or (weight.ndim > 1 and 1 in weight.shape):
-        raise Refusal(f"its weight has shape {list(weight.shape)}, which does not say what is normalised")
+        raise NotReplaceableError(f"its weight has shape {list(weight.shape)}, which does not say what is normalised")
     return name, tuple(weight.shape)
 
 
 def _check_signature(module: nn.Module) -> None:
     names = list(inspect.signature(module.forward).parameters)
     if len(names) != 1:
-        raise Refusal(f"its forward takes ({', '.join(names)}), that of an RMSNorm one tensor")
+        raise NotReplaceableError(f"its forward takes ({', '.join(names)}), that of an RMSNorm one tensor")
 
 
 class _Trial:
@@ -118,7 +118,7 @@ class _Trial:
     def run(self, x: Tensor) -> Tensor:
         y = self.module(x)
         if not isinstance(y, Tensor) or y.shape != x.shape or y.dtype != x.dtype:
-            raise Refusal("its result is not one tensor of the shape and dtype of its input")
+            raise NotReplaceableError("its result is not one tensor of the shape and dtype of its input")
         return y
 
     def offset(self) -> float:
@@ -129,9 +129,9 @@ class _Trial:
             r = self._ratio(x, y, offset)
             if bool((r.amax(1) - r.amin(1) <= _RELATIVE * r.mean(1).abs()).all()):
                 if not _close(r.mean(1), _root_mean_square(x, self.shape)):
-                    raise Refusal("it does not divide by the root mean square of the whole row")
+                    raise NotReplaceableError("it does not divide by the root mean square of the whole row")
                 return offset
-        raise Refusal("it is not w * x / r nor (1 + w) * x / r with one r for each row")
+        raise NotReplaceableError("it is not w * x / r nor (1 + w) * x / r with one r for each row")
 
     def epsilons(self, offset: float) -> dict[str, Any]:
         """The one epsilon that explains r in tiny rows, under its name in the contract."""
@@ -152,7 +152,7 @@ class _Trial:
         for name, (prediction, value) in predictions.items():
             if _close(r, prediction):
                 return {"epsilon": 0.0} | {name: self._written(value)}
-        raise Refusal("its epsilon is neither inside nor added to nor a bound of the root")
+        raise NotReplaceableError("its epsilon is neither inside nor added to nor a bound of the root")
 
     def check(self, norm: RMSNorm) -> None:
         """Refuse unless `norm` gives the same with 1, 2 and 3 leading axes, as far as the module takes them."""
@@ -164,7 +164,7 @@ class _Trial:
             except (RuntimeError, ValueError, IndexError):  # then the model does not call it so either
                 continue
             if not torch.allclose(y, norm(x), rtol=_RELATIVE, atol=_RELATIVE):
-                raise Refusal(f"it is another function for tensors of rank {x.ndim}")
+                raise NotReplaceableError(f"it is another function for tensors of rank {x.ndim}")
 
     def rows(self, magnitude: float) -> Tensor:
         """[2, 3, *shape] of random signs, |x| between half and twice the magnitude, unevenly along each row."""
@@ -193,7 +193,9 @@ def _rounding_order(module: nn.Module, name: str | None, norm: RMSNorm) -> bool:
     if dtype in found:
         order = found[dtype]
         if order is None:
-            raise Refusal(f"in {str(dtype).removeprefix('torch.')} its rounding is neither order of the contract")
+            raise NotReplaceableError(
+                f"in {str(dtype).removeprefix('torch.')} its rounding is neither order of the contract"
+            )
         return order
     orders = set(found.values())
     return orders == {True}
@@ -208,7 +210,7 @@ def _fitting_order(module: nn.Module, name: str | None, norm: RMSNorm, dtype: to
     x = x.to(dtype)
     try:
         y = trial.run(x)
-    except (Refusal, RuntimeError):
+    except (NotReplaceableError, RuntimeError):
         return None
     for order in (False, True):
         ours.round_before_scale = order

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from rms_deploy.exporter.module_tree import replace
-from rms_deploy.exporter.norm_probe import Refusal, probe
+from rms_deploy.exporter.norm_probe import NotReplaceableError, probe
 from rms_deploy.nn import RMSNorm
 
 __all__ = ["SwapReport", "find_norms", "swap"]
@@ -22,11 +22,11 @@ class SwapReport:
 
     Attributes:
         swapped: name in the module tree, and the RMSNorm that is there now.
-        left: name in the module tree, and why a module that is called an RMSNorm stayed.
+        kept: name in the module tree, and why a module that is called an RMSNorm stayed.
     """
 
     swapped: dict[str, RMSNorm] = field(default_factory=dict)
-    left: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
 
 
 def swap(module: nn.Module) -> SwapReport:
@@ -39,7 +39,7 @@ def swap(module: nn.Module) -> SwapReport:
     norms, report = find_norms(module)
     if module in norms:
         report.swapped.pop("")
-        report.left[""] = "it is the whole module, and has no place to be replaced in"
+        report.kept[""] = "it is the whole module, and has no place to be replaced in"
     replace(module, lambda child: norms.get(child) if child is not module else None)
     return report
 
@@ -53,9 +53,9 @@ def find_norms(module: nn.Module) -> tuple[dict[nn.Module, RMSNorm], SwapReport]
             continue
         try:
             norms[child] = report.swapped[name] = probe(child)
-        except Refusal as refusal:
+        except NotReplaceableError as error:
             if _is_called_rms_norm(child):
-                report.left[name] = str(refusal)
+                report.kept[name] = str(error)
     return norms, report
 
 

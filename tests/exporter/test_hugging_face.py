@@ -15,7 +15,7 @@ import torch
 
 from rms_deploy import export
 from rms_deploy.errors import InputError
-from rms_deploy.exporter.hugging_face import load
+from rms_deploy.exporter.hugging_face import load_folder
 from rms_deploy.runtime import onnxruntime_session as runtime
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers' own
@@ -78,7 +78,7 @@ def test_every_norm_is_one_op(kind, norms, output, tmp_path) -> None:
 
 def test_weights_and_dtype_are_those_of_the_file(tmp_path) -> None:
     model = saved(tmp_path, dtype=torch.bfloat16)
-    module, inputs, *_ = load(tmp_path)
+    module, inputs, *_ = load_folder(tmp_path)
     assert type(module) is type(model)
     assert not module.training
     theirs = module.state_dict()
@@ -91,7 +91,7 @@ def test_random_weights_follow_a_seed(tmp_path) -> None:
     saved(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     state = torch.random.get_rng_state()
-    first, again = (load(tmp_path, random_weights=True)[0].state_dict() for _ in range(2))
+    first, again = (load_folder(tmp_path, random_weights=True)[0].state_dict() for _ in range(2))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(first[name], again[name]) for name in first)
 
@@ -137,7 +137,7 @@ def test_mistakes_are_one_line(spoil, message, tmp_path) -> None:
     saved(tmp_path)
     spoil(tmp_path)
     with pytest.raises(InputError, match=message) as error:
-        load(tmp_path)
+        load_folder(tmp_path)
     assert "\n" not in str(error.value)
     assert str(error.value).startswith(f"{tmp_path}: ")
 
@@ -148,14 +148,14 @@ def test_code_of_the_folder_is_not_run_nor_asked_for(tmp_path, monkeypatch) -> N
     asked: list[str] = []
     monkeypatch.setattr("builtins.input", lambda text: asked.append(text) or "n")
     with pytest.raises(InputError, match=r"transformers cannot load it: ValueError: .*custom code"):
-        load(tmp_path)
+        load_folder(tmp_path)
     assert not asked
 
 
 def test_two_stacks_are_refused(tmp_path) -> None:
     saved(tmp_path, "T5ForConditionalGeneration")
     with pytest.raises(InputError, match=r"T5ForConditionalGeneration has an encoder and a decoder, .*T5EncoderModel"):
-        load(tmp_path)
+        load_folder(tmp_path)
 
 
 def test_missing_transformers_is_one_line(tmp_path) -> None:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
-from rms_deploy.exporter.norm_probe import Refusal, probe
+from rms_deploy.exporter.norm_probe import NotReplaceableError, probe
 
 HALF = [torch.float16, torch.bfloat16]
 
@@ -119,7 +119,7 @@ def test_float32_module_with_other_half_precision_code_is_accepted_in_float32_on
         return x / root(x) * w
 
     assert_same(Norm(half_statistics))
-    with pytest.raises(Refusal, match="in float16 its rounding is neither order"):
+    with pytest.raises(NotReplaceableError, match="in float16 its rounding is neither order"):
         probe(Norm(half_statistics).half())
 
 
@@ -175,5 +175,5 @@ def grouped(x: Tensor, w: Tensor) -> Tensor:
     ],
 )
 def test_refusals(module, reason) -> None:
-    with pytest.raises(Refusal, match=reason):
+    with pytest.raises(NotReplaceableError, match=reason):
         probe(module)

@@ -35,7 +35,7 @@ class MeanNorm(LlamaRMSNorm):
         return super().forward(x - x.mean(-1, keepdim=True))
 
 
-def test_swaps_in_place_and_names_what_is_left() -> None:
+def test_swaps_in_place_and_names_what_is_kept() -> None:
     shared = LlamaRMSNorm(8)
     model = nn.ModuleDict(
         {
@@ -49,8 +49,8 @@ def test_swaps_in_place_and_names_what_is_left() -> None:
     )
     report = swap(model)
     assert list(report.swapped) == ["first", "deep.1"]
-    assert list(report.left) == ["gated"], "MeanNorm is not called an RMSNorm, and is none"
-    assert "gate" in report.left["gated"]
+    assert list(report.kept) == ["gated"], "MeanNorm is not called an RMSNorm, and is none"
+    assert "gate" in report.kept["gated"]
     assert isinstance(model["first"], RMSNorm)
     assert model["first"] is report.swapped["first"]
     assert model["deep"][2] is model["first"]
@@ -60,10 +60,10 @@ def test_swaps_in_place_and_names_what_is_left() -> None:
     assert not swap(model).swapped, "swapping twice changes nothing"
 
 
-def test_the_whole_module_is_left_and_named() -> None:
+def test_the_whole_module_is_kept_and_named() -> None:
     report = swap(LlamaRMSNorm(8))
     assert not report.swapped
-    assert "whole module" in report.left[""]
+    assert "whole module" in report.kept[""]
 
 
 def test_state_dict_keys_stay() -> None:
@@ -105,7 +105,7 @@ def test_hugging_face_norms(name) -> None:
         original = module.to(dtype)
         model = nn.Sequential(original)
         report = swap(model)
-        assert not report.left
+        assert not report.kept
         norm = report.swapped["0"]
         assert norm.epsilon == 3e-6
         assert (norm.scale_offset, norm.round_before_scale) == convention
