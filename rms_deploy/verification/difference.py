@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rms_deploy.errors import RunError
+from rms_deploy.errors import InputError
 from rms_deploy.ops.element_types import float_info, is_float
 from rms_deploy.ops.ulp import ulp_distance
 
@@ -44,10 +44,10 @@ def difference(actual: NDArray[Any], expected: NDArray[Any]) -> Difference:
     """Compare two results of one shape; differing float dtypes are compared in float64, ulps in that of `actual`.
 
     Raises:
-        RunError: the shapes differ.
+        InputError: the shapes differ.
     """
     if actual.shape != expected.shape:
-        raise RunError(f"the results have shapes {list(actual.shape)} and {list(expected.shape)}; they must be equal")
+        raise InputError(f"the results have shapes {list(actual.shape)} and {list(expected.shape)}; they must be equal")
     a, e = actual.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
     finite = np.isfinite(a) & np.isfinite(e)
     same = finite | (np.isnan(a) & np.isnan(e)) | (a == e)

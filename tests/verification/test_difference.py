@@ -8,7 +8,7 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
-from rms_deploy.errors import RunError
+from rms_deploy.errors import InputError
 from rms_deploy.verification.difference import difference
 from rms_deploy.verification.tolerance import rounding_depth, tolerance_for
 
@@ -67,7 +67,7 @@ def test_integers_and_booleans_must_be_equal():
 
 def test_empty_results_are_equal_and_shapes_must_be():
     assert difference(np.zeros((0, 3)), np.zeros((0, 3))).within(0)
-    with pytest.raises(RunError, match=r"the results have shapes \[2\] and \[1\]"):
+    with pytest.raises(InputError, match=r"the results have shapes \[2\] and \[1\]"):
         difference(np.zeros(2), np.zeros(1))
 
 
