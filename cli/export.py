@@ -10,7 +10,7 @@ import click
 from rms_deploy.cli.console import is_quiet, json_option, print_json, status, stderr, stdout
 
 if TYPE_CHECKING:
-    from rms_deploy.exporter.summary import ExportSummary
+    from rms_deploy.exporter.result import ExportResult
 
 __all__ = ["command"]
 
@@ -64,10 +64,9 @@ def command(
     output = output or _default_output(model)
     with status(f"exporting {model}"):
         from rms_deploy import export
-        from rms_deploy.exporter.summary import summarize
 
-        summary = summarize(export(model, output, dynamic=not static, **options))
-    _print_result(model, output, summary, norm=options["norm"], as_json=as_json)
+        result = export(model, output, dynamic=not static, **options)
+    _print_result(model, output, result, norm=options["norm"], as_json=as_json)
 
 
 def _default_output(model: str) -> Path:
@@ -86,15 +85,15 @@ def _print_models(as_json: bool) -> None:
         click.echo("\n".join(MODELS))
 
 
-def _print_result(model: str, output: Path, summary: ExportSummary, *, norm: str, as_json: bool) -> None:
+def _print_result(model: str, output: Path, result: ExportResult, *, norm: str, as_json: bool) -> None:
     size = sum(file.stat().st_size for file in (output, Path(f"{output}.data")) if file.exists())
     if as_json:
-        print_json({"model": model, "output": str(output), "bytes": size, **summary.to_dict()})
+        print_json({"model": model, "bytes": size, **result.to_dict()})
     else:
-        norms = ", ".join(f"{count} {kind}" for kind, count in summary.norms.items()) or f"no norm op ({norm})"
-        facts = f"{norms}, opset {summary.opset}, {summary.dtype}, {size / 2**20:.1f} MiB"
+        norms = ", ".join(f"{count} {kind}" for kind, count in result.count().items()) or f"no norm op ({norm})"
+        facts = f"{norms}, opset {result.opset}, {result.dtype}, {size / 2**20:.1f} MiB"
         stdout.print(f"exported {model} ({facts}) -> {output}", markup=False, soft_wrap=True)
-    if not summary.norms and norm != "decomposed" and not is_quiet():
+    if not result.norms and norm != "decomposed" and not is_quiet():
         stderr.print(
             f"warning: {model}: no norm of rms_deploy.nn; try --swap, or rms-deploy fuse", markup=False, soft_wrap=True
         )

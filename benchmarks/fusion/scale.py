@@ -209,7 +209,7 @@ def measure(gigabytes: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         print("exporting the built-in decoder", file=sys.stderr)
-        exported = ir.to_proto(export("llama-tiny", norm="decomposed"))
+        exported = ir.to_proto(export("llama-tiny", norm="decomposed").model)
         for nodes in NODES:
             print(f"{nodes} nodes", file=sys.stderr)
             copy = onnx.ModelProto()

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 import onnx_ir as ir
@@ -22,6 +23,7 @@ from rms_deploy.errors import InputError, one_line
 from rms_deploy.exporter.decomposed import decomposed
 from rms_deploy.exporter.model_source import Source, current_folder_importable, resolve
 from rms_deploy.exporter.module_tree import replaced
+from rms_deploy.exporter.result import ExportResult, exported_norms
 from rms_deploy.exporter.swap import find_norms
 from rms_deploy.exporter.torch_exporters import export_dynamo, export_legacy
 from rms_deploy.fusion.passes.lower_to_standard import STANDARD_OPSET, LowerToStandard
@@ -29,7 +31,7 @@ from rms_deploy.nn import RMSNorm
 from rms_deploy.onnx_model.file import save_model
 from rms_deploy.ops import functions
 from rms_deploy.ops.contract import ELEMENT_TYPES
-from rms_deploy.ops.forms import NormForm
+from rms_deploy.ops.forms import NormForm, norm_form
 from rms_deploy.output_file import check_output
 
 __all__ = ["DEFAULT_OPSET", "export"]
@@ -40,11 +42,11 @@ Exporter = Literal["dynamo", "legacy"]
 DEFAULT_OPSET = 20
 
 # Oldest and newest opset that each exporter writes for each form.
-_OPSETS: Final[dict[tuple[str, str], tuple[int, int]]] = {
-    ("dynamo", "fused"): (18, 25),
-    ("dynamo", "standard"): (STANDARD_OPSET, 25),
-    ("dynamo", "decomposed"): (18, STANDARD_OPSET - 1),  # from 23 on, torch writes RMSNormalization by itself
-    ("legacy", "decomposed"): (14, 20),
+_OPSETS: Final[dict[tuple[str, NormForm], tuple[int, int]]] = {
+    ("dynamo", NormForm.FUSED): (18, 25),
+    ("dynamo", NormForm.STANDARD): (STANDARD_OPSET, 25),
+    ("dynamo", NormForm.DECOMPOSED): (18, STANDARD_OPSET - 1),  # from 23 on, torch writes RMSNormalization by itself
+    ("legacy", NormForm.DECOMPOSED): (14, 20),
 }
 
 _log = logging.getLogger(__name__)
@@ -66,7 +68,7 @@ def export(
     dynamic_shapes: Any = None,
     output_names: Sequence[str] = (),
     exporter: Exporter = "dynamo",
-) -> ir.Model:
+) -> ExportResult:
     """Export `model`, its norms (those of `rms_deploy.nn`) in the form asked for. `model` is left as it was.
 
     Args:
@@ -96,31 +98,31 @@ def export(
         ExportError: torch refused the module.
         OutputError: `output` cannot be written.
     """
-    opset = _checked(norm, exporter, dtype, opset)
+    form = norm_form(norm, argument="norm", accepted=_FORMS)
+    opset = _checked(form, exporter, dtype, opset)
     if output is not None:
         check_output(output)
     source = _converted(resolve(model, inputs, model_norm=model_norm, random_weights=random_weights), dtype)
     if swap is None:
-        swap = source.foreign and norm != "decomposed"
-    with _prepared(source.module, norm, swap) as module, torch.no_grad():
+        swap = source.foreign and form != NormForm.DECOMPOSED
+    with _prepared(source.module, form, swap) as module, torch.no_grad():
         names = tuple(output_names) or source.output_names or _output_names(module, source.inputs)
         source = dataclasses.replace(source, module=module, output_names=names)
         shapes = (dynamic_shapes or source.dynamic_shapes or _guessed_shapes(source)) if dynamic else None
         run = export_dynamo if exporter == "dynamo" else export_legacy
         exported = run(source, opset=opset, dynamic_shapes=shapes)
     _forget_paths(exported)
-    if norm == "standard":
+    if form == NormForm.STANDARD:
         LowerToStandard()(exported)
     functions.attach_functions(exported)
     if output is not None:
         save_model(exported, output)
-    return exported
+    return ExportResult(exported, None if output is None else Path(output), exported_norms(exported))
 
 
-def _checked(norm: str, exporter: str, dtype: str | None, opset: int | None) -> int:
+def _checked(norm: NormForm, exporter: str, dtype: str | None, opset: int | None) -> int:
     """The opset, once every choice is known to be one."""
     for name, value, accepted in (
-        ("norm", norm, _FORMS),
         ("exporter", exporter, get_args(Exporter)),
         ("dtype", dtype, (None, *ELEMENT_TYPES)),
     ):
@@ -128,12 +130,12 @@ def _checked(norm: str, exporter: str, dtype: str | None, opset: int | None) -> 
             raise InputError(f"{name} {value!r} is not supported; use {', '.join(a for a in accepted if a)}")
     if (exporter, norm) not in _OPSETS:
         raise InputError(
-            f"the {exporter} exporter cannot write norm {norm!r}; use norm 'decomposed' or exporter 'dynamo'"
+            f"the {exporter} exporter cannot write norm '{norm}'; use `norm='decomposed'` or `exporter='dynamo'`"
         )
     oldest, newest = _OPSETS[exporter, norm]
     chosen = min(max(DEFAULT_OPSET, oldest), newest) if opset is None else opset
     if not oldest <= chosen <= newest:
-        raise InputError(f"opset {chosen} is not supported for norm {norm!r}; use {oldest} to {newest}")
+        raise InputError(f"opset {chosen} is not supported for norm '{norm}'; use {oldest} to {newest}")
     return chosen
 
 
@@ -151,7 +153,7 @@ def _converted(source: Source, dtype: str | None) -> Source:
 
 
 @contextmanager
-def _prepared(module: nn.Module, norm: str, swap: bool) -> Iterator[nn.Module]:
+def _prepared(module: nn.Module, norm: NormForm, swap: bool) -> Iterator[nn.Module]:
     """The module in eval mode with its norms as the export needs them; afterwards it is as before."""
     training = {child: child.training for child in module.modules()}
     with ExitStack() as stack:
@@ -162,7 +164,7 @@ def _prepared(module: nn.Module, norm: str, swap: bool) -> Iterator[nn.Module]:
             for name, reason in report.kept.items():
                 _log.warning("%s (%s): not swapped: %s", name, type(module.get_submodule(name)).__name__, reason)
             module = stack.enter_context(replaced(module, norms.get))
-        module = stack.enter_context(replaced(module, decomposed if norm == "decomposed" else _folded))
+        module = stack.enter_context(replaced(module, decomposed if norm == NormForm.DECOMPOSED else _folded))
         yield module
 
 

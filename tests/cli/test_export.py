@@ -85,7 +85,9 @@ def test_default_file_and_json(folder) -> None:
         "model": "export_factories:ours",
         "output": "ours.onnx",
         "bytes": (folder / "ours.onnx").stat().st_size,
-        "norms": {"RMSNormalization": 1},
+        "norm_count": 1,
+        "kind_count": {"RMSNormalization": 1},
+        "norms": [{"kind": "RMSNormalization", "form": "standard", "node": "node_rms_norm"}],
         "opset": 23,
         "dtype": "float32",
     }

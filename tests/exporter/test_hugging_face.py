@@ -58,7 +58,7 @@ def saved(folder: Path, kind: str = "LlamaForCausalLM", dtype: torch.dtype = tor
 @torch.no_grad()
 def test_every_norm_is_one_op(kind, norms, output, tmp_path) -> None:
     model = saved(tmp_path / "model", kind)
-    exported = export(str(tmp_path / "model"))
+    exported = export(str(tmp_path / "model")).model
     kinds = [node.op_type for node in exported.graph if node.domain == "rms_deploy"]
     assert kinds == ["RMSNorm"] * norms
     assert [value.name for value in exported.graph.inputs] == ["input_ids", "attention_mask"]
