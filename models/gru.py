@@ -90,7 +90,9 @@ class _Layer(nn.Module):
             y: Tensor = scanned
             return y
         if not self.unrolled and torch.onnx.is_in_onnx_export():
-            raise InputError("GRU: the legacy exporter writes no Scan; use exporter 'dynamo', or model gru-unrolled")
+            raise InputError(
+                "GRU: the legacy exporter writes no Scan; use `exporter='dynamo'`, or the model gru-unrolled"
+            )
         states = []
         for inputs in zip(gates.unbind(), candidate.unbind(), strict=True):
             state = self._step(state, *inputs)

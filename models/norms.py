@@ -49,7 +49,7 @@ def make_norm(
         return ChannelLayerNorm(size, epsilon) if channels else LayerNorm(size, epsilon)
     if norm == "none":
         return nn.Identity()
-    raise InputError(f"norm {norm!r} is not known; use rmsnorm, prmsnorm, prmsnorm:P, layernorm or none")
+    raise InputError(f"kind of norm {norm!r} is not known; use rmsnorm, prmsnorm, prmsnorm:P, layernorm or none")
 
 
 def _fraction(norm: str, text: str) -> float:
@@ -58,5 +58,5 @@ def _fraction(norm: str, text: str) -> float:
     except ValueError:
         p = 0.0
     if not 0 < p <= 1:
-        raise InputError(f"norm {norm!r}: {text!r} is no fraction; use 0 < P <= 1, as in prmsnorm:0.25")
+        raise InputError(f"kind of norm {norm!r}: {text!r} is no fraction; use 0 < P <= 1, as in prmsnorm:0.25")
     return p

@@ -44,7 +44,7 @@ def load_folder(
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder}: no config.json; give the folder that save_pretrained wrote")
     if not random_weights and not any(folder.glob("*.safetensors")):
-        raise InputError(f"{folder}: no *.safetensors; put the weights there, or use --random-weights")
+        raise InputError(f"{folder}: no *.safetensors; put the weights there, or use `random_weights=True`")
     with _quiet(transformers), _one_line_errors(folder):
         # Without trust_remote_code=False, transformers asks on the terminal whether it may run code of the folder.
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

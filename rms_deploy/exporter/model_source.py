@@ -81,9 +81,11 @@ def resolve(
     """
     folder = _folder(model)
     if model_norm is not None and (folder is not None or isinstance(model, nn.Module)):
-        raise InputError(f"{_named(model)}: a model that is given has its norms; model_norm is for factories")
+        raise InputError(
+            f"{_named(model)}: it has its norms already; `model_norm` is for built-in models and factories"
+        )
     if random_weights and folder is None:
-        raise InputError(f"{_named(model)}: random_weights is for folders of Hugging Face")
+        raise InputError(f"{_named(model)}: `random_weights=True` is for folders of Hugging Face")
     if folder is not None:
         from rms_deploy.exporter.hugging_face import load_folder
 
@@ -99,7 +101,7 @@ def resolve(
     given = parts[1] if inputs is None and len(parts) > 1 else inputs
     if given is None:
         raise InputError(
-            f"{_named(model)}: no example inputs; pass inputs=, or let the factory return (module, inputs)"
+            f"{_named(model)}: no example inputs; give `inputs`, or let the factory return (module, inputs)"
         )
     return Source(
         module=parts[0],
@@ -135,7 +137,7 @@ def _call_factory(name: str, model_norm: str | None) -> Any:
         hint = f"nearest: {', '.join(near)}; " if near else ""
         raise InputError(
             f"model {name!r} is not known; {hint}"
-            "use a name that rms-deploy export --list prints, package.module:factory, or a folder"
+            "use a built-in name (`rms_deploy.models.MODELS`), package.module:factory, or a folder"
         )
     factory = _import(name, module_name)
     for part in attribute.split("."):

@@ -57,7 +57,9 @@ def resolve_inputs(
     """
     if inputs is not None:
         if shapes or dims:
-            raise InputError("both inputs and their shapes were given; the arrays have shapes: leave the shapes out")
+            raise InputError(
+                "`inputs` were given, and `shapes` or `dims` too; arrays have shapes of their own: leave the shapes out"
+            )
         given = dict(inputs) if isinstance(inputs, Mapping) else load_inputs(inputs, model)
         check_inputs(given, model)
         return {GIVEN: given}

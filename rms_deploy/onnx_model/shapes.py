@@ -51,7 +51,7 @@ def resolve_shapes(
         if name in shapes:
             resolved[name] = tuple(shapes[name])
         elif spec.shape is None:
-            raise InputError(f"input {name}: the model does not say its shape; give it, e.g. --shape {name}=1x128")
+            raise InputError(f"input {name}: the model does not say its shape; {_advice(name)}")
         else:
             resolved[name] = tuple(_size(spec, axis, bindings) for axis in range(len(spec.shape)))
     return resolved
@@ -125,5 +125,10 @@ def _size(spec: TensorSpec, axis: int, bindings: Mapping[str, int]) -> int:
         return _GUESSED_BATCH if axis == 0 and _rank(spec) > 1 else _GUESSED_SIZE
     size = dim.evaluate(bindings)
     if not isinstance(size, int) or size < 0:
-        raise InputError(f"input {spec.name}: cannot tell dimension {dim_name(dim)}; give --shape {spec.name}=1x128")
+        raise InputError(f"input {spec.name}: cannot tell dimension {dim_name(dim)}; {_advice(spec.name)}")
     return size
+
+
+def _advice(name: str) -> str:
+    example = {name: (1, 128)}
+    return f"give its shape, such as `shapes={example}`"

@@ -113,10 +113,10 @@ def test_legacy_exporter() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["llama-huge"], "model 'llama-huge' is not known; nearest: llama-base, llama-tiny; use a name"),
+        (["llama-huge"], "model 'llama-huge' is not known; nearest: llama-base, llama-tiny; use a built-in name"),
         (["./missing"], "./missing: no such folder"),
-        (["llama-tiny", "--model-norm", "batch"], "norm 'batch' is not known; use rmsnorm, prmsnorm"),
-        (["llama-tiny", "--random-weights"], "random_weights is for folders of Hugging Face"),
+        (["llama-tiny", "--model-norm", "batch"], "kind of norm 'batch' is not known; use rmsnorm, prmsnorm"),
+        (["llama-tiny", "--random-weights"], "--random-weights is for folders of Hugging Face"),
         (["no_such_module:f"], "no_such_module:f: module no_such_module cannot be imported"),
         (["export_factories:missing"], "has no 'missing'"),
         (["export_factories:failing"], "the factory failed: ValueError: no weights here"),
@@ -124,7 +124,10 @@ def test_legacy_exporter() -> None:
         (["llama-tiny", "--opset", "3"], "opset 3 is not supported"),
         (["llama-tiny", "-o", "missing/out.onnx"], "missing does not exist; create it first"),
         (["llama-tiny", "-o", "."], "is a directory"),
-        (["llama-tiny", "--exporter", "legacy"], "cannot write norm 'fused'"),
+        (
+            ["llama-tiny", "--exporter", "legacy"],
+            "cannot write norm 'fused'; use --norm decomposed or --exporter dynamo",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_1(arguments, message, folder) -> None:

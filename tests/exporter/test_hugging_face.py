@@ -117,7 +117,10 @@ NORM = "model.layers.0.input_layernorm.weight"
     ("spoil", "message"),
     [
         (lambda f: (f / "config.json").unlink(), "no config.json; give the folder that save_pretrained wrote$"),
-        (lambda f: (f / "model.safetensors").unlink(), r"no \*.safetensors; put the weights there, or use --random"),
+        (
+            lambda f: (f / "model.safetensors").unlink(),
+            r"no \*.safetensors; put the weights there, or use `random_weights=True`",
+        ),
         (lambda f: (f / "model.safetensors").write_bytes(b"x" * 20), "transformers cannot load it: "),
         (lambda f: (f / "config.json").write_text("{"), "transformers cannot load it: "),
         (lambda f: spoil_config(f, model_type="novel"), "transformers cannot load it: ValueError: .*novel"),

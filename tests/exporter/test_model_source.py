@@ -79,11 +79,11 @@ def test_a_factory_gets_the_norm(factories) -> None:
     assert list(resolve(f"{factories}:normed", model_norm="b").module[1]) == ["b"]
     with pytest.raises(InputError, match=r"my_factories:pair: the factory failed: TypeError: .*'norm'"):
         resolve(f"{factories}:pair", model_norm="layernorm")
-    with pytest.raises(InputError, match=r"^norm 'batch' is not known; use rmsnorm"):
+    with pytest.raises(InputError, match=r"^kind of norm 'batch' is not known; use rmsnorm"):
         resolve("llama-tiny", model_norm="batch")
-    with pytest.raises(InputError, match="Linear: a model that is given has its norms"):
+    with pytest.raises(InputError, match="Linear: it has its norms already; `model_norm` is for built-in models"):
         resolve(torch.nn.Linear(4, 4), model_norm="layernorm")
-    with pytest.raises(InputError, match="llama-tiny: random_weights is for folders"):
+    with pytest.raises(InputError, match="llama-tiny: `random_weights=True` is for folders"):
         resolve("llama-tiny", random_weights=True)
 
 
@@ -115,8 +115,11 @@ def test_given_inputs_come_first(factories) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("llama-huge", "model 'llama-huge' is not known; nearest: llama-base, .*; use a name that rms-deploy export"),
-        ("zzz", "model 'zzz' is not known; use a name that rms-deploy export --list prints, package.module:factory"),
+        ("llama-huge", "model 'llama-huge' is not known; nearest: llama-base, .*; use a built-in name"),
+        (
+            "zzz",
+            r"model 'zzz' is not known; use a built-in name \(`rms_deploy.models.MODELS`\), package.module:factory",
+        ),
         ("./missing", r"\./missing: no such folder; give that of a Hugging Face model"),
         (Path("missing"), "missing: no such folder"),
         ("my_factories:", "is not known"),

@@ -148,5 +148,5 @@ def test_a_scan_takes_every_length(batch, sequence, tmp_path) -> None:
 
 
 def test_the_legacy_exporter_says_what_it_cannot_write() -> None:
-    with pytest.raises(InputError, match=r"GRU: the legacy exporter writes no Scan; .* or model gru-unrolled"):
+    with pytest.raises(InputError, match=r"GRU: the legacy exporter writes no Scan; .* or the model gru-unrolled"):
         export("gru-tiny", norm="decomposed", exporter="legacy")

@@ -56,6 +56,9 @@ def test_what_contradicts_the_model_is_refused(options, message):
 def test_an_input_of_unknown_rank_must_be_given():
     graph = model("float[2] x")
     graph.graph.inputs[0].shape = None
-    with pytest.raises(InputError, match=r"input x: the model does not say its shape; give it, e.g. --shape x=1x128"):
+    with pytest.raises(
+        InputError,
+        match=r"input x: the model does not say its shape; give its shape, such as `shapes={'x': \(1, 128\)}`",
+    ):
         resolve_shapes(graph)
     assert resolve_shapes(graph, shapes={"x": (2,)}) == {"x": (2,)}
