@@ -14,7 +14,7 @@ import onnx_ir as ir
 from rms_deploy.engine.progress import BuildProgress
 from rms_deploy.engine.source_model import SourceModel
 from rms_deploy.errors import EngineError, InputError
-from rms_deploy.onnx_model.optimization_profiles import Profile
+from rms_deploy.onnx_model.optimization_profiles import OptimizationProfile
 from rms_deploy.ops.contract import DOMAIN
 from rms_deploy.runtime.gpus import gpus
 from rms_deploy.runtime.tensorrt_api import TensorRT, text_of
@@ -29,7 +29,7 @@ _filtering: Final = threading.Lock()
 class BuildOptions:
     """What TensorRT is asked for."""
 
-    optimization_profiles: tuple[Profile, ...] = ()
+    optimization_profiles: tuple[OptimizationProfile, ...] = ()
     devices: tuple[str, ...] = ()
     """Compute capabilities, such as sm120; none: those that the runtime chooses."""
     workspace: int | None = None
@@ -170,7 +170,7 @@ def _config(api: TensorRT, builder: Any, options: BuildOptions) -> Any:
     return config
 
 
-def _profile(builder: Any, profile: Profile) -> Any:
+def _profile(builder: Any, profile: OptimizationProfile) -> Any:
     made = builder.create_optimization_profile()
     for name, (low, usual, high) in profile.items():
         made.set_shape(name, low, usual, high)

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.engine.builder import NetworkLayer
 from rms_deploy.engine.parser_input import NormChoice
-from rms_deploy.onnx_model.optimization_profiles import Profile
+from rms_deploy.onnx_model.optimization_profiles import OptimizationProfile
 
 __all__ = ["EngineNorm", "EngineRecord", "NormTiming", "file_hash", "model_hashes", "recorded_layers"]
 
@@ -55,7 +55,7 @@ class EngineRecord:
     runtime_version: str
     devices: tuple[str, ...]
     """Compute capabilities asked for; none: those that the runtime chooses."""
-    optimization_profiles: tuple[Profile, ...]
+    optimization_profiles: tuple[OptimizationProfile, ...]
     norm: NormChoice
     reason: str
     """Why this choice."""

@@ -11,7 +11,7 @@ from rms_deploy.benchmark.timing import measure
 from rms_deploy.benchmark.turns import turns
 from rms_deploy.engine.record import NormTiming
 from rms_deploy.onnx_model.inputs import random_inputs
-from rms_deploy.onnx_model.optimization_profiles import Profile
+from rms_deploy.onnx_model.optimization_profiles import OptimizationProfile
 from rms_deploy.runtime.tensorrt_api import TensorRT
 
 __all__ = ["time_engines"]
@@ -22,7 +22,7 @@ _WARMUP_SECONDS: Final = 0.5
 
 
 def time_engines(
-    api: TensorRT, plugin: Any, decomposed: Any, model: ir.Model, profile: Profile, *, embedded: bool
+    api: TensorRT, plugin: Any, decomposed: Any, model: ir.Model, profile: OptimizationProfile, *, embedded: bool
 ) -> NormTiming:
     """Run both on the same inputs of the profile's usual shapes, as CUDA graphs, a tenth of a second each in turns.
 

@@ -1,4 +1,4 @@
-"""Optimisation profiles: for each input of an engine, the smallest, the usual and the largest shape."""
+"""Optimization profiles: the smallest, the usual and the largest shape of each input of an engine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rms_deploy.errors import InputError
 from rms_deploy.onnx_model.shapes import check_shape, require_known, resolve_shapes
 from rms_deploy.onnx_model.signature import TensorSpec, input_specs
 
-__all__ = ["Profile", "ShapeRange", "guessed_inputs", "resolve_profiles"]
+__all__ = ["OptimizationProfile", "ShapeRange", "guessed_inputs", "resolve_profiles"]
 
 Shape = tuple[int, ...]
 
@@ -36,19 +36,21 @@ class ShapeRange(NamedTuple):
         )
 
 
-Profile = Mapping[str, ShapeRange]
-"""A range for each input, by name."""
+OptimizationProfile = Mapping[str, ShapeRange]
+"""What an engine is built for: a range for each input, by name."""
 
 
-def resolve_profiles(model: ir.Model, given: Sequence[Mapping[str, Sequence[Sequence[int]]]]) -> tuple[Profile, ...]:
-    """A range for each input in each profile: given, or guessed: a dynamic dimension from 1 to 16 times the size that
-    the other commands guess.
+def resolve_profiles(
+    model: ir.Model, given: Sequence[Mapping[str, Sequence[Sequence[int]]]]
+) -> tuple[OptimizationProfile, ...]:
+    """The optimization profiles of an engine, with a range for every input.
 
-    Named dimensions that a given range settles are settled in the other inputs too.
+    A dimension that a given range settles is settled in the other inputs too, by its name. Any other dynamic dimension
+    goes from 1 to 16 times the size that `resolve_shapes` guesses.
 
     Args:
         model: whose inputs.
-        given: for each profile, inputs with their smallest, usual and largest shape.
+        given: for each profile, some inputs with their smallest, usual and largest shape; none: one profile.
 
     Raises:
         InputError: a name that the model does not have, a shape that does not fit it, or sizes out of order.
@@ -69,7 +71,7 @@ def guessed_inputs(model: ir.Model, given: Sequence[Mapping[str, Sequence[Sequen
 
 def _resolved(
     model: ir.Model, specs: Mapping[str, TensorSpec], given: Mapping[str, Sequence[Sequence[int]]]
-) -> Profile:
+) -> OptimizationProfile:
     settled = {symbol for name in given for symbol in _symbols(specs[name])}
     usual = resolve_shapes(model, shapes={name: shapes[1] for name, shapes in given.items()})
     sizes = {

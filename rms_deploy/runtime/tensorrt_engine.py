@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from rms_deploy.errors import InstallationError, RunError
-from rms_deploy.onnx_model.optimization_profiles import Profile, ShapeRange
+from rms_deploy.onnx_model.optimization_profiles import OptimizationProfile, ShapeRange
 from rms_deploy.runtime.tensorrt_api import TensorRT, text_of
 from rms_deploy.runtime.tensorrt_plugin import load_plugins
 
@@ -73,7 +73,7 @@ def tensor_types(api: TensorRT, engine: Any) -> tuple[dict[str, np.dtype[Any]], 
     return inputs, outputs
 
 
-def optimization_profiles(engine: Any, inputs: Iterable[str]) -> tuple[Profile, ...]:
+def optimization_profiles(engine: Any, inputs: Iterable[str]) -> tuple[OptimizationProfile, ...]:
     """The shapes that each input may have, for each optimization profile."""
     names = tuple(inputs)
     return tuple(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rms_deploy.errors import InputError, RunError
-from rms_deploy.onnx_model.optimization_profiles import Profile
+from rms_deploy.onnx_model.optimization_profiles import OptimizationProfile
 from rms_deploy.runtime.cuda_device import Buffer, CudaDevice, cuda_device
 from rms_deploy.runtime.engine_file import read_engine, read_record
 from rms_deploy.runtime.tensorrt_api import TensorRT, tensorrt, text_of
@@ -30,7 +30,7 @@ class EngineSession:
     context: Any
     inputs: Mapping[str, np.dtype[Any]]
     outputs: Mapping[str, np.dtype[Any]]
-    optimization_profiles: tuple[Profile, ...]
+    optimization_profiles: tuple[OptimizationProfile, ...]
     cuda_graph: bool
 
 
@@ -111,7 +111,7 @@ def bound_run(running: EngineSession, feeds: Mapping[str, NDArray[Any]]) -> Call
     return run_bound
 
 
-def matching_profile(profiles: tuple[Profile, ...], shapes: Mapping[str, tuple[int, ...]]) -> int:
+def matching_profile(profiles: tuple[OptimizationProfile, ...], shapes: Mapping[str, tuple[int, ...]]) -> int:
     """The index of the first optimization profile that holds all of `shapes`.
 
     Raises:
