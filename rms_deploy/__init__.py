@@ -1,54 +1,132 @@
 """Every RMSNorm of a model as one fused kernel, on every runtime.
 
-The names below are loaded on first use, so that importing this package costs nothing.
+All but the errors is loaded on first use, so that importing this package costs nothing.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rms_deploy import errors
+from rms_deploy.errors import (
+    EngineError,
+    ExportError,
+    InputError,
+    InstallationError,
+    MissingDependencyError,
+    ModelFileError,
+    OutputError,
+    RmsDeployError,
+    RunError,
+)
+
 if TYPE_CHECKING:
     from rms_deploy.benchmark.bench import bench
+    from rms_deploy.benchmark.method import Method
+    from rms_deploy.benchmark.op.bench_op import bench_op
+    from rms_deploy.benchmark.op.result import OpBenchmarkResult
+    from rms_deploy.benchmark.report.regression import RunComparison, compare_runs
+    from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult
     from rms_deploy.engine.build import build
-    from rms_deploy.engine.doctor import doctor
+    from rms_deploy.engine.doctor import Diagnosis, doctor
+    from rms_deploy.engine.inspect_engine import EngineInspection, inspect_engine
+    from rms_deploy.engine.record import EngineNorm, EngineRecord
     from rms_deploy.exporter.export import export
-    from rms_deploy.fusion.fuse import fuse
-    from rms_deploy.fusion.inspect import inspect
-    from rms_deploy.fusion.unfuse import unfuse
+    from rms_deploy.exporter.result import ExportedNorm, ExportResult
+    from rms_deploy.exporter.swap import SwapReport, swap
+    from rms_deploy.fusion.fuse import FusionResult, fuse
+    from rms_deploy.fusion.inspect import Inspection, inspect
+    from rms_deploy.fusion.near_miss import NearMiss
+    from rms_deploy.fusion.norm import Norm
+    from rms_deploy.fusion.unfuse import UnfusionResult, unfuse
     from rms_deploy.libraries import onnxruntime_library, tensorrt_library
+    from rms_deploy.ops.forms import NormForm
     from rms_deploy.runtime.onnxruntime_session import session
+    from rms_deploy.verification.difference import Difference
+    from rms_deploy.verification.result import Check, Verification
     from rms_deploy.verification.verify import verify
 
     __version__: str
 
 __all__ = [
+    "BenchmarkResult",
+    "CandidateResult",
+    "Check",
+    "Diagnosis",
+    "Difference",
+    "EngineError",
+    "EngineInspection",
+    "EngineNorm",
+    "EngineRecord",
+    "ExportError",
+    "ExportResult",
+    "ExportedNorm",
+    "FusionResult",
+    "InputError",
+    "Inspection",
+    "InstallationError",
+    "Method",
+    "MissingDependencyError",
+    "ModelFileError",
+    "NearMiss",
+    "Norm",
+    "NormForm",
+    "OpBenchmarkResult",
+    "OutputError",
+    "RmsDeployError",
+    "RunComparison",
+    "RunError",
+    "SwapReport",
+    "UnfusionResult",
+    "Verification",
     "__version__",
     "bench",
+    "bench_op",
     "build",
+    "compare_runs",
     "doctor",
+    "errors",
     "export",
     "fuse",
     "inspect",
+    "inspect_engine",
     "onnxruntime_library",
     "session",
+    "swap",
     "tensorrt_library",
     "unfuse",
     "verify",
 ]
 
-_HOME = {
-    "bench": "rms_deploy.benchmark.bench",
-    "build": "rms_deploy.engine.build",
-    "doctor": "rms_deploy.engine.doctor",
-    "export": "rms_deploy.exporter.export",
-    "fuse": "rms_deploy.fusion.fuse",
-    "inspect": "rms_deploy.fusion.inspect",
-    "onnxruntime_library": "rms_deploy.libraries",
-    "session": "rms_deploy.runtime.onnxruntime_session",
-    "tensorrt_library": "rms_deploy.libraries",
-    "unfuse": "rms_deploy.fusion.unfuse",
-    "verify": "rms_deploy.verification.verify",
+_NAMES_OF = {
+    "benchmark.bench": ("bench",),
+    "benchmark.method": ("Method",),
+    "benchmark.op.bench_op": ("bench_op",),
+    "benchmark.op.result": ("OpBenchmarkResult",),
+    "benchmark.report.regression": ("RunComparison", "compare_runs"),
+    "benchmark.result": ("BenchmarkResult", "CandidateResult"),
+    "engine.build": ("build",),
+    "engine.doctor": ("Diagnosis", "doctor"),
+    "engine.inspect_engine": ("EngineInspection", "inspect_engine"),
+    "engine.record": ("EngineNorm", "EngineRecord"),
+    "exporter.export": ("export",),
+    "exporter.result": ("ExportResult", "ExportedNorm"),
+    "exporter.swap": ("SwapReport", "swap"),
+    "fusion.fuse": ("FusionResult", "fuse"),
+    "fusion.inspect": ("Inspection", "inspect"),
+    "fusion.near_miss": ("NearMiss",),
+    "fusion.norm": ("Norm",),
+    "fusion.unfuse": ("UnfusionResult", "unfuse"),
+    "libraries": ("onnxruntime_library", "tensorrt_library"),
+    "ops.forms": ("NormForm",),
+    "runtime.onnxruntime_session": ("session",),
+    "verification.difference": ("Difference",),
+    "verification.result": ("Check", "Verification"),
+    "verification.verify": ("verify",),
 }
+"""The module of each name, without `rms_deploy.`"""
+
+_HOME = {name: f"rms_deploy.{module}" for module, names in _NAMES_OF.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
