@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ import pytest
 from rms_deploy.errors import ModelFileError, OutputError
 from rms_deploy.onnx_model import file
 from rms_deploy.onnx_model.file import load_model, save_model
-from rms_deploy.output_file import atomic_path, check_output
 
 WEIGHTS = np.arange(128, dtype=np.float32)
 
@@ -219,16 +217,6 @@ def test_unwritable_target(tmp_path: Path, target: str, message: str) -> None:
         save_model(model, tmp_path / target)
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
-    target = tmp_path / "out.onnx"
-    target.write_text("before")
-    with pytest.raises(RuntimeError, match="half way"), atomic_path(target) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError("half way")
-    assert target.read_text() == "before"
-    assert [p.name for p in tmp_path.iterdir()] == ["out.onnx"]
-
-
 def test_permissions_and_links_stay(tmp_path: Path) -> None:
     model = load_model(write_model(tmp_path / "in"))
     target, link = tmp_path / "out.onnx", tmp_path / "link.onnx"
@@ -248,12 +236,6 @@ def test_permissions_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit
     save_model(load_model(path), path)
     assert path.stat().st_mode & 0o777 == 0o640
     np.testing.assert_array_equal(read_weights(path), WEIGHTS)
-
-
-def test_a_pipe_is_no_target(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(OutputError, match="is a device or a pipe"):
-        check_output(tmp_path / "pipe")
 
 
 def test_the_alias_of_the_default_domain(tmp_path: Path) -> None:

@@ -1,54 +1,38 @@
-"""The distance in units in the last place."""
+"""Element types as numpy sees them."""
 
 from __future__ import annotations
 
 import ml_dtypes
 import numpy as np
+import onnx_ir as ir
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rms_deploy.errors import InputError
-from rms_deploy.ops.ulp import ulp_distance
-
-FAR = np.iinfo(np.int64).max
-finite16 = st.floats(width=16, allow_nan=False, allow_infinity=False)
+from rms_deploy.ops.contract import ELEMENT_TYPES
+from rms_deploy.ops.element_types import ELEMENT_NAMES, HALF, element_dtype, float_info, is_float
 
 
-@given(finite16)
-def test_neighbour_is_one_away(value: float) -> None:
-    a = np.array([value], np.float16)
-    b = np.nextafter(a, np.float16(np.inf))
-    if np.isfinite(b):
-        # -0 equals +0, so the step from zero lands on the first subnormal.
-        assert ulp_distance(a, b) == 1
-        assert ulp_distance(b, a) == 1
+def test_the_types_are_those_of_the_contract() -> None:
+    assert {name: int(dtype) for dtype, name in ELEMENT_NAMES.items()} == ELEMENT_TYPES
+    for dtype, name in ELEMENT_NAMES.items():
+        assert element_dtype(name) == dtype.numpy()
+    assert set(HALF) == set(ELEMENT_NAMES) - {ir.DataType.FLOAT}
 
 
-@given(finite16, finite16, finite16)
-def test_is_additive_along_the_line(a: float, b: float, c: float) -> None:
-    low, middle, high = np.sort(np.array([a, b, c], np.float16))
-    first, second = (ulp_distance(np.array([p]), np.array([q])) for p, q in ((low, middle), (middle, high)))
-    assert ulp_distance(np.array([low]), np.array([high])) == first + second
+def test_element_dtype_names_what_is_accepted() -> None:
+    with pytest.raises(InputError, match="dtype 'int8' is not supported; use float32, float16, bfloat16"):
+        element_dtype("int8")
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
-def test_special_values(dtype: type) -> None:
-    nan, inf = np.nan, np.inf
-    actual = np.array([0.0, nan, inf, -inf, nan, inf, -1.0], dtype)
-    expected = np.array([-0.0, nan, inf, inf, 1.0, 1.0, 1.0], dtype)
-    distance = ulp_distance(actual, expected)
-    assert list(distance[:3]) == [0, 0, 0]
-    assert distance[3] > 0
-    assert list(distance[4:6]) == [FAR, FAR]
-    assert distance[6] > 0
+def test_floats(dtype: type) -> None:
+    assert is_float(np.dtype(dtype))
+    info = float_info(np.dtype(dtype))
+    assert dtype(1) + dtype(info.eps) > 1
+    assert dtype(1) + dtype(info.eps / 4) == 1
+    assert dtype(info.smallest_normal) > 0
 
 
-def test_counts_through_bfloat16() -> None:
-    one = np.array([1.0], ml_dtypes.bfloat16)
-    assert ulp_distance(one, np.array([1.0 + 3 * 2**-7], ml_dtypes.bfloat16)) == 3
-
-
-def test_refuses_what_cannot_be_compared() -> None:
-    with pytest.raises(InputError, match=r"cannot compare float32 \[2\] with float16 \[2\]"):
-        ulp_distance(np.zeros(2, np.float32), np.zeros(2, np.float16))
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_])
+def test_what_is_no_float(dtype: type) -> None:
+    assert not is_float(np.dtype(dtype))

@@ -196,11 +196,6 @@ def test_nodes_carry_every_attribute() -> None:
     assert {name: a.value for name, a in node.attributes.items()} == {**RMS_NORM.defaults(), "epsilon": 0.5}
 
 
-def test_element_dtype_names_what_is_accepted() -> None:
-    with pytest.raises(InputError, match="dtype 'int8' is not supported; use float32, float16, bfloat16"):
-        element_dtype("int8")
-
-
 def test_below_opset_12_the_constants_are_written_into_the_body() -> None:
     """Constant has no value_float there. So all nodes of an op have to agree."""
     model = model_of(RMS_NORM, (2, 8), (8,), opset=11, epsilon=0.25)
