@@ -30,13 +30,13 @@ __all__ = ["command"]
 @click.option(
     "--model-norm",
     metavar="[rmsnorm|prmsnorm[:P]|layernorm|none]",
-    help="Of a built-in model: its kind of norm, P the fraction that pRMSNorm reads; default rmsnorm.",
+    help="Kind of norm in a built-in model, P the fraction that pRMSNorm reads; default rmsnorm.",
 )
 @click.option("--random-weights", is_flag=True, help="Of a folder: the sizes of its config.json, seeded weights.")
 @click.option(
     "--swap/--no-swap",
     default=None,
-    help="First replace RMSNorm modules of other libraries by ours; default for folders, but for --norm decomposed.",
+    help="First replace RMSNorm modules of other libraries by ours; default for folders, unless --norm is decomposed.",
 )
 @click.option("--static", is_flag=True, help="Fix every size to that of the example inputs.")
 @click.option(

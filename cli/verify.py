@@ -46,7 +46,7 @@ def command(
     """Prove that CANDIDATE, as deployed, computes what REFERENCE does; exit with 1 if it does not.
 
     Both get the same inputs, random or from a file. Float inputs are drawn four times: normal, with an outlier
-    channel, tiny and huge; of a model that takes tokens only, the embedding decides the magnitude: it gets one kind.
+    channel, tiny and huge. A model that takes tokens only gets one kind, as its embedding decides the magnitude.
     REFERENCE runs unoptimised. The error columns are the distance of each from REFERENCE in float64. Both must also
     agree when both run in float64, where no rounding hides a wrong epsilon or scale. CANDIDATE may be an engine that
     was built from the model: it needs a GPU, and runs in its own types only.

@@ -82,7 +82,7 @@ class Decoder(nn.Module):
     def run(self, input_ids: Tensor, past: list[Cache] | None = None) -> tuple[Tensor, list[Cache]]:
         """What the head reads, and the keys and values of all positions, those of `past` before the new ones.
 
-        With `past`, `input_ids` is one token: nothing that comes later is masked.
+        With `past`, `input_ids` is one token, so that there is nothing to mask.
         """
         x = self.embedding(input_ids)
         start = past[0].key.shape[2] if past else 0

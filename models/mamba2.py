@@ -7,7 +7,8 @@ The layer is computed as masked attention,
 
     y_t = sum over s <= t of (C_t . B_s) exp(sum of dt A over s + 1 ... t) dt_s x_s
 
-the dual of the recurrence h_t = exp(dt_t A) h_(t-1) + dt_t B_t x_t, y_t = C_t h_t, in which short sequences are run.
+which is the dual of the recurrence h_t = exp(dt_t A) h_(t-1) + dt_t B_t x_t, y_t = C_t h_t, and how short sequences
+are run.
 
 Source: Dao and Gu, Transformers are SSMs, 2024, sections 3 and 7.
 """

@@ -22,7 +22,7 @@ from rms_deploy.models.norms import make_norm
 __all__ = ["CONFIGS", "Encoder", "EncoderConfig", "t5_encoder"]
 
 _BUCKETS, _FARTHEST = 32, 128
-"""Of the distances that have a bias; from the farthest on, all share one."""
+"""How many groups of distances have a bias of their own; from the farthest on, all are in one group."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,9 @@ class Encoder(nn.Module):
 
 
 def _bucket(distance: Tensor) -> Tensor:
-    """int64 0 ... 31: a half for each direction; in it, a half exact, and a half in logarithmic steps."""
+    """The group of each distance, int64 0 ... 31. Half of them are for each direction: of these, half hold one distance
+    each, and the others grow in logarithmic steps.
+    """
     half, exact = _BUCKETS // 2, _BUCKETS // 4
     size = distance.abs()
     steps = torch.log(size.clamp(min=1).float() / exact) / math.log(_FARTHEST / exact) * (half - exact)

@@ -46,7 +46,7 @@ class DecomposedRMSNorm(nn.Module):
         axes = self.norm.axes
         if not isinstance(self.norm, PartialRMSNorm):
             return wide.pow(2).mean(axes, keepdim=True)
-        # Not of one axis: the legacy exporter writes a Reshape for it, which changes nothing.
+        # Flattening one axis changes nothing, but the legacy exporter would write a Reshape for it.
         flat = wide.flatten(axes[0], axes[-1]) if len(axes) > 1 else wide
         first = flat.narrow(axes[-1], 0, self.norm.partial_size)
         mean: Tensor = first.pow(2).mean(axes[-1], keepdim=True)

@@ -200,6 +200,8 @@ def _path_name(path: tuple[Any, ...]) -> str:
 
 
 def _guessed_shapes(source: Source) -> Any:
+    """The dynamic axes of each input, where nobody said which they are."""
+
     def guess(value: Any) -> dict[int, str] | None:
         if not isinstance(value, Tensor) or value.ndim == 0:
             return None

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rms_deploy.errors import InputError, MissingDependencyError
+from rms_deploy.errors import InputError, MissingDependencyError, one_line
 
 __all__ = ["load_folder"]
 
@@ -28,12 +28,12 @@ def load_folder(
     """(module, example inputs, dynamic shapes, output names) of the model in `folder`, in the dtype of its file.
 
     The class is the one that config.json names in `architectures`, else that of `AutoModel`. Inputs are `input_ids`
-    and `attention_mask`, int64 [batch, sequence]; the output is that of the whole sequence at once, without a cache:
-    `logits`, or `last_hidden_state`.
+    and `attention_mask`, int64 [batch, sequence]. The output, `logits` or `last_hidden_state`, is that of the whole
+    sequence at once, without a cache.
 
     Args:
         folder: with config.json, and *.safetensors unless `random_weights`.
-        random_weights: seeded random ones, as the class initialises them, in place of those in the folder.
+        random_weights: leave the weights of the folder alone; the class initialises its own, from a fixed seed.
 
     Raises:
         InputError: no config.json or no weights, weights that do not fit, or an architecture that is not one of text
@@ -93,7 +93,7 @@ def _class(transformers: Any, folder: Path, config: Any) -> Any:
 def _randomized(kind: Any, config: Any) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
-        # An Auto class builds the class of the config; any other is one.
+        # AutoModel only finds the class that a config names; any other class builds a module itself.
         module: nn.Module = kind.from_config(config) if kind.__name__ == "AutoModel" else kind(config)
     return module
 
@@ -111,8 +111,6 @@ def _loaded(kind: Any, folder: Path, config: Any) -> nn.Module:
 
 @contextmanager
 def _one_line_errors(folder: Path) -> Iterator[None]:
-    from rms_deploy.errors import one_line
-
     try:
         yield
     except InputError:

@@ -122,7 +122,7 @@ class _Trial:
         return y
 
     def offset(self) -> float:
-        """The offset with which r is one number in each row, and the root mean square where rows are large."""
+        """The offset with which r is one number per row. Rows are large here, so r must be their root mean square."""
         x = self.rows(1e3)
         y = self.run(x)
         for offset in (0.0, 1.0) if self.has_weight else (0.0,):
@@ -175,19 +175,19 @@ class _Trial:
         return torch.randint(0, 2, size, generator=self.generator) * 2.0 - 1.0
 
     def _ratio(self, x: Tensor, y: Tensor, offset: float) -> Tensor:
-        """R, were y = (offset + w) x / r: one row of float64 for each row of x."""
+        """r = (offset + w) * x / y, by which y = (offset + w) * x / r; float64, one row for each row of x."""
         ratio = x.double() * (offset + self.weight.double()) / y.double()
         return ratio.reshape(-1, math.prod(self.shape))
 
     def _written(self, value: float) -> float:
-        """The number in the code that `value`, measured to six digits, is."""
+        """The number that the module's code has where `value` was measured; `value` itself if none is near."""
         known = [*self.floats, torch.finfo(torch.float32).eps, float(f"{value:.2e}")]
         nearest = min(known, key=lambda number: abs(number - value))
         return nearest if abs(nearest - value) <= _RELATIVE * value else value
 
 
 def _rounding_order(module: nn.Module, name: str | None, norm: RMSNorm) -> bool:
-    """Whether `module` rounds before it scales, in its own dtype; a float32 module: as it would in half precision."""
+    """Whether `module` rounds before it scales: in its own dtype, or, if that is float32, in both half types."""
     dtype = next((parameter.dtype for parameter in module.parameters()), torch.float32)
     found = {half: _fitting_order(module, name, norm, half) for half in (torch.float16, torch.bfloat16)}
     if dtype in found:
@@ -202,6 +202,7 @@ def _rounding_order(module: nn.Module, name: str | None, norm: RMSNorm) -> bool:
 
 
 def _fitting_order(module: nn.Module, name: str | None, norm: RMSNorm, dtype: torch.dtype) -> bool | None:
+    """Whether `module` rounds before it scales in `dtype`, a half type; None: its results fit neither order."""
     trial = _Trial(module, name, norm.shape, dtype)
     ours = _with_weight(norm, trial)
     n = math.prod(norm.shape)

@@ -32,9 +32,9 @@ class SwapReport:
 def swap(module: nn.Module) -> SwapReport:
     """Replace, in place, each submodule that is an RMSNorm by ours; weights are shared, not copied.
 
-    Whether it is one, and with which epsilon, offset (1 + w) and rounding order, is found by running a copy of each
-    (see `rms_deploy.exporter.norm_probe`). The weight is called `weight` afterwards, whatever its name was.
-    `module` itself is not replaced.
+    Running a copy of each shows whether it is one, and its epsilon, offset (1 + w) and rounding order (see
+    `rms_deploy.exporter.norm_probe`). The weight is called `weight` afterwards, whatever its name was. `module` itself
+    is not replaced.
     """
     norms, report = find_norms(module)
     if module in norms:

@@ -89,13 +89,13 @@ def export_legacy(source: Source, *, opset: int, dynamic_shapes: Any) -> ir.Mode
 
 
 def _flat_names(inputs: dict[str, Any]) -> list[str]:
-    """Of each tensor in `inputs`, as the dynamo exporter names it: past_0_key for past[0]["key"]."""
+    """The name of each tensor in `inputs` as the dynamo exporter writes it: past_0_key for past[0]["key"]."""
     paths, _ = pytree.tree_flatten_with_path(inputs)
     return ["_".join(str(getattr(entry, "key", getattr(entry, "idx", ""))) for entry in path) for path, _ in paths]
 
 
 def _flat_axes(shapes: dict[str, Any]) -> dict[str, Any]:
-    """The shape of each tensor that has one, by the same names. A dict whose keys are axes is a shape."""
+    """The dynamic axes of each tensor that has some, by the same names: a dict whose keys are all axes."""
     flat: dict[str, Any] = {}
     for name, shape in shapes.items():
         if isinstance(shape, dict) and shape and all(isinstance(axis, int) for axis in shape):
@@ -111,7 +111,7 @@ def _arguments(source: Source) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
 
 
 def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """Each torch op, and what puts its ONNX node into the graph."""
+    """Each torch op of ours, and the function that writes its ONNX node."""
     opset = Opset(DOMAIN, VERSION)
 
     def rms_norm(x: Any, scale: Any, *options: Any) -> Any:

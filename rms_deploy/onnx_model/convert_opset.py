@@ -22,7 +22,7 @@ def convert_opset(model: ir.Model, version: int) -> ir.Model:
     """`model` in ONNX opset `version`, or `model` itself if its opset is not older.
 
     1. Local functions are inlined, as onnx's converter drops them.
-    2. Weights are graph inputs while it runs.
+    2. Weights become graph inputs while the converter runs, so that it does not copy them.
 
     Raises:
         InputError: the converter refuses the model, or what it makes is not valid.

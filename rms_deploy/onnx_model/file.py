@@ -75,8 +75,8 @@ def save_model(model: ir.Model, path: str | os.PathLike[str], *, external: bool 
     file of another folder, or more than 1 GiB of inline weights, are written to `<path>.data`, one at a time.
 
     Args:
-        model: what to write. It stays what it was, but for weights that lay in a `<path>.data` that is replaced: it
-            has them in the new one.
+        model: what to write. It is not changed, except that weights which lay in a `<path>.data` that is replaced are
+            read from the new one afterwards.
         path: an ONNX file, of which `<path>.data` is a part if it is written.
         external: write all weights to `<path>.data`, so that the two files are all that the model needs.
 

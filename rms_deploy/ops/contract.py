@@ -113,4 +113,4 @@ OPS: Final[dict[str, Op]] = {op.name: op for op in (RMS_NORM, PARTIAL_RMS_NORM, 
 
 
 PLUGIN_DOMAIN: Final = "trt.plugins"
-"""Where the provider registers every plugin creator that TensorRT knows as a custom op."""
+"""Domain in which ONNX Runtime's TensorRT provider registers every plugin creator as a custom op."""

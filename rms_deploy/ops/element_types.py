@@ -1,4 +1,4 @@
-"""Element types as numpy sees them, and the distance between two results in units in the last place."""
+"""Element types as numpy sees them."""
 
 from __future__ import annotations
 

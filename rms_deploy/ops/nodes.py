@@ -31,7 +31,7 @@ def norm_nodes(model: ir.Model) -> Iterator[ir.Node]:
 
 
 def require_onnx_opset(model: ir.Model) -> None:
-    """Import one for the bodies of our ops, if the model imports none, as it has no operator of ONNX."""
+    """Import an opset of ONNX, for the bodies of our ops, if the model has no operator of ONNX and imports none."""
     model.opset_imports.setdefault("", 18)
 
 
@@ -61,7 +61,7 @@ def label(node: ir.Node) -> str:
 
 
 def axes_of(node: ir.Node) -> tuple[int, ...]:
-    """`axes`"""
+    """The attribute `axes` of a node of ours."""
     attribute = node.attributes.get("axes")
     default = OPS[node.op_type].defaults()["axes"]
     assert isinstance(default, tuple)
@@ -69,7 +69,7 @@ def axes_of(node: ir.Node) -> tuple[int, ...]:
 
 
 def float_of(node: ir.Node, name: str) -> float:
-    """`epsilon`, `rms_epsilon` or `rms_min`"""
+    """The attribute `epsilon`, `rms_epsilon` or `rms_min` of a node of ours."""
     attribute = node.attributes.get(name)
     default = OPS[node.op_type].defaults()[name]
     assert isinstance(default, float)
@@ -77,7 +77,7 @@ def float_of(node: ir.Node, name: str) -> float:
 
 
 def int_of(node: ir.Node, name: str) -> int:
-    """`scale_type`"""
+    """The attribute `scale_type` of a node of ours."""
     attribute = node.attributes.get(name)
     default = OPS[node.op_type].defaults()[name]
     assert isinstance(default, int)

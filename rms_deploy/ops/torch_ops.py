@@ -67,9 +67,9 @@ def _wide(x: Tensor) -> Tensor:
 
 
 class _Row(NamedTuple):
-    """x = (scaled) x * unit, s = root * unit, r = rms * unit: (outer, n, inner), and (outer, 1, inner) for the rest.
+    """The input and its statistics, each divided by `unit`: x is (outer, n, inner), the others (outer, 1, inner).
 
-    `unbounded`: where r is not `rms_min`.
+    In the formula at the top, s is root * unit, and r is rms * unit. `unbounded`: where r is not `rms_min`.
     """
 
     x: Tensor

@@ -133,7 +133,11 @@ def engine_run(path: str | os.PathLike[str]) -> CandidateRun:
 
 
 def truth_run(reference: Candidate) -> tuple[CandidateRun | None, str]:
-    """The reference in float64, or in float32 if that is wider than its own type; and what it is, or why not."""
+    """The reference in float64; in float32, if it does not run in float64 and is in a half type.
+
+    Returns:
+        What runs, and what it is; or None, and why there is none.
+    """
     if _too_large(reference.model):
         return None, "none: the model is too large to run in float64"
     reason = ""
@@ -151,12 +155,15 @@ def truth_run(reference: Candidate) -> tuple[CandidateRun | None, str]:
 
 
 def formula_run(candidate: Candidate, truth: CandidateRun | None, why_not: str) -> tuple[CandidateRun | None, str]:
-    """The candidate as the truth runs: in float64, its norms as functions; and what is compared, or why nothing is.
+    """The candidate as the truth runs: in float64, its norms as functions.
 
     Args:
         candidate: the model to prove.
         truth: the reference, as `truth_run` gives it.
         why_not: what `truth_run` says of it.
+
+    Returns:
+        What runs, and what is compared; or None, and why nothing is.
     """
     if truth is None:
         return None, f"not compared: {why_not.removeprefix('none: ')}"

@@ -26,10 +26,10 @@ class Check:
     candidate_error: Difference | None
     """Candidate against the truth."""
     formula: Difference | None
-    """Candidate in float64 against reference in float64: whether both are the same formula, where that ran."""
+    """Candidate against reference, both in float64: whether they are one formula; None: that did not run."""
     passed: bool
     note: str
-    """Why it failed, or what else must be known; empty as a rule."""
+    """Why it failed, or what a reader must know of it; empty as a rule."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -57,7 +57,7 @@ class Verification:
     """How the reference ran, e.g. `as it is, unoptimised` or `upcast to float32`."""
     candidate_run: str
     truth: str
-    """What both were held against besides, e.g. `the reference in float64`, or why there is nothing."""
+    """What both were compared with as well, e.g. `the reference in float64`, or why there is nothing."""
     tolerance: float
     """Largest accepted relative L2 difference."""
     tolerance_origin: str
@@ -109,4 +109,5 @@ class Verification:
 
 
 def _badness(check: Check) -> tuple[bool, bool, float]:
+    """Sorts checks: the larger, the worse."""
     return not check.passed, check.difference.nonfinite_mismatches > 0, check.difference.relative_l2

@@ -28,6 +28,7 @@ FLOAT_TYPES: Final = (ir.DataType.BFLOAT16, ir.DataType.FLOAT16, ir.DataType.FLO
 
 
 _MARGIN: Final = 4.0
+"""Of `tolerance_for`, which explains it."""
 
 
 _EXACT_OPS: Final = frozenset(
@@ -37,7 +38,7 @@ _EXACT_OPS: Final = frozenset(
         *("Split", "Squeeze", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where"),
     }
 )
-"""Ops that hand numbers on as they are."""
+"""Ops that pass numbers on unchanged."""
 
 
 def tolerance_for(dtype: np.dtype[Any], depth: int) -> float:

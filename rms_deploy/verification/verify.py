@@ -48,16 +48,16 @@ def verify(
     """Run both models on the same inputs and compare every output.
 
     The reference runs unoptimised, its norms decomposed; the candidate as it is deployed: optimised, with our
-    library. Both are also held against the truth, the reference in float64, so that one sees that the candidate is
-    no further from it. An output passes within `tolerance` of the reference. Where the reference itself is further
-    than that from the truth, as float16 sums of squares that overflow are, an output within `tolerance` of the truth
-    passes too, and its note says so.
+    library. Both are also compared with the truth, the reference in float64, which shows whether the candidate is
+    further from it than the reference is. An output passes within `tolerance` of the reference. Where the reference
+    itself is further than that from the truth, as where float16 sums of squares overflow, an output within `tolerance`
+    of the truth passes too, and its note says so.
 
     In a half type rounding hides a wrong epsilon, and in a deep model a wrong scale. So both also run in float64,
-    their norms as functions, and must agree to `tolerance.FORMULA_TOLERANCE` there. That proves the formula, which
-    says nothing of the order of rounding and scaling nor of the kernel: those show in the other comparison only. A
-    model that is too large for float64, or has an op without a float64 kernel, is not compared so, and the result's
-    `formula` says why.
+    their norms as functions, and must agree to `FORMULA_TOLERANCE` there. That proves the formula. It says nothing of
+    the kernel, nor of the order of rounding and scaling: only the other comparison shows those. A model that is too
+    large for float64, or has an op without a float64 kernel, is not compared in this way; the result's `formula` says
+    why.
 
     Args:
         reference: the model that is right: a file, a proto or an onnx-ir model. A given model is not changed.
@@ -127,6 +127,7 @@ class _Runs:
 
 
 def _checks(kind: str, feeds: _Feeds, run: _Runs, tolerance: float, formula_tolerance: float) -> Iterator[Check]:
+    """Every output for one kind of input."""
     expected, actual = run.reference(feeds), run.candidate(feeds)
     true = run.truth(feeds) if run.truth is not None else {}
     meant = run.formula(feeds) if run.formula is not None else {}
@@ -159,6 +160,7 @@ def _verdict(
     candidate_error: Difference | None,
     limit: float,
 ) -> tuple[bool, str]:
+    """Whether an output passes for one kind of input, and the note on that."""
     if to_reference.within(limit):
         if to_reference.finite or not to_reference.elements:
             return True, ""
