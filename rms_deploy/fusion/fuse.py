@@ -25,7 +25,7 @@ from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.file import open_model, save_model
 from rms_deploy.ops.foreign_ops import foreign_norm
 from rms_deploy.ops.forms import NormForm, norm_form
-from rms_deploy.ops.functions import CONSTANT_OPSET
+from rms_deploy.ops.function_body import CONSTANT_OPSET
 from rms_deploy.ops.nodes import graphs_of, norm_nodes
 from rms_deploy.output_file import check_output
 

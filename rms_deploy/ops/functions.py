@@ -1,41 +1,27 @@
-"""The body of each op as an ONNX local function, so that a model runs where our library is not.
-
-The body is spelled Pow, ReduceMean, Add, Sqrt, Div, Mul: the form that ONNX Runtime's and TensorRT's optimisers know.
-It is driven by the attributes of the op and written anew for each model, with nothing that the model's nodes do not
-need: no casts where all are float32, no `rms_epsilon` or `rms_min` arithmetic where all have the default.
-"""
+"""The bodies of our ops as local functions of a model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-import onnx.helper
-import onnx.numpy_helper
-import onnx.parser
 import onnx_ir as ir
 
-from rms_deploy.errors import InputError
-from rms_deploy.ops.contract import DOMAIN, ELEMENT_TYPES, OPS, PARTIAL_RMS_NORM, VERSION, Op
+from rms_deploy.ops.contract import DOMAIN, OPS, VERSION
+from rms_deploy.ops.function_body import function_body
 from rms_deploy.ops.nodes import norm_nodes, require_onnx_opset, write_defaults
 
-__all__ = ["CONSTANT_OPSET", "attach_functions", "function_body"]
+__all__ = ["attach_functions"]
 
-_FLOAT32 = ELEMENT_TYPES["float32"]
-_FUNCTIONS_IR_VERSION = 8
-CONSTANT_OPSET: Final = 12
-"""The first in which a Constant takes its value from an attribute of the function around it, as value_float."""
-_FLOAT_ATTRIBUTES = (onnx.AttributeProto.FLOAT, onnx.AttributeProto.FLOATS)
+_FUNCTIONS_IR_VERSION: Final = 8
+"""The first in which a model has functions."""
 
 
 def attach_functions(model: ir.Model) -> None:
     """Give `model` the body of each of our ops that it uses, and take away bodies that it does not.
 
-    Changes `model`: its functions of domain `rms_deploy`, its opset imports, and its IR version where that is below
-    8, the first with functions. Attributes that a node leaves out are written to it with their defaults, because
-    onnx's own inliner and evaluator do not fill in the defaults of a function.
+    Changes `model`: its functions of domain `rms_deploy`, its opset imports, and its IR version where that has no
+    functions. Attributes that a node leaves out are written to it with their defaults, because onnx's own inliner and
+    evaluator do not fill in the defaults of a function.
 
     Raises:
         InputError: the model's opset is too old to express a body that its nodes need.
@@ -61,193 +47,3 @@ def attach_functions(model: ir.Model) -> None:
     others = dict(model.functions)
     model.functions.clear()
     model.functions.update({**bodies, **others})
-
-
-def function_body(op: Op, nodes: Iterable[ir.Node], *, opset: int) -> onnx.FunctionProto:
-    """The body of `op` that serves all of `nodes`, in the operators of ONNX `opset`.
-
-    Below `CONSTANT_OPSET` the constants of the nodes are written into the body.
-
-    Raises:
-        InputError: the opset has no operator for what the nodes need.
-    """
-    nodes = list(nodes)
-    needs = _Needs.of(op, nodes, opset)
-    lines = "\n".join(f"  {line}" for line in _body(op, needs))
-    inputs, outputs = (", ".join(name for name, _ in names) for names in (op.inputs, op.outputs))
-    attributes = ", ".join(attribute.name for attribute in op.attributes)
-    text = (
-        f'<domain: "{DOMAIN}", opset_import: ["" : {opset}]>\n'
-        f"{op.name} <{attributes}> ({inputs}) => ({outputs}) {{\n{lines}\n}}"
-    )
-    function = onnx.parser.parse_function(text)
-    function.doc_string = op.meaning
-    if opset < CONSTANT_OPSET:
-        _write_constants(function, op, nodes, opset)
-    return function
-
-
-def _write_constants(function: onnx.FunctionProto, op: Op, nodes: list[ir.Node], opset: int) -> None:
-    """Give each Constant of the body its value as a tensor, the one form that there is below `CONSTANT_OPSET`."""
-    for node in function.node:
-        if node.op_type != "Constant":
-            continue
-        (given,) = node.attribute
-        value: Any = None if given.ref_attr_name else onnx.helper.get_attribute_value(given)
-        if given.ref_attr_name:
-            values = {_attribute(op, user, given.ref_attr_name) for user in nodes}
-            if len(values) > 1:
-                raise InputError(
-                    f"{op.name}: norms with different {given.ref_attr_name} in one model of opset {opset}: a function "
-                    f"needs opset >= {CONSTANT_OPSET} for it; convert the model, or fuse it without functions"
-                )
-            value = values.pop()
-        array = np.asarray(value, np.float32 if given.type in _FLOAT_ATTRIBUTES else np.int64)
-        node.attribute[0].CopyFrom(onnx.helper.make_attribute("value", onnx.numpy_helper.from_array(array)))
-
-
-@dataclass(frozen=True)
-class _Needs:
-    """What the nodes of one op have in common, and so what their shared body must express."""
-
-    opset: int
-    x_type: int | None  # None: several, or unknown
-    scale_casts: bool  # some scale may not have the type that the multiplication is done in
-    round_before_scale: bool | None  # None: both orders occur
-    rms_epsilon: bool
-    rms_min: bool
-    several_axes: bool
-
-    @classmethod
-    def of(cls, op: Op, nodes: list[ir.Node], opset: int) -> _Needs:
-        x_types = {_element_type(node.inputs[0]) for node in nodes}
-        x_type = x_types.pop() if len(x_types) == 1 else None
-        orders = {_attribute(op, node, "scale_type") != _FLOAT32 for node in nodes}
-        if x_type is None and opset < 15:
-            raise InputError(
-                f"{op.name}: opset {opset} cannot express norms of several element types in one model; use opset >= 15"
-            )
-        several_axes = any(len(_attribute(op, node, "axes")) > 1 for node in nodes)
-        if op is PARTIAL_RMS_NORM and several_axes and opset < 18:
-            raise InputError(f"{op.name}: over several axes needs opset >= 18, the model has {opset}")
-        return cls(
-            opset=opset,
-            x_type=x_type,
-            scale_casts=any(_element_type(n.inputs[-1]) != _attribute(op, n, "scale_type") for n in nodes),
-            round_before_scale=orders.pop() if len(orders) == 1 else None,
-            rms_epsilon=any(_attribute(op, node, "rms_epsilon") != 0 for node in nodes),
-            rms_min=any(_attribute(op, node, "rms_min") != 0 for node in nodes),
-            several_axes=several_axes,
-        )
-
-
-def _element_type(value: ir.Value | None) -> int | None:
-    return None if value is None or value.dtype is None else int(value.dtype)
-
-
-def _attribute(op: Op, node: ir.Node, name: str) -> Any:
-    attribute = node.attributes.get(name)
-    return op.defaults()[name] if attribute is None else attribute.value
-
-
-def _body(op: Op, needs: _Needs) -> Iterator[str]:
-    x = "X"
-    if len(op.outputs) == 2:
-        yield "Sum = Add (X, R)"
-        x = "Sum"
-    wide = x
-    if needs.x_type != _FLOAT32:
-        yield f"X32 = Cast <to = {_FLOAT32}> ({x})"
-        wide = "X32"
-    yield from _mean_square(op, needs, wide)
-    yield "Epsilon = Constant <value_float: float = @epsilon> ()"
-    yield "Biased = Add (MeanSquare, Epsilon)"
-    yield "Root0 = Sqrt (Biased)"
-    root = "Root0"
-    if needs.rms_epsilon:
-        yield "RmsEpsilon = Constant <value_float: float = @rms_epsilon> ()"
-        yield f"Root1 = Add ({root}, RmsEpsilon)"
-        root = "Root1"
-    if needs.rms_min:
-        yield "RmsMin = Constant <value_float: float = @rms_min> ()"
-        yield f"Root2 = Max ({root}, RmsMin)"
-        root = "Root2"
-    yield f"Normed = Div ({wide}, {root})"
-    yield from _scaled(needs, x)
-
-
-def _mean_square(op: Op, needs: _Needs, wide: str) -> Iterator[str]:
-    """MeanSquare: float32, broadcasts against X."""
-    yield "Two = Constant <value_float = 2.0> ()"
-    if op is PARTIAL_RMS_NORM:
-        yield from _partial_mean_square(needs, wide)
-        return
-    yield f"Square = Pow ({wide}, Two)"
-    if needs.opset >= 18:
-        yield "Axes = Constant <value_ints: ints = @axes> ()"
-        yield "MeanSquare = ReduceMean <keepdims = 1> (Square, Axes)"
-    else:
-        yield "MeanSquare = ReduceMean <keepdims = 1, axes: ints = @axes> (Square)"
-
-
-def _partial_mean_square(needs: _Needs, wide: str) -> Iterator[str]:
-    """The mean over the first `partial_size` elements of the block, in row-major order."""
-    yield "Axes = Constant <value_ints: ints = @axes> ()"
-    yield "Size = Constant <value_int: int = @partial_size> ()"
-    yield "One = Constant <value_ints = [1]> ()"
-    yield "Zero = Constant <value_ints = [0]> ()"
-    yield "Stop = Reshape (Size, One)"
-    if not needs.several_axes:
-        yield f"First = Slice ({wide}, Zero, Stop, Axes)"
-        yield "Square = Pow (First, Two)"
-        if needs.opset >= 18:
-            yield "MeanSquare = ReduceMean <keepdims = 1> (Square, Axes)"
-        else:
-            yield "MeanSquare = ReduceMean <keepdims = 1, axes: ints = @axes> (Square)"
-        return
-    # The block becomes one axis: [lead..., n, tail...]; the result gets ones for the block again.
-    yield f"FullShape = Shape ({wide})"
-    yield "Rank = Shape (FullShape)"
-    yield "FromStart = Add (Axes, Rank)"
-    yield "Positive = Mod (FromStart, Rank)"
-    yield "Begin = ReduceMin <keepdims = 1> (Positive, Zero)"
-    yield "Last = ReduceMax <keepdims = 1> (Positive, Zero)"
-    yield "End = Add (Last, One)"
-    yield "Lead = Slice (FullShape, Zero, Begin, Zero)"
-    yield "Tail = Slice (FullShape, End, Rank, Zero)"
-    yield "Block = Slice (FullShape, Begin, End, Zero)"
-    yield "N = ReduceProd <keepdims = 1> (Block, Zero)"
-    yield "FlatShape = Concat <axis = 0> (Lead, N, Tail)"
-    yield f"Flat = Reshape <allowzero = 1> ({wide}, FlatShape)"
-    yield "First = Slice (Flat, Zero, Stop, Begin)"
-    yield "Square = Pow (First, Two)"
-    yield "FlatMean = ReduceMean <keepdims = 1> (Square, Begin)"
-    yield "BlockRank = Shape (Block)"
-    yield "Ones = Expand (One, BlockRank)"
-    yield "MeanShape = Concat <axis = 0> (Lead, Ones, Tail)"
-    yield "MeanSquare = Reshape <allowzero = 1> (FlatMean, MeanShape)"
-
-
-def _scaled(needs: _Needs, x: str) -> Iterator[str]:
-    """Y, of the type of X: scaled in float32 and rounded once, or rounded and then scaled."""
-    if needs.x_type == _FLOAT32:
-        yield "Y = Mul (Normed, scale)"
-        return
-    if needs.round_before_scale is False:
-        to_scale_type = f"<to = {_FLOAT32}>"
-    elif needs.round_before_scale and needs.x_type is not None:
-        to_scale_type = f"<to = {needs.x_type}>"
-    else:
-        to_scale_type = "<to: int = @scale_type>"
-    normed, scale = "Normed", "scale"
-    if needs.round_before_scale is not False:
-        yield f"Rounded = Cast {to_scale_type} (Normed)"
-        normed = "Rounded"
-    if needs.scale_casts:
-        yield f"ScaleCast = Cast {to_scale_type} (scale)"
-        scale = "ScaleCast"
-    if needs.round_before_scale:
-        yield f"Y = Mul ({normed}, {scale})"
-        return
-    yield f"Scaled = Mul ({normed}, {scale})"
-    yield f"Y = Cast <to = {needs.x_type}> (Scaled)" if needs.x_type is not None else f"Y = CastLike (Scaled, {x})"

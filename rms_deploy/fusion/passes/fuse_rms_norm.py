@@ -19,7 +19,7 @@ from rms_deploy.fusion.proof.prove import Proof, Prover
 from rms_deploy.fusion.replacement import explicit_attributes, replacement_for
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.ops.contract import DOMAIN, PARTIAL_RMS_NORM, VERSION
-from rms_deploy.ops.functions import CONSTANT_OPSET
+from rms_deploy.ops.function_body import CONSTANT_OPSET
 from rms_deploy.ops.nodes import graphs_of, norm_nodes
 
 __all__ = ["FuseRMSNorm", "FuseRMSNormResult"]

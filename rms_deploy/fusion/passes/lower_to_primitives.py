@@ -6,7 +6,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 from rms_deploy.ops.contract import DOMAIN, OPS
-from rms_deploy.ops.functions import function_body
+from rms_deploy.ops.function_body import function_body
 from rms_deploy.ops.nodes import norm_nodes, write_defaults
 
 __all__ = ["LowerToPrimitives"]
