@@ -73,7 +73,12 @@ def _resolved(
     model: ir.Model, specs: Mapping[str, TensorSpec], given: Mapping[str, Sequence[Sequence[int]]]
 ) -> OptimizationProfile:
     settled = {symbol for name in given for symbol in _symbols(specs[name])}
-    usual = resolve_shapes(model, shapes={name: shapes[1] for name, shapes in given.items()})
+
+    def at(index: int, dims: Mapping[str, int]) -> dict[str, Shape]:
+        shapes = {name: shapes[index] for name, shapes in given.items()}
+        return resolve_shapes(model, shapes=shapes, dims=dims, argument="optimization_profiles")
+
+    usual = at(1, {})
     sizes = {
         symbol: size
         for name, shape in usual.items()
@@ -81,10 +86,6 @@ def _resolved(
         for symbol in [dim.value if isinstance(dim, ir.SymbolicDim) else None]
         if symbol is not None and symbol in set(_symbols(specs[name])) - settled
     }
-
-    def at(index: int, dims: Mapping[str, int]) -> dict[str, Shape]:
-        return resolve_shapes(model, shapes={name: shapes[index] for name, shapes in given.items()}, dims=dims)
-
     low = at(0, dict.fromkeys(sizes, 1))
     high = at(2, {symbol: _GUESSED_GROWTH * size for symbol, size in sizes.items()})
     return {name: ShapeRange(low[name], usual[name], high[name]) for name in specs}

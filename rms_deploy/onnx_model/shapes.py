@@ -21,6 +21,7 @@ def resolve_shapes(
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
     dims: Mapping[str, int] | None = None,
+    argument: str = "shapes",
 ) -> dict[str, tuple[int, ...]]:
     """A shape for each input. A dynamic dimension that nobody gave is 2 in the first place (batch), else 16.
 
@@ -28,6 +29,7 @@ def resolve_shapes(
         model: whose inputs.
         shapes: whole shapes, by input name. They also settle the named dimensions of the other inputs.
         dims: sizes of named dynamic dimensions.
+        argument: what the caller calls `shapes`, for the error.
 
     Raises:
         InputError: a name that the model does not have, or a size that contradicts it.
@@ -51,9 +53,9 @@ def resolve_shapes(
         if name in shapes:
             resolved[name] = tuple(shapes[name])
         elif spec.shape is None:
-            raise InputError(f"input {name}: the model does not say its shape; {_advice(name)}")
+            raise InputError(f"input {name}: the model does not say its shape; {_advice(name, argument)}")
         else:
-            resolved[name] = tuple(_size(spec, axis, bindings) for axis in range(len(spec.shape)))
+            resolved[name] = tuple(_size(spec, axis, bindings, argument) for axis in range(len(spec.shape)))
     return resolved
 
 
@@ -116,7 +118,7 @@ def _rank(spec: TensorSpec) -> int:
     return len(spec.shape or ())
 
 
-def _size(spec: TensorSpec, axis: int, bindings: Mapping[str, int]) -> int:
+def _size(spec: TensorSpec, axis: int, bindings: Mapping[str, int], argument: str) -> int:
     assert spec.shape is not None
     dim = spec.shape[axis]
     if isinstance(dim, int):
@@ -125,10 +127,12 @@ def _size(spec: TensorSpec, axis: int, bindings: Mapping[str, int]) -> int:
         return _GUESSED_BATCH if axis == 0 and _rank(spec) > 1 else _GUESSED_SIZE
     size = dim.evaluate(bindings)
     if not isinstance(size, int) or size < 0:
-        raise InputError(f"input {spec.name}: cannot tell dimension {dim_name(dim)}; {_advice(spec.name)}")
+        raise InputError(f"input {spec.name}: cannot tell dimension {dim_name(dim)}; {_advice(spec.name, argument)}")
     return size
 
 
-def _advice(name: str) -> str:
+def _advice(name: str, argument: str) -> str:
+    if argument != "shapes":
+        return f"give its shapes in `{argument}`"
     example = {name: (1, 128)}
     return f"give its shape, such as `shapes={example}`"

@@ -41,6 +41,14 @@ def test_fixed_sizes_stay():
     assert guessed_inputs(model("float[4] x"), []) == ()
 
 
+def test_an_input_of_unknown_rank_must_be_given():
+    unknown = model("float[2] x")
+    unknown.graph.inputs[0].shape = None
+    with pytest.raises(InputError, match="does not say its shape; give its shapes in `optimization_profiles`"):
+        resolve_profiles(unknown, [])
+    assert resolve_profiles(unknown, [{"x": [[2]] * 3}]) == ({"x": ShapeRange((2,), (2,), (2,))},)
+
+
 def test_several_profiles():
     given = [{"x": [[size, 1, 64]] * 3} for size in (1, 4)]
     assert [profile["y"].opt for profile in resolve_profiles(model(), given)] == [(1, 64), (4, 64)]
