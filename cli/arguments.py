@@ -12,6 +12,8 @@ import click
 __all__ = ["with_flags"]
 
 _CODE = re.compile(r"`([^`]+)`")
+_ELSEWHERE = {"rms_deploy.models.MODELS": "rms-deploy export --list"}
+"""What is no argument in Python and no flag here."""
 
 
 def with_flags(text: str, command: click.Command | None = None) -> str:
@@ -36,6 +38,8 @@ def with_flags(text: str, command: click.Command | None = None) -> str:
 
 
 def _translated(code: str, command: click.Command | None) -> str | None:
+    if code in _ELSEWHERE:
+        return _ELSEWHERE[code]
     if re.fullmatch(r"rms_deploy\.\w+", code):
         return code.replace(".", " ").replace("_", "-")
     try:

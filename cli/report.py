@@ -45,13 +45,13 @@ def command(runs: tuple[Path, ...], html: Path | None, max_regression: float, fo
     compared with that of the first; the exit code is 1 if one became slower by more than --max-regression, and by
     more than the noise, or fails and did not before.
     """
-    from rms_deploy.benchmark.result_file import read
+    from rms_deploy.benchmark.result_file import read_benchmark
 
     if len(runs) > 2:
         raise click.UsageError(f"{len(runs)} runs were given; give one to be shown, or two to be compared")
     if html is not None and html.resolve() in [path.resolve() for path in runs]:
         raise click.UsageError("--html would take the place of the run; give another name")
-    results = [read(path) for path in runs]
+    results = [read_benchmark(path) for path in runs]
     if len(runs) == 1:
         if html is not None:
             from rms_deploy.benchmark.report.page import write_page

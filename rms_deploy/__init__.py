@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rms_deploy.benchmark.op.result import OpBenchmarkResult
     from rms_deploy.benchmark.report.regression import RunComparison, compare_runs
     from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult
+    from rms_deploy.benchmark.result_file import read_benchmark
     from rms_deploy.engine.build import build
     from rms_deploy.engine.doctor import Diagnosis, doctor
     from rms_deploy.engine.inspect_engine import EngineInspection, inspect_engine
@@ -91,6 +92,7 @@ __all__ = [
     "inspect",
     "inspect_engine",
     "onnxruntime_library",
+    "read_benchmark",
     "session",
     "swap",
     "tensorrt_library",
@@ -105,6 +107,7 @@ _NAMES_OF = {
     "benchmark.op.result": ("OpBenchmarkResult",),
     "benchmark.report.regression": ("RunComparison", "compare_runs"),
     "benchmark.result": ("BenchmarkResult", "CandidateResult"),
+    "benchmark.result_file": ("read_benchmark",),
     "engine.build": ("build",),
     "engine.doctor": ("Diagnosis", "doctor"),
     "engine.inspect_engine": ("EngineInspection", "inspect_engine"),

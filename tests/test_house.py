@@ -6,6 +6,7 @@ CONTRIBUTING.md draws the same map for people.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -131,6 +132,27 @@ def test_a_heavy_dependency_is_imported_where_the_rule_says(dependency):
     assert not wrong
 
 
+def test_the_library_names_arguments_and_not_flags():
+    """Who calls it from Python has none; cli/arguments.py makes flags of the arguments."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {node.value}"
+        for name, path in modules().items()
+        if not within(name, "cli") and not within(name, "benchmark.report")  # whose styles have names like these
+        for node in texts(path)
+        if re.search(r"(^|[\s`(])--[a-z][a-z-]*($|[\s`,;.)])", node.value)
+    ]
+    assert not wrong
+
+
+def texts(path: Path) -> Iterator[ast.Constant]:
+    """The strings of a file that are no docstrings."""
+    tree = ast.parse(path.read_text())
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
+            yield node
+
+
 def test_no_modules_import_each_other_in_a_circle():
     waiting = {name: {target for target, _ in own_imports(path)} - {name} for name, path in modules().items()}
     while free := [name for name, targets in waiting.items() if not targets & waiting.keys()]:
@@ -152,6 +174,10 @@ def test_no_module_bears_the_name_of_a_public_function():
 
 TESTED_BY = {
     "__main__": "cli/test_main.py",
+    "cli.console": "cli/test_main.py",
+    "exporter.torch_exporters": "exporter/test_export.py",
+    "models.convnet": "models/test_images.py",
+    "models.vit": "models/test_images.py",
 }
 """Modules without a test file of their name, and the file that tests each."""
 

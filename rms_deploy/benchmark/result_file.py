@@ -16,7 +16,7 @@ from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult, Point
 from rms_deploy.errors import InputError
 from rms_deploy.runtime.machine import Machine
 
-__all__ = ["FORMAT", "from_dict", "read", "to_dict"]
+__all__ = ["FORMAT", "from_dict", "read_benchmark", "to_dict"]
 
 FORMAT: Final = 2
 """Number of the format of all benchmark files; it grows when a field gets another name or meaning."""
@@ -52,7 +52,7 @@ def from_dict(data: dict[str, Any]) -> BenchmarkResult:
     )
 
 
-def read(path: str | os.PathLike[str]) -> BenchmarkResult:
+def read_benchmark(path: str | os.PathLike[str]) -> BenchmarkResult:
     """Read a result of `bench` that was saved as JSON: what `to_dict` returns, and `rms-deploy bench --json` prints.
 
     Raises:

@@ -7,14 +7,14 @@ import json
 import pytest
 from made_result import result
 
-from rms_deploy.benchmark.result_file import from_dict, read, to_dict
+from rms_deploy.benchmark.result_file import from_dict, read_benchmark, to_dict
 from rms_deploy.errors import InputError
 
 
 def test_a_result_is_the_same_when_it_is_read_back(tmp_path):
     file = tmp_path / "run.json"
     file.write_text(json.dumps(to_dict(result()), allow_nan=False))
-    again = read(file)
+    again = read_benchmark(file)
     assert again.points[0].candidates == result().points[0].candidates
     assert json.loads(json.dumps(to_dict(again))) == json.loads(file.read_text())
     assert json.loads(file.read_text())["points"][0]["candidates"][1]["speedup"]["verdict"] == "faster"
@@ -44,6 +44,6 @@ def test_a_result_is_the_same_when_it_is_read_back(tmp_path):
 def test_a_file_that_is_none_is_one_line(tmp_path, text, message):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(InputError, match=message):
-        read(tmp_path / "run.json")
+        read_benchmark(tmp_path / "run.json")
     with pytest.raises(InputError, match="cannot be read: No such file"):
-        read(tmp_path / "missing.json")
+        read_benchmark(tmp_path / "missing.json")

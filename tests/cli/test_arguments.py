@@ -27,6 +27,7 @@ def command(name):
         ("build", '`runtime="tensorrt-rtx"` builds anywhere', "--runtime tensorrt-rtx builds anywhere"),
         ("build", "`devices=['sm86', 'sm89']`", "--device sm86,sm89"),
         ("fuse", "run `rms_deploy.fuse`, then `rms_deploy.bench_op`", "run rms-deploy fuse, then rms-deploy bench-op"),
+        ("export", "use one of `rms_deploy.models.MODELS`", "use one of rms-deploy export --list"),
         # What the command has no flag for, and what is no argument, stays.
         ("fuse", "`shapes` and `library=False`", "`shapes` and `library=False`"),
         ("fuse", "`a name of = a node`", "`a name of = a node`"),

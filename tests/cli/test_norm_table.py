@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import click
+
+from rms_deploy.cli.main import rms_deploy
 from rms_deploy.cli.norm_table import near_misses, print_near_misses, print_norms
 from rms_deploy.fusion.near_miss import NearMiss
 from rms_deploy.fusion.norm import Norm
@@ -37,9 +40,11 @@ def test_what_is_not_known_is_a_question_mark(capsys):
 
 
 def test_reasons_and_notes_name_the_flags_of_fuse(capsys):
-    print_near_misses([NearMiss("e", "casts", "half; `allow_precision_gain=True` fuses it", "")])
+    with click.Context(rms_deploy):
+        print_near_misses([NearMiss("e", "casts", "half; `allow_precision_gain=True` fuses it", "")])
     assert capsys.readouterr().out.splitlines()[1].endswith("half; --allow-precision-gain fuses it")
-    print_norms([norm(note="`functions=False` fuses it")])
+    with click.Context(rms_deploy):
+        print_norms([norm(note="`functions=False` fuses it")])
     assert "fused: --no-functions fuses it" in capsys.readouterr().out
 
 
