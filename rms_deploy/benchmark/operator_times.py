@@ -79,13 +79,13 @@ class OperatorTimes:
 
 
 def fold(
-    events: Sequence[Mapping[str, Any]], norms: Mapping[str, bool], *, latency: float, skip: int = 1
+    events: Sequence[Mapping[str, Any]], is_whole_norm: Mapping[str, bool], *, latency: float, skip: int = 1
 ) -> OperatorTimes:
     """Sum up the events that `InferenceSession.end_profiling` writes.
 
     Args:
         events: all of them.
-        norms: the names of the nodes that belong to a norm, and whether the node is the whole norm.
+        is_whole_norm: the names of the nodes that belong to a norm, and whether the node is the whole norm.
         latency: microseconds of a run without the profiler.
         skip: number of runs at the beginning that are not counted.
     """
@@ -98,7 +98,7 @@ def fold(
             index += 1
         run: dict[tuple[str, str], list[float]] = defaultdict(list)
         while index < len(nodes) and nodes[index]["ts"] <= end:
-            run[_category(nodes[index], norms), nodes[index]["args"]["op_name"]].append(nodes[index]["dur"])
+            run[_category(nodes[index], is_whole_norm), nodes[index]["args"]["op_name"]].append(nodes[index]["dur"])
             index += 1
         runs.append(run)
     keys = dict.fromkeys(key for run in runs for key in run)
@@ -114,13 +114,13 @@ def fold(
         operators=tuple(sorted(operators, key=lambda o: -o.microseconds)),
         runs=len(runs),
         overhead=overhead,
-        norm_bytes=sum(norm_sizes(events, norms)),
+        norm_bytes=sum(norm_sizes(events, is_whole_norm)),
     )
 
 
-def norm_sizes(events: Sequence[Mapping[str, Any]], norms: Mapping[str, bool]) -> list[int]:
+def norm_sizes(events: Sequence[Mapping[str, Any]], is_whole_norm: Mapping[str, bool]) -> list[int]:
     """Bytes that each norm reads and writes, in one run; empty unless every norm is one node."""
-    if not norms or not all(norms.values()):
+    if not is_whole_norm or not all(is_whole_norm.values()):
         return []
     spans = sorted((e["ts"], e["ts"] + e["dur"]) for e in events if e.get("name") == "model_run")
     if not spans:
@@ -129,7 +129,7 @@ def norm_sizes(events: Sequence[Mapping[str, Any]], norms: Mapping[str, bool]) -
     return [
         sum(int(e["args"][size]) for size in ("activation_size", "parameter_size", "output_size"))
         for e in events
-        if _is_node(e) and start <= e["ts"] <= end and _node_name(e) in norms
+        if _is_node(e) and start <= e["ts"] <= end and _node_name(e) in is_whole_norm
     ]
 
 
@@ -142,7 +142,7 @@ def _node_name(event: Mapping[str, Any]) -> str:
     return str(event["name"]).removesuffix(_NODE_SUFFIX)
 
 
-def _category(event: Mapping[str, Any], norms: Mapping[str, bool]) -> str:
-    if _node_name(event) in norms:
+def _category(event: Mapping[str, Any], is_whole_norm: Mapping[str, bool]) -> str:
+    if _node_name(event) in is_whole_norm:
         return "norms"
     return "matmul" if any(part in event["args"]["op_name"] for part in _MATMUL) else "rest"

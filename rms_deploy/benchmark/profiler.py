@@ -67,7 +67,7 @@ def measure_operator_times(
         del plain
         graph = load_model(optimized)
         _name_nodes(graph)
-        norms = norm_node_names(graph)
+        is_whole_norm = norm_node_names(graph)
         most = _MAX_EVENTS // max(1, sum(1 for _ in graph.graph.all_nodes()))
         runs = _SKIP + min(max(5, round(seconds * 1e6 / latency)), 200, max(5, most))
         save_model(graph, optimized)
@@ -77,8 +77,8 @@ def measure_operator_times(
         for _ in range(runs):
             runtime.run(profiled, feeds)
         events = json.loads(Path(profiled.end_profiling()).read_text(encoding="utf-8"))
-    result = fold(events, norms, latency=latency, skip=_SKIP)
-    sizes = norm_sizes(events, norms)
+    result = fold(events, is_whole_norm, latency=latency, skip=_SKIP)
+    sizes = norm_sizes(events, is_whole_norm)
     return replace(result, copy_microseconds=_copy_microseconds(sizes) if sizes else None)
 
 
@@ -90,12 +90,12 @@ def norm_node_names(model: ir.Model) -> dict[str, bool]:
     before = {node.name: node.op_type for graph in model.graphs() for node in graph if node.name}
     fused = fuse(model, verify=False, functions=False).model
     after = {node.name: node for graph in fused.graphs() for node in graph if node.name}
-    norms = {}
+    is_whole_norm = {}
     for name, op_type in before.items():
         now = after.get(name)
         if now is None or now.domain == DOMAIN or op_type in FOREIGN_NORMS:
-            norms[name] = op_type in FOREIGN_NORMS or (now is not None and now.op_type == op_type)
-    return norms
+            is_whole_norm[name] = op_type in FOREIGN_NORMS or (now is not None and now.op_type == op_type)
+    return is_whole_norm
 
 
 def _name_nodes(model: ir.Model) -> None:

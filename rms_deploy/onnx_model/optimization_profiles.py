@@ -13,7 +13,7 @@ from rms_deploy.onnx_model.signature import TensorSpec, input_specs
 
 __all__ = ["OptimizationProfile", "ShapeRange", "guessed_inputs", "resolve_profiles"]
 
-Shape = tuple[int, ...]
+_Sizes = tuple[int, ...]
 
 _GUESSED_GROWTH: Final = 16
 """A guessed dimension goes from 1 to so many times the size that `resolve_shapes` guesses."""
@@ -22,9 +22,9 @@ _GUESSED_GROWTH: Final = 16
 class ShapeRange(NamedTuple):
     """The shapes that an input may have; the engine is tuned for `opt`."""
 
-    min: Shape
-    opt: Shape
-    max: Shape
+    min: _Sizes
+    opt: _Sizes
+    max: _Sizes
 
     def __str__(self) -> str:
         return ":".join("x".join(map(str, shape)) for shape in self)
@@ -74,7 +74,7 @@ def _resolved(
 ) -> OptimizationProfile:
     settled = {symbol for name in given for symbol in _symbols(specs[name])}
 
-    def at(index: int, dims: Mapping[str, int]) -> dict[str, Shape]:
+    def at(index: int, dims: Mapping[str, int]) -> dict[str, _Sizes]:
         shapes = {name: shapes[index] for name, shapes in given.items()}
         return resolve_shapes(model, shapes=shapes, dims=dims, argument="optimization_profiles")
 

@@ -12,7 +12,7 @@ from rms_deploy.errors import InputError
 
 __all__ = ["Change", "RunComparison", "compare_runs"]
 
-Verdict = Literal["regression", "faster", "slower", "within noise", "too few rounds", "fails", "not in both"]
+ChangeVerdict = Literal["regression", "faster", "slower", "within noise", "too few rounds", "fails", "not in both"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Change:
     before: float | None
     """Median in microseconds; None: it failed, or was not in that run."""
     after: float | None
-    verdict: Verdict
+    verdict: ChangeVerdict
     """regression: the median grew beyond the limit, and the intervals of the two medians do not touch."""
 
     @property
@@ -120,7 +120,7 @@ def _change(key: tuple[str, str], old: CandidateResult | None, new: CandidateRes
     return Change(*key, *medians, "fails" if b is None else _verdict(a, b, limit))
 
 
-def _verdict(a: Latency, b: Latency, limit: float) -> Verdict:
+def _verdict(a: Latency, b: Latency, limit: float) -> ChangeVerdict:
     if a.low is None or a.high is None or b.low is None or b.high is None:
         return "too few rounds"
     if b.low > a.high:
