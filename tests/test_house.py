@@ -178,6 +178,15 @@ TESTED_BY = {
     "exporter.torch_exporters": "exporter/test_export.py",
     "models.convnet": "models/test_images.py",
     "models.vit": "models/test_images.py",
+    **dict.fromkeys(
+        (
+            *("onnx_model.graph_check", "onnx_model.graph_order", "onnx_model.ir_check", "onnx_model.malformed"),
+            *("onnx_model.node_rules", "onnx_model.opening", "onnx_model.scope", "onnx_model.sparse"),
+            *("onnx_model.tensor_check", "onnx_model.type_check"),
+        ),
+        "onnx_model/test_check.py",
+    ),
+    "onnx_model.tensor_slots": "onnx_model/test_external_data.py",
 }
 """Modules without a test file of their name, and the file that tests each."""
 

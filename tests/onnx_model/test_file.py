@@ -127,27 +127,6 @@ def test_external_tensors_of_attributes_come_along(tmp_path: Path) -> None:
     np.testing.assert_array_equal(nh.to_array(written), WEIGHTS)
 
 
-@pytest.mark.parametrize("failing", ["model.onnx.data", "model.onnx"])
-def test_both_files_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
-    path = write_model(tmp_path, external=True)
-    save_model(load_model(path), path, external=True)
-    before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
-    model = load_model(path)
-    model.graph.initializers["w"].const_value = ir.tensor(np.arange(512, dtype=np.float32))
-    move = Path.replace
-
-    def fails(source: Path, target: Path) -> Path:
-        if target.name == failing and source.name == failing:
-            raise OSError(28, "No space left on device")
-        return move(source, target)
-
-    monkeypatch.setattr(Path, "replace", fails)
-    with pytest.raises(OutputError, match="cannot be written: No space left on device"):
-        save_model(model, path, external=True)
-    assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
-    assert model.graph.initializers["w"].const_value.size == 512
-
-
 def refusal(path: Path) -> str:
     with pytest.raises(ModelFileError) as caught:
         load_model(path)

@@ -1,0 +1,52 @@
+"""Every graph of an onnx-ir model, and every place in them that holds a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import onnx_ir as ir
+
+__all__ = ["graphs_in", "tensor_slots"]
+
+_Put = Callable[[ir.TensorProtocol], None]
+
+
+def tensor_slots(model: ir.Model) -> Iterator[tuple[ir.TensorProtocol, _Put]]:
+    """Each tensor of an initialiser or an attribute, functions and bodies included, with what puts another there."""
+    for graph in graphs_in(model):
+        for value in graph.initializers.values():
+            if value.const_value is not None:
+                yield value.const_value, partial(setattr, value, "const_value")
+        for node in graph:
+            for attribute in node.attributes.values():
+                if attribute.is_ref():
+                    continue
+                if attribute.type == ir.AttributeType.TENSOR:
+                    yield attribute.as_tensor(), partial(_put, node, attribute.name)
+                elif attribute.type == ir.AttributeType.TENSORS:
+                    for index, tensor in enumerate(attribute.as_tensors()):
+                        yield tensor, partial(_put_one, node, attribute.name, index)
+
+
+def graphs_in(model: ir.Model) -> Iterator[ir.Graph]:
+    """The main graph, those of all functions, ours too, and all bodies inside them."""
+    graphs = [model.graph, *(function.graph for function in model.functions.values())]
+    for graph in graphs:  # grows
+        yield graph
+        for node in graph:
+            for attribute in node.attributes.values():
+                if attribute.type == ir.AttributeType.GRAPH and not attribute.is_ref():
+                    graphs.append(attribute.as_graph())
+                elif attribute.type == ir.AttributeType.GRAPHS and not attribute.is_ref():
+                    graphs.extend(attribute.as_graphs())
+
+
+def _put(node: ir.Node, name: str, tensor: ir.TensorProtocol) -> None:
+    node.attributes[name] = ir.AttrTensor(name, tensor)
+
+
+def _put_one(node: ir.Node, name: str, index: int, tensor: ir.TensorProtocol) -> None:
+    tensors = list(node.attributes[name].as_tensors())
+    tensors[index] = tensor
+    node.attributes[name] = ir.AttrTensors(name, tensors)
