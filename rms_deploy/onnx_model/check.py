@@ -35,6 +35,8 @@ class Checked:
     """Whether there are sparse tensors."""
     has_bodies: bool
     """Whether nodes hold graphs."""
+    repeated_name: str
+    """The first name that two nodes have; empty: there is none."""
     has_negative_dims: bool
     """Whether the declared shape of a value has a negative dim."""
     unimported: dict[FunctionId, set[str]]
@@ -59,8 +61,15 @@ def check(model: onnx.ModelProto, *, is_ours: bool = False) -> Checked:
     for training in model.training_info:
         for graph in (training.initialization, training.algorithm):
             _tensors_of(graph, walk)
-    unimported = {scope.owner: scope.unimported for scope in scopes if scope.unimported}
-    return Checked(walk.external, walk.is_sorted, walk.has_sparse, walk.has_bodies, walk.has_negative_dims, unimported)
+    return Checked(
+        external=walk.external,
+        is_sorted=walk.is_sorted,
+        has_sparse=walk.has_sparse,
+        has_bodies=walk.has_bodies,
+        repeated_name=walk.repeated_name,
+        has_negative_dims=walk.has_negative_dims,
+        unimported={scope.owner: scope.unimported for scope in scopes if scope.unimported},
+    )
 
 
 def check_written(model: onnx.ModelProto) -> list[onnx.TensorProto]:
@@ -71,13 +80,12 @@ def check_written(model: onnx.ModelProto) -> list[onnx.TensorProto]:
     """
     try:
         checked = check(model, is_ours=True)
+        if checked.repeated_name:
+            raise MalformedError(f"two nodes have the name {printable(checked.repeated_name)}")
+        for (_, name, _), domains in checked.unimported.items():
+            raise MalformedError(f"{name or 'the graph'} imports no opset of domain {min(domains)!r}")
     except MalformedError as error:
         raise RuntimeError(f"the model to be written is not valid, please report this: {error}") from error
-    for (_, name, _), domains in checked.unimported.items():
-        raise RuntimeError(
-            f"the model to be written is not valid, please report this: {name or 'the graph'} imports no opset of "
-            f"domain {min(domains)!r}"
-        )
     return [tensor for tensor, _ in checked.external]
 
 

@@ -11,7 +11,7 @@ from rms_deploy.onnx_model.graph_order import check_acyclic
 from rms_deploy.onnx_model.malformed import MalformedError, node_label, printable
 from rms_deploy.onnx_model.node_rules import ATTRIBUTE_TYPES, NodeRule
 from rms_deploy.onnx_model.scope import Scope
-from rms_deploy.onnx_model.sparse import check_sparse
+from rms_deploy.onnx_model.sparse import check_growth, check_sparse
 from rms_deploy.onnx_model.tensor_check import check_tensor
 from rms_deploy.onnx_model.type_check import check_text, check_texts, check_type, check_value
 
@@ -37,12 +37,15 @@ class GraphCheck:
     def __init__(self, *, is_ours: bool = False) -> None:
         """`is_ours`: this package made the graphs, from what was checked: names, arity, imports and order count."""
         self._is_ours: Final = is_ours
+        self._sparse_bytes, self._dense_bytes = 0, 0
         self.external: Final[list[tuple[onnx.TensorProto, int]]] = []
         """Tensors whose data lies in another file, with the bytes that each needs."""
         self.is_sorted = True
         """Whether every node comes after those that it reads from."""
         self.has_sparse = False
         self.has_bodies = False
+        self.repeated_name = ""
+        """The first name that two nodes of a graph have, which ONNX Runtime refuses."""
         self.has_negative_dims = False
         """Whether the declared shape of a value has one, which means what no dim means: it is unknown."""
 
@@ -91,7 +94,7 @@ class GraphCheck:
             raise MalformedError("the name of a node or of a value is not UTF-8")
         named = [label for label in labels if label]
         if len(set(named)) < len(named) and not scope.is_function:
-            raise MalformedError(f"two nodes have the name {printable(_repeated(named))}")
+            self.repeated_name = self.repeated_name or _repeated(named)
         reads: dict[int, set[str]] = {}
         self.has_bodies |= bool(bodies)
         for index, label, body in bodies:
@@ -234,9 +237,13 @@ class GraphCheck:
         """
         self.has_sparse = True
         check_text("the name of a tensor", sparse.values.name)
-        for tensor, size in zip((sparse.values, sparse.indices), check_sparse(sparse), strict=True):
+        *sizes, dense = check_sparse(sparse)
+        for tensor, size in zip((sparse.values, sparse.indices), sizes, strict=True):
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 self.external.append((tensor, size))
+        self._sparse_bytes += sum(sizes)
+        self._dense_bytes += dense
+        check_growth(self._sparse_bytes, self._dense_bytes)
 
     def _check_order(self, nodes: Sequence[onnx.NodeProto], reads: dict[int, set[str]]) -> None:
         """Whether what is read before it is defined, or read by a body, is no circle."""

@@ -9,7 +9,7 @@ from rms_deploy.onnx_model.malformed import MalformedError
 
 __all__ = ["MAX_NODES", "check_acyclic", "check_calls"]
 
-MAX_NODES: Final = 10_000_000
+MAX_NODES: Final = 1_000_000
 """Nodes that a model may have once every call of a local function is written out."""
 
 Name = TypeVar("Name", bound=Hashable)

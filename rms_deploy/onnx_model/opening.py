@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import count
 
 import onnx
 import onnx_ir as ir
@@ -30,7 +31,8 @@ def own_model(proto: onnx.ModelProto, folders: DataFolders) -> ir.Model:
     3. The default domain is the empty string, and every domain that is used is imported: where none is, ONNX Runtime
        takes the newest.
     4. Nodes come after those that they read from.
-    5. A negative dim of a declared shape is an unknown one, as ONNX Runtime takes it.
+    5. No two nodes of a graph have one name, which ONNX Runtime refuses and others do not.
+    6. A negative dim of a declared shape is an unknown one, as ONNX Runtime takes it.
 
     Raises:
         MalformedError: what is wrong.
@@ -47,7 +49,9 @@ def own_model(proto: onnx.ModelProto, folders: DataFolders) -> ir.Model:
     if not checked.is_sorted:  # case 4
         for graph in roots:
             graph.sort()
-    if checked.has_negative_dims:  # case 5
+    if checked.repeated_name:  # case 5
+        _separate_names(model)
+    if checked.has_negative_dims:  # case 6
         _forget_negative_dims(model)
     return model
 
@@ -62,6 +66,7 @@ def own_copy(model: ir.Model) -> ir.Model:
     unimported = check_ir(model)
     own = _copied(model)
     _own_tensors(own, None)
+    _separate_names(own)
     _import(own, unimported)
     return own
 
@@ -107,6 +112,22 @@ def _own_tensors(model: ir.Model, folders: DataFolders | None) -> None:
                 check_range(printable(tensor.name or ""), location, *ends, around)
             own[id(tensor)] = DataFileTensor(tensor, around.find(location)[0], around.folder)
         put(own[id(tensor)])
+
+
+def _separate_names(model: ir.Model) -> None:
+    for graph in graphs_in(model):
+        used = {node.name for node in graph}
+        if len(used) == len(graph):
+            continue
+        numbers: dict[str, Iterator[int]] = {}
+        for node in graph:
+            if not node.name:
+                continue
+            if node.name not in numbers:
+                numbers[node.name] = count(1)
+                continue
+            node.name = next(name for i in numbers[node.name] if (name := f"{node.name}_{i}") not in used)
+            used.add(node.name)
 
 
 def _forget_negative_dims(model: ir.Model) -> None:

@@ -15,17 +15,21 @@ from rms_deploy.onnx_model.external_data import DataFileTensor, DataFolders
 from rms_deploy.onnx_model.malformed import MalformedError, printable
 from rms_deploy.onnx_model.tensor_check import check_tensor, size_of
 
-__all__ = ["check_sparse", "densify"]
+__all__ = ["check_growth", "check_sparse", "densify"]
 
-_MAX_BYTES: Final = 2**30
-"""Of one sparse tensor, written out: a small file must not fill the memory."""
+_FREE: Final = 2**27
+_GROWTH: Final = 64
+"""Bytes that the sparse tensors of a model may have as dense ones: so many, and so many times what they have.
+
+A small file must not fill the memory.
+"""
 
 
-def check_sparse(sparse: onnx.SparseTensorProto) -> tuple[int, int]:
-    """The bytes that the values and the indices of `sparse` need.
+def check_sparse(sparse: onnx.SparseTensorProto) -> tuple[int, int, int]:
+    """The bytes that the values and the indices of `sparse` need, and those of the dense tensor.
 
     Raises:
-        MalformedError: they do not fit each other or the dims, or the dense tensor would have more than 1 GiB.
+        MalformedError: they do not fit each other or the dims.
     """
     name = printable(sparse.values.name) or "a sparse tensor"
     sizes = check_tensor(sparse.values), check_tensor(sparse.indices)
@@ -37,11 +41,17 @@ def check_sparse(sparse: onnx.SparseTensorProto) -> tuple[int, int]:
         raise MalformedError(f"{name}: its {values} values and {indices} indices do not fit each other")
     if sparse.indices.data_type != onnx.TensorProto.INT64:
         raise MalformedError(f"{name}: its indices are no INT64")
-    if dense > _MAX_BYTES:
-        raise MalformedError(
-            f"{name}: is sparse, and as a dense tensor has {dense} bytes; at most {_MAX_BYTES} are read"
-        )
-    return sizes
+    return *sizes, dense
+
+
+def check_growth(own: int, dense: int) -> None:
+    """Whether all sparse tensors of a model, of `own` bytes, may become dense ones of `dense` bytes.
+
+    Raises:
+        MalformedError: these are too many.
+    """
+    if dense > _FREE + _GROWTH * own:
+        raise MalformedError(f"its sparse tensors of {own} bytes have {dense} bytes as dense ones, which are not read")
 
 
 def densify(model: onnx.ModelProto, folders: DataFolders) -> onnx.ModelProto:
