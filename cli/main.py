@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -71,5 +73,30 @@ def rms_deploy(verbose: int, quiet: bool) -> None:
 
 
 def main() -> None:
-    """Entry point of `rms-deploy` and `python -m rms_deploy`."""
-    rms_deploy(prog_name="rms-deploy")
+    """Entry point of `rms-deploy` and `python -m rms_deploy`: exit code 0 only if all that was printed arrived."""
+    code: Any = 0
+    lost = None
+    try:
+        rms_deploy(prog_name="rms-deploy")
+    except SystemExit as end:
+        code = end.code
+        lost = _lost_output(b"")
+    except OSError:
+        lost = _lost_output(b"\n")
+        if lost is None:
+            raise
+    if lost is not None:
+        click.echo(f"Error: standard output: {lost.strerror}", err=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+        code = code or 1
+    sys.exit(code)
+
+
+def _lost_output(more: bytes) -> OSError | None:
+    """Why standard output does not take what was printed, or `more` of it; None: it does."""
+    try:
+        sys.stdout.flush()
+        os.write(sys.stdout.fileno(), more)
+    except OSError as error:
+        return error
+    return None

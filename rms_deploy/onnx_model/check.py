@@ -52,6 +52,9 @@ def check(model: onnx.ModelProto, *, is_ours: bool = False) -> Checked:
     for what in ("producer_name", "producer_version", "domain", "doc_string"):
         check_text(f"the {what} of the model", getattr(model, what))
     check_texts("the metadata of the model", model.metadata_props)
+    for configuration in model.configuration:
+        for name in (configuration.name, *configuration.device):
+            check_text("the name of a device", name)
     functions = functions_of(model)
     walk = GraphCheck(is_ours=is_ours)
     main = Scope(MAIN, imports_of(model), functions)

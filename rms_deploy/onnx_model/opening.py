@@ -91,9 +91,19 @@ def _check_texts(graphs: Iterable[ir.Graph]) -> None:
                 keys.update(metadata)
                 texts.extend(metadata.values())
             texts.append(node.doc_string)
+            if node.device_configurations:
+                _check_devices(node)
     if bytes in {*map(type, keys), *map(type, texts)}:
         wrong = " ".join(printable(text)[:80] for text in (*keys, *texts) if isinstance(text, bytes))
         raise MalformedError(f"the metadata or doc_string of a node is not UTF-8: {wrong[:80]}")
+
+
+def _check_devices(node: ir.Node) -> None:
+    """Onnx-ir reads placements on devices that it then cannot write."""
+    try:
+        ir.serde.serialize_node(node)
+    except ir.serde.SerdeError as error:
+        raise MalformedError(f"{printable(node.name or node.op_type)}: its devices cannot be read") from error
 
 
 def _own_tensors(model: ir.Model, folders: DataFolders | None) -> None:

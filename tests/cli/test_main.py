@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -63,3 +64,21 @@ def test_unknown_command_is_a_usage_error() -> None:
     result = CliRunner().invoke(main.rms_deploy, ["fusse"])
     assert result.exit_code == 2
     assert "No such command 'fusse'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "options", [["--version"], ["fuse", "--help"], ["inspect", "{model}"], ["inspect", "{model}", "--json"]]
+)
+def test_output_that_is_lost_is_one_line(options: list[str]) -> None:
+    model = Path(__file__).parents[1] / "onnx_model" / "hostile" / "V10_given_proto_renamed.onnx"
+    command = [sys.executable, "-m", "rms_deploy", *(option.format(model=model) for option in options)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["Error: standard output: No space left on device"]
+
+
+def test_output_that_nobody_reads_ends_in_silence() -> None:
+    command = f"{sys.executable} -m rms_deploy --help | true"
+    done = subprocess.run(["bash", "-c", command], stderr=subprocess.PIPE, text=True, check=False)
+    assert done.stderr == ""
