@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -16,6 +17,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
+from rms_deploy.errors import RmsDeployError
 from rms_deploy.fusion.fuse import FusionResult, fuse
 from rms_deploy.ops import schemas
 from rms_deploy.ops.contract import OPS
@@ -169,6 +171,31 @@ def near_miss(model: onnx.ModelProto, *, piece: str, reason: str) -> None:
     assert result.near_misses[0].piece == piece, result.near_misses
     assert reason in result.near_misses[0].reason, result.near_misses
     assert ir.to_proto(result.model).SerializeToString(deterministic=True) == before
+
+
+def check_written(path: Path, original: Path | onnx.ModelProto | None = None) -> None:
+    """A file that this package wrote: onnx's checker passes it, shapes included, and ONNX Runtime loads it.
+
+    Where ONNX Runtime does not load `original`, for a domain that it does not know, it need not load the file.
+    """
+    schemas.register()
+    onnx.checker.check_model(path, full_check=True)
+    if original is None or loads(original):
+        assert loads(path), f"ONNX Runtime loads the original, and not {path}"
+
+
+def loads(model: Path | onnx.ModelProto) -> bool:
+    """Whether ONNX Runtime does, with our library where it is needed."""
+    try:
+        runtime.session(model, threads=1)
+    except RmsDeployError:
+        return False
+    return True
+
+
+@pytest.fixture(name="check_written")
+def _check_written():
+    return check_written
 
 
 @pytest.fixture(name="build")

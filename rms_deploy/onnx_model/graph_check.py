@@ -182,6 +182,8 @@ class GraphCheck:
             if wanted.get(name) != kind:
                 check_text("the name of an attribute", name)
                 rule.check_attribute(node.op_type, printable(name), kind)
+            elif name == rule.element_type and not attribute.ref_attr_name:
+                rule.check_element_type(node.op_type, attribute.i)
             if kind not in _PLAIN or attribute.ref_attr_name:
                 bodies += [(index, node_label(node), body) for body in self.attribute(attribute)]
         if rule.needed_attributes and not rule.needed_attributes.issubset(names):

@@ -77,6 +77,8 @@ def _check_node(node: ir.Node, scope: Scope, bodies: list[ir.Graph]) -> None:
         kind = attribute.type
         if rule.attributes.get(name) != kind.value:
             rule.check_attribute(op_type, printable(name), kind.value)
+        elif name == rule.element_type and not attribute.is_ref():
+            rule.check_element_type(op_type, attribute.as_int())
         if kind is ir.AttributeType.GRAPH and not attribute.is_ref():
             bodies.append(attribute.as_graph())
         elif kind is ir.AttributeType.GRAPHS and not attribute.is_ref():

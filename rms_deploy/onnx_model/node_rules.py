@@ -14,6 +14,7 @@ from typing import Final
 import onnx
 
 from rms_deploy.onnx_model.malformed import MalformedError
+from rms_deploy.onnx_model.tensor_check import ELEMENT_TYPES
 from rms_deploy.ops import schemas
 from rms_deploy.ops.contract import DOMAIN, OPS, PLUGIN_DOMAIN, VERSION
 from rms_deploy.ops.foreign_ops import (
@@ -50,6 +51,8 @@ class NodeRule:
     attributes: Mapping[str, int] = field(default_factory=dict)
     """The type of each."""
     needed_attributes: frozenset[str] = frozenset()
+    element_type: str = ""
+    """The attribute that is an element type, if one is."""
     is_closed: bool = False
     """Whether it has no other attributes; those that begin with two underscores are a runtime's own."""
 
@@ -70,6 +73,15 @@ class NodeRule:
             for index in needed:
                 if index < len(given) and not given[index]:
                     raise MalformedError(f"{op_type}: {kind} {index + 1} is left out; it is needed")
+
+    def check_element_type(self, op_type: str, value: int) -> None:
+        """The value of the attribute that is an element type.
+
+        Raises:
+            MalformedError: it is none.
+        """
+        if value not in ELEMENT_TYPES:
+            raise MalformedError(f"{op_type}: {self.element_type} is {value}, no element type")
 
     def check_attribute(self, op_type: str, name: str, kind: int) -> None:
         """One attribute of type `kind`.
@@ -104,6 +116,10 @@ def call_rule(inputs: int, outputs: int) -> NodeRule:
     """What a call of a local function takes; the last ones may be left out."""
     return NodeRule(max_inputs=inputs, max_outputs=outputs)
 
+
+_ELEMENT_TYPE_OF: Final = {("", "Cast"): "to"} | {(DOMAIN, op): "scale_type" for op in OPS}
+_OPEN: Final = ("LayerNormalization",)
+"""Operators of ONNX that ONNX Runtime has another schema for, with any attributes."""
 
 _CONTRIB: Final[dict[tuple[str, str], NodeRule]] = {
     **{
@@ -154,7 +170,7 @@ def _our_rule(domain: str, op_type: str) -> NodeRule | None:
     return NodeRule(
         *(rule.min_inputs, rule.max_inputs, rule.needed_inputs),
         *(rule.min_outputs, rule.max_outputs, rule.needed_outputs),
-        *(plugin, rule.needed_attributes),
+        *(plugin, rule.needed_attributes, rule.element_type),
     )
 
 
@@ -177,5 +193,6 @@ def _of_schema(schema: onnx.defs.OpSchema, *, is_newer: bool) -> NodeRule:
         tuple(i for i, end in enumerate(schema.outputs) if end.option == single),
         attributes,
         frozenset(name for name, attribute in schema.attributes.items() if attribute.required),
-        is_closed=True,
+        _ELEMENT_TYPE_OF.get((schema.domain, schema.name), ""),
+        is_closed=schema.name not in _OPEN,
     )

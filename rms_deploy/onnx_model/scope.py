@@ -68,15 +68,16 @@ class Scope:
         self._imports: Final[dict[str, int]] = {}
         for domain, version in imports:
             check_text("the domain of an imported opset", domain)
-            if version > _MAX_OPSET:
+            plain = "" if domain == _ALIAS else domain
+            if version > _MAX_OPSET or (version < 1 and not plain):
                 raise MalformedError(f"opset {version} of domain {printable(domain)!r} does not exist")
-            self._imports["" if domain == _ALIAS else domain] = version
+            self._imports[plain] = version
 
     def rule(self, domain: str, op_type: str) -> NodeRule:
         """What an operator takes that was not asked for before.
 
         Raises:
-            MalformedError: there can be none: no text, no operator, opset 0.
+            MalformedError: there can be none: no text, no operator.
         """
         check_text("the operator of a node", op_type)
         check_text("the domain of a node", domain)
@@ -87,8 +88,6 @@ class Scope:
         if version is None:
             self.unimported.add(plain)
             version = _MAX_OPSET if plain else int(onnx.defs.onnx_opset_version())
-        elif version < 1 and not plain:
-            raise MalformedError(f"{op_type} is of opset {version}; the first is 1")
         rule = node_rule(plain, op_type, version) or _UNKNOWN
         self.rules[domain, op_type] = rule
         return rule

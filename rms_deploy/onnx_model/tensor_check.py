@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from rms_deploy.onnx_model.malformed import MalformedError, printable
 
-__all__ = ["BIT_WIDTHS", "MAX_RANK", "check_tensor", "size_of"]
+__all__ = ["BIT_WIDTHS", "ELEMENT_TYPES", "MAX_RANK", "check_tensor", "size_of"]
 
 MAX_RANK: Final = 64
 """What numpy can hold."""
@@ -23,6 +23,8 @@ BIT_WIDTHS: Final[dict[int, int]] = {
     int(kind): kind.bitwidth for kind in ir.DataType if kind not in (ir.DataType.UNDEFINED, ir.DataType.STRING)
 }
 """Of each element type that onnx-ir knows; strings have none."""
+
+ELEMENT_TYPES: Final = frozenset((*BIT_WIDTHS, _STRING))
 
 _FIELDS: Final[dict[int, str]] = {
     onnx.TensorProto.FLOAT: "float_data",
@@ -72,10 +74,9 @@ def size_of(label: str, kind: int, dims: list[int]) -> int:
     Raises:
         MalformedError: the element type is unknown, or a tensor of these dims is none that a machine can hold.
     """
-    bits = BIT_WIDTHS.get(kind)
-    if bits is None and kind != _STRING:
+    if kind not in ELEMENT_TYPES:
         raise MalformedError(f"{printable(label)}: element type {kind} is unknown")
-    return -(-_count(label, dims) * (bits or 0) // 8)
+    return -(-_count(label, dims) * BIT_WIDTHS.get(kind, 0) // 8)
 
 
 def _count(label: str, dims: list[int]) -> int:

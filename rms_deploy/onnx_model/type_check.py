@@ -7,11 +7,9 @@ from collections.abc import Iterable
 import onnx
 
 from rms_deploy.onnx_model.malformed import MalformedError, printable
-from rms_deploy.onnx_model.tensor_check import BIT_WIDTHS, MAX_RANK
+from rms_deploy.onnx_model.tensor_check import ELEMENT_TYPES, MAX_RANK
 
 __all__ = ["check_text", "check_texts", "check_type", "check_value"]
-
-_TENSOR_TYPES = frozenset((*BIT_WIDTHS, int(onnx.TensorProto.STRING)))
 
 
 def check_text(what: str, text: str | bytes) -> None:
@@ -71,7 +69,7 @@ def check_type(label: str, kind: onnx.TypeProto) -> bool:
     if which is None:
         return False
     tensor = getattr(kind, which)
-    if tensor.elem_type not in _TENSOR_TYPES:
+    if tensor.elem_type not in ELEMENT_TYPES:
         raise MalformedError(f"{label}: element type {tensor.elem_type} is unknown")
     dims = tensor.shape.dim
     if len(dims) > MAX_RANK:

@@ -133,14 +133,21 @@ MALFORMED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
         "y: Softmax: attribute axis is STRING; needs INT",
     ),
     "an attribute without type": (untyped, "y: Softmax: attribute axis is of no type; needs INT"),
+    "a cast to no type": (lambda: model([node("Cast", ["x"], ["y"], to=-1)]), "y: Cast: to is -1, no element type"),
+    "scaled in no type": (
+        lambda: model(
+            [node("RMSNorm", ["x", "w"], ["y"], domain="rms_deploy", scale_type=99)], tensor(float_data=[1] * 8)
+        ),
+        "y: RMSNorm: scale_type is 99, no element type",
+    ),
     "no such attribute": (lambda: model([node("Relu", ["x"], ["y"], q=1)]), "y: Relu has no attribute q"),
     "an attribute is missing": (
         lambda: model([node("Concat", ["x"], ["y"])]),
         "y: Concat has no attribute axis; it is",
     ),
     "no operator": (lambda: model([node("", ["x"], ["y"])]), "y: has no operator"),
-    "opset 0": (lambda: model([node("Relu", ["x"], ["y"])], opset=0), "y: Relu is of opset 0; the first is 1"),
-    "opset -1": (lambda: model([node("Relu", ["x"], ["y"])], opset=-1), "y: Relu is of opset -1; the first is 1"),
+    "opset 0": (lambda: model([node("Relu", ["x"], ["y"])], opset=0), "opset 0 of domain '' does not exist"),
+    "opset -1": (lambda: model([node("Relu", ["x"], ["y"])], opset=-1), "opset -1 of domain '' does not exist"),
     "a large opset": (
         lambda: model([node("Relu", ["x"], ["y"])], opset=2**40),
         "opset 1099511627776 of domain '' does",
@@ -270,7 +277,14 @@ def test_malformed(tmp_path: Path, name: str) -> None:
     "name",
     [
         *("no output", "one input", "three inputs", "an input left out", "an output left out", "two outputs", "ours"),
-        *("a plugin", "ONNX Runtime's", "of a newer opset", "an attribute's type", "no such attribute"),
+        *(
+            "a cast to no type",
+            "a plugin",
+            "ONNX Runtime's",
+            "of a newer opset",
+            "an attribute's type",
+            "no such attribute",
+        ),
         *("an attribute is missing", "opset 0", "opset -1", "a large opset", "in a circle", "a function calls itself"),
         *("functions call each other", "functions double", "a function's input", "a node in a function"),
         *("short raw data", "short data", "no data", "data of another type", "a constant", "a negative dim"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +34,10 @@ def read_weights(path: Path) -> np.ndarray:
     return nh.to_array(onnx.load(path).graph.initializer[0])
 
 
-def test_round_trip(tmp_path: Path) -> None:
+def test_round_trip(tmp_path: Path, check_written: Callable[[Path, Path], None]) -> None:
     path = write_model(tmp_path / "in")
     save_model(load_model(path), tmp_path / "out.onnx")
+    check_written(tmp_path / "out.onnx", path)
     before, after = onnx.load(path), onnx.load(tmp_path / "out.onnx")
     assert after.graph.node == before.graph.node
     assert (after.graph.input, after.graph.output) == (before.graph.input, before.graph.output)
