@@ -180,7 +180,13 @@ TESTED_BY = {
     "models.vit": "models/test_images.py",
     **dict.fromkeys(
         (
-            *("onnx_model.graph_check", "onnx_model.graph_order", "onnx_model.ir_check", "onnx_model.malformed"),
+            *(
+                "onnx_model.content_check",
+                "onnx_model.graph_check",
+                "onnx_model.graph_order",
+                "onnx_model.ir_check",
+                "onnx_model.malformed",
+            ),
             *("onnx_model.node_rules", "onnx_model.opening", "onnx_model.scope", "onnx_model.sparse"),
             *("onnx_model.tensor_check", "onnx_model.type_check"),
         ),

@@ -7,13 +7,12 @@ from typing import Final
 
 import onnx
 
+from rms_deploy.onnx_model.content_check import PLAIN, ContentCheck
 from rms_deploy.onnx_model.graph_order import check_acyclic
 from rms_deploy.onnx_model.malformed import MalformedError, node_label, printable
-from rms_deploy.onnx_model.node_rules import ATTRIBUTE_TYPES, NodeRule
+from rms_deploy.onnx_model.node_rules import NodeRule
 from rms_deploy.onnx_model.scope import Scope
-from rms_deploy.onnx_model.sparse import check_growth, check_sparse
-from rms_deploy.onnx_model.tensor_check import check_tensor
-from rms_deploy.onnx_model.type_check import check_text, check_texts, check_type, check_value
+from rms_deploy.onnx_model.type_check import check_text, check_texts, check_value
 
 __all__ = ["GraphCheck"]
 
@@ -26,23 +25,15 @@ _Outer = tuple[set[str], ...]
 _Body = tuple[int, str, onnx.GraphProto]
 """A graph in an attribute: the index and the label of its node."""
 
-_A: Final = onnx.AttributeProto
-_PLAIN: Final = frozenset((_A.INT, _A.FLOAT, _A.STRING, _A.INTS, _A.FLOATS))
-"""Types of attributes in whose values nothing can be wrong."""
 
-
-class GraphCheck:
+class GraphCheck(ContentCheck):
     """Walks over graphs, and keeps what it came across."""
 
     def __init__(self, *, is_ours: bool = False) -> None:
         """`is_ours`: this package made the graphs, from what was checked: names, arity, imports and order count."""
-        self._is_ours: Final = is_ours
-        self._sparse_bytes, self._dense_bytes = 0, 0
-        self.external: Final[list[tuple[onnx.TensorProto, int]]] = []
-        """Tensors whose data lies in another file, with the bytes that each needs."""
+        super().__init__(is_ours=is_ours)
         self.is_sorted = True
         """Whether every node comes after those that it reads from."""
-        self.has_sparse = False
         self.has_bodies = False
         self.repeated_name = ""
         """The first name that two nodes of a graph have, which ONNX Runtime refuses."""
@@ -60,7 +51,7 @@ class GraphCheck:
         check_text("the name of a graph", graph.name)
         check_text("the doc_string of a graph", graph.doc_string)
         check_texts("the metadata of a graph", graph.metadata_props)
-        for value in () if self._is_ours else (*graph.input, *graph.output, *graph.value_info):
+        for value in () if self.is_ours else (*graph.input, *graph.output, *graph.value_info):
             self.has_negative_dims |= check_value(value)
         for annotation in graph.quantization_annotation:
             check_text("the name of a quantized tensor", annotation.tensor_name)
@@ -129,7 +120,7 @@ class GraphCheck:
 
         The check costs what this loop costs, so it calls nothing for a node that is as it should be.
         """
-        rules, called, ours = scope.rules, scope.called, self._is_ours
+        rules, called, ours = scope.rules, scope.called, self.is_ours
         late: list[tuple[int, list[str]]] = []
         defined.add("")
         try:
@@ -150,7 +141,7 @@ class GraphCheck:
                     rule.check_ends(op_type, inputs, outputs)
                 if attributes:
                     if ours:
-                        holding = [attribute for attribute in attributes if attribute.type not in _PLAIN]
+                        holding = [attribute for attribute in attributes if attribute.type not in PLAIN]
                         bodies += [(index, node_label(node), body) for one in holding for body in self.attribute(one)]
                     else:
                         self._attributes(node, attributes, rule, index, bodies)
@@ -184,68 +175,10 @@ class GraphCheck:
                 rule.check_attribute(node.op_type, printable(name), kind)
             elif name == rule.element_type and not attribute.ref_attr_name:
                 rule.check_element_type(node.op_type, attribute.i)
-            if kind not in _PLAIN or attribute.ref_attr_name:
+            if kind not in PLAIN or attribute.ref_attr_name:
                 bodies += [(index, node_label(node), body) for body in self.attribute(attribute)]
         if rule.needed_attributes and not rule.needed_attributes.issubset(names):
             rule.check_needed(node.op_type, names)
-
-    def attribute(self, attribute: onnx.AttributeProto) -> Sequence[onnx.GraphProto]:
-        """Check what an attribute holds; its graphs, which are not checked here.
-
-        Raises:
-            MalformedError: what is wrong.
-        """
-        name, kind = printable(attribute.name), attribute.type
-        if kind not in ATTRIBUTE_TYPES:
-            raise MalformedError(f"attribute {name} has no type")
-        check_text(f"attribute {name}", attribute.ref_attr_name)
-        if attribute.ref_attr_name:
-            return ()
-        if kind == _A.GRAPH:
-            return (attribute.g,)
-        for tensor in [attribute.t] if kind == _A.TENSOR else attribute.tensors:
-            self.tensor(tensor)
-        for sparse in [attribute.sparse_tensor] if kind == _A.SPARSE_TENSOR else attribute.sparse_tensors:
-            self.sparse(sparse)
-        for declared in [attribute.tp] if kind == _A.TYPE_PROTO else attribute.type_protos:
-            check_type(f"attribute {name}", declared)
-        if kind == _A.STRINGS:
-            _check_strings(name, attribute.strings)
-        return list(attribute.graphs)
-
-    def tensor(self, tensor: onnx.TensorProto) -> None:
-        """Check a tensor; one whose data lies elsewhere is kept in `external`.
-
-        Raises:
-            MalformedError: what is wrong.
-        """
-        if self._is_ours:
-            if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                self.external.append((tensor, 0))
-            return
-        check_text("the name of a tensor", tensor.name)
-        size = check_tensor(tensor)
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            self.external.append((tensor, size))
-        if tensor.doc_string or tensor.metadata_props:
-            check_text(f"the doc_string of {tensor.name}", tensor.doc_string)
-            check_texts(f"the metadata of {tensor.name}", tensor.metadata_props)
-
-    def sparse(self, sparse: onnx.SparseTensorProto) -> None:
-        """Check a sparse tensor; what of it lies elsewhere is kept in `external`.
-
-        Raises:
-            MalformedError: what is wrong.
-        """
-        self.has_sparse = True
-        check_text("the name of a tensor", sparse.values.name)
-        *sizes, dense = check_sparse(sparse)
-        for tensor, size in zip((sparse.values, sparse.indices), sizes, strict=True):
-            if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                self.external.append((tensor, size))
-        self._sparse_bytes += sum(sizes)
-        self._dense_bytes += dense
-        check_growth(self._sparse_bytes, self._dense_bytes)
 
     def _check_order(self, nodes: Sequence[onnx.NodeProto], reads: dict[int, set[str]]) -> None:
         """Whether what is read before it is defined, or read by a body, is no circle."""
@@ -258,13 +191,6 @@ class GraphCheck:
                     for index, node in enumerate(nodes)
                 ]
             )
-
-
-def _check_strings(name: str, texts: Sequence[bytes]) -> None:
-    try:
-        b" ".join(texts).decode()
-    except UnicodeDecodeError:
-        raise MalformedError(f"attribute {name} holds text that is not UTF-8") from None
 
 
 def _repeated(names: list[str]) -> str:
