@@ -33,9 +33,9 @@ def check_output(path: str | os.PathLike[str]) -> None:
             name: it is too long, not UTF-8 or a circle of links.
     """
     text = os.fspath(path)
-    shown = text.encode(errors="backslashreplace").decode()
-    if "\0" in text or shown != text:
-        raise OutputError(f"{shown!r}: is no name of a file that every tool can read; give one in UTF-8")
+    shown = text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
+    if shown != text:
+        raise OutputError(f"{shown}: is no name of a file that every tool can read; give one in UTF-8")
     try:
         _check_place(Path(path))
     except OSError as error:
