@@ -149,6 +149,8 @@ def node_rule(domain: str, op_type: str, version: int) -> NodeRule | None:
         return _CONTRIB[domain, op_type]
     if domain in (DOMAIN, PLUGIN_DOMAIN):
         return _our_rule(domain, op_type)
+    if version < 1:  # which ONNX Runtime takes for a domain that it does not need
+        return None
     try:
         schema = onnx.defs.get_schema(op_type, max_inclusive_version=version, domain=domain)
     except onnx.defs.SchemaError:

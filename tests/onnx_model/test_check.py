@@ -361,6 +361,13 @@ def test_domains_are_imported() -> None:
     assert opened.opset_imports == {"ai.onnx.ml": 3, "q": 1, "": onnx.defs.onnx_opset_version()}
 
 
+@pytest.mark.parametrize("version", [0, -1, -(2**63)])
+def test_versions_of_other_domains(version: int) -> None:
+    proto = model([node("Scaler", ["x"], ["t"], domain="ai.onnx.ml"), node("Relu", ["x"], ["y"])])
+    proto.opset_import.add(domain="ai.onnx.ml", version=version)
+    assert open_model(proto).opset_imports["ai.onnx.ml"] == version
+
+
 def test_sparse_tensors_are_read_as_dense_ones() -> None:
     dense = open_model(sparse([[0, 1], [1, 7]], [2, 8])).graph.initializers["w"].const_value
     assert dense is not None
