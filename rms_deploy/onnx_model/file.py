@@ -16,7 +16,7 @@ from rms_deploy.onnx_model.check import check_written
 from rms_deploy.onnx_model.data_file import place_model, place_pair
 from rms_deploy.onnx_model.external_data import DataFileTensor, DataFolders
 from rms_deploy.onnx_model.malformed import MalformedError
-from rms_deploy.onnx_model.opening import own_copy, own_model
+from rms_deploy.onnx_model.opening import own_copy, own_model, separate_names
 from rms_deploy.onnx_model.tensor_slots import tensor_slots
 from rms_deploy.output_file import check_output, work_folder
 
@@ -107,8 +107,8 @@ def save_model(model: ir.Model, path: str | os.PathLike[str], *, external: bool 
     file of another folder, or more than 1 GiB of inline weights, are written to `<path>.data`, one at a time.
 
     Args:
-        model: what to write. It is not changed, except that weights which lay in a `<path>.data` that is replaced are
-            read from the new one afterwards.
+        model: what to write. It is not changed, except that nodes of one name get names of their own, and weights
+            which lay in a `<path>.data` that is replaced are read from the new one afterwards.
         path: an ONNX file, of which `<path>.data` is a part if it is written.
         external: write all weights to `<path>.data`, so that the two files are all that the model needs.
 
@@ -118,6 +118,7 @@ def save_model(model: ir.Model, path: str | os.PathLike[str], *, external: bool 
         RuntimeError: the model is not valid, which is a fault of this package; nothing is written.
     """
     check_output(path)
+    separate_names(model)
     target = Path(os.path.realpath(path))
     try:
         with work_folder(target.parent) as folder:

@@ -18,7 +18,7 @@ from rms_deploy.onnx_model.scope import MAIN, FunctionId
 from rms_deploy.onnx_model.sparse import densify
 from rms_deploy.onnx_model.tensor_slots import graphs_in, tensor_slots
 
-__all__ = ["own_copy", "own_model"]
+__all__ = ["own_copy", "own_model", "separate_names"]
 
 _ALIAS = "ai.onnx"
 
@@ -50,7 +50,7 @@ def own_model(proto: onnx.ModelProto, folders: DataFolders) -> ir.Model:
         for graph in roots:
             graph.sort()
     if checked.repeated_name:  # case 5
-        _separate_names(model)
+        separate_names(model)
     if checked.has_negative_dims:  # case 6
         _forget_negative_dims(model)
     return model
@@ -66,7 +66,7 @@ def own_copy(model: ir.Model) -> ir.Model:
     unimported = check_ir(model)
     own = _copied(model)
     _own_tensors(own, None)
-    _separate_names(own)
+    separate_names(own)
     _import(own, unimported)
     return own
 
@@ -124,7 +124,8 @@ def _own_tensors(model: ir.Model, folders: DataFolders | None) -> None:
         put(own[id(tensor)])
 
 
-def _separate_names(model: ir.Model) -> None:
+def separate_names(model: ir.Model) -> None:
+    """Give nodes that have the name of another node of their graph a name of their own."""
     for graph in graphs_in(model):
         used = {node.name for node in graph}
         if len(used) == len(graph):
