@@ -9,10 +9,11 @@ from typing import Final
 
 from rms_deploy.errors import InstallationError
 
-__all__ = ["onnxruntime_library", "tensorrt_library"]
+__all__ = ["onnxruntime_library", "tensorrt_library", "torch_library"]
 
 _ONNXRUNTIME: Final = "librms_deploy_onnxruntime.so"
 _TENSORRT: Final = "librms_deploy_tensorrt.so"
+_TORCH: Final = "librms_deploy_torch.so"
 
 
 def onnxruntime_library() -> Path:
@@ -31,6 +32,15 @@ def tensorrt_library() -> Path:
         InstallationError: the installation has none.
     """
     return _library(_TENSORRT, needs="a CUDA compiler at hand (pip installs one)")
+
+
+def torch_library() -> Path:
+    """The library of the torch modules' compiled kernels, which `rms_deploy.nn` loads by itself.
+
+    Raises:
+        InstallationError: the installation has none.
+    """
+    return _library(_TORCH, needs="a C++17 compiler at hand")
 
 
 def _library(name: str, *, needs: str) -> Path:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rms_deploy.errors import InputError
-from rms_deploy.ops import torch_ops
+from rms_deploy.ops import torch_eager
 
 __all__ = ["AddRMSNorm", "LayerNorm", "PartialRMSNorm", "RMSNorm"]
 
@@ -80,21 +80,21 @@ class RMSNorm(nn.Module):
 
     def scale(self) -> Tensor:
         """What x / rms is multiplied by: the weight itself; with an offset, their float32 sum; without a weight, 1."""
-        if self.weight is None:
+        weight = self.weight
+        if weight is None:
             unit: Tensor = self.get_buffer("unit")
             return unit
         if not self.scale_offset:
-            return self.weight
-        wide = self.weight if self.weight.dtype == torch.float64 else self.weight.float()
+            return weight
+        wide = weight if weight.dtype == torch.float64 else weight.float()
         return wide + self.scale_offset
 
     def forward(self, x: Tensor) -> Tensor:
         """y: shape and dtype of x."""
         self._check(x)
-        y: Tensor = torch_ops.rms_norm(
+        return torch_eager.rms_norm(
             x, self.scale(), self.axes, self.epsilon, self.rms_epsilon, self.rms_min, self.round_before_scale
         )
-        return y
 
     def extra_repr(self) -> str:
         options = ["rms_epsilon", "rms_min", "round_before_scale", "scale_offset"]
@@ -102,8 +102,7 @@ class RMSNorm(nn.Module):
         return ", ".join([f"{list(self.shape)}", f"axes={self.axes}", f"epsilon={self.epsilon}", *shown])
 
     def _check(self, x: Tensor) -> None:
-        sizes = tuple(x.shape[axis] for axis in self.axes) if x.ndim >= -min(self.axes) else None
-        if sizes != self.shape:
+        if x.shape[self.axes[0] : self.axes[-1] + 1 or None] != self.shape:
             raise InputError(f"x: shape {list(x.shape)} does not have sizes {list(self.shape)} at axes {self.axes}")
 
 
@@ -132,17 +131,16 @@ class PartialRMSNorm(RMSNorm):
     def forward(self, x: Tensor) -> Tensor:
         """y: shape and dtype of x."""
         self._check(x)
-        y: Tensor = torch_ops.partial_rms_norm(
+        return torch_eager.rms_norm(
             x,
             self.scale(),
-            self.partial_size,
             self.axes,
             self.epsilon,
             self.rms_epsilon,
             self.rms_min,
             self.round_before_scale,
+            self.partial_size,
         )
-        return y
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, partial_size={self.partial_size}"
@@ -154,10 +152,9 @@ class AddRMSNorm(RMSNorm):
     def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # its own inputs
         """(y, total), each of the shape and dtype of x."""
         self._check(x)
-        y, total = torch_ops.add_rms_norm(
+        return torch_eager.add_rms_norm(
             x, residual, self.scale(), self.axes, self.epsilon, self.rms_epsilon, self.rms_min, self.round_before_scale
         )
-        return y, total
 
 
 class LayerNorm(nn.LayerNorm):

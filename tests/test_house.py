@@ -38,7 +38,7 @@ EVERYONE = ("errors", "output_file", "libraries")
 
 HEAVY = {
     "torch": (
-        *("nn", "models", "exporter", "ops.torch_ops", "ops.torch_check"),
+        *("nn", "models", "exporter", "ops.torch_check", "ops.torch_eager", "ops.torch_kernels", "ops.torch_ops"),
         *("benchmark.worker.torch_module", "benchmark.op.other_kernels", "runtime.cuda_device"),
     ),
     "onnxscript": ("exporter",),
@@ -193,6 +193,7 @@ TESTED_BY = {
         "onnx_model/test_check.py",
     ),
     "onnx_model.tensor_slots": "onnx_model/test_external_data.py",
+    "ops.torch_eager": "ops/test_torch_kernels.py",
 }
 """Modules without a test file of their name, and the file that tests each."""
 

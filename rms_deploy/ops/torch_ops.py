@@ -13,7 +13,8 @@ and the two summands of the add op each get dL/dx + dL/dsum. Where `rms_min` is 
 so it is at s = 0, where 0 is taken from the subdifferential. Rounding does not enter: as in autograd, a cast has
 gradient 1.
 
-Everything is computed in float32, or in float64 if x is float64, on whatever device the tensors are.
+Everything is computed in float32, or in float64 if x is float64, on whatever device the tensors are: by the compiled
+library where it serves, else in torch's own operators.
 
 Source: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019: equation 4, section 4.2 (gradients) and
 section 5 (pRMSNorm); the three epsilons are worked in by us.
@@ -32,6 +33,7 @@ import torch
 from torch import Tensor
 
 from rms_deploy.errors import InputError
+from rms_deploy.ops import torch_kernels
 from rms_deploy.ops.axes import normalized_axes
 
 __all__ = ["add_rms_norm", "partial_rms_norm", "rms_norm"]
@@ -140,9 +142,35 @@ def _backward(
     grad_normed = (grad_wide * scale.to(normed.dtype)).reshape(block[:3])
     share = (grad_normed * normed).sum(1, keepdim=True) / max(block.k, 1)
     varies = row.unbounded & (row.root > 0)
-    grad_x = grad_normed.clone()
-    grad_x[:, : block.k] -= torch.where(varies, row.x[:, : block.k] / row.root * share, 0.0)
-    return (grad_x / row.rms / row.unit).reshape(x.shape).to(x.dtype), grad_scale
+    along = torch.where(varies, row.x[:, : block.k] / row.root * share, 0.0)
+    if block.k < block.n:
+        along = torch.nn.functional.pad(along, (0, 0, 0, block.n - block.k))
+    return ((grad_normed - along) / row.rms / row.unit).reshape(x.shape).to(x.dtype), grad_scale
+
+
+def _computed(x: Tensor, scale: Tensor, *options: Any) -> Tensor:
+    """`_forward`, by the compiled library where it serves."""
+    plan = torch_kernels.plan_of(x, scale, *options)
+    if plan is None:
+        return _forward(x, scale, *options)
+    return torch_kernels.forward(plan, x.contiguous(), scale.contiguous())
+
+
+def _gradients(
+    grad: Tensor,
+    x: Tensor,
+    scale: Tensor,
+    axes: Sequence[int],
+    epsilon: float,
+    rms_epsilon: float,
+    rms_min: float,
+    partial_size: int | None = None,
+) -> tuple[Tensor | None, Tensor | None]:
+    """`_backward`, by the compiled library where it serves: not where these are differentiated in turn."""
+    plan = torch_kernels.plan_of(x, scale, axes, epsilon, rms_epsilon, rms_min, False, partial_size)
+    if plan is None or torch.is_grad_enabled() or not torch_kernels.is_plain(grad):
+        return _backward(grad, x, scale, axes, epsilon, rms_epsilon, rms_min, partial_size)
+    return torch_kernels.backward(plan, x.contiguous(), scale.contiguous(), grad)
 
 
 @torch.library.custom_op("rms_deploy::rms_norm", mutates_args=())
@@ -173,7 +201,7 @@ def rms_norm(
     Raises:
         InputError: the axes are out of range or not one block.
     """
-    return _forward(x, scale, axes, epsilon, rms_epsilon, rms_min, round_before_scale)
+    return _computed(x, scale, axes, epsilon, rms_epsilon, rms_min, round_before_scale)
 
 
 @torch.library.custom_op("rms_deploy::partial_rms_norm", mutates_args=())
@@ -192,7 +220,7 @@ def partial_rms_norm(
     Raises:
         InputError: as `rms_norm`, or `partial_size` is not in 1 ... n.
     """
-    return _forward(x, scale, axes, epsilon, rms_epsilon, rms_min, round_before_scale, partial_size)
+    return _computed(x, scale, axes, epsilon, rms_epsilon, rms_min, round_before_scale, partial_size)
 
 
 @torch.library.custom_op("rms_deploy::add_rms_norm", mutates_args=())
@@ -220,7 +248,7 @@ def add_rms_norm(
             "both need one dtype and one shape"
         )
     total = (x + residual).contiguous()
-    return _forward(total, scale, axes, epsilon, rms_epsilon, rms_min, round_before_scale), total
+    return _computed(total, scale, axes, epsilon, rms_epsilon, rms_min, round_before_scale), total
 
 
 def _fake_one(x: Tensor, scale: Tensor, *_: Any) -> Tensor:  # noqa: ARG001 - the schema's arguments
@@ -247,16 +275,16 @@ def _save_total(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]
 
 
 def _rms_norm_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return (*_backward(grad, *ctx.saved_tensors, *ctx.options), *[None] * 5)
+    return (*_gradients(grad, *ctx.saved_tensors, *ctx.options), *[None] * 5)
 
 
 def _partial_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return (*_backward(grad, *ctx.saved_tensors, *ctx.options), *[None] * 6)
+    return (*_gradients(grad, *ctx.saved_tensors, *ctx.options), *[None] * 6)
 
 
 def _add_backward(ctx: Any, grad: Tensor, grad_total: Tensor) -> tuple[Tensor | None, ...]:
-    grad_x, grad_scale = _backward(grad, *ctx.saved_tensors, *ctx.options)
-    grad_x = grad_x + grad_total
+    grad_x, grad_scale = _gradients(grad, *ctx.saved_tensors, *ctx.options)
+    grad_x = grad_total if grad_x is None else grad_x + grad_total
     return grad_x, grad_x, grad_scale, *[None] * 5
 
 

@@ -1,4 +1,4 @@
-"""The C++ test of the kernels under sanitizers, at every instruction-set level that this machine has."""
+"""The C++ tests of the kernels and of torch's library under sanitizers, at every level that this machine has."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .levels import LEVELS, has
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[4]
+PROGRAMS = ["rms_deploy_kernels_test", "rms_deploy_torch_test"]
 
 
 def done(command, **environment):
@@ -24,18 +25,19 @@ def done(command, **environment):
 
 
 @pytest.fixture(scope="module", params=["address,undefined", "thread"])
-def program(request, tmp_path_factory):
+def folder(request, tmp_path_factory):
     if shutil.which("cmake") is None:
         pytest.skip("no cmake")
     folder = tmp_path_factory.mktemp("sanitized")
     options = ["-DRMS_DEPLOY_TESTS=ON", f"-DRMS_DEPLOY_SANITIZE={request.param}"]
     done(["cmake", "-S", str(ROOT), "-B", str(folder), *options])
-    done(["cmake", "--build", str(folder), "--parallel", "2", "--target", "rms_deploy_kernels_test"])
-    return folder / "plugins" / "rms_deploy_kernels_test"
+    done(["cmake", "--build", str(folder), "--parallel", "2", "--target", *PROGRAMS])
+    return folder / "plugins"
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_the_kernels_pass_under_the_sanitizer(program, level):
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_kernels_pass_under_the_sanitizer(folder, program, level):
     if not has(level):
         pytest.skip(f"this CPU has no {level}")
-    done([str(program)], RMS_DEPLOY_ISA=level)
+    done([str(folder / program)], RMS_DEPLOY_ISA=level)
