@@ -94,13 +94,6 @@ def test_the_form_that_was_asked_for_gets_no_note(build):
     assert (norm.form, norm.note) == ("standard", "")
 
 
-@pytest.mark.parametrize(
-    ("body", "note"),
-    [
-        ("y = RMSNormalization (x)", "an input is missing"),
-        ("y = com.microsoft.SkipLayerNormalization (x, x, scale)", "not an RMSNorm"),
-    ],
-)
-def test_a_norm_that_no_search_recognises(body, note, build):
-    (norm,) = inspect(build(body, opset=23)).norms
-    assert norm.note == note
+def test_a_norm_that_no_search_recognises(build):
+    (norm,) = inspect(build("y = com.microsoft.SkipLayerNormalization (x, x, scale)", opset=23)).norms
+    assert norm.note == "not an RMSNorm"

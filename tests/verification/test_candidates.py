@@ -60,18 +60,18 @@ def test_each_file_is_read_once(tmp_path, monkeypatch):
     for name in "ab":
         onnx.save(proto(dtype="bfloat16"), tmp_path / f"{name}.onnx")
     read: list[str] = []
-    load = ir.load
+    read_bytes = Path.read_bytes
 
-    def counting(path: Path) -> ir.Model:
-        read.append(Path(path).name)
-        return load(path)
+    def counting(path: Path) -> bytes:
+        read.append(path.name)
+        return read_bytes(path)
 
-    monkeypatch.setattr(ir, "load", counting)
+    monkeypatch.setattr(Path, "read_bytes", counting)
     result = verify(tmp_path / "a.onnx", tmp_path / "b.onnx")
     assert result.reference_run.startswith("upcast to float32")
     assert result.candidate_run.startswith("upcast to float32")
     assert result.formula.startswith("both in float64")
-    assert read == ["a.onnx", "b.onnx"]
+    assert [name for name in read if name in ("a.onnx", "b.onnx")] == ["a.onnx", "b.onnx"]
 
 
 def test_every_run_leaves_the_model_as_it_was():
