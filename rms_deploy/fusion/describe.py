@@ -23,6 +23,9 @@ __all__ = ["describe_foreign", "describe_fused", "describe_match"]
 
 _CAN_BE_FUSED: Final = "can be fused"
 
+_MAX_RANK: Final = 64
+"""Axes that are listed where the rank is not known."""
+
 
 def describe_fused(node: ir.Node, facts: Facts) -> Norm:
     """A node of our domain."""
@@ -89,7 +92,7 @@ def describe_foreign(node: ir.Node, facts: Facts, result: SearchResult | None = 
     first = -1 if axis is None or axis.is_ref() else axis.as_int()
     rank = None if x is None else facts.rank(x)
     start = first if first < 0 or rank is None else first - rank
-    axes = tuple(range(start, 0)) if start < 0 else None
+    axes = tuple(range(start, 0)) if -max(rank or 0, _MAX_RANK) <= start < 0 else None
     return Norm(
         kind=node.op_type,
         form=norm.form,
@@ -138,7 +141,7 @@ def _scale(value: ir.Value | None, facts: Facts) -> str:
     name = _name(_dtype(value, facts))
     if value is None or name is None:
         return "none" if value is None else "unknown"
-    shape = facts.shape(value)
+    shape = facts.likely_shape(value)
     dims = "?" if shape is None else ", ".join("?" if dim is None else str(dim) for dim in shape)
     return f"{name}[{dims}]"
 
@@ -146,7 +149,7 @@ def _scale(value: ir.Value | None, facts: Facts) -> str:
 def _block_size(inputs: Iterable[ir.Value | None], axes: tuple[int, ...], facts: Facts) -> int | None:
     """Number of elements normalised over, where one of `inputs` has all dims of the block static."""
     for value in inputs:
-        shape = None if value is None else facts.shape(value)
+        shape = None if value is None else facts.likely_shape(value)
         if shape is None:
             continue
         size = 1

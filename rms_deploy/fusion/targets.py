@@ -10,6 +10,7 @@ from rms_deploy.fusion.passes.lower_to_onnxruntime import LowerToOnnxRuntime
 from rms_deploy.fusion.passes.lower_to_plugins import LowerToPlugins
 from rms_deploy.fusion.passes.lower_to_primitives import LowerToPrimitives
 from rms_deploy.fusion.passes.lower_to_standard import STANDARD_OPSET, LowerToStandard
+from rms_deploy.fusion.passes.proven_shapes import proven_shapes
 from rms_deploy.fusion.passes.rewriting import annotate
 from rms_deploy.fusion.passes.widen_mixed_norms import WidenMixedNorms
 from rms_deploy.onnx_model.analysis import Facts
@@ -50,8 +51,10 @@ def lower(model: ir.Model, target: NormForm, *, functions: bool = True) -> ir.Mo
         _drop_functions(model)
         model = convert_opset(model, STANDARD_OPSET)
     if target in _PASSES:
-        _annotate(model)
-        _PASSES[target]()(model)
+        facts = Facts(model)
+        _annotate(model, facts)
+        with proven_shapes(model, facts):
+            _PASSES[target]()(model)
     if functions:
         WidenMixedNorms()(model)
         attach_functions(model)
@@ -67,9 +70,8 @@ def _drop_functions(model: ir.Model) -> None:
         del model.functions[key]
 
 
-def _annotate(model: ir.Model) -> None:
+def _annotate(model: ir.Model, facts: Facts) -> None:
     """Write down types and shapes that the file leaves out: what a norm can become depends on them."""
-    facts = Facts(model)
     for node in norm_nodes(model):
         for value in (*node.inputs, *node.outputs):
             if value is None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cached_property
+from typing import Any
 
 import onnx_ir as ir
+from numpy.typing import NDArray
 
-from rms_deploy.onnx_model.inference import Known, Shape, dims_of, infer
+from rms_deploy.onnx_model.inference import Dim, Known, Shape, dims_of, infer
+from rms_deploy.onnx_model.same_type import same_type
 from rms_deploy.ops.element_types import HALF
+from rms_deploy.ops.nodes import graphs_of
 
 __all__ = ["Facts", "is_op"]
 
@@ -17,21 +22,14 @@ _LOSSLESS = {
 }
 """Casts, from a type to another, that change no number."""
 
-_ONE_TYPE = {
-    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "MatMul", "Gemm", "Concat"), None),
-    **dict.fromkeys(("Sqrt", "Reciprocal", "Neg", "Abs", "Exp", "Tanh", "Sigmoid", "Identity"), None),
-    **dict.fromkeys(("Pow", "ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL2", "Reshape", "Transpose"), 1),
-    **dict.fromkeys(("Unsqueeze", "Squeeze", "Slice", "Gather", "Expand", "Clip", "Softmax", "LpNormalization"), 1),
-    "GlobalAveragePool": 1,
-}
-"""Operators whose output has the type of their inputs: of all (None), or of so many from the first on."""
-
-_MAX_RELATIVES = 32
-"""Values of the same type, one after another, among which one with a known type is looked for."""
+_MAX_STEPS = 64
+"""Nodes in a row that hand a value on, beyond which its origin is not looked for."""
 
 _SHAPE_KEEPERS = (
     "Abs", "Cast", "CastLike", "Identity", "Neg", "Relu", "Sigmoid", "Sqrt", "Tanh", "Exp", "Reciprocal", "Gelu"
 )  # fmt: skip
+
+_BROADCASTING = ("Add", "Sub", "Mul", "Div")
 
 
 def is_op(node: ir.Node | None, *op_types: str) -> bool:
@@ -42,14 +40,45 @@ def is_op(node: ir.Node | None, *op_types: str) -> bool:
 class Facts:
     """Types and shapes of one model, as far as they can be proven.
 
-    What the file says comes first. Where it is silent, shape inference runs once, on a copy without large weights;
-    the model itself is not changed. Names are the keys of what was inferred, so facts survive the replacement of a
-    value by one of the same name.
+    A shape is proven by what a runtime enforces, and by nothing else that a file says:
+
+    1. The inputs of the main graph have the ranks and the fixed sizes that they declare (what is fed for a scalar ONNX
+       Runtime does not look at); an initialiser that no caller may replace has its own shape.
+    2. Shape inference by onnx tells the rest, from these. It runs once, on a copy without large weights.
+    3. What a Loop carries keeps the shape that it comes with if the body gives that shape back (`carried_shapes`).
+    4. What an operator gives that onnx does not know has the shape that the file says: nobody knows more.
+
+    What the file says of all other values is not used: of results, of branches, of what loops carry, of functions. No
+    runtime enforces it, and an edited model still says what was true before. One symbol at several inputs is one size,
+    as ONNX defines it. A caller who breaks that gets an error where a fused op relies on it, and not other numbers:
+    only a residual Add does. What would give other numbers asks for sizes or symbols that a single dim has.
+
+    Element types are enforced, as a model that contradicts itself does not load, but for those inside local functions:
+    these are inferred from what all callers pass.
+
+    Names are the keys of what was inferred, so facts survive the replacement of a value by one of the same name.
     """
 
     def __init__(self, model: ir.Model) -> None:
         self.model = model
-        self._by_use: dict[int, tuple[ir.Value, ir.DataType | None]] = {}
+        self._by_use: dict[ir.Value, ir.DataType | None] = {}
+        self.constants: dict[ir.Value, NDArray[Any] | None] = {}
+        """The elements of values that `constants` has looked at; None: they are not the same in every run."""
+        self.visits: Counter[object] = Counter()
+        """How often `search` came to a value in doubt."""
+        self._made: dict[ir.Value, Shape | None] = {}
+        self._declared = {
+            value
+            for graph in graphs_of(model)
+            for value in (*(() if graph is model.graph else graph.inputs), *(o for node in graph for o in node.outputs))
+        }
+        """The values of which the file may say what nobody enforces. Of others, passes say what they know."""
+        self._in_functions = {
+            value
+            for function in model.functions.values()
+            for graph in (function.graph, *function.graph.subgraphs())
+            for value in (*graph.inputs, *(o for node in graph for o in node.outputs))
+        }
 
     def dtype(self, value: ir.Value) -> ir.DataType | None:
         """Element type, or None where it cannot be known."""
@@ -57,22 +86,54 @@ class Facts:
 
     def shape(self, value: ir.Value) -> Shape | None:
         """Dims: int where static, a symbol where the model names one, None where nothing is known. None: no rank."""
-        own = dims_of(value.shape if value.const_value is None else value.const_value.shape)
-        if own is not None and None not in own:
-            return own
+        if value in self._made:
+            return self._made[value]
+        if value.const_value is not None and not self.is_overridable(value):
+            return dims_of(value.const_value.shape)
         inferred = self._inferred_of(value)[1]
-        if own is None or inferred is None or len(own) != len(inferred):
-            return own if own is not None else inferred
-        return tuple(b if a is None else a for a, b in zip(own, inferred, strict=True))
+        return dims_of(value.shape) if inferred is None and value not in self._declared else inferred
+
+    def add(self, value: ir.Value, *, like: ir.Value) -> None:
+        """Take note of a `value` that a pass has made, and that has the shape of another."""
+        self._made[value] = self.shape(like)
+
+    def likely_shape(self, value: ir.Value) -> Shape | None:
+        """The shape, where it is proven, else what the file says: for people, and to make up inputs."""
+        shape = self.shape(value)
+        return dims_of(value.shape) if shape is None else shape
 
     def rank(self, value: ir.Value) -> int | None:
         """Number of dims, or None."""
         shape = self.shape(value)
         return None if shape is None else len(shape)
 
-    def same_shape(self, a: ir.Value, b: ir.Value) -> bool:
-        """Whether both have one shape, proven: each dim the same number or the same symbol."""
-        return _equal(self.shape(a), self.shape(b)) or _equal(self._inferred_of(a)[1], self._inferred_of(b)[1])
+    def same_shape(self, a: ir.Value, b: ir.Value, *, exactly: bool = True) -> bool:
+        """Whether both have one shape: each dim the same number or the same symbol.
+
+        `exactly`: a symbol that several dims have from the start proves nothing, as no runtime holds them equal.
+        """
+        one, other = self.shape(a), self.shape(b)
+        if one is None or one != other or None in one:
+            return False
+        return not exactly or self._ambiguous.isdisjoint(dim for dim in one if isinstance(dim, str))
+
+    def are_alike(self, a: ir.Value, b: ir.Value) -> bool:
+        """Whether both have one shape, one symbol at several inputs being one size.
+
+        onnx cannot tell that a sequence and its positions are equally long. So two sums or products have one shape too
+        where their operands have, pair by pair, as the halves of a rotary embedding have.
+        """
+        if self.same_shape(a, b, exactly=False):
+            return True
+        one, other = a.producer(), b.producer()
+        if one is None or other is None or not (is_op(one, *_BROADCASTING) and is_op(other, *_BROADCASTING)):
+            return False
+        pairs = zip(one.inputs, other.inputs, strict=True)
+        return all(x is not None and y is not None and self.same_shape(x, y, exactly=False) for x, y in pairs)
+
+    def same_dim(self, a: Dim, b: Dim) -> bool:
+        """Whether two dims are the same number, or the same symbol of a single dim."""
+        return a is not None and a == b and a not in self._ambiguous
 
     def has_shape_of(self, value: ir.Value | None, x: ir.Value) -> bool:
         """Whether `value` has the shape of `x`: it is x, computed from it element by element, or proven."""
@@ -111,7 +172,10 @@ class Facts:
 
     def origin(self, value: ir.Value) -> ir.Value:
         """The value behind Identity, casts to the own type, and casts that lose nothing (float16 to float32)."""
-        while (source := self._lossless_source(value)) is not None:
+        for _ in range(_MAX_STEPS):
+            source = self._lossless_source(value)
+            if source is None:
+                break
             value = source
         return value
 
@@ -138,7 +202,7 @@ class Facts:
 
     def _own_dtype(self, value: ir.Value) -> ir.DataType | None:
         """What the file says of `value` itself, or the node that makes it."""
-        if value.dtype is not None:
+        if value.dtype is not None and value not in self._in_functions:
             return value.dtype
         if value.const_value is not None:
             return value.const_value.dtype
@@ -149,23 +213,13 @@ class Facts:
 
     def _dtype_by_use(self, value: ir.Value) -> ir.DataType | None:
         """The type of another value that must have the same type, as both are operands of one operator."""
-        if id(value) not in self._by_use:
-            self._by_use[id(value)] = (value, self._search_dtype(value))
-        return self._by_use[id(value)][1]
+        if value not in self._by_use:
+            relatives, dtype = same_type(value, self._known_dtype)
+            self._by_use.update(dict.fromkeys(relatives, dtype))
+        return self._by_use[value]
 
-    def _search_dtype(self, value: ir.Value) -> ir.DataType | None:
-        waiting, seen = [value], {id(value)}
-        for relative in waiting:
-            producer = relative.producer()
-            for node in (*(() if producer is None else (producer,)), *relative.consumers()):
-                for other in _same_type(node, relative):
-                    dtype = self._own_dtype(other) or self._inferred_of(other)[0]
-                    if dtype is not None:
-                        return dtype
-                    if id(other) not in seen and len(waiting) < _MAX_RELATIVES:
-                        seen.add(id(other))
-                        waiting.append(other)
-        return None
+    def _known_dtype(self, value: ir.Value) -> ir.DataType | None:
+        return self._own_dtype(value) or self._inferred_of(value)[0] or self._by_use.get(value)
 
     def _inferred_of(self, value: ir.Value) -> Known:
         return self._inferred.get((id(value.graph), value.name), (None, None))
@@ -174,13 +228,17 @@ class Facts:
     def _inferred(self) -> dict[tuple[int, str | None], Known]:
         return infer(self.model)
 
-
-def _same_type(node: ir.Node, value: ir.Value) -> list[ir.Value]:
-    """All operands of `node` that have the type of `value`, by the definition of the operator."""
-    if node.domain != "" or node.op_type not in _ONE_TYPE:
-        return []
-    operands = [*node.inputs[: _ONE_TYPE[node.op_type]], node.outputs[0]]
-    return [other for other in operands if other is not None] if any(value is other for other in operands) else []
+    @cached_property
+    def _ambiguous(self) -> frozenset[str]:
+        """The symbols of more than one dim of what is not inferred: inputs, and results of unknown operators."""
+        values = list(self.model.graph.inputs)
+        for graph in graphs_of(self.model):
+            values += () if graph is self.model.graph else graph.inputs
+            values += (output for node in graph if node.domain != "" for output in node.outputs)
+        symbols = Counter(
+            dim for value in dict.fromkeys(values) for dim in dims_of(value.shape) or () if isinstance(dim, str)
+        )
+        return frozenset(symbol for symbol, count in symbols.items() if count > 1)
 
 
 def _constant_dtype(node: ir.Node) -> ir.DataType | None:
@@ -189,7 +247,3 @@ def _constant_dtype(node: ir.Node) -> ir.DataType | None:
         name = "" if attribute is None else attribute.name
         return ir.DataType.FLOAT if name in ("value_float", "value_floats") else None
     return attribute.as_tensor().dtype
-
-
-def _equal(a: Shape | None, b: Shape | None) -> bool:
-    return a is not None and a == b and None not in a

@@ -80,3 +80,32 @@ def test_weights_are_not_loaded(build):
     weight.const_value = ir.LazyTensor(fail, dtype=FLOAT, shape=ir.Shape([8, 512]), name="w")
     model.graph.register_initializer(weight)
     assert known(model, "v") == (FLOAT, ("b", 512))
+
+
+def test_the_body_of_an_unknown_operator_is_as_its_inputs_declare(build):
+    body = "y = com.microsoft.Search (x) <decoder = d (float[b,8] a) => (float[b,8] o) { e = Exp (a) o = Neg (e) }>"
+    model = ir.from_proto(build(body))
+    inside = model.graph[0].attributes["decoder"].as_graph()
+    assert known(model, "e", inside) == (FLOAT, ("b", 8))
+
+
+def test_functions_that_double_are_not_inlined(monkeypatch):
+    given = []
+    right = onnx.shape_inference.infer_shapes
+    monkeypatch.setattr(
+        onnx.shape_inference,
+        "infer_shapes",
+        lambda proto, **how: given.append(len(proto.functions)) or right(proto, **how),
+    )
+    functions = "".join(
+        f'<domain: "local", opset_import: ["" : 18, "local" : 1]> F{i} (a) => (o) '
+        f"{{ t = local.F{i + 1} (a) o = local.F{i + 1} (t) }} "
+        for i in range(25)
+    )
+    text = (
+        '<ir_version: 8, opset_import: ["" : 18, "local" : 1]> g (float[2,3] x) => (float[2,3] y) { y = local.F0 (x) }'
+        f'{functions} <domain: "local", opset_import: ["" : 18]> F25 (a) => (o) {{ o = Exp (a) }}'
+    )
+    model = ir.from_proto(onnx.parser.parse_model(text))
+    assert known(model, "y") == (FLOAT, None)
+    assert set(given) == {0}

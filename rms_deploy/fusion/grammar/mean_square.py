@@ -120,21 +120,21 @@ def reshape(match: Match, node: ir.Node, facts: Facts) -> Match | None:
     """The reduced axes put back as ones, or the shape kept"""
     if match.is_norm or node.inputs[0] is not match.value:
         return None
-    old, new, of_x = facts.shape(match.value), facts.shape(node.outputs[0]), facts.shape(match.x)
+    new, of_x = facts.shape(node.outputs[0]), facts.shape(match.x)
     step = match.at(node.outputs[0], keeps_axes=True)
     if of_x is not None and new is not None and len(new) == len(of_x):
         block = {axis % len(of_x) for axis in match.axes}
         others = [(new[axis], of_x[axis]) for axis in range(len(of_x)) if axis not in block]
-        if all(new[axis] == 1 for axis in block) and _all_but_one_are_equal(others):
+        if all(new[axis] == 1 for axis in block) and _all_but_one_are_equal(others, facts):
             return step
-    if old is not None and old == new and None not in old:
+    if facts.same_shape(match.value, node.outputs[0]):
         return match.at(node.outputs[0])
     return step.doubting(_PIECE, node, "the mean square is reshaped, not proven to the shape of x with ones")
 
 
-def _all_but_one_are_equal(pairs: list[tuple[Dim, Dim]]) -> bool:
+def _all_but_one_are_equal(pairs: list[tuple[Dim, Dim]], facts: Facts) -> bool:
     """Whether two shapes of one number of elements are equal: all dims but one are, and so the last is."""
-    unproven = [pair for pair in pairs if pair[0] is None or pair[0] != pair[1]]
+    unproven = [pair for pair in pairs if not facts.same_dim(*pair)]
     # A dim that may be zero proves nothing of the others.
     proof = all(isinstance(a, int) and a > 0 for a, b in pairs if (a, b) not in unproven)
     return not unproven or (len(unproven) == 1 and proof)

@@ -110,6 +110,9 @@ def _expand(node: ir.Node, facts: Facts) -> ir.Node:
     assert dtype is not None
     new = [] if bias is None else [_add(skip, bias, dtype, f"{node.name}/bias")]
     new.append(_add(x, new[0].outputs[0] if new else skip, dtype, f"{node.name}/add"))
+    for add in new:
+        assert add.inputs[0] is not None
+        facts.add(add.outputs[0], like=add.inputs[0])
     total = new[-1].outputs[0]
     if old_sum is not None:
         total.name, total.shape = old_sum.name, old_sum.shape or total.shape

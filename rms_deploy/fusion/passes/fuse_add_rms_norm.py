@@ -72,7 +72,7 @@ def _residual(norm: ir.Node, facts: Facts) -> ir.Node | None:
     if add is None or not is_op(add, "Add") or add.graph is not norm.graph:
         return None
     a, b = add.inputs
-    return add if a is not None and b is not None and facts.same_shape(a, b) else None
+    return add if a is not None and b is not None and facts.are_alike(a, b) else None
 
 
 def _place(add: ir.Node, norm: ir.Node, position: dict[ir.Node, int]) -> ir.Node | None:

@@ -16,13 +16,15 @@ UNIT_SCALE = "rms_deploy_unit_scale"
 def successor(old: ir.Value, facts: Facts) -> ir.Value:
     """A new value with the name, type, shape and notes of `old`, for a node that will produce it instead."""
     dtype = facts.dtype(old)
-    return ir.Value(
+    new = ir.Value(
         name=old.name,
         type=old.type if old.type is not None or dtype is None else ir.TensorType(dtype),
         shape=old.shape,
         doc_string=old.doc_string,
         metadata_props=dict(old.metadata_props),
     )
+    facts.add(new, like=old)
+    return new
 
 
 def annotate(value: ir.Value, facts: Facts) -> None:
