@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Final
 
 import onnx_ir as ir
 
@@ -20,6 +21,9 @@ from rms_deploy.ops.element_types import ELEMENT_NAMES
 from rms_deploy.ops.foreign_ops import FOREIGN_NORMS, RMS_NORMALIZATION
 
 __all__ = ["anchor_foreign"]
+
+_MAX_RANK: Final = 64
+"""Axes that an x of unknown rank may have."""
 
 
 def anchor_foreign(node: ir.Node, facts: Facts) -> Match | None:
@@ -68,10 +72,12 @@ def _with_axes(match: Match, axis: int, facts: Facts) -> Match:
     if shape is None:
         if axis >= 0:
             return match.doubting("axes", match.anchor, f"axis is {axis}, and the rank of x is not known")
+        if axis < -_MAX_RANK:
+            return match.doubting("axes", match.anchor, f"axis is {axis}; no x has so many axes")
         return match.at(match.value, axes=tuple(range(axis, 0)))
-    axes = tuple(range(axis if axis < 0 else axis - len(shape), 0))
-    if not axes or len(axes) > len(shape):
+    if not -len(shape) <= axis < len(shape):
         return match.doubting("axes", match.anchor, f"axis {axis} is out of range for rank {len(shape)}")
+    axes = tuple(range(axis if axis < 0 else axis - len(shape), 0))
     dims = [dim for dim in shape[len(shape) - len(axes) :] if isinstance(dim, int)]
     return match.at(match.value, axes=axes, n=math.prod(dims) if len(dims) == len(axes) else None)
 

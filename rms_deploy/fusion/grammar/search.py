@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import onnx_ir as ir
 
@@ -60,6 +61,14 @@ _PIECES: dict[str, tuple[_Piece, ...]] = {
 }
 
 
+_MAX_STEPS: Final = 1024
+_MAX_DOUBTED_STEPS: Final = 128
+"""Values up to which consumers are followed, and up to which those of a match in doubt are. A norm has some ten."""
+
+_MAX_VISITS: Final = 8
+"""How often a value is come to in doubt, from all anchors together."""
+
+
 @dataclass
 class SearchResult:
     """What one anchor led to: norms, each at its end, and near misses."""
@@ -68,10 +77,14 @@ class SearchResult:
     near_misses: list[NearMiss] = field(default_factory=list)
     furthest: Match | None = None
     """The match of the latest stage, whether a norm came of it or not."""
+    steps: int = 0
+    """Values whose consumers were looked at."""
+    _known: set[NearMiss] = field(default_factory=set)
 
     def add(self, miss: NearMiss) -> None:
         """Keep `miss` once."""
-        if miss not in self.near_misses:
+        if miss not in self._known:
+            self._known.add(miss)
             self.near_misses.append(miss)
 
 
@@ -93,22 +106,37 @@ def search(anchor: ir.Node, facts: Facts, *, allow_gain: bool = False) -> Search
     return result
 
 
-def _follow(match: Match, facts: Facts, result: SearchResult, *, allow_gain: bool) -> None:
-    if result.furthest is None or match.stage > result.furthest.stage:
-        result.furthest = match
-    steps = [_step(match, node, facts) for node in match.value.consumers()]
-    if match.is_norm and (match.value.is_graph_output() or not all(isinstance(step, Match) for step in steps)):
-        miss = _why_not(match, allow_gain=allow_gain)
-        if miss is None:
-            result.matches.append(match)
-            return
-        if match.anchor.op_type != "LpNormalization":  # one node with a name of its own, which is not this one
-            result.add(miss)
-    for step in steps:
-        if isinstance(step, Match):
-            _follow(step, facts, result, allow_gain=allow_gain)
-        elif step is not None:
-            result.add(step)
+def _follow(start: Match, facts: Facts, result: SearchResult, *, allow_gain: bool) -> None:
+    """Follow the consumers, depth first, each match once, as paths that part may meet again."""
+    waiting: list[Match | NearMiss] = [start]
+    seen: set[object] = set()
+    while waiting:
+        match = waiting.pop()
+        if isinstance(match, NearMiss):
+            result.add(match)
+            continue
+        # Once in doubt, a match is followed for its reason only.
+        key = match if match.doubt is None else (match.value, match.stage, match.doubt)
+        if key in seen or (match.doubt is not None and facts.visits[match.value, match.stage] >= _MAX_VISITS):
+            continue
+        seen.add(key)
+        if match.doubt is not None:
+            facts.visits[match.value, match.stage] += 1
+        result.steps += 1
+        if result.furthest is None or match.stage > result.furthest.stage:
+            result.furthest = match
+        steps = [_step(match, node, facts) for node in match.value.consumers()]
+        if match.is_norm and (match.value.is_graph_output() or not all(isinstance(step, Match) for step in steps)):
+            miss = _why_not(match, allow_gain=allow_gain)
+            if miss is None:
+                result.matches.append(match)
+                continue
+            if match.anchor.op_type != "LpNormalization":  # one node with a name of its own, which is not this one
+                result.add(miss)
+        if result.steps < (_MAX_STEPS if match.doubt is None else _MAX_DOUBTED_STEPS):
+            waiting += [step for step in reversed(steps) if step is not None]
+        elif match.doubt is None:
+            result.add(near_miss("normed", match.anchor, f"more than {_MAX_STEPS} nodes read what is computed of it"))
 
 
 def _why_not(match: Match, *, allow_gain: bool) -> NearMiss | None:

@@ -2,6 +2,7 @@ import onnx_ir as ir
 import pytest
 
 from rms_deploy.fusion.fuse import fuse
+from rms_deploy.fusion.inspect import inspect
 
 RMS = "y = RMSNormalization"
 SIMPLIFIED = "y = SimplifiedLayerNormalization"
@@ -90,3 +91,20 @@ def test_the_second_output_of_simplified_layer_normalization_is_a_near_miss(buil
     body = "y, z = SimplifiedLayerNormalization (x, w)"
     model = build(body, inputs="float[b,s,8] x, float[8] w", outputs="float[b,s,8] y, float[b,s,1] z")
     near_miss(model, piece="foreign", reason="its second output is used")
+
+
+@pytest.mark.parametrize(
+    ("axis", "reason"), [(-(2**31), "out of range for rank 3"), (2**31 - 1, "out of range for rank 3")]
+)
+def test_an_axis_far_away_is_no_list_of_axes(axis, reason, build):
+    (miss,) = fuse(foreign(build, f"{SIMPLIFIED} <axis = {axis}>")).near_misses
+    assert reason in miss.reason
+
+
+def test_an_axis_far_away_of_an_x_of_unknown_rank(build):
+    model = foreign(build, f"{SIMPLIFIED} <axis = {-(2**31)}>")
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    (miss,) = fuse(model).near_misses
+    assert "no x has so many axes" in miss.reason
+    (norm,) = inspect(model).norms
+    assert norm.axes is None

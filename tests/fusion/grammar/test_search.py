@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import onnx_ir as ir
+import pytest
 
 from rms_deploy.fusion.grammar.match import Stage
 from rms_deploy.fusion.grammar.search import search
@@ -65,3 +66,45 @@ def test_other_nodes_anchor_nothing(build):
     for name in ("q", "e", "r", "n", "y"):
         result = searched(build(f"{CORE} y = Mul (n, scale)"), name)
         assert (result.matches, result.near_misses) == ([], [])
+
+
+HEAD, TAIL = (
+    "q = Mul (x, x) m = ReduceMean (q, last)",
+    "e = Add (s, eps) r = Sqrt (e) n = Div (x, r) y = Mul (n, scale)",
+)
+
+
+def searched_through(build, middle):
+    model = ir.from_proto(build(f"{HEAD} {middle} {TAIL}"))
+    return search(model.graph[1], Facts(model))
+
+
+@pytest.mark.parametrize("op", ["Add", "Mul", "Max"])
+def test_paths_that_part_and_meet_are_followed_once(op, build):
+    """Each of 40 diamonds doubles the paths."""
+    links = " ".join(f"a{i} = Identity (s{i}) s{i + 1} = {op} (s{i}, a{i})" for i in range(40))
+    result = searched_through(build, f"s0 = Identity (m) {links} s = Identity (s40)")
+    assert not result.matches
+    assert result.steps <= 4 * 84
+
+
+def test_a_long_chain_is_given_up_and_said(build):
+    links = " ".join(f"s{i + 1} = Identity (s{i})" for i in range(3000))
+    result = searched_through(build, f"s0 = Identity (m) {links} s = Identity (s3000)")
+    assert result.steps <= 1024
+    assert [miss.reason for miss in result.near_misses] == ["more than 1024 nodes read what is computed of it"]
+
+
+def test_a_chain_of_some_length_is_followed(build):
+    links = " ".join(f"s{i + 1} = Identity (s{i})" for i in range(500))
+    assert len(searched_through(build, f"s0 = Identity (m) {links} s = Identity (s500)").matches) == 1
+
+
+def test_what_many_anchors_lead_to_is_not_searched_for_each(build):
+    count = 60
+    anchors = " ".join(f"m{i} = ReduceMean (q, last)" for i in range(count))
+    sums = " ".join(f"s{i + 1} = Add (s{i}, m{i})" for i in range(count))
+    model = ir.from_proto(build(f"q = Mul (x, x) {anchors} s0 = Identity (q) {sums} y = Mul (x, s{count})"))
+    facts = Facts(model)
+    steps = [search(node, facts).steps for node in list(model.graph) if node.op_type == "ReduceMean"]
+    assert sum(steps) < 16 * count

@@ -101,3 +101,26 @@ def test_the_first_part_over_its_l2_norm(build, check):
 def test_the_first_part_times_the_root_of_all(build, near_miss):
     body = f"{FIRST} c = Constant <value = float {{2.8284271}}> () {PART}"
     near_miss(build(body), piece="mean_square", reason="an L2 norm")
+
+
+def test_n_of_a_higher_rank_is_no_n(near_miss, build):
+    """It would make the rank of the result grow."""
+    body = """q = Mul (x, x) t = ReduceSum (q, last) s = Shape (x) i = Constant <value = int64 {2}> () g = Gather (s, i)
+        f = Cast <to = 1> (g) z = Constant <value_ints = [0, 1, 2, 3]> () u = Unsqueeze (f, z) m = Div (t, u)
+        e = Add (m, eps) r = Sqrt (e) y = Div (x, r)"""
+    model = build(body, outputs="float[1,b,s,8] y")
+    near_miss(model, piece="mean_square", reason="the number of elements is not constant")
+
+
+@pytest.mark.parametrize("mean", ["m = Div (t, eight)", "m = Mul (t, eighth)"])
+def test_axes_without_elements_have_no_mean_by_a_constant(mean, near_miss, build):
+    body = f"q = Mul (x, x) t = ReduceSum (q, last) {mean} e = Add (m, eps) r = Sqrt (e) y = Div (x, r)"
+    model = build(body, inputs="float[b,s,0] x", outputs="float[b,s,0] y")
+    near_miss(model, piece="mean_square", reason="the axes have no elements")
+
+
+def test_an_epsilon_on_a_sum_of_no_elements(near_miss, build):
+    body = """q = Mul (x, x) t = ReduceSum (q, last) a = Add (t, eps) s = Shape (x) i = Constant <value = int64 {2}> ()
+        g = Gather (s, i) f = Cast <to = 1> (g) m = Div (a, f) r = Sqrt (m) y = Div (x, r)"""
+    model = build(body, inputs="float[b,s,0] x", outputs="float[b,s,0] y")
+    near_miss(model, piece="mean_square", reason="the axes have no elements")
