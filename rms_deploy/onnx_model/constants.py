@@ -5,6 +5,8 @@ Only small tensors are evaluated, and no weight is ever loaded for it.
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,9 @@ from rms_deploy.onnx_model.evaluate import OPERATORS, evaluate
 __all__ = ["constant", "integers", "scalar", "why_not_scalar"]
 
 _MAX_SIZE = 64
-_MAX_DEPTH = 12
+_MAX_DEPTH = 1000
+_MAX_RANK = 32
+"""Axes that numpy has in all versions."""
 
 _Array = NDArray[Any]
 
@@ -79,15 +83,41 @@ def integers(value: ir.Value | None, facts: Facts) -> tuple[int, ...] | None:
     return tuple(int(i) for i in array.reshape(-1))
 
 
-def constant(value: ir.Value, facts: Facts, depth: int = 0) -> _Array | None:
-    """The elements of `value` if there are few and they are the same in every run, else None."""
+def constant(value: ir.Value, facts: Facts) -> _Array | None:
+    """The elements of `value` if there are few and they are the same in every run, else None.
+
+    Each value is looked at once in a model, after those that it is computed from.
+    """
+    known, waiting = facts.constants, [value]
+    while waiting:
+        current = waiting[-1]
+        if current not in known:
+            varying = next((source for source in _sources(current) if known.get(source) is None), None)
+            if varying is not None and varying not in known and len(waiting) < _MAX_DEPTH:
+                waiting.append(varying)
+                continue
+            known[current] = _evaluated(current, facts) if varying is None else None
+        waiting.pop()
+    return known[value]
+
+
+def _sources(value: ir.Value) -> list[ir.Value]:
+    """What must be constant for `value` to be: some inputs of its node, if it is one of those that are computed."""
+    node = value.producer()
+    if node is None or node.domain != "" or node.op_type not in OPERATORS:
+        return []
+    needed = node.inputs[:1] if node.op_type == "CastLike" else node.inputs
+    return [source for source in needed if source is not None]
+
+
+def _evaluated(value: ir.Value, facts: Facts) -> _Array | None:
+    """The elements of `value`, where those of its sources are known."""
     if facts.is_overridable(value):
         return None
     node = value.producer()
     if node is None or is_op(node, "Constant"):
-        tensor = _tensor(value)
-        return tensor.numpy() if tensor is not None and tensor.size <= _MAX_SIZE else None
-    if node.domain != "" or depth > _MAX_DEPTH or value.index() != 0:
+        return _elements(_tensor(value))
+    if node.domain != "" or value.index() != 0:
         return None
     if node.op_type in ("Shape", "Size"):
         return _of_shape(node, facts)
@@ -95,10 +125,16 @@ def constant(value: ir.Value, facts: Facts, depth: int = 0) -> _Array | None:
         return None
     like = node.op_type == "CastLike"
     needed = node.inputs[:1] if like else node.inputs
-    inputs = [None if v is None else constant(v, facts, depth + 1) for v in needed]
-    if any(array is None and v is not None for array, v in zip(inputs, needed, strict=True)):
-        return None
+    inputs = [None if source is None else facts.constants[source] for source in needed]
     return evaluate(node, inputs, to=facts.cast_type(node) if like else None, max_size=_MAX_SIZE)
+
+
+def _elements(tensor: ir.TensorProtocol | None) -> _Array | None:
+    if tensor is None or tensor.size > _MAX_SIZE or len(tensor.shape) > _MAX_RANK:
+        return None
+    if isinstance(tensor, ir.ExternalTensor) and not (tensor.base_dir or Path(tensor.location).is_absolute()):
+        return None  # nobody said beside which file
+    return tensor.numpy()
 
 
 def _tensor(value: ir.Value) -> ir.TensorProtocol | None:
@@ -127,7 +163,10 @@ def _of_shape(node: ir.Node, facts: Facts) -> _Array | None:
         rank = None if of is None or of.attributes or of.inputs[0] is None else facts.rank(of.inputs[0])
         return None if rank is None else np.asarray(rank, np.int64)
     shape = facts.shape(source)
-    if shape is None or not all(isinstance(dim, int) for dim in shape):
+    if shape is None or not all(isinstance(dim, int) for dim in shape) or len(shape) > _MAX_SIZE:
         return None
-    dims = np.asarray(shape, np.int64)
-    return dims if node.op_type == "Shape" else np.asarray(dims.prod(dtype=np.int64))
+    dims = [dim for dim in shape if isinstance(dim, int)]
+    if node.op_type == "Shape":
+        return np.asarray(dims, np.int64)
+    size = math.prod(dims)
+    return np.asarray(size, np.int64) if size < 2**63 else None

@@ -15,7 +15,7 @@ __all__ = ["ARITHMETIC", "OPERATORS", "evaluate"]
 
 _Array = NDArray[Any]
 
-_MALFORMED: Final = (TypeError, ValueError, IndexError, ZeroDivisionError, KeyError)
+_MALFORMED: Final = (TypeError, ValueError, IndexError, ZeroDivisionError, KeyError, OverflowError)
 """What numpy raises for a node that breaks the rules of its operator; the checker and the runtimes report it."""
 
 
@@ -37,6 +37,8 @@ def evaluate(
     try:
         with np.errstate(all="ignore"):
             if node.op_type in _ARITHMETIC:
+                if math.prod(np.broadcast_shapes(*(array.shape for array in inputs if array is not None))) > max_size:
+                    return None
                 array = np.asarray(_ARITHMETIC[node.op_type](*inputs)).astype(call.first.dtype)
             else:
                 array = np.asarray(_OTHERS[node.op_type](call))

@@ -17,12 +17,15 @@ _Array = NDArray[Any]
 _FOLDED: Final = ARITHMETIC | {"Cast", "CastLike", "Identity", "Squeeze", "Unsqueeze"}
 """Operators between a weight and the node that reads it, where exporters write them."""
 
+_MAX_SIZE: Final = 2**28
+"""Elements of a result: two small constants broadcast to any size."""
+
 
 class FoldConstants(ir.passes.InPlacePass):
     """Replace arithmetic and casts of constants by their result, in the element types that the model has.
 
     1. Arithmetic is folded in float types only: integers count and index, and no wider type changes them.
-    2. Constants of every size are folded.
+    2. Constants of all sizes are folded, but for results of a size that no weight has.
     3. An output of the graph keeps its node, and with it its name.
 
     This prepares a comparison in a wider type. One model casts a scale to float16 when it runs, another holds it in
@@ -52,7 +55,7 @@ def _result(node: ir.Node) -> _Array | None:
         return None
     if node.op_type in ARITHMETIC and (np.issubdtype(first.dtype, np.integer) or first.dtype == np.bool_):
         return None
-    return evaluate(node, inputs)
+    return evaluate(node, inputs, max_size=_MAX_SIZE)
 
 
 def _constant(value: ir.Value | None) -> _Array | None:

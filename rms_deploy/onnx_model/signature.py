@@ -109,12 +109,18 @@ def _index_limit(value: ir.Value) -> int | None:
 
 def _indexed_sizes(value: ir.Value) -> Iterator[int]:
     """Sizes of the axes that `value`, or what only moves its values around, indexes."""
-    for node, index in value.uses():
-        if node.op_type in _KEEP_VALUES and (index == 0 or node.op_type == "Concat"):
-            yield from _indexed_sizes(node.outputs[0])
-        elif node.op_type in _INDEXED and index == 1:
-            table = node.inputs[0]
-            axis = node.attributes.get_int("axis", 0)
-            size = None if table is None or table.shape is None else table.shape[axis]
-            if isinstance(size, int):
-                yield size
+    moved = {value}
+    waiting = [value]
+    while waiting:
+        for node, index in waiting.pop().uses():
+            if node.op_type in _KEEP_VALUES and (index == 0 or node.op_type == "Concat"):
+                if node.outputs[0] not in moved:
+                    moved.add(node.outputs[0])
+                    waiting.append(node.outputs[0])
+            elif node.op_type in _INDEXED and index == 1:
+                table = node.inputs[0]
+                axis = node.attributes.get_int("axis", 0)
+                shape = () if table is None or table.shape is None else table.shape
+                size = shape[axis] if -len(shape) <= axis < len(shape) else None
+                if isinstance(size, int):
+                    yield size

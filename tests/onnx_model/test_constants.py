@@ -1,8 +1,10 @@
+import onnx.helper
 import onnx_ir as ir
 import pytest
 
+from rms_deploy.onnx_model import constants
 from rms_deploy.onnx_model.analysis import Facts
-from rms_deploy.onnx_model.constants import integers, scalar, why_not_scalar
+from rms_deploy.onnx_model.constants import constant, integers, scalar, why_not_scalar
 
 
 def value(build, body):
@@ -73,3 +75,54 @@ def test_reading_a_constant_does_not_touch_it(build):
     before = ir.to_proto(model).SerializeToString(deterministic=True)
     assert scalar(model.graph[0].outputs[0], Facts(model)) == 3
     assert ir.to_proto(model).SerializeToString(deterministic=True) == before
+
+
+def test_a_long_chain_of_constants_is_no_recursion(build):
+    chain = " ".join(f"a{i + 1} = Mul (a{i}, one)" for i in range(900))
+    body = f"a0 = {C}float {{3}}> () {chain} v = Identity (a900)"
+    assert scalar(*value(build, body)) == 3
+
+
+def test_what_doubles_is_computed_once(build, monkeypatch):
+    computed = []
+    right = constants.evaluate
+    monkeypatch.setattr(constants, "evaluate", lambda *a, **how: computed.append(a) or right(*a, **how))
+    doubled = " ".join(f"a{i + 1} = Add (a{i}, a{i})" for i in range(40))
+    v, facts = value(build, f"a0 = {C}float {{1}}> () {doubled} v = Identity (a40)")
+    assert scalar(v, facts) == scalar(v, facts) == 2.0**40
+    assert len(computed) == 41
+
+
+def test_what_varies_is_looked_at_once(build, monkeypatch):
+    looks = []
+    right = constants._sources
+    monkeypatch.setattr(constants, "_sources", lambda v: looks.append(v) or right(v))
+    doubled = " ".join(f"a{i + 1} = Add (a{i}, a{i})" for i in range(40))
+    v, facts = value(build, f"a0 = Exp (x) {doubled} v = Identity (a40)")
+    assert scalar(v, facts) is None
+    assert len(looks) < 100
+
+
+def test_a_size_beyond_what_an_integer_holds(build):
+    model = ir.from_proto(build("v = Size (x) y = Identity (x)", inputs="float[4294967296,4294967296] x"))
+    assert constant(model.graph[0].outputs[0], Facts(model)) is None
+
+
+def test_more_axes_than_numpy_has(build):
+    model = ir.from_proto(build("y = Mul (x, one)"))
+    one = model.graph.initializers["one"]
+    one.const_value = ir.TensorProtoTensor(onnx.helper.make_tensor("one", 1, [1] * 99, [1.0]))
+    assert constant(one, Facts(model)) is None
+
+
+def test_data_of_which_nobody_says_where_they_are_are_not_read(build, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").write_bytes(bytes(4))
+    model = ir.from_proto(build("y = Mul (x, one)"))
+    one = model.graph.initializers["one"]
+    one.const_value = ir.ExternalTensor("data", 0, 4, ir.DataType.FLOAT, shape=ir.Shape([]), name="one")
+    assert constant(one, Facts(model)) is None
+    one.const_value = ir.ExternalTensor(
+        "data", 0, 4, ir.DataType.FLOAT, shape=ir.Shape([]), name="one", base_dir=tmp_path
+    )
+    assert constant(one, Facts(model)) == 0

@@ -114,3 +114,10 @@ def test_the_type_of_a_cast_like_may_be_given():
     node = ir.node("CastLike", [ir.Value(name="a"), ir.Value(name="like")])
     assert evaluate(node, [I64(3)], to=ir.DataType.FLOAT).dtype == np.float32
     assert evaluate(node, [I64(3)]) is None
+
+
+def test_a_result_of_small_constants_is_as_large_as_allowed_only():
+    node = ir.node("Add", [None, None])
+    a, b = np.zeros((2**20, 1), np.float32), np.zeros((1, 2**20), np.float32)
+    assert evaluate(node, [a, b], max_size=2**20) is None
+    assert evaluate(node, [a[:2], b[:, :3]], max_size=6).shape == (2, 3)

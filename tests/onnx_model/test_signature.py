@@ -90,3 +90,12 @@ def test_signatures_that_differ_are_named(inputs, outputs, message):
 def test_a_dynamic_size_agrees_with_any():
     require_same(model("float[2] x"), model("float[n] x", outputs="float[m] y"))
     assert output_specs(model("float[2] x")).keys() == {"y"}
+
+
+def test_values_that_are_moved_around_again_and_again_are_followed_once():
+    moved = " ".join(f"a{i + 1} = Concat <axis = 0> (a{i}, a{i})" for i in range(40))
+    text = (
+        '<ir_version: 8, opset_import: ["" : 18]> g (int64[n] i) => (float[m,2] y) '
+        f"<float[3,2] table = {{1, 2, 3, 4, 5, 6}}> {{ a0 = Identity (i) {moved} y = Gather (table, a40) }}"
+    )
+    assert input_specs(ir.from_proto(onnx.parser.parse_model(text)))["i"].index_limit == 3
