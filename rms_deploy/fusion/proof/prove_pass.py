@@ -10,7 +10,7 @@ import onnx.helper
 import onnx_ir as ir
 
 from rms_deploy.fusion.proof.prove import Proof, compare
-from rms_deploy.fusion.proof.subgraph import MAX_ELEMENTS, concrete, renamed
+from rms_deploy.fusion.proof.subgraph import MAX_ELEMENTS, MAX_RANK, concrete, renamed
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.ops.contract import DOMAIN
 from rms_deploy.ops.foreign_ops import CONTRIB_DOMAIN
@@ -61,7 +61,8 @@ class PassProver:
         graph = onnx.GraphProto(name="subgraph")
         shapes: dict[str, tuple[int, ...]] = {}
         sizes: dict[str, int] = {}
-        rank = facts.rank(nodes[0].inputs[0]) if nodes[0].inputs[0] is not None else None
+        first = None if nodes[0].inputs[0] is None else facts.likely_shape(nodes[0].inputs[0])
+        rank = None if first is None else len(first)
         for value in (value for node in nodes for value in node.inputs):
             if value is None or value in names:
                 continue
@@ -72,8 +73,10 @@ class PassProver:
             names[value] = f"v{len(shapes)}" if shapes else "x"
             shapes[names[value]] = shape
             graph.input.append(onnx.helper.make_tensor_value_info(names[value], int(dtype), shape))
-        if math.prod(shapes["x"]) > MAX_ELEMENTS:
+        if any(math.prod(shape) > MAX_ELEMENTS for shape in shapes.values()):
             return "its static shape is too large to be run"
+        if rank is None or rank > MAX_RANK or any(not -rank <= axis < 0 for axis in _axes(nodes[-1], rank)):
+            return f"it cannot be run over its axes on a tensor of rank {rank}"
         graph.node.extend(renamed(node, names) for node in nodes)
         for value in outputs:
             graph.output.add(name=names[value], type=graph.input[0].type).type.tensor_type.ClearField("shape")

@@ -2,19 +2,26 @@
 
 SimplifiedLayerNormalization and SkipSimplifiedLayerNormalization are ONNX Runtime's, and unknown to it; of
 RMSNormalization it has a version of its own, which leaves out the rounding that the specification has in half types.
+Operators of ONNX that make much of a few numbers are bounded.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops import op_constant_of_shape, op_expand, op_range, op_tile
 
 __all__ = ["NEW_OPS"]
 
 _Array = NDArray[Any]
+
+_MAX_ELEMENTS: Final = 2**22
+"""Elements of a result that a few numbers ask for, such as the target of Expand."""
 
 
 class RMSNormalization(OpRun):
@@ -69,4 +76,27 @@ def _normed(x: _Array, axis: int, epsilon: float) -> _Array:
 _IN_ONNX: Final = type("SimplifiedLayerNormalization", (SimplifiedLayerNormalization,), {"op_domain": ""})
 """ONNX Runtime has it in ONNX's domain too. The evaluator goes by the name of the class."""
 
-NEW_OPS: Final = [RMSNormalization, SimplifiedLayerNormalization, _IN_ONNX, SkipSimplifiedLayerNormalization]
+
+def _bounded(base: type[OpRun], elements: Callable[..., float]) -> type[OpRun]:
+    """ONNX's operator `base`, which does not run where its result would have too many `elements`."""
+
+    def run(self: OpRun, *inputs: _Array, **attributes: Any) -> Any:
+        size = elements(*inputs)
+        if not size <= _MAX_ELEMENTS:
+            raise ValueError(f"a result of {size:g} elements is too large to be run")
+        return base._run(self, *inputs, **attributes)  # type: ignore[no-untyped-call]
+
+    return type(base.__name__, (base,), {"op_domain": "", "_run": run})
+
+
+_BOUNDED: Final = [
+    _bounded(op_expand.Expand, lambda x, shape: math.prod(np.broadcast_shapes(x.shape, tuple(shape)))),
+    _bounded(op_constant_of_shape.ConstantOfShape, lambda shape: math.prod(shape.tolist())),
+    _bounded(op_tile.Tile, lambda x, repeats: x.size * math.prod(repeats.tolist())),
+    _bounded(op_range.Range, lambda start, limit, delta: (limit.item() - start.item()) / delta.item()),
+]
+
+NEW_OPS: Final = [
+    *(RMSNormalization, SimplifiedLayerNormalization, _IN_ONNX, SkipSimplifiedLayerNormalization),
+    *_BOUNDED,
+]

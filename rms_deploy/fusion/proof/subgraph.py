@@ -14,18 +14,20 @@ from onnx_ir import serde
 
 from rms_deploy.fusion.grammar.match import Match
 from rms_deploy.fusion.replacement import Replacement, explicit_attributes
-from rms_deploy.onnx_model.analysis import Facts
+from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.onnx_model.constants import constant
 from rms_deploy.ops.contract import DOMAIN
 from rms_deploy.ops.foreign_ops import CONTRIB_DOMAIN, SIMPLIFIED_LAYER_NORMALIZATION
 from rms_deploy.ops.functions import attach_functions
 
-__all__ = ["MAX_ELEMENTS", "Subgraph", "concrete", "cut", "renamed"]
+__all__ = ["MAX_ELEMENTS", "MAX_RANK", "Subgraph", "concrete", "cut", "renamed"]
 
 _MAX_NODES: Final = 64
 _SYMBOL_SIZES: Final = (2, 3, 5, 7)
 MAX_ELEMENTS: Final = 2**20
-"""Elements of x beyond which a norm is not run."""
+"""Elements of an input beyond which a norm is not run."""
+MAX_RANK: Final = 32
+"""Axes that numpy has in all versions."""
 _SHAPE_DEPENDENT: Final = ("Reshape", "Expand", "Shape", "Size")
 
 
@@ -92,12 +94,16 @@ def cut(match: Match, op: Replacement, facts: Facts) -> Subgraph | str:
             graph.initializer.append(onnx.numpy_helper.from_array(array, name))
             continue
         shape = concrete(value, facts, sizes, match.axes if value is x and not fixed else None)
-        if shape is None or dtype is None or (value.const_value is not None and value is not op.scale):
+        is_constant = value.const_value is not None or is_op(value.producer(), "Constant")
+        if shape is None or dtype is None or (is_constant and value is not op.scale):
             return f"the type or the shape of {value.name} is not known"
         shapes[name] = shape
         graph.input.append(onnx.helper.make_tensor_value_info(name, int(dtype), shape))
-    if math.prod(shapes["x"]) > MAX_ELEMENTS:
+    if any(math.prod(shape) > MAX_ELEMENTS for shape in shapes.values()):
         return "its static shape is too large to be run"
+    rank = len(shapes["x"])
+    if rank > MAX_RANK or any(not -rank <= axis < rank for axis in match.axes):
+        return f"it cannot be run over the axes {list(match.axes)} of a tensor of rank {rank}"
     graph.node.extend(renamed(node, names) for node in nodes)
     graph.output.add(name=names[match.value])
     opset = facts.model.opset_imports.get("", 0)
@@ -113,6 +119,7 @@ def cut(match: Match, op: Replacement, facts: Facts) -> Subgraph | str:
 def _slice(end: ir.Value, names: dict[ir.Value, str]) -> list[ir.Node] | None:
     """The nodes between the named values, x first, and `end`, sorted; names what they read. None if too many."""
     nodes: dict[ir.Node, None] = {}
+    entered: set[ir.Node] = set()
     x = next(iter(names))
     waiting: list[tuple[ir.Value, bool]] = [(end, False)]
     while waiting:
@@ -120,15 +127,16 @@ def _slice(end: ir.Value, names: dict[ir.Value, str]) -> list[ir.Node] | None:
         node = value.producer()
         if value in names and not expanded:
             continue
-        if node is None or not _is_run(node) or any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
+        if node is None or not _is_run(node):
             names[value] = f"v{len(names)}"
             continue
         if expanded:
             names.setdefault(value, f"v{len(names)}")
             nodes[node] = None
-            if len(nodes) > _MAX_NODES:
-                return None
             continue
+        entered.add(node)
+        if len(entered) > _MAX_NODES:
+            return None
         waiting.append((value, True))
         for source in node.inputs:
             if source is None or source in names:
@@ -141,21 +149,31 @@ def _slice(end: ir.Value, names: dict[ir.Value, str]) -> list[ir.Node] | None:
 
 
 def _is_run(node: ir.Node) -> bool:
-    """Whether onnx's evaluator has the op, or gets it from `reference_ops`."""
-    return node.domain == "" or (
+    """Whether onnx's evaluator has the op, or gets it from `reference_ops`, and all of it is in the node."""
+    is_known = node.domain == "" or (
         node.domain == CONTRIB_DOMAIN and node.op_type == SIMPLIFIED_LAYER_NORMALIZATION.op_type
     )
+    return is_known and not any(_is_outside(attribute) for attribute in node.attributes.values())
+
+
+def _is_outside(attribute: ir.Attr) -> bool:
+    """Whether it is a graph, which reads what it likes, or a tensor whose data are in another file."""
+    if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
+        return isinstance(attribute.as_tensor(), ir.ExternalTensor)
+    return attribute.type == ir.AttributeType.GRAPH
 
 
 def _comes_from(value: ir.Value, x: ir.Value) -> bool:
     """Whether `value` is computed from `x` in a few nodes, and so may be part of the norm itself."""
-    reached = [value]
-    for source in reached:
+    reached, waiting = {value}, [value]
+    for source in waiting:
         if source is x:
             return True
         node = source.producer()
         if node is not None and len(reached) < _MAX_NODES:
-            reached += [i for i in node.inputs if i is not None and not any(i is old for old in reached)]
+            new = [i for i in dict.fromkeys(node.inputs) if i is not None and i not in reached]
+            reached.update(new)
+            waiting += new
     return False
 
 
@@ -171,7 +189,7 @@ def concrete(
     value: ir.Value, facts: Facts, sizes: dict[str, int], axes: tuple[int, ...] | None
 ) -> tuple[int, ...] | None:
     """The shape of `value` with a number for every symbol; with `axes`, static dims outside them are made small."""
-    shape = facts.shape(value)
+    shape = facts.likely_shape(value)
     if shape is None:
         return None
     block = (

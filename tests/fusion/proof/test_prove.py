@@ -3,12 +3,13 @@
 
 from dataclasses import replace
 
+import numpy as np
 import onnx_ir as ir
 import pytest
 
 from rms_deploy.fusion.fuse import fuse
 from rms_deploy.fusion.passes import fuse_rms_norm
-from rms_deploy.fusion.proof import prove
+from rms_deploy.fusion.proof import prove, reference_ops
 
 CORE = "q = Mul (x, x) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (x, r)"
 NORM = f"{CORE} y = Mul (n, scale)"
@@ -127,3 +128,42 @@ def test_a_gain_of_precision_is_measured_but_fused_all_the_same(build):
     (norm,) = fuse(model, allow_precision_gain=True).norms
     assert norm.max_ulp
     assert norm.note.startswith("precision gained")
+
+
+@pytest.mark.parametrize("error", [TypeError, AttributeError, RuntimeError, MemoryError])
+def test_whatever_the_evaluator_raises_is_no_traceback(error, build, monkeypatch):
+    def fails(*_, **__):
+        raise error("no such thing")
+
+    monkeypatch.setattr(prove.onnx.reference, "ReferenceEvaluator", fails)
+    (norm,) = fuse(build(NORM)).norms
+    assert norm.max_ulp is None
+    assert norm.unproven == "onnx's evaluator does not run it: no such thing"
+
+
+def test_an_op_that_fails_where_the_norm_runs_is_not_fused(build, monkeypatch):
+    right, runs = prove._run, []
+
+    def fails_second(*arguments):
+        runs.append(arguments)
+        if len(runs) == 2:
+            return np.broadcast_shapes((2,), (3,))
+        return right(*arguments)
+
+    monkeypatch.setattr(prove, "_run", fails_second)
+    (miss,) = fuse(build(NORM)).near_misses
+    assert miss.reason.startswith("run on random rows, the op fails: shape mismatch")
+
+
+def test_a_fault_in_a_reference_op_keeps_its_traceback(build, monkeypatch):
+    monkeypatch.setattr(reference_ops, "_normed", lambda *_: None)
+    model = build("y = SimplifiedLayerNormalization <axis = -1, epsilon = 3e-4> (x, scale)")
+    with pytest.raises(TypeError):
+        fuse(model)
+
+
+@pytest.mark.parametrize("shape", ["b,s,0", "b,0,8", "0,s,8"])
+def test_sizes_of_zero(shape, build):
+    model = build(NORM.replace("Mul (n, scale)", "Exp (n)"), inputs=f"float[{shape}] x", outputs=f"float[{shape}] y")
+    (norm,) = fuse(model).norms
+    assert norm.max_ulp == 0

@@ -2,11 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
+import onnx.helper
+import onnx.reference
 import onnx_ir as ir
 import pytest
 
 from rms_deploy.fusion.fuse import fuse
 from rms_deploy.fusion.passes import fuse_rms_norm
+from rms_deploy.fusion.proof.reference_ops import NEW_OPS
 
 SKIP = "com.microsoft.SkipSimplifiedLayerNormalization"
 
@@ -74,3 +78,28 @@ def test_a_norm_with_its_sum_inside_is_run_by_its_formula(body, outputs, dtype, 
 def test_the_standard_op_is_run(build):
     (norm,) = fuse(build("y = RMSNormalization (x, scale)", opset=23)).norms
     assert norm.max_ulp is not None
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs"),
+    [
+        ("Expand", [np.float32(1), np.int64([2**40])]),
+        ("ConstantOfShape", [np.int64([2**20, 2**20])]),
+        ("Tile", [np.float32([1]), np.int64([2**40])]),
+        ("Range", [np.int64(0), np.int64(2**40), np.int64(1)]),
+    ],
+)
+def test_what_makes_much_of_a_few_numbers_is_bounded(op, inputs):
+    names = [f"i{i}" for i in range(len(inputs))]
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in zip(names, inputs, strict=True)
+    ]
+    output = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.UNDEFINED, None)
+    graph = onnx.helper.make_graph([onnx.helper.make_node(op, names, ["y"])], "g", values, [output])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
+    evaluator = onnx.reference.ReferenceEvaluator(model, new_ops=NEW_OPS)
+    with pytest.raises(ValueError, match="too large to be run"):
+        evaluator.run(None, dict(zip(names, inputs, strict=True)))
+    small = [np.minimum(array, 3) for array in inputs]
+    assert evaluator.run(None, dict(zip(names, small, strict=True)))[0].size in (3, 9)

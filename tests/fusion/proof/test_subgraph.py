@@ -1,5 +1,7 @@
 """A norm cut out of its model: what it takes along, and why it cannot be cut out."""
 
+import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
@@ -57,3 +59,43 @@ def test_x_as_its_own_scale(build):
     model = build(NORM.replace("scale", "x"), inputs="float[8] x", outputs="float[8] y")
     (norm,) = fuse(model).norms
     assert (norm.max_ulp, norm.scale) == (0, "float32[8]")
+
+
+EPSILON = "Constant <value = float {3e-4}> ()"
+
+
+def external(proto, folder):
+    """The same with the epsilon of a Constant node in a file in `folder`."""
+    (tensor,) = (a.t for node in proto.graph.node for a in node.attribute if node.op_type == "Constant")
+    (folder / "data").write_bytes(tensor.raw_data or np.float32(tensor.float_data).tobytes())
+    tensor.ClearField("float_data")
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="data")
+    return proto
+
+
+def test_data_in_another_file_are_read_beside_the_model(build, tmp_path, monkeypatch):
+    """And not in the working folder, which has a file of that name too."""
+    for name in ("model", "work"):
+        (tmp_path / name).mkdir()
+    proto = external(build(f"c = {EPSILON} {NORM.replace('eps', 'c')}"), tmp_path / "model")
+    onnx.save(proto, tmp_path / "model" / "model.onnx")
+    (tmp_path / "work" / "data").write_bytes(np.float32(7).tobytes())
+    monkeypatch.chdir(tmp_path / "work")
+    (norm,) = fuse(tmp_path / "model" / "model.onnx").norms
+    assert (norm.max_ulp, norm.epsilon) == (0, pytest.approx(3e-4))
+
+
+def test_more_axes_than_numpy_has_in_all_versions(build):
+    dims = ",".join(["1"] * 59 + ["8"])
+    (norm,) = fuse(build(NORM, inputs=f"float[{dims}] x", outputs=f"float[{dims}] y")).norms
+    assert (norm.max_ulp, norm.scale) == (None, "float32[8]")
+    assert norm.unproven == "it cannot be run over the axes [-1] of a tensor of rank 60"
+
+
+def test_an_input_of_any_size_is_not_made_up(build):
+    body = NORM.replace("eps", "f").replace("q = Mul", "f = ReduceMax <keepdims = 0> (z) q = Mul")
+    model = build(body, inputs="float[b,s,8] x, float[1099511627776] z")
+    (miss,) = fuse(model).near_misses
+    assert miss.piece == "epsilon"
