@@ -30,6 +30,13 @@ __all__ = ["command", "print_verification"]
     type=click.FloatRange(min=0),
     help="Largest relative L2 difference. [default: what rounding explains, by dtype and depth]",
 )
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=3600.0,
+    show_default=True,
+    help="Seconds after which it is given up.",
+)
 @click.option("--no-library", is_flag=True, help="Run CANDIDATE without our library, its norms inlined.")
 @json_option
 def command(
@@ -40,6 +47,7 @@ def command(
     inputs: Path | None,
     seed: int,
     tolerance: float | None,
+    timeout: float,
     no_library: bool,
     as_json: bool,
 ) -> None:
@@ -63,6 +71,7 @@ def command(
             seed=seed,
             tolerance=tolerance,
             library=not no_library,
+            timeout=timeout,
         )
     if as_json:
         print_json(result.to_dict())

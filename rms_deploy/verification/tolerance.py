@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
 
+from rms_deploy.onnx_model.calls import Calls
 from rms_deploy.ops import schemas
 from rms_deploy.ops.element_types import float_info, is_float
 
@@ -97,7 +98,8 @@ def rounding(model: ir.Model, *, upcast: ir.DataType | None) -> tuple[np.dtype[A
     """The least precise float type that `model` rounds to, and how often in a row; `upcast`, if that is wider."""
     schemas.register()
     model = model.clone()  # which gets the types that shape inference finds
-    ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    if Calls(model).may_be_inlined():
+        ShapeInferencePass(check_type=False, strict_mode=False)(model)
     depths = ((dtype, rounding_depth(model, np.dtype(dtype.numpy()))) for dtype in FLOAT_TYPES)
     narrowest, depth = next(((dtype, depth) for dtype, depth in depths if depth), (ir.DataType.FLOAT, 1))
     if upcast is not None and FLOAT_TYPES.index(upcast) > FLOAT_TYPES.index(narrowest):

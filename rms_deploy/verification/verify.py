@@ -26,6 +26,7 @@ from rms_deploy.verification.candidates import (
     truth_run,
 )
 from rms_deploy.verification.difference import Difference, difference
+from rms_deploy.verification.isolated import call_isolated
 from rms_deploy.verification.result import Check, Verification
 from rms_deploy.verification.tolerance import FORMULA_TOLERANCE, rounding, tolerance_for
 
@@ -44,6 +45,7 @@ def verify(
     seed: int = 0,
     tolerance: float | None = None,
     library: bool = True,
+    timeout: float | None = None,
 ) -> Verification:
     """Run both models on the same inputs and compare every output.
 
@@ -69,12 +71,17 @@ def verify(
         tolerance: largest accepted relative L2 difference, in float64 too; default `tolerance_for` of the narrowest
             float type, and `FORMULA_TOLERANCE`.
         library: run the candidate with our custom-op library.
+        timeout: seconds after which it ends with an error, as a model may loop for ever. It then runs in a process of
+            its own, where a crash of a runtime is an error too, and takes files or protos; None: in this process.
 
     Raises:
         InputError: the signatures differ, the inputs do not fit them, or results differ in their shapes.
         ModelFileError: a file cannot be read.
-        RunError: ONNX Runtime refuses a model.
+        RunError: ONNX Runtime refuses a model, or it did not end within `timeout`.
     """
+    if timeout is not None:
+        options = {"inputs": inputs, "shapes": shapes, "dims": dims, "seed": seed, "tolerance": tolerance}
+        return _isolated(reference, candidate, timeout=timeout, library=library, **options)
     if tolerance is not None and not tolerance >= 0:
         raise InputError(f"tolerance is {tolerance}; use 0 or more")
     right = Candidate.of(reference)
@@ -114,6 +121,16 @@ def verify(
         seed=seed,
         checks=tuple(checks),
     )
+
+
+def _isolated(*models: Any, timeout: float, **options: Any) -> Verification:
+    """`verify` in a process of its own."""
+    if not timeout > 0:
+        raise InputError(f"timeout is {timeout}; use more than 0 seconds")
+    if any(isinstance(model, ir.Model) for model in models):
+        raise InputError("with `timeout` models are given as files or protos, not as onnx-ir models")
+    result: Verification = call_isolated(__name__, "verify", *models, timeout=timeout, **options)
+    return result
 
 
 @dataclass(frozen=True)

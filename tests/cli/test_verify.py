@@ -171,3 +171,12 @@ def test_a_mistake_has_no_traceback_and_no_noise_in_a_process_of_its_own(tmp_pat
 def test_a_wrong_option_is_a_usage_error(same):
     assert invoke(*same, "--tolerance", "-1").exit_code == 2
     assert invoke(same[0]).exit_code == 2
+
+
+def test_a_model_that_never_ends_is_one_line(tmp_path):
+    loop = "y = Loop (, yes, x) <body = body (int64 i, bool k, float[batch,8] a) => (bool j, float[batch,8] d) \
+        { j = Identity (k) d = Identity (a) }>"
+    path = write(tmp_path / "endless.onnx", f"yes = Constant <value = bool {{1}}> () {loop}")
+    result = invoke(path, path, "--timeout", "6", "--no-library")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].endswith("did not end within 6 s, and was ended; a longer --timeout waits")

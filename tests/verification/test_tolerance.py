@@ -8,6 +8,7 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
+from rms_deploy.verification import tolerance
 from rms_deploy.verification.difference import difference
 from rms_deploy.verification.tolerance import rounding, rounding_depth, tolerance_for
 
@@ -77,3 +78,17 @@ def test_the_narrowest_type_decides_and_an_upcast_widens_it(body, upcast, dtype,
     before = ir.to_proto(model).SerializeToString(deterministic=True)
     assert rounding(model, upcast=upcast) == (np.dtype(dtype), depth)
     assert ir.to_proto(model).SerializeToString(deterministic=True) == before
+
+
+def test_functions_that_double_and_double_are_not_written_out(monkeypatch):
+    functions = "".join(
+        f'<domain: "local", opset_import: ["" : 18, "local" : 1]> F{i} (a) => (o) '
+        f"{{ t = local.F{i + 1} (a) o = local.F{i + 1} (t) }} "
+        for i in range(25)
+    )
+    text = (
+        '<ir_version: 8, opset_import: ["" : 18, "local" : 1]> g (float[2,3] x) => (float[2,3] y) { y = local.F0 (x) }'
+        f'{functions} <domain: "local", opset_import: ["" : 18]> F25 (a) => (o) {{ o = Exp (a) }}'
+    )
+    monkeypatch.setattr(tolerance, "ShapeInferencePass", None)
+    assert rounding(ir.from_proto(onnx.parser.parse_model(text)), upcast=None) == (np.dtype(np.float32), 1)

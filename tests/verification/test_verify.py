@@ -263,3 +263,33 @@ def test_an_engine_is_compared_as_it_runs_and_not_as_a_formula(tmp_path, monkeyp
         result = verify(reference, tmp_path / "a.engine")
         assert result.passed == passed
         assert (result.candidate_run, result.formula) == ("as an engine", "not compared: an engine has no float64")
+
+
+ENDLESS = """<ir_version: 8, opset_import: ["" : 18]> g (float[b,8] x) => (float[b,8] y) <bool yes = {1}> {
+    y = Loop (, yes, x) <body = body (int64 i, bool k, float[b,8] a) => (bool j, float[b,8] d)
+    { j = Identity (k) d = Identity (a) }> }"""
+
+
+def test_a_model_that_never_ends_is_given_up(tmp_path):
+    onnx.save(onnx.parser.parse_model(ENDLESS), tmp_path / "endless.onnx")
+    with pytest.raises(RunError, match="did not end within 6 s"):
+        verify(tmp_path / "endless.onnx", tmp_path / "endless.onnx", timeout=6)
+
+
+def test_in_another_process_the_result_is_the_same():
+    text = ENDLESS.replace("y = Loop (, yes", "y = Loop (two, yes").replace("bool yes", "int64 two = {2}, bool yes")
+    model = onnx.parser.parse_model(text)
+    assert verify(model, model, timeout=100).to_dict() == verify(model, model).to_dict()
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+def test_a_timeout_is_more_than_nothing(timeout):
+    model = onnx.parser.parse_model(ENDLESS)
+    with pytest.raises(InputError, match="use more than 0 seconds"):
+        verify(model, model, timeout=timeout)
+
+
+def test_another_process_takes_no_models_in_memory():
+    model = ir.from_proto(onnx.parser.parse_model(ENDLESS))
+    with pytest.raises(InputError, match="files or protos"):
+        verify(model, model, timeout=100)
