@@ -91,3 +91,9 @@ def test_scale_of_two_axes(shape, fits, build, check):
         outputs="float[b,6,4,7] y",
     )
     assert ("Mul" not in [node.op_type for node in check(model).model.graph]) == fits
+
+
+def test_a_scale_of_more_axes_than_x_is_no_scale(build, check):
+    """It makes the rank of the result grow, which the op does not."""
+    model = build(f"{CORE} y = Mul (n, w)", inputs="float[8] x, float[1,1] w", outputs="float[1,8] y")
+    assert [node.op_type for node in check(model).model.graph] == ["RMSNorm", "Mul"]
