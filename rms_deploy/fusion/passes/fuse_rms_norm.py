@@ -152,9 +152,12 @@ def _replace(
     x = op.x
     if op.needs_cast(facts):  # case 4
         x = _cast(x, op.dtype, last)
+        facts.add(x, like=op.x)
     scale = unit_scale(model, graph, last) if op.scale is None else replaced.get(op.scale, op.scale)  # case 2
     if op.scale_needs_cast(facts):
-        scale = _cast(scale, ir.DataType.FLOAT, last)
+        cast = _cast(scale, ir.DataType.FLOAT, last)
+        facts.add(cast, like=scale)
+        scale = cast
     if match.scale_shape is not None:
         scale = _expand(scale, match.scale_shape, last)
     annotate(x, facts)
