@@ -18,6 +18,8 @@ from rms_deploy.onnx_model.external_data import DataFileTensor, DataFolders
 from rms_deploy.onnx_model.malformed import MalformedError
 from rms_deploy.onnx_model.opening import own_copy, own_model, separate_names
 from rms_deploy.onnx_model.tensor_slots import tensor_slots
+from rms_deploy.onnx_model.unchanged import is_data_beside, write_unchanged
+from rms_deploy.onnx_model.unread_parts import to_proto
 from rms_deploy.output_file import check_output, work_folder
 
 __all__ = ["load_model", "open_model", "save_model"]
@@ -100,7 +102,13 @@ def open_model(model: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> ir
         raise ModelFileError(f"the model given: {error}") from None
 
 
-def save_model(model: ir.Model, path: str | os.PathLike[str], *, external: bool = False) -> None:
+def save_model(
+    model: ir.Model,
+    path: str | os.PathLike[str],
+    *,
+    external: bool = False,
+    unchanged: str | os.PathLike[str] | onnx.ModelProto | None = None,
+) -> None:
     """Write `model` to `path` whole, or leave what was there, whatever ends the process.
 
     Weights that lie in a data file in the folder of `path` stay there, untouched and referenced. Weights in a data
@@ -111,21 +119,26 @@ def save_model(model: ir.Model, path: str | os.PathLike[str], *, external: bool 
             which lay in a `<path>.data` that is replaced are read from the new one afterwards.
         path: an ONNX file, of which `<path>.data` is a part if it is written.
         external: write all weights to `<path>.data`, so that the two files are all that the model needs.
+        unchanged: what the model was read from, where it is still the same: the output has its very bytes, unless
+            weights have to move.
 
     Raises:
-        OutputError: `path` is a directory, its folder is missing, or writing failed.
+        OutputError: `path` is a directory, its folder is missing, writing failed, or the training info of the model
+            does not fit it any more.
         ModelFileError: a data file is no longer what it was when the model was read.
         RuntimeError: the model is not valid, which is a fault of this package; nothing is written.
     """
     check_output(path)
-    separate_names(model)
     target = Path(os.path.realpath(path))
     try:
         with work_folder(target.parent) as folder:
+            if unchanged is not None and not external and write_unchanged(model, unchanged, target, folder):
+                return
+            separate_names(model)
             if external or _needs_data_file(model, target):
                 _save_with_data(model, target, folder)
             else:
-                proto = ir.to_proto(model)
+                proto = to_proto(model)
                 tensors = check_written(proto)
                 (folder / "model").write_bytes(proto.SerializeToString())
                 place_model(folder / "model", target, set(map(_location, tensors)))
@@ -142,7 +155,7 @@ def _save_with_data(model: ir.Model, path: Path, folder: Path) -> None:
     try:
         for (_, put), new in zip(slots, tensors, strict=True):
             put(new)
-        proto = ir.to_proto(model)
+        proto = to_proto(model)
     finally:
         for old, put in slots:
             put(old)
@@ -170,8 +183,7 @@ def _needs_data_file(model: ir.Model, path: Path) -> bool:
     inline = 0
     for tensor, _ in tensor_slots(model):
         if isinstance(tensor, ir.ExternalTensor):
-            beside = Path(os.path.realpath(path.parent / tensor.location))
-            if beside != Path(os.path.realpath(tensor.path)) or not beside.is_relative_to(path.parent):
+            if not is_data_beside(tensor, path):
                 return True
         else:
             inline += tensor.nbytes

@@ -17,6 +17,8 @@ from rms_deploy.onnx_model.malformed import MalformedError, printable
 from rms_deploy.onnx_model.scope import MAIN, FunctionId
 from rms_deploy.onnx_model.sparse import densify
 from rms_deploy.onnx_model.tensor_slots import graphs_in, tensor_slots
+from rms_deploy.onnx_model.unchanged import remember_files
+from rms_deploy.onnx_model.unread_parts import from_proto, hand_on_parts
 
 __all__ = ["own_copy", "own_model", "separate_names"]
 
@@ -40,11 +42,13 @@ def own_model(proto: onnx.ModelProto, folders: DataFolders) -> ir.Model:
     checked = check(proto)
     for tensor, size in checked.external:
         check_data(tensor, size, folders)
-    model = ir.from_proto(densify(proto, folders) if checked.has_sparse else proto)  # case 1
+    model = from_proto(densify(proto, folders) if checked.has_sparse else proto, folders.folder)  # case 1
     roots = (model.graph, *(function.graph for function in model.functions.values()))
     _check_texts(graphs_in(model) if checked.has_bodies else roots)
     if checked.external:
         _own_tensors(model, folders)  # case 2
+        locations = {entry.value for t, _ in checked.external for entry in t.external_data if entry.key == "location"}
+        remember_files(model, {location: folders.find(location)[0] for location in locations})
     _import(model, checked.unimported)  # case 3
     if not checked.is_sorted:  # case 4
         for graph in roots:
@@ -65,6 +69,7 @@ def own_copy(model: ir.Model) -> ir.Model:
     """
     unimported = check_ir(model)
     own = _copied(model)
+    hand_on_parts(model, own)
     _own_tensors(own, None)
     separate_names(own)
     _import(own, unimported)
