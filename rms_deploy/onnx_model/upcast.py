@@ -9,8 +9,8 @@ from typing import Final
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import InlinePass
 
+from rms_deploy.onnx_model.inline_functions import inline_functions
 from rms_deploy.ops.contract import DOMAIN
 from rms_deploy.ops.functions import attach_functions
 from rms_deploy.ops.nodes import norm_nodes
@@ -49,7 +49,7 @@ class Upcast(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         keeps_ours = self._to == ir.DataType.FLOAT
-        modified = InlinePass(lambda f: not keeps_ours or f.domain != DOMAIN)(model).modified  # case 1
+        modified = inline_functions(model, lambda f: not keeps_ours or f.domain != DOMAIN)  # case 1
         for value in _values(model):
             modified |= self._convert_value(value)
         for node in model.graph.all_nodes():
