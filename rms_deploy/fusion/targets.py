@@ -6,6 +6,7 @@ from typing import Final
 
 import onnx_ir as ir
 
+from rms_deploy.fusion.passes.import_domains import import_domains
 from rms_deploy.fusion.passes.lower_to_onnxruntime import LowerToOnnxRuntime
 from rms_deploy.fusion.passes.lower_to_plugins import LowerToPlugins
 from rms_deploy.fusion.passes.lower_to_primitives import LowerToPrimitives
@@ -15,7 +16,7 @@ from rms_deploy.fusion.passes.rewriting import annotate
 from rms_deploy.fusion.passes.widen_mixed_norms import WidenMixedNorms
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.convert_opset import convert_opset
-from rms_deploy.ops.contract import DOMAIN, VERSION
+from rms_deploy.ops.contract import DOMAIN
 from rms_deploy.ops.forms import NormForm
 from rms_deploy.ops.functions import attach_functions
 from rms_deploy.ops.nodes import norm_nodes, require_onnx_opset
@@ -60,8 +61,7 @@ def lower(model: ir.Model, target: NormForm, *, functions: bool = True) -> ir.Mo
         attach_functions(model)
     else:
         _drop_functions(model)
-        if any(True for _ in norm_nodes(model)):  # one in a branch or a loop too
-            model.opset_imports.setdefault(DOMAIN, VERSION)
+    import_domains(model)
     return model
 
 
