@@ -2,7 +2,8 @@
 
 The body is spelled Pow, ReduceMean, Add, Sqrt, Div, Mul: the form that ONNX Runtime's and TensorRT's optimisers know.
 It is driven by the attributes of the op and written anew for each model, with nothing that the model's nodes do not
-need: no casts where all are float32, no `rms_epsilon` or `rms_min` arithmetic where all have the default.
+need: no casts where all are float32, no `rms_epsilon` or `rms_min` arithmetic where all have the default. Where ONNX
+Runtime would fuse it wrongly, it squares by Mul, which no optimiser takes for a part of a norm.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import onnx_ir as ir
 
 from rms_deploy.errors import InputError
 from rms_deploy.ops.contract import DOMAIN, ELEMENT_TYPES, PARTIAL_RMS_NORM, Op
+from rms_deploy.ops.misread_scale import is_misread
 
 __all__ = ["CONSTANT_OPSET", "function_body"]
 
@@ -82,6 +84,7 @@ class _Needs:
     rms_epsilon: bool
     rms_min: bool
     several_axes: bool
+    misread: bool  # by ONNX Runtime's fusion
 
     @classmethod
     def of(cls, op: Op, nodes: list[ir.Node], opset: int) -> _Needs:
@@ -103,6 +106,7 @@ class _Needs:
             rms_epsilon=any(_attribute(op, node, "rms_epsilon") != 0 for node in nodes),
             rms_min=any(_attribute(op, node, "rms_min") != 0 for node in nodes),
             several_axes=several_axes,
+            misread=op is not PARTIAL_RMS_NORM and any(map(is_misread, nodes)),
         )
 
 
@@ -143,11 +147,12 @@ def _body(op: Op, needs: _Needs) -> Iterator[str]:
 
 def _mean_square(op: Op, needs: _Needs, wide: str) -> Iterator[str]:
     """MeanSquare: float32, broadcasts against X."""
-    yield "Two = Constant <value_float = 2.0> ()"
+    if not needs.misread:
+        yield "Two = Constant <value_float = 2.0> ()"
     if op is PARTIAL_RMS_NORM:
         yield from _partial_mean_square(needs, wide)
         return
-    yield f"Square = Pow ({wide}, Two)"
+    yield f"Square = Mul ({wide}, {wide})" if needs.misread else f"Square = Pow ({wide}, Two)"
     if needs.opset >= 18:
         yield "Axes = Constant <value_ints: ints = @axes> ()"
         yield "MeanSquare = ReduceMean <keepdims = 1> (Square, Axes)"

@@ -29,7 +29,7 @@ def attach_functions(model: ir.Model) -> None:
     nodes: dict[str, list[ir.Node]] = {}
     for node in norm_nodes(model):
         nodes.setdefault(node.op_type, []).append(node)
-    for key in [key for key in model.functions if key[0] == DOMAIN]:
+    for key in [key for key in model.functions if key[0] == DOMAIN and key[1] in OPS]:
         del model.functions[key]
     if not nodes:
         model.opset_imports.pop(DOMAIN, None)
