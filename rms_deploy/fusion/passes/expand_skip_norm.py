@@ -4,26 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import onnx_ir as ir
 
 from rms_deploy.fusion.near_miss import NearMiss, near_miss
 from rms_deploy.fusion.norm import PROOF
+from rms_deploy.fusion.passes.new_nodes import NewNodes
 from rms_deploy.fusion.passes.rewriting import successor
 from rms_deploy.fusion.proof.prove import Proof
 from rms_deploy.fusion.proof.prove_pass import PassProver
 from rms_deploy.onnx_model.analysis import Facts
+from rms_deploy.onnx_model.names import Names
 from rms_deploy.ops.element_types import ELEMENT_NAMES
 from rms_deploy.ops.foreign_ops import SIMPLIFIED_LAYER_NORMALIZATION, SKIP_SIMPLIFIED_LAYER_NORMALIZATION, foreign_norm
 from rms_deploy.ops.nodes import graphs_of
 
-__all__ = ["ExpandSkipNorm", "ExpandSkipNormResult", "is_skip_norm", "why_not_expanded"]
+__all__ = ["ExpandSkipNorm", "ExpandSkipNormResult", "Expansion", "is_skip_norm", "why_not_expanded"]
+
+_EXPANSION: Final = "rms_deploy.expansion"
+"""In the `meta` of a norm: the expansion that it is a part of."""
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """A node, and what took its place."""
+
+    node: ir.Node
+    nodes: tuple[ir.Node, ...]
+    """The addition of the bias, if there is one, the addition, and the norm."""
+
+    def settle(self, names: Names) -> None:
+        """Give what is new names of its own."""
+        *_, add, norm = self.nodes
+        has_sum = len(self.node.outputs) > 3 and add.outputs[0].name == self.node.outputs[3].name
+        heirs: list[ir.Node | ir.Value] = [norm, *norm.outputs, *(add.outputs if has_sum else ())]
+        names.settle(self.nodes, keep=heirs)
+
+    def undo(self) -> None:
+        """Put the node back, as it was."""
+        *first, add, norm = self.nodes
+        assert norm.graph is not None
+        skip, bias = (first[0].inputs[0], first[0].inputs[1]) if first else (add.inputs[1], None)
+        for index, value in enumerate((add.inputs[0], skip, norm.inputs[1], bias)[: len(self.node.inputs)]):
+            self.node.replace_input_with(index, value)
+        norm.graph.insert_after(norm, self.node)
+        norm.outputs[0].replace_all_uses_with(self.node.outputs[0], replace_graph_outputs=True)
+        if len(self.node.outputs) > 3:
+            add.outputs[0].replace_all_uses_with(self.node.outputs[3], replace_graph_outputs=True)
+        norm.graph.remove(self.nodes, safe=True)
 
 
 @dataclass
 class ExpandSkipNormResult(ir.passes.PassResult):
-    """The model, and its near misses."""
+    """The model, what was expanded, and the near misses."""
 
+    expansions: tuple[Expansion, ...]
     near_misses: tuple[NearMiss, ...]
 
 
@@ -52,8 +88,9 @@ class ExpandSkipNorm(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ExpandSkipNormResult:
         """Expand in place."""
         facts = self.facts or Facts(model)
-        modified = False
+        expansions: list[Expansion] = []
         near_misses: list[NearMiss] = []
+        into = NewNodes(model)
         prover = PassProver(ExpandSkipNorm(), facts) if self.prove else None
         for graph in list(graphs_of(model)):
             for node in tuple(graph):
@@ -63,13 +100,16 @@ class ExpandSkipNorm(ir.passes.InPlacePass):
                 if why_not is not None:
                     near_misses.append(near_miss("foreign", node, why_not))
                     continue
-                proof = Proof(None) if prover is None else prover([node], [node.outputs[0], *node.outputs[3:]])
+                ends = [value for value in (node.outputs[0], *node.outputs[3:]) if value.name]
+                proof = Proof(None) if prover is None else prover([node], ends)
                 if not proof.passed:
                     near_misses.append(near_miss("verify", node, proof.why_not))
                     continue
-                _expand(node, facts).meta[PROOF] = proof
-                modified = True
-        return ExpandSkipNormResult(model, modified, tuple(near_misses))
+                norm = _expand(node, facts)
+                norm.meta[PROOF] = proof
+                expansions.append(norm.meta[_EXPANSION])
+                expansions[-1].settle(into.names)
+        return ExpandSkipNormResult(model, bool(expansions), tuple(expansions), tuple(near_misses))
 
 
 def is_skip_norm(node: ir.Node) -> bool:
@@ -105,23 +145,25 @@ def _expand(node: ir.Node, facts: Facts) -> ir.Node:
     assert x is not None
     assert skip is not None
     assert node.graph is not None
-    old_y, old_sum = node.outputs[0], node.outputs[3] if len(node.outputs) > 3 else None
+    old_y = node.outputs[0]
+    old_sum = node.outputs[3] if len(node.outputs) > 3 and node.outputs[3].name else None
     dtype = facts.dtype(x)
     assert dtype is not None
-    new = [] if bias is None else [_add(skip, bias, dtype, f"{node.name}/bias")]
-    new.append(_add(x, new[0].outputs[0] if new else skip, dtype, f"{node.name}/add"))
+    new = [] if bias is None else [_add(skip, bias, dtype, f"{node.name}/bias", facts)]
+    new.append(_add(x, new[0].outputs[0] if new else skip, dtype, f"{node.name}/add", facts))
     for add in new:
         assert add.inputs[0] is not None
         facts.add(add.outputs[0], like=add.inputs[0])
     total = new[-1].outputs[0]
     if old_sum is not None:
-        total.name, total.shape = old_sum.name, old_sum.shape or total.shape
+        _take_over(old_sum, total)
     epsilon = node.attributes.get("epsilon")
     attributes = {
         "epsilon": SKIP_SIMPLIFIED_LAYER_NORMALIZATION.epsilon if epsilon is None else epsilon.as_float(),
         "axis": -1,
     }
     y = successor(old_y, facts)
+    y.shape = y.shape or total.shape
     new.append(
         ir.Node(
             "",
@@ -140,11 +182,21 @@ def _expand(node: ir.Node, facts: Facts) -> ir.Node:
     if old_sum is not None:
         old_sum.replace_all_uses_with(total, replace_graph_outputs=True)
     node.graph.remove(node, safe=True)
+    new[-1].meta[_EXPANSION] = Expansion(node, tuple(new))
     return new[-1]
 
 
-def _add(a: ir.Value, b: ir.Value, dtype: ir.DataType, name: str) -> ir.Node:
-    """a + b, of the shape of a."""
+def _take_over(old: ir.Value, new: ir.Value) -> None:
+    new.name, new.shape, new.doc_string = old.name, old.shape or new.shape, old.doc_string
+    new.metadata_props.update(old.metadata_props)
+    new.meta.update(old.meta)
+
+
+def _add(a: ir.Value, b: ir.Value, dtype: ir.DataType, name: str, facts: Facts) -> ir.Node:
+    """a + b, of the shape of a; onnx does not infer it where an op of ONNX Runtime made a."""
     node = ir.node("Add", [a, b], name=name)
     node.outputs[0].type, node.outputs[0].shape = ir.TensorType(dtype), a.shape
+    shape = facts.shape(a)
+    if a.shape is None and shape is not None:
+        node.outputs[0].shape = ir.Shape(shape)
     return node

@@ -13,8 +13,10 @@ from rms_deploy.fusion.grammar.match import Match
 from rms_deploy.fusion.grammar.search import search
 from rms_deploy.fusion.near_miss import NearMiss, near_miss
 from rms_deploy.fusion.norm import NOTE, PROOF
+from rms_deploy.fusion.passes.expand_scale import expanded
 from rms_deploy.fusion.passes.expand_skip_norm import ExpandSkipNorm, ExpandSkipNormResult
-from rms_deploy.fusion.passes.rewriting import annotate, remove_if_dead, successor, unit_scale
+from rms_deploy.fusion.passes.new_nodes import NewNodes
+from rms_deploy.fusion.passes.rewriting import annotate, remove_if_dead, successor
 from rms_deploy.fusion.proof.prove import Proof, Prover
 from rms_deploy.fusion.replacement import explicit_attributes, replacement_for
 from rms_deploy.onnx_model.analysis import Facts
@@ -33,9 +35,12 @@ _CONSTANTS: Final = {
 
 @dataclass
 class FuseRMSNormResult(ir.passes.PassResult):
-    """The model, and its near misses."""
+    """The model, its near misses, the norms that were to be kept, and whether all was known that decides."""
 
     near_misses: tuple[NearMiss, ...]
+    kept: tuple[Match, ...]
+    is_decided: bool
+    """False: there is a near miss, and the shape of what it normalises is not known."""
 
 
 class FuseRMSNorm(ir.passes.InPlacePass):
@@ -43,7 +48,7 @@ class FuseRMSNorm(ir.passes.InPlacePass):
 
     1. Where the norm ends, a node of our domain takes the name of the value and its place in the graph.
     2. A norm without scale gets a scalar scale of one, shared by all of them.
-    3. SkipSimplifiedLayerNormalization is expanded first.
+    3. SkipSimplifiedLayerNormalization is expanded first; where its norm is not fused then, it is put back.
     4. Where a norm of a half type ends in float32, and no float32 x is there to start from, x is cast first.
     5. Nodes and initialisers that only the norm read are removed; what something else reads stays.
     6. With `one_body`, norms whose constants are not those of the first norm of their kind are near misses.
@@ -59,6 +64,7 @@ class FuseRMSNorm(ir.passes.InPlacePass):
         prove: bool = False,
         one_body: bool = False,
         skip: Callable[[ir.Node, Facts], bool] = lambda node, facts: False,  # noqa: ARG005
+        keep: Callable[[Match, Facts], bool] = lambda match, facts: False,  # noqa: ARG005
     ) -> None:
         """What to fuse, and how.
 
@@ -69,6 +75,7 @@ class FuseRMSNorm(ir.passes.InPlacePass):
             one_body: each op gets one body that holds its constants, as below `CONSTANT_OPSET`, so that all norms of
                 one kind must have the same.
             skip: the nodes at which no norm is searched for.
+            keep: the norms that stay what they are, and are no near misses.
         """
         super().__init__()
         self.facts = facts
@@ -76,31 +83,45 @@ class FuseRMSNorm(ir.passes.InPlacePass):
         self.prove = prove
         self.one_body = one_body
         self.skip = skip
+        self.keep = keep
 
     def call(self, model: ir.Model) -> FuseRMSNormResult:
         """Fuse in place."""
         facts = self.facts or Facts(model)
         expanded = ExpandSkipNorm(facts, self.skip, prove=self.prove)(model)  # case 3
         assert isinstance(expanded, ExpandSkipNormResult)
-        modified, near_misses = expanded.modified, list(expanded.near_misses)
+        modified, near_misses = False, list(expanded.near_misses)
         prover = Prover(facts) if self.prove else None
-        bodies = _bodies(model)
+        bodies, new = _bodies(model), NewNodes(model)
+        kept: list[Match] = []
+        is_decided = True
         for graph in list(graphs_of(model)):
             for anchor in tuple(graph):
                 if anchor.graph is None or self.skip(anchor, facts):  # or it went away with a norm before it
                     continue
                 result = search(anchor, facts, allow_gain=self.allow_gain)
                 near_misses += result.near_misses
+                is_decided = is_decided and not (result.near_misses and _is_unknown(anchor, facts))
                 replaced: dict[ir.Value, ir.Value] = {}
-                proofs = [_proof(match, facts, prover) for match in result.matches]
-                for match, proof in zip(result.matches, proofs, strict=True):
+                matches = [match for match in result.matches if not self.keep(match, facts)]
+                kept += [match for match in result.matches if match not in matches]
+                proofs = [_proof(match, facts, prover) for match in matches]
+                for match, proof in zip(matches, proofs, strict=True):
                     miss = _failed(match, proof) or (self.one_body and _other_constants(match, facts, bodies))
                     if miss:
                         near_misses.append(miss)
                         continue
-                    replaced[match.value] = _replace(match, model, facts, replaced, proof)
+                    replaced[match.value] = _replace(match, new, facts, replaced, proof)
                     modified = True
-        return FuseRMSNormResult(model, modified, tuple(near_misses))
+        for expansion in expanded.expansions:
+            if expansion.nodes[-1].graph is not None:
+                expansion.undo()
+        return FuseRMSNormResult(model, modified, tuple(near_misses), tuple(kept), is_decided)
+
+
+def _is_unknown(anchor: ir.Node, facts: Facts) -> bool:
+    shape = facts.shape(anchor.inputs[0]) if anchor.inputs and anchor.inputs[0] is not None else ()
+    return shape is None or None in shape
 
 
 def _proof(match: Match, facts: Facts, prover: Prover | None) -> Proof:
@@ -141,7 +162,7 @@ def _other_constants(match: Match, facts: Facts, bodies: dict[str, tuple[float, 
 
 
 def _replace(
-    match: Match, model: ir.Model, facts: Facts, replaced: Mapping[ir.Value, ir.Value], proof: Proof
+    match: Match, new: NewNodes, facts: Facts, replaced: Mapping[ir.Value, ir.Value], proof: Proof
 ) -> ir.Value:
     """Put the op where the norm ends; `replaced` are the ends of other norms with the same anchor."""
     last = match.value.producer()
@@ -151,15 +172,15 @@ def _replace(
     op = replacement_for(match, facts)
     x = op.x
     if op.needs_cast(facts):  # case 4
-        x = _cast(x, op.dtype, last)
+        x = _cast(x, op.dtype, last, new)
         facts.add(x, like=op.x)
-    scale = unit_scale(model, graph, last) if op.scale is None else replaced.get(op.scale, op.scale)  # case 2
+    scale = new.unit_scale(last) if op.scale is None else replaced.get(op.scale, op.scale)  # case 2
     if op.scale_needs_cast(facts):
-        cast = _cast(scale, ir.DataType.FLOAT, last)
+        cast = _cast(scale, ir.DataType.FLOAT, last, new)
         facts.add(cast, like=scale)
         scale = cast
     if match.scale_shape is not None:
-        scale = _expand(scale, match.scale_shape, last)
+        scale = _expand(scale, match.scale_shape, last, new, facts)
     annotate(x, facts)
     annotate(scale, facts)
     output = successor(match.value, facts)
@@ -183,18 +204,13 @@ def _replace(
     return output
 
 
-def _cast(value: ir.Value, to: ir.DataType, before: ir.Node) -> ir.Value:
+def _cast(value: ir.Value, to: ir.DataType, before: ir.Node, new: NewNodes) -> ir.Value:
     cast = ir.node("Cast", [value], {"to": to})
     cast.outputs[0].type, cast.outputs[0].shape = ir.TensorType(to), value.shape
-    assert before.graph is not None
-    before.graph.insert_before(before, cast)
-    return cast.outputs[0]
+    return new.before(before, cast)
 
 
-def _expand(value: ir.Value, shape: tuple[int, ...], before: ir.Node) -> ir.Value:
-    target = ir.node("Constant", [], {"value": ir.tensor(np.asarray(shape, np.int64))})
-    expand = ir.node("Expand", [value, target.outputs[0]])
-    expand.outputs[0].type, expand.outputs[0].shape = value.type, ir.Shape(shape)
-    assert before.graph is not None
-    before.graph.insert_before(before, [target, expand])
-    return expand.outputs[0]
+def _expand(value: ir.Value, shape: tuple[int, ...], before: ir.Node, new: NewNodes, facts: Facts) -> ir.Value:
+    nodes = expanded(value, facts.dtype(value) or ir.DataType.FLOAT, shape, facts.model.opset_imports.get("", 0))
+    nodes[-1].outputs[0].type, nodes[-1].outputs[0].shape = value.type, ir.Shape(shape)
+    return new.before(before, *nodes)

@@ -6,10 +6,11 @@ import logging
 import math
 from typing import Final
 
-import numpy as np
 import onnx_ir as ir
 
-from rms_deploy.fusion.passes.trailing_axes import why_not_trailing
+from rms_deploy.fusion.passes.expand_scale import expanded, integers
+from rms_deploy.fusion.passes.new_nodes import NewNodes
+from rms_deploy.fusion.passes.trailing_axes import block_of, why_not_trailing
 from rms_deploy.ops.contract import DOMAIN
 from rms_deploy.ops.foreign_ops import (
     CONTRIB_DOMAIN,
@@ -40,7 +41,7 @@ class LowerToOnnxRuntime(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Lower in place."""
-        modified, rounded_otherwise = False, 0
+        modified, rounded_otherwise, into = False, 0, NewNodes(model)
         for node in list(norm_nodes(model)):
             reason = why_not_trailing(node, _NORM) or _why_no_scale(node)
             if reason is not None:
@@ -48,7 +49,7 @@ class LowerToOnnxRuntime(ir.passes.InPlacePass):
                 _log.warning("%s (%s): stays a %s node: %s", name, node.op_type, DOMAIN, reason)
                 continue
             rounded_otherwise += int_of(node, "scale_type") != ir.DataType.FLOAT
-            _lower(node, model)
+            _lower(node, into, model.opset_imports[""])
             modified = True
         if rounded_otherwise:
             _log.warning(
@@ -69,7 +70,7 @@ def _why_no_scale(node: ir.Node) -> str | None:
         return "the shape or the type of scale is not known"
     if scale.dtype != x.dtype and _is_wide(scale, x) and math.prod(_static(scale.shape)) != 1:
         return f"{_NORM} has no scale in float32 beside X in a half type"
-    return None if _block(node) or _is_vector(node) else "scale is no vector, and the size of the axes is not static"
+    return None if block_of(node) or _is_vector(node) else "scale is no vector, and the size of the axes is not static"
 
 
 def _is_wide(scale: ir.Value, x: ir.Value) -> bool:
@@ -86,21 +87,11 @@ def _is_vector(node: ir.Node) -> bool:
     return scale is not None and scale.shape is not None and len(scale.shape) == len(axes) == 1 and scale.shape[0] != 1
 
 
-def _block(node: ir.Node) -> tuple[int, ...]:
-    """The dims normalised over; () where they are not static."""
-    for value in node.inputs[:-1]:
-        if value is not None and value.shape is not None:
-            dims = _static(ir.Shape([value.shape[axis] for axis in axes_of(node)]))
-            if all(dims):
-                return dims
-    return ()
-
-
-def _lower(node: ir.Node, model: ir.Model) -> None:
+def _lower(node: ir.Node, into: NewNodes, opset: int) -> None:
     new: list[ir.Node] = []
     x, residual = node.inputs[0], node.inputs[1] if len(node.outputs) == 2 else None
     assert x is not None
-    dtype, shape, scale = x.dtype, node.outputs[0].shape, _vector(node, new)
+    dtype, shape, scale = x.dtype, node.outputs[0].shape, _vector(node, new, opset)
     attributes = {"epsilon": float_of(node, "epsilon")}
     rank = None if x.shape is None else len(x.shape)
     if residual is not None and rank in (2, 3) and len(axes_of(node)) == 1:
@@ -109,7 +100,6 @@ def _lower(node: ir.Node, model: ir.Model) -> None:
         )
         outputs = [norm.outputs[0], norm.outputs[3]]
         norm.outputs[1].name = norm.outputs[2].name = ""
-        model.opset_imports.setdefault(CONTRIB_DOMAIN, 1)
     else:
         outputs = []
         if residual is not None:
@@ -124,11 +114,10 @@ def _lower(node: ir.Node, model: ir.Model) -> None:
         value.name, value.type, value.shape = old.name, ir.TensorType(dtype) if dtype else old.type, old.shape or shape
     for made in new:
         made.metadata_props.update(node.metadata_props)
-    assert node.graph is not None
-    ir.convenience.replace_nodes_and_values(node.graph, node, [node], new, node.outputs, outputs)
+    into.replace(node, new, outputs)
 
 
-def _vector(node: ir.Node, new: list[ir.Node]) -> ir.Value:
+def _vector(node: ir.Node, new: list[ir.Node], opset: int) -> ir.Value:
     """The scale with the dims of the block and the type of X."""
     scale, x = node.inputs[-1], node.inputs[0]
     assert scale is not None
@@ -139,13 +128,15 @@ def _vector(node: ir.Node, new: list[ir.Node]) -> ir.Value:
         scale = new[-1].outputs[0]
     if _is_vector(node):
         return scale
-    block = _block(node)
-    of_scale = node.inputs[-1]
-    one = of_scale is not None and of_scale.shape is not None and math.prod(_static(of_scale.shape)) == 1
-    target = ir.node("Constant", [], {"value": ir.tensor(np.asarray(block, np.int64))})
-    if one:  # Expand would keep the ones in front
-        flat = ir.node("Constant", [], {"value": ir.tensor(np.asarray([1], np.int64))})
-        new += [flat, ir.node("Reshape", [scale, flat.outputs[0]])]
+    block, old = block_of(node), node.inputs[-1]
+    shape = None if old is None or old.shape is None else _static(old.shape)
+    if shape is not None and math.prod(shape) == 1:  # Expand would keep the ones in front
+        flat = integers([1], opset)
+        new += [*flat, ir.node("Reshape", [scale, flat[-1].outputs[0]])]
         scale = new[-1].outputs[0]
-    new += [target, ir.node("Expand" if one else "Reshape", [scale, target.outputs[0]])]
+    elif shape is None or math.prod(shape) in (0, math.prod(block)) or len(shape) > len(block):
+        target = integers(block, opset)
+        new += [*target, ir.node("Reshape", [scale, target[-1].outputs[0]])]
+        return new[-1].outputs[0]
+    new += expanded(scale, x.dtype, block, opset)
     return new[-1].outputs[0]

@@ -9,8 +9,10 @@ import numpy as np
 import onnx_ir as ir
 
 from rms_deploy.errors import InputError
+from rms_deploy.fusion.passes.new_nodes import NewNodes
 from rms_deploy.fusion.passes.rewriting import drop_unread_initializer
 from rms_deploy.fusion.passes.trailing_axes import why_not_trailing
+from rms_deploy.onnx_model.analysis import is_op
 from rms_deploy.ops.contract import DOMAIN
 from rms_deploy.ops.foreign_ops import RMS_NORMALIZATION
 from rms_deploy.ops.nodes import axes_of, float_of, int_of, norm_nodes
@@ -46,11 +48,11 @@ class LowerToStandard(ir.passes.InPlacePass):
         opset = model.opset_imports.get("", 0)
         if opset < STANDARD_OPSET:
             raise InputError(f"RMSNormalization needs opset >= {STANDARD_OPSET}, the model has {opset}")
-        modified = False
+        modified, into = False, NewNodes(model)
         for node in list(norm_nodes(model)):
             reason = why_not_trailing(node, _NORM)
             if reason is None:
-                _lower(node)
+                _lower(node, into)
                 modified = True
             else:
                 _log.warning(
@@ -61,7 +63,7 @@ class LowerToStandard(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified)
 
 
-def _lower(node: ir.Node) -> None:
+def _lower(node: ir.Node, into: NewNodes) -> None:
     """Put the nodes of cases 1 to 3 into the place of `node`; names of its outputs stay."""
     new: list[ir.Node] = []
     x = node.inputs[0]
@@ -89,10 +91,7 @@ def _lower(node: ir.Node) -> None:
     _like(y, node.outputs[0])
     for made in new:
         made.metadata_props.update(node.metadata_props)
-    assert node.graph is not None
-    ir.convenience.replace_nodes_and_values(
-        node.graph, node, [node], new, node.outputs, [y] if len(node.outputs) == 1 else [y, x]
-    )
+    into.replace(node, new, [y] if len(node.outputs) == 1 else [y, x])
     drop_unread_initializer(old_scale)
 
 
@@ -101,13 +100,26 @@ def _written_out(scale: ir.Value, dtype: ir.DataType, node: ir.Node, new: list[i
     shape = node.outputs[0].shape
     block = () if shape is None else shape[_first_axis(node) :]
     dims = tuple(dim for dim in block if isinstance(dim, int))
-    constant = None if scale.is_graph_input() else ir.convenience.get_const_tensor(scale)
+    constant = None if scale.is_graph_input() else _tensor_of(scale)
     if constant is None or constant.size != 1 or not dims or len(dims) != len(block):
         return None
     values = np.full(dims, constant.numpy().astype(dtype.numpy()).item(), dtype.numpy())
     new.append(ir.node("Constant", [], {"value": ir.tensor(values)}, name=f"{node.name}_scale"))
     new[-1].outputs[0].dtype, new[-1].outputs[0].shape = dtype, ir.Shape(dims)
     return new[-1].outputs[0]
+
+
+def _tensor_of(value: ir.Value) -> ir.TensorProtocol | None:
+    """That of an initialiser or a Constant node; onnx-ir's `get_const_tensor` renames what it returns."""
+    node = value.producer()
+    if node is None:
+        return value.const_value
+    attribute = next(iter(node.attributes.values()), None)
+    if not is_op(node, "Constant") or attribute is None or attribute.is_ref():
+        return None
+    if attribute.type == ir.AttributeType.TENSOR:
+        return attribute.as_tensor()
+    return ir.tensor(np.float32(attribute.as_float())) if attribute.name == "value_float" else None
 
 
 def _cast(value: ir.Value, dtype: ir.DataType | None, to: ir.DataType, new: list[ir.Node], name: str) -> ir.Value:

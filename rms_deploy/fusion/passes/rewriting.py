@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 
 from rms_deploy.onnx_model.analysis import Facts
 
-__all__ = ["UNIT_SCALE", "annotate", "drop_unread_initializer", "remove_if_dead", "successor", "unit_scale"]
-
-UNIT_SCALE = "rms_deploy_unit_scale"
-"""Name of the initialiser that stands for no scale."""
+__all__ = ["annotate", "drop_unread_initializer", "remove_if_dead", "successor"]
 
 
 def successor(old: ir.Value, facts: Facts) -> ir.Value:
@@ -24,6 +20,7 @@ def successor(old: ir.Value, facts: Facts) -> ir.Value:
         metadata_props=dict(old.metadata_props),
     )
     facts.add(new, like=old)
+    new.meta.update(old.meta)  # onnx-ir keeps quantization annotations there
     return new
 
 
@@ -32,27 +29,6 @@ def annotate(value: ir.Value, facts: Facts) -> None:
     dtype = facts.dtype(value)
     if value.type is None and dtype is not None:
         value.type = ir.TensorType(dtype)
-
-
-def unit_scale(model: ir.Model, graph: ir.Graph, before: ir.Node) -> ir.Value:
-    """A float32 scalar of one: one initialiser for the whole model, or a Constant inside a function."""
-    one = ir.tensor(np.float32(1))
-    if any(graph is g for f in model.functions.values() for g in (f.graph, *f.graph.subgraphs())):  # no initialisers
-        constant = ir.node("Constant", [], {"value": one})
-        graph.insert_before(before, constant)
-        return constant.outputs[0]
-    name = UNIT_SCALE
-    while (old := model.graph.initializers.get(name)) is not None:
-        if old.const_value is not None and old.const_value.size == 1 and not old.is_graph_input():
-            return old
-        name += "_"
-    names = {v.name for g in model.graphs() for node in g for v in node.outputs}
-    names |= {v.name for g in model.graphs() for v in (*g.inputs, *g.initializers.values())}
-    while name in names:
-        name += "_"
-    value = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(()), const_value=one)
-    model.graph.register_initializer(value)
-    return value
 
 
 def remove_if_dead(node: ir.Node) -> None:

@@ -6,7 +6,8 @@ from typing import Final
 
 import onnx_ir as ir
 
-from rms_deploy.fusion.passes.rewriting import successor, unit_scale
+from rms_deploy.fusion.passes.new_nodes import NewNodes
+from rms_deploy.fusion.passes.rewriting import successor
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.ops.contract import ADD_RMS_NORM, RMS_NORM
 from rms_deploy.ops.element_types import HALF
@@ -33,14 +34,14 @@ class WidenMixedNorms(ir.passes.InPlacePass):
         types = {None if node.inputs[0] is None else node.inputs[0].dtype for node in nodes}
         if len(types) < 2 or None in types:
             return ir.passes.PassResult(model, False)
-        facts = Facts(model)
+        facts, into = Facts(model), NewNodes(model)
         for node in nodes:
             if node.inputs[0] is not None and node.inputs[0].dtype in HALF:
-                _widen(node, model, facts)
+                _widen(node, into, facts)
         return ir.passes.PassResult(model, True)
 
 
-def _widen(node: ir.Node, model: ir.Model, facts: Facts) -> None:
+def _widen(node: ir.Node, into: NewNodes, facts: Facts) -> None:
     x, scale, graph = node.inputs[0], node.inputs[-1], node.graph
     assert x is not None
     assert scale is not None
@@ -66,7 +67,7 @@ def _widen(node: ir.Node, model: ir.Model, facts: Facts) -> None:
         x, op_type = add("Add", [x, residual], half), RMS_NORM.name
     wide = add("Cast", [x], ir.DataType.FLOAT, to=ir.DataType.FLOAT)
     rounds_first = int_of(node, "scale_type") == half
-    one_or_scale = unit_scale(model, graph, node) if rounds_first else cast(scale, ir.DataType.FLOAT)
+    one_or_scale = into.unit_scale(node) if rounds_first else cast(scale, ir.DataType.FLOAT)
     attributes = [attribute for name, attribute in node.attributes.items() if name != "scale_type"]
     in_float32 = ir.Value(type=ir.TensorType(ir.DataType.FLOAT), shape=wide.shape)
     op = ir.Node(
@@ -85,9 +86,11 @@ def _widen(node: ir.Node, model: ir.Model, facts: Facts) -> None:
     if rounds_first:  # case 2
         y = add("Mul", [y, cast(scale, half)], half)
     graph.insert_after(node, new)
-    for old, end in zip(node.outputs, (y, x) if is_sum else (y,), strict=True):
+    ends = (y, x) if is_sum else (y,)
+    for old, end in zip(node.outputs, ends, strict=True):
         _take_over(old, end, facts)
     graph.remove(node, safe=True)
+    into.names.settle(new, keep=[op, *ends])
 
 
 def _take_over(old: ir.Value, new: ir.Value, facts: Facts) -> None:
@@ -95,4 +98,5 @@ def _take_over(old: ir.Value, new: ir.Value, facts: Facts) -> None:
     like = successor(old, facts)
     new.name, new.type, new.shape, new.doc_string = like.name, like.type, like.shape, like.doc_string
     new.metadata_props.update(like.metadata_props)
+    new.meta.update(like.meta)
     old.replace_all_uses_with(new, replace_graph_outputs=True)

@@ -217,6 +217,6 @@ def renamed(node: ir.Node, names: dict[ir.Value, str]) -> onnx.NodeProto:
     del proto.metadata_props[:]
     del proto.input[:]
     proto.input.extend("" if value is None else names[value] for value in node.inputs)
-    for index, value in enumerate(node.outputs):
-        proto.output[index] = names.get(value, "")
+    del proto.output[:]
+    proto.output.extend(names.get(value, "") for value in node.outputs)
     return proto

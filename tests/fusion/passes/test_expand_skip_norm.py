@@ -6,6 +6,8 @@ import onnxruntime as ort
 import pytest
 
 from rms_deploy.fusion.fuse import fuse
+from rms_deploy.fusion.near_miss import near_miss
+from rms_deploy.fusion.passes import fuse_rms_norm
 from rms_deploy.fusion.passes.expand_skip_norm import ExpandSkipNorm
 
 INPUTS = "float[b,s,8] x, float[b,s,8] z"
@@ -81,3 +83,35 @@ def test_the_pass_does_nothing_the_second_time(build):
     model = ir.from_proto(build(f"y = {SKIP} (x, z, scale)", inputs=INPUTS))
     assert ExpandSkipNorm()(model).modified
     assert not ExpandSkipNorm()(model).modified
+
+
+@pytest.mark.parametrize("bias", ["", ", scale"])
+@pytest.mark.parametrize("outputs", ["y", "y, m, i, t"])
+def test_one_whose_norm_is_not_fused_is_put_back(bias, outputs, build):
+    """The default domain has no SimplifiedLayerNormalization for onnx."""
+    body = f"{outputs} = {SKIP} <epsilon = 0.25> (x, z, scale{bias})"
+    ends = "float[b,s,8] y" if outputs == "y" else "float[b,s,8] y, float[b,s,8] t"
+    model = ir.from_proto(build(f"k = Neg (x) {body}".replace("(x, z", "(k, z"), inputs=INPUTS, outputs=ends))
+    before = ir.to_proto(model)
+    expanded = ExpandSkipNorm()(model)
+    assert expanded.modified
+    assert [node.op_type for node in model.graph][-1] == "SimplifiedLayerNormalization"
+    (expansion,) = expanded.expansions
+    expansion.undo()
+    assert ir.to_proto(model) == before
+
+
+def test_it_is_put_back_by_the_fusion(build, monkeypatch):
+    model = build(
+        f"y, m, i, t = {SKIP} (x, z, scale) w = Neg (t)", inputs=INPUTS, outputs="float[b,s,8] y, float[b,s,8] w"
+    )
+    monkeypatch.setattr(fuse_rms_norm, "_failed", lambda match, _: near_miss("verify", match.anchor, "no"))
+    result = fuse(model)
+    assert [node.op_type for node in result.model.graph] == ["SkipSimplifiedLayerNormalization", "Neg"]
+    assert [miss.piece for miss in result.near_misses] == ["verify"]
+
+
+def test_an_output_without_a_name_is_no_sum(build):
+    model = build(f"y, m, i, t = {SKIP} (x, z, scale)", inputs=INPUTS)
+    model.graph.node[0].output[:] = ["y", "", "", ""]
+    fused(model, ["AddRMSNorm"])

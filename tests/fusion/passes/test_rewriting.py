@@ -3,7 +3,8 @@
 import numpy as np
 import onnx_ir as ir
 
-from rms_deploy.fusion.passes.rewriting import UNIT_SCALE, drop_unread_initializer, remove_if_dead, successor
+from rms_deploy.fusion.passes.new_nodes import UNIT_SCALE
+from rms_deploy.fusion.passes.rewriting import drop_unread_initializer, remove_if_dead, successor
 from rms_deploy.onnx_model.analysis import Facts
 
 CORE = "q = Mul (x, x) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (x, r)"

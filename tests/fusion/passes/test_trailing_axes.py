@@ -6,7 +6,7 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
-from rms_deploy.fusion.passes.trailing_axes import why_not_trailing
+from rms_deploy.fusion.passes.trailing_axes import block_of, why_not_trailing
 
 
 def node_of(text, x="float[b,5,8] X"):
@@ -42,3 +42,27 @@ def test_what_is_not_known_of_x():
     node = node_of("RMSNorm <axes = [-1]>")
     node.inputs[0].shape = None
     assert why_not_trailing(node, "Op") is None
+
+
+@pytest.mark.parametrize(
+    ("x", "axes", "refuses"),
+    [
+        ("float[2,0] X", "[-1]", True),
+        ("float[2,0,n] X", "[-2, -1]", True),
+        ("float[0,8] X", "[-1]", False),
+        ("float[2,n] X", "[-1]", False),
+    ],
+)
+def test_axes_without_elements(x, axes, refuses):
+    node = node_of(f"RMSNorm <axes = {axes}>", x)
+    node.outputs[0].shape = None
+    assert (why_not_trailing(node, "Op") == "Op refuses axes without elements") is refuses
+
+
+def test_the_block():
+    assert block_of(node_of("RMSNorm <axes = [1, 2]>")) == (5, 8)
+    assert block_of(node_of("RMSNorm <axes = [0]>")) == ()
+    assert block_of(node_of("RMSNorm <axes = [3]>")) == ()
+    node = node_of("RMSNorm")
+    node.inputs[0].shape = None
+    assert block_of(node) == (8,), "of its output"
