@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import onnx
 import onnx_ir as ir
-from onnx_ir.passes.common import InlinePass
 
+from rms_deploy.fusion.passes.new_nodes import NewNodes
 from rms_deploy.ops.contract import DOMAIN, OPS
 from rms_deploy.ops.function_body import function_body
-from rms_deploy.ops.nodes import norm_nodes, write_defaults
+from rms_deploy.ops.nodes import write_defaults
 
 __all__ = ["LowerToPrimitives"]
+
+_NODE_NAME = "node"
+"""How the nodes of a body are named, but for the last, which has the name of ours."""
 
 
 class LowerToPrimitives(ir.passes.InPlacePass):
@@ -23,22 +27,53 @@ class LowerToPrimitives(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Lower in place."""
-        nodes = list(norm_nodes(model))
-        for key in [key for key in model.functions if key[0] == DOMAIN]:
+        for key in [key for key in model.functions if key[0] == DOMAIN and key[1] in OPS]:
             del model.functions[key]
-        bodies: dict[str, str] = {}
-        for node in nodes:
-            write_defaults(node)
-            body = function_body(OPS[node.op_type], [node], opset=model.opset_imports[""])
-            name = bodies.setdefault(body.SerializeToString(deterministic=True), f"{node.op_type}_{len(bodies)}")
-            body.name = node.op_type = name
-            function = ir.serde.deserialize_function(body)
-            model.functions[function.identifier()] = function
-        if nodes:
-            InlinePass(lambda function: function.domain == DOMAIN)(model)
-            for graph in model.graphs():
-                graph.opset_imports.pop(DOMAIN, None)
-            for function in model.functions.values():
-                function.opset_imports.pop(DOMAIN, None)
+        into = NewNodes(model)
+        modified = False
+        for root in (model.graph, *(f.graph for f in model.functions.values() if f.domain != DOMAIN)):
+            opset = root.opset_imports.get("", model.opset_imports[""])
+            nodes = [node for node in ir.traversal.RecursiveGraphIterator(root) if _is_ours(node)]
+            for node in nodes:
+                write_defaults(node)
+                _place(node, function_body(OPS[node.op_type], [node], opset=opset), into)
+            if nodes:
+                root.opset_imports.setdefault("", opset)
+                root.opset_imports.pop(DOMAIN, None)
+            modified |= bool(nodes)
+        if modified:
             model.opset_imports.pop(DOMAIN, None)
-        return ir.passes.PassResult(model, bool(nodes))
+        return ir.passes.PassResult(model, modified)
+
+
+def _is_ours(node: ir.Node) -> bool:
+    return node.domain == DOMAIN and node.op_type in OPS
+
+
+def _place(call: ir.Node, body: onnx.FunctionProto, into: NewNodes) -> None:
+    """Put the nodes of `body` into the place of `call`."""
+    values: dict[str, ir.Value | None] = dict(zip(body.input, call.inputs, strict=True))
+    nodes = []
+    for proto in body.node:
+        node = ir.Node(
+            proto.domain,
+            proto.op_type,
+            [values[name] for name in proto.input],
+            [_attribute(attribute, call) for attribute in proto.attribute],
+            outputs=[ir.Value(name=name) for name in proto.output],
+            name=_NODE_NAME,
+            metadata_props=dict(call.metadata_props),
+        )
+        values.update(zip(proto.output, node.outputs, strict=True))
+        nodes.append(node)
+    nodes[-1].name = call.name or _NODE_NAME
+    nodes[-1].doc_string = call.doc_string
+    ends = [values[name] for name in body.output]
+    into.replace(call, nodes, [value for value in ends if value is not None])
+
+
+def _attribute(given: onnx.AttributeProto, call: ir.Node) -> ir.Attr:
+    """An attribute of the body; one that refers to an attribute of the op has its value."""
+    if not given.ref_attr_name:
+        return ir.serde.deserialize_attribute(given)
+    return ir.Attr(given.name, ir.AttributeType(given.type), call.attributes[given.ref_attr_name].value)
