@@ -6,6 +6,7 @@ from typing import Final
 
 import onnx_ir as ir
 
+from rms_deploy.fusion.passes.fit_scales import FitScales
 from rms_deploy.fusion.passes.import_domains import import_domains
 from rms_deploy.fusion.passes.lower_to_onnxruntime import LowerToOnnxRuntime
 from rms_deploy.fusion.passes.lower_to_plugins import LowerToPlugins
@@ -58,6 +59,7 @@ def lower(model: ir.Model, target: NormForm, *, functions: bool = True) -> ir.Mo
             _PASSES[target]()(model)
     if functions:
         WidenMixedNorms()(model)
+        FitScales()(model)
         attach_functions(model)
     else:
         _drop_functions(model)

@@ -1,0 +1,80 @@
+"""ONNX Runtime fuses the bodies of our nodes rightly, or not at all."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+
+from rms_deploy.fusion.fuse import fuse
+from rms_deploy.fusion.passes.fit_scales import FitScales
+
+
+def norm(x: str, y: str, p: str, scale: str) -> str:
+    core = f"{p}q = Mul ({x}, {x}) {p}m = ReduceMean ({p}q, last) {p}e = Add ({p}m, eps) {p}r = Sqrt ({p}e)"
+    return f"{core} {p}n = Div ({x}, {p}r) {y} = Mul ({p}n, {scale})"
+
+
+def optimised(proto: onnx.ModelProto, tmp_path) -> list[str]:
+    """The operators that ONNX Runtime makes of a model, without our library."""
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 4
+    ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+
+
+def test_a_scalar_beside_a_vector_is_expanded_and_both_are_fused(build, tmp_path):
+    body = f"{norm('x', 'a', 'a', 'three')} {norm('a', 'y', 'b', 'scale')}"
+    model = build(body, inputs="float[8] x", outputs="float[8] y")
+    fused = ir.to_proto(fuse(model).model)
+    assert [node.op_type for node in fused.graph.node] == [
+        "Constant",
+        "Reshape",
+        "Constant",
+        "Expand",
+        "RMSNorm",
+        "RMSNorm",
+    ]
+    assert optimised(fused, tmp_path).count("SimplifiedLayerNormalization") == 2
+    again = fuse(fused)
+    assert ir.to_proto(again.model).graph.node == fused.graph.node
+
+
+def test_one_element_beside_a_vector(build, tmp_path):
+    model = build(f"{norm('x', 'a', 'a', 'eps1')} {norm('a', 'y', 'b', 'scale')}")
+    fused = ir.to_proto(fuse(model).model)
+    assert [node.op_type for node in fused.graph.node] == ["Constant", "Expand", "RMSNorm", "RMSNorm"]
+    assert optimised(fused, tmp_path).count("SimplifiedLayerNormalization") == 2
+
+
+@pytest.mark.parametrize(
+    ("dims", "scale", "squares"),
+    [("8", "three", "Mul"), ("n", "three", "Mul"), ("b,s,8", "three", "Pow"), ("b,s,8", "scale", "Pow")],
+)
+def test_where_all_would_be_misread_the_body_is_not_fused(dims, scale, squares, build, tmp_path):
+    fused = fuse(build(norm("x", "y", "a", scale), inputs=f"float[{dims}] x", outputs=f"float[{dims}] y")).model
+    (body,) = fused.functions.values()
+    assert [node.op_type for node in fused.graph] == ["RMSNorm"]
+    assert squares in [node.op_type for node in body]
+    assert ("SimplifiedLayerNormalization" in optimised(ir.to_proto(fused), tmp_path)) == (scale == "scale")
+
+
+def test_an_axis_that_is_not_the_last_is_left(build):
+    model = build(
+        "a = rms_deploy.RMSNorm <axes = [0]> (x, eps1) y = rms_deploy.RMSNorm (a, scale)",
+        inputs="float[2,3,8] x",
+        outputs="float[2,3,8] y",
+    )
+    model.opset_import.add(domain="rms_deploy", version=1)
+    given = ir.from_proto(model)
+    assert not FitScales()(given).modified
+    assert len(given.graph) == 2
+
+
+def test_the_numbers(build, run, feeds_of):
+    model = build(f"{norm('x', 'a', 'a', 'eps1')} {norm('a', 'y', 'b', 'scale')}")
+    got, expected = (run(proto, feeds_of(model)) for proto in (ir.to_proto(fuse(model).model), model))
+    np.testing.assert_allclose(got[0], expected[0], rtol=1e-5)
