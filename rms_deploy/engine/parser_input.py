@@ -39,7 +39,7 @@ def with_plugin_norms(model: ir.Model) -> tuple[ir.Model, tuple[FusedNorm, ...]]
         write_defaults(node)
         node.attributes["plugin_namespace"] = ir.AttrString("plugin_namespace", DOMAIN)
         node.attributes["plugin_version"] = ir.AttrString("plugin_version", PLUGIN_VERSION)
-    return lower(copy, NormForm.FUSED, functions=False), norms
+    return lower(copy, NormForm.FUSED, functions=False).model, norms
 
 
 def with_decomposed_norms(model: ir.Model) -> ir.Model:
@@ -47,7 +47,7 @@ def with_decomposed_norms(model: ir.Model) -> ir.Model:
 
     The body is not left a function, which might still become a plugin: TensorRT prefers a plugin from 10.7 on.
     """
-    return lower(_copy(model), NormForm.DECOMPOSED)
+    return lower(_copy(model), NormForm.DECOMPOSED).model
 
 
 def fused_norms(model: ir.Model) -> tuple[FusedNorm, ...]:

@@ -141,10 +141,12 @@ def fuse(
     nodes = (node for graph in graphs_of(fused) for node in graph)
     kept = [describe_foreign(node, facts) for node in nodes if skip(node, facts)]
     if modified or not functions or form is not NormForm.FUSED:
-        fused = lower(fused, form, functions=functions)
+        lowered = lower(fused, form, functions=functions, facts=facts, modified=modified)
+        fused, modified = lowered.model, lowered.modified
     written = output is not None and not (require_all and result.near_misses)
     if output is not None and written:
-        save_model(fused, output, external=save_as_external)
+        unchanged = None if modified or isinstance(model, ir.Model) else model
+        save_model(fused, output, external=save_as_external, unchanged=unchanged)
     return FusionResult(
         fused,
         norms=tuple(norm for node, norm in after if node not in before),

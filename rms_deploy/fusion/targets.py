@@ -17,7 +17,8 @@ from rms_deploy.fusion.passes.rewriting import annotate
 from rms_deploy.fusion.passes.widen_mixed_norms import WidenMixedNorms
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.convert_opset import convert_opset
-from rms_deploy.ops.contract import DOMAIN
+from rms_deploy.onnx_model.names import all_graphs
+from rms_deploy.ops.contract import DOMAIN, OPS
 from rms_deploy.ops.forms import NormForm
 from rms_deploy.ops.functions import attach_functions
 from rms_deploy.ops.nodes import norm_nodes, require_onnx_opset
@@ -32,53 +33,90 @@ _PASSES: Final[dict[NormForm, type[ir.passes.InPlacePass]]] = {
 }
 
 
-def lower(model: ir.Model, target: NormForm, *, functions: bool = True) -> ir.Model:
+def lower(
+    model: ir.Model,
+    target: NormForm,
+    *,
+    functions: bool = True,
+    facts: Facts | None = None,
+    modified: bool = False,
+) -> ir.passes.PassResult:
     """Write our nodes in the form `target`; what it cannot express stays our node, and a warning says why.
 
     Args:
         model: changed in place, unless its opset has to be converted.
         target: the form.
         functions: give our nodes that remain their function bodies.
+        facts: of the model, if they were looked up before.
+        modified: whether the model was changed before, so that nobody asks whether it is now.
 
     Returns:
-        The model, or a new one in another opset.
+        The model, or a new one in another opset, and whether it says anything else than before.
 
     Raises:
         InputError: the opset cannot express it.
     """
+    given = model
     if not any(True for _ in norm_nodes(model)):
-        return model
+        return ir.passes.PassResult(model, modified)
+    before = None if modified else _said_of_ours(model)
     require_onnx_opset(model)
     if target is NormForm.STANDARD:
         _drop_functions(model)
         model = convert_opset(model, STANDARD_OPSET)
+    facts = Facts(model) if facts is None or target in _PASSES else facts
+    if not functions or target is NormForm.TENSORRT_PLUGIN:
+        _annotate_calls(model, facts)
     if target in _PASSES:
-        facts = Facts(model)
         _annotate(model, facts)
         with proven_shapes(model, facts):
-            _PASSES[target]()(model)
+            modified |= _PASSES[target]()(model).modified
     if functions:
-        WidenMixedNorms()(model)
-        FitScales()(model)
+        modified |= WidenMixedNorms()(model).modified
+        modified |= FitScales(facts)(model).modified
         attach_functions(model)
     else:
         _drop_functions(model)
     import_domains(model)
-    return model
+    return ir.passes.PassResult(model, modified or model is not given or _said_of_ours(model) != before)
+
+
+def _said_of_ours(model: ir.Model) -> tuple[object, ...]:
+    """What is said of our ops besides their nodes: bodies and imports, and how many attributes the nodes have."""
+    bodies = [ir.serde.serialize_function(f).SerializeToString(deterministic=True) for f in _bodies(model)]
+    imports = [dict(model.opset_imports), *(dict(function.opset_imports) for function in model.functions.values())]
+    return model.ir_version, bodies, imports, [len(node.attributes) for node in norm_nodes(model)]
+
+
+def _bodies(model: ir.Model) -> list[ir.Function]:
+    return [function for key, function in model.functions.items() if key[0] == DOMAIN and key[1] in OPS]
 
 
 def _drop_functions(model: ir.Model) -> None:
-    for key in [key for key in model.functions if key[0] == DOMAIN]:
-        del model.functions[key]
+    for function in _bodies(model):
+        del model.functions[function.identifier()]
 
 
 def _annotate(model: ir.Model, facts: Facts) -> None:
     """Write down types and shapes that the file leaves out: what a norm can become depends on them."""
     for node in norm_nodes(model):
         for value in (*node.inputs, *node.outputs):
-            if value is None:
-                continue
-            annotate(value, facts)
-            shape = facts.shape(value)
-            if value.shape is None and shape is not None:
-                value.shape = ir.Shape(shape)
+            if value is not None:
+                _write_down(value, facts)
+
+
+def _annotate_calls(model: ir.Model, facts: Facts) -> None:
+    """Write down what calls of local functions give: no one can infer it through an op that has no body."""
+    if all(function.domain == DOMAIN for function in model.functions.values()):
+        return
+    for node in (node for graph in all_graphs([model.graph]) for node in graph):
+        if node.op_identifier() in model.functions and node.domain != DOMAIN:
+            for value in node.outputs:
+                _write_down(value, facts)
+
+
+def _write_down(value: ir.Value, facts: Facts) -> None:
+    annotate(value, facts)
+    shape = facts.shape(value)
+    if value.shape is None and shape is not None:
+        value.shape = ir.Shape(shape)

@@ -66,15 +66,16 @@ def unfuse(
     if output is not None:
         check_output(Path(output))
     unfused = open_model(model)
-    raise_plugins(unfused)
+    raised = raise_plugins(unfused)
     facts = Facts(unfused)
     result = FuseRMSNorm(facts, skip=_is_decomposed)(unfused)
     assert isinstance(result, FuseRMSNormResult)
     norms = tuple(describe_fused(node, facts) for node in norm_nodes(unfused))
-    unfused = lower(unfused, NormForm.DECOMPOSED)
+    lowered = lower(unfused, NormForm.DECOMPOSED, facts=facts, modified=raised or result.modified)
     if output is not None:
-        save_model(unfused, output)
-    return UnfusionResult(unfused, norms, result.near_misses)
+        unchanged = None if lowered.modified or isinstance(model, ir.Model) else model
+        save_model(lowered.model, output, unchanged=unchanged)
+    return UnfusionResult(lowered.model, norms, result.near_misses)
 
 
 def _is_decomposed(node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001 - the signature of a filter

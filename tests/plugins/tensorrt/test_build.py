@@ -120,7 +120,7 @@ def test_the_same_model_builds_of_tensorrts_own_layers(trt, logger):
     model = ir.from_proto(node_model())
     for node in model.graph:
         write_defaults(node)
-    network = Network(trt, logger, ir.to_proto(lower(model, "primitives")))
+    network = Network(trt, logger, ir.to_proto(lower(model, "primitives").model))
     assert network.errors == []
     assert plugins_of(network) == []
     assert network.plan(*CAPABILITIES)
