@@ -6,7 +6,7 @@ import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -14,16 +14,18 @@ from typing import Any, Final
 import onnx
 import onnx_ir as ir
 
-from rms_deploy.fusion.describe import describe_foreign, describe_fused
+from rms_deploy.fusion.describe import describe_foreign, describe_fused, describe_match
+from rms_deploy.fusion.grammar.match import Match
 from rms_deploy.fusion.near_miss import NearMiss
 from rms_deploy.fusion.norm import Norm
-from rms_deploy.fusion.passes.fuse_add_rms_norm import FuseAddRMSNorm
+from rms_deploy.fusion.passes.decomposed_form import is_decomposed_form
+from rms_deploy.fusion.passes.fuse_add_rms_norm import FuseAddRMSNorm, FuseAddRMSNormResult
 from rms_deploy.fusion.passes.fuse_rms_norm import FuseRMSNorm, FuseRMSNormResult
 from rms_deploy.fusion.passes.lower_to_plugins import raise_plugins
 from rms_deploy.fusion.targets import lower
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.file import open_model, save_model
-from rms_deploy.ops.foreign_ops import foreign_norm
+from rms_deploy.ops.foreign_ops import FOREIGN_NORMS, foreign_norm
 from rms_deploy.ops.forms import NormForm, norm_form
 from rms_deploy.ops.function_body import CONSTANT_OPSET
 from rms_deploy.ops.nodes import graphs_of, norm_nodes
@@ -127,19 +129,22 @@ def fuse(
     fused = open_model(model)
     raised = form is not NormForm.TENSORRT_PLUGIN and raise_plugins(fused)
     before = set(norm_nodes(fused))
-    facts = Facts(fused)
     if verify is None:
         verify = sum(len(graph) for graph in fused.graphs()) <= VERIFY_LIMIT
     skip = partial(_is_target, form)
-    one_body = functions and form is NormForm.FUSED and fused.opset_imports.get("", 0) < CONSTANT_OPSET
-    result = FuseRMSNorm(facts, allow_gain=allow_precision_gain, prove=verify, one_body=one_body, skip=skip)(fused)
-    assert isinstance(result, FuseRMSNormResult)
-    modified = result.modified or raised
-    if residual:
-        modified |= FuseAddRMSNorm(facts, prove=verify)(fused).modified
+    result, modified, facts = _fuse_norms(
+        fused,
+        residual=residual,
+        allow_gain=allow_precision_gain,
+        prove=verify,
+        one_body=functions and form is NormForm.FUSED and fused.opset_imports.get("", 0) < CONSTANT_OPSET,
+        skip=skip,
+        keep=is_decomposed_form if form is NormForm.DECOMPOSED else _never,
+    )
     after = [(node, describe_fused(node, facts)) for node in norm_nodes(fused)]
-    nodes = (node for graph in graphs_of(fused) for node in graph)
-    kept = [describe_foreign(node, facts) for node in nodes if skip(node, facts)]
+    kept = [describe_foreign(node, facts) for node in _in_form(form, fused) if skip(node, facts)]
+    kept += [replace(describe_match(match, facts), note="") for match in result.kept]
+    modified |= raised
     if modified or not functions or form is not NormForm.FUSED:
         lowered = lower(fused, form, functions=functions, facts=facts, modified=modified)
         fused, modified = lowered.model, lowered.modified
@@ -154,6 +159,37 @@ def fuse(
         near_misses=result.near_misses,
         written=written,
     )
+
+
+def _fuse_norms(
+    model: ir.Model, *, residual: bool, prove: bool, **options: Any
+) -> tuple[FuseRMSNormResult, bool, Facts]:
+    """Fuse until nothing is found: more is known of the shapes behind a norm once it is an op.
+
+    Returns:
+        The result of the last round, whether the model was changed in any, and what is known of it.
+    """
+    modified = False
+    while True:
+        facts = Facts(model)
+        result = FuseRMSNorm(facts, prove=prove, **options)(model)
+        assert isinstance(result, FuseRMSNormResult)
+        sums = FuseAddRMSNorm(facts, prove=prove)(model) if residual else None
+        assert sums is None or isinstance(sums, FuseAddRMSNormResult)
+        changed = result.modified or (sums is not None and sums.modified)
+        modified |= changed
+        if not changed or (result.is_decided and (sums is None or sums.is_decided)):
+            return result, modified, facts
+
+
+def _never(match: Match, facts: Facts) -> bool:  # noqa: ARG001 - the signature of a filter
+    return False
+
+
+def _in_form(form: NormForm, model: ir.Model) -> Iterator[ir.Node]:
+    """The nodes that may be an op of ONNX or ONNX Runtime in the form of the target."""
+    if any(norm.form is form for norm in FOREIGN_NORMS.values()):
+        yield from (node for graph in graphs_of(model) for node in graph if node.op_type in FOREIGN_NORMS)
 
 
 def _is_target(form: NormForm, node: ir.Node, facts: Facts) -> bool:

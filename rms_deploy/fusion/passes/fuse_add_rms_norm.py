@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import onnx_ir as ir
 
 from rms_deploy.fusion.norm import NOTE, PROOF
@@ -12,7 +14,15 @@ from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.ops.contract import DOMAIN
 from rms_deploy.ops.nodes import graphs_of
 
-__all__ = ["FuseAddRMSNorm"]
+__all__ = ["FuseAddRMSNorm", "FuseAddRMSNormResult"]
+
+
+@dataclass
+class FuseAddRMSNormResult(ir.passes.PassResult):
+    """The model, and whether all was known that decides."""
+
+    is_decided: bool
+    """False: an Add stayed because the shapes of its operands are not known."""
 
 
 class FuseAddRMSNorm(ir.passes.InPlacePass):
@@ -34,21 +44,24 @@ class FuseAddRMSNorm(ir.passes.InPlacePass):
         self.facts = facts
         self.prove = prove
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
+    def call(self, model: ir.Model) -> FuseAddRMSNormResult:
         """Fuse in place."""
         facts = self.facts or Facts(model)
-        modified = False
+        modified, is_decided = False, True
         prover = PassProver(FuseAddRMSNorm(), facts) if self.prove else None
         for graph in list(graphs_of(model)):
             nodes = tuple(graph)
             position = {node: index for index, node in enumerate(nodes)}
             for norm in nodes:
-                add = _residual(norm, facts)
+                add = _add_of(norm)
+                if add is not None and not _is_residual(add, facts):
+                    is_decided = is_decided and _is_known(add, facts)
+                    continue
                 place = None if add is None else _place(add, norm, position)
                 if add is not None and place is not None and _holds(add, norm, prover):
                     position[_replace(add, norm, place, facts)] = position[place]
                     modified = True
-        return ir.passes.PassResult(model, modified)
+        return FuseAddRMSNormResult(model, modified, is_decided)
 
 
 def _holds(add: ir.Node, norm: ir.Node, prover: PassProver | None) -> bool:
@@ -65,14 +78,24 @@ def _holds(add: ir.Node, norm: ir.Node, prover: PassProver | None) -> bool:
     return True
 
 
-def _residual(norm: ir.Node, facts: Facts) -> ir.Node | None:
+def _add_of(norm: ir.Node) -> ir.Node | None:
+    """The Add that makes the X of an RMSNorm."""
     if norm.domain != DOMAIN or norm.op_type != "RMSNorm" or norm.inputs[0] is None:
         return None
     add = norm.inputs[0].producer()
-    if add is None or not is_op(add, "Add") or add.graph is not norm.graph:
+    if add is None or not is_op(add, "Add") or add.graph is not norm.graph or None in add.inputs:
         return None
+    return add
+
+
+def _is_residual(add: ir.Node, facts: Facts) -> bool:
     a, b = add.inputs
-    return add if a is not None and b is not None and facts.are_alike(a, b) else None
+    return a is not None and b is not None and facts.are_alike(a, b)
+
+
+def _is_known(add: ir.Node, facts: Facts) -> bool:
+    shapes = [facts.shape(value) for value in add.inputs if value is not None]
+    return all(shape is not None and None not in shape for shape in shapes)
 
 
 def _place(add: ir.Node, norm: ir.Node, position: dict[ir.Node, int]) -> ir.Node | None:
