@@ -13,6 +13,7 @@ from rms_deploy.fusion.fuse import fuse
 from rms_deploy.ops.forms import NormForm
 from rms_deploy.runtime import onnxruntime_session as runtime
 
+VERSION = tuple(int(part) for part in ort.__version__.split(".")[:2])
 TARGETS = [form for form in NormForm if form is not NormForm.TENSORRT_PLUGIN]
 
 
@@ -94,6 +95,8 @@ def run(proto, feeds, *, library=False):
 @pytest.mark.parametrize(("proto", "more"), LIES.values(), ids=LIES)
 def test_declarations_that_lie_change_no_number(proto, more, target, verify):
     feeds = {"x": X, **more}
+    if VERSION < (1, 24) and target is NormForm.STANDARD and feeds.get("s") is not None:
+        pytest.skip("this ONNX Runtime's RMSNormalization takes no axis of one element")
     expected = run(proto, feeds)
     fused = ir.to_proto(fuse(proto, target=target, verify=verify).model)
     for library in (False, True):

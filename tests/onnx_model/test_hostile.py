@@ -23,6 +23,7 @@ from rms_deploy.fusion.inspect import inspect
 from rms_deploy.fusion.unfuse import unfuse
 
 FILES = sorted(Path(__file__).with_name("hostile").glob("*.onnx"))
+VERSION = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
 
 
 def assert_one_line(error: Exception) -> None:
@@ -88,6 +89,8 @@ def check(path: Path, output: Path, command: Callable[[Path, Path], object]) -> 
     session = session_of(path)
     if session is None:
         return
+    if path.stem == "V1_empty_native" and VERSION < (1, 24):
+        pytest.skip("ONNX Runtime 1.23 loses the output of a Mul with an empty initializer")
     written = session_of(output)
     assert written is not None, "ONNX Runtime loads the file, and not what it became"
     if is_valid(path):
