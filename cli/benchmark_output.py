@@ -27,9 +27,7 @@ def form_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def print_result(result: BenchmarkResult, form: str | None, *, quiet: bool = False) -> None:
     """In the form that was asked for."""
     if form == "json":
-        from rms_deploy.benchmark.result_file import to_dict
-
-        print_json(to_dict(result))
+        print_json(result.to_dict())
     elif form is not None:
         from rms_deploy.benchmark.report.table import as_csv, as_markdown
 

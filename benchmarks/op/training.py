@@ -17,8 +17,8 @@ import time
 
 import torch
 
-from rms_deploy.machine import machine
 from rms_deploy.nn import RMSNorm
+from rms_deploy.runtime.machine import machine
 
 SHAPES = [(8, 96), (32, 512), (512, 512), (4096, 512), (2048, 2048)]
 TARGETS = {(8, 96): 1.2, (32, 512): 1.2, (512, 512): 0.75, (4096, 512): 0.75, (2048, 2048): 0.85}

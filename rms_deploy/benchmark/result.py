@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
 
 from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.operator_times import OperatorTimes
 from rms_deploy.benchmark.provenance import Provenance
 
-__all__ = ["BenchmarkResult", "CandidateResult", "Point", "point_name"]
+__all__ = ["FORMAT", "BenchmarkResult", "CandidateResult", "Point", "point_name"]
+
+FORMAT: Final = 2
+"""Number of the format of all benchmark files; it grows when a field gets another name or meaning."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,15 @@ class BenchmarkResult:
     def failed(self) -> bool:
         """Whether a candidate has no latency."""
         return any(candidate.failure is not None for point in self.points for candidate in point.candidates)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON. Latencies are in microseconds, memory in bytes."""
+        data = {"format": FORMAT, **asdict(self), "failed": self.failed}
+        for point, written in zip(self.points, data["points"], strict=True):
+            for candidate, row in zip(point.candidates, written["candidates"], strict=True):
+                if candidate.speedup is not None:
+                    row["speedup"]["verdict"] = candidate.speedup.verdict
+        return data
 
 
 def point_name(point: Point) -> str:

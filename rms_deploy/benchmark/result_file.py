@@ -4,36 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.operator_times import OperatorTimes
 from rms_deploy.benchmark.provenance import Provenance
-from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult, Point
+from rms_deploy.benchmark.result import FORMAT, BenchmarkResult, CandidateResult, Point
 from rms_deploy.errors import InputError
 from rms_deploy.runtime.machine import Machine
 
-__all__ = ["FORMAT", "from_dict", "read_benchmark", "to_dict"]
-
-FORMAT: Final = 2
-"""Number of the format of all benchmark files; it grows when a field gets another name or meaning."""
-
-
-def to_dict(result: BenchmarkResult) -> dict[str, Any]:
-    """For JSON. Latencies are in microseconds, memory in bytes."""
-    data = {"format": FORMAT, **asdict(result), "failed": result.failed}
-    for point, written in zip(result.points, data["points"], strict=True):
-        for candidate, row in zip(point.candidates, written["candidates"], strict=True):
-            if candidate.speedup is not None:
-                row["speedup"]["verdict"] = candidate.speedup.verdict
-    return data
+__all__ = ["from_dict", "read_benchmark"]
 
 
 def from_dict(data: dict[str, Any]) -> BenchmarkResult:
-    """The result that `to_dict` wrote. Anything else raises KeyError, TypeError, AttributeError or ValueError."""
+    """The result that `BenchmarkResult.to_dict` gave.
+
+    Anything else raises KeyError, TypeError, AttributeError or ValueError.
+    """
     points = tuple(
         Point(
             candidates=tuple(map(_candidate, point["candidates"])),
@@ -53,7 +42,9 @@ def from_dict(data: dict[str, Any]) -> BenchmarkResult:
 
 
 def read_benchmark(path: str | os.PathLike[str]) -> BenchmarkResult:
-    """Read a result of `bench` that was saved as JSON: what `to_dict` returns, and `rms-deploy bench --json` prints.
+    """Read a result of `bench` that was saved as JSON.
+
+    `BenchmarkResult.to_dict` gives it, and `rms-deploy bench --json` prints it.
 
     Raises:
         InputError: the file cannot be read, is something else, or has the format of another version.

@@ -13,7 +13,8 @@ import onnx
 import onnx_ir as ir
 
 from rms_deploy.errors import ModelFileError
-from rms_deploy.onnx_model.file import load_model, save_model
+from rms_deploy.onnx_model.file import load_model, open_model, save_model
+from rms_deploy.onnx_model.tensor_slots import tensor_slots
 
 __all__ = ["SourceModel", "source_model"]
 
@@ -39,7 +40,7 @@ def source_model(model: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> 
     if not isinstance(model, onnx.ModelProto | ir.Model):
         yield SourceModel(load_model(model), Path(model), os.fspath(model))
         return
-    own = ir.from_proto(model) if isinstance(model, onnx.ModelProto) else model
+    own = open_model(model)
     name = own.graph.name or "model"
     _require_data(own, name)
     with tempfile.TemporaryDirectory(prefix="rms-deploy-") as folder:
@@ -50,8 +51,7 @@ def source_model(model: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> 
 
 def _require_data(model: ir.Model, name: str) -> None:
     """A proto does not say which folder it was read from."""
-    tensors = (value.const_value for graph in model.graphs() for value in graph.initializers.values())
-    for tensor in tensors:
+    for tensor, _ in tensor_slots(model):
         if isinstance(tensor, ir.ExternalTensor) and not Path(tensor.path).is_file():
             raise ModelFileError(
                 f"{name}: the external data of {tensor.name} is not at {Path(tensor.path).absolute()}; "

@@ -5,7 +5,8 @@ operator needs, every value is computed once and from what is there, every tenso
 the model or in a file beside it, and functions end.
 
 Nothing is refused that ONNX Runtime runs, but for what it never looks at or no Python can hold: names that are not
-UTF-8, more than 64 dims, maps, and broken tensors that no node reads.
+UTF-8, more than 64 dims, maps, broken tensors that no node reads, more than 1,000,000 nodes once every call of a
+function is written out, and a sparse tensor of more than 128 MiB that is 64 times as large when dense.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from rms_deploy.onnx_model.check import check_written
 from rms_deploy.onnx_model.data_file import place_model, place_pair
 from rms_deploy.onnx_model.external_data import DataFileTensor, DataFolders
 from rms_deploy.onnx_model.malformed import MalformedError
-from rms_deploy.onnx_model.opening import own_copy, own_model, separate_names
+from rms_deploy.onnx_model.opening import own_copy, own_model
 from rms_deploy.onnx_model.tensor_slots import tensor_slots
 from rms_deploy.onnx_model.unchanged import is_data_beside, write_unchanged
 from rms_deploy.onnx_model.unread_parts import to_proto
@@ -115,8 +115,8 @@ def save_model(
     file of another folder, or more than 1 GiB of inline weights, are written to `<path>.data`, one at a time.
 
     Args:
-        model: what to write. It is not changed, except that nodes of one name get names of their own, and weights
-            which lay in a `<path>.data` that is replaced are read from the new one afterwards.
+        model: what to write, as `open_model` gives it. It is not changed, except that weights which lay in a
+            `<path>.data` that is replaced are read from the new one afterwards.
         path: an ONNX file, of which `<path>.data` is a part if it is written.
         external: write all weights to `<path>.data`, so that the two files are all that the model needs.
         unchanged: what the model was read from, where it is still the same: the output has its very bytes, unless
@@ -134,7 +134,6 @@ def save_model(
         with work_folder(target.parent) as folder:
             if unchanged is not None and not external and write_unchanged(model, unchanged, target, folder):
                 return
-            separate_names(model)
             if external or _needs_data_file(model, target):
                 _save_with_data(model, target, folder)
             else:

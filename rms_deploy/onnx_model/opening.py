@@ -16,11 +16,12 @@ from rms_deploy.onnx_model.ir_check import check_ir
 from rms_deploy.onnx_model.malformed import MalformedError, printable
 from rms_deploy.onnx_model.scope import MAIN, FunctionId
 from rms_deploy.onnx_model.sparse import densify
-from rms_deploy.onnx_model.tensor_slots import graphs_in, tensor_slots
+from rms_deploy.onnx_model.tensor_slots import tensor_slots
 from rms_deploy.onnx_model.unchanged import remember_files
 from rms_deploy.onnx_model.unread_parts import from_proto, hand_on_parts
+from rms_deploy.ops.nodes import graphs_of
 
-__all__ = ["own_copy", "own_model", "separate_names"]
+__all__ = ["own_copy", "own_model"]
 
 _ALIAS = "ai.onnx"
 
@@ -44,7 +45,7 @@ def own_model(proto: onnx.ModelProto, folders: DataFolders) -> ir.Model:
         check_data(tensor, size, folders)
     model = from_proto(densify(proto, folders) if checked.has_sparse else proto, folders.folder)  # case 1
     roots = (model.graph, *(function.graph for function in model.functions.values()))
-    _check_texts(graphs_in(model) if checked.has_bodies else roots)
+    _check_texts(graphs_of(model, ours=True) if checked.has_bodies else roots)
     if checked.external:
         _own_tensors(model, folders)  # case 2
         locations = {entry.value for t, _ in checked.external for entry in t.external_data if entry.key == "location"}
@@ -54,7 +55,7 @@ def own_model(proto: onnx.ModelProto, folders: DataFolders) -> ir.Model:
         for graph in roots:
             graph.sort()
     if checked.repeated_name:  # case 5
-        separate_names(model)
+        _separate_names(model)
     if checked.has_negative_dims:  # case 6
         _forget_negative_dims(model)
     return model
@@ -71,7 +72,7 @@ def own_copy(model: ir.Model) -> ir.Model:
     own = _copied(model)
     hand_on_parts(model, own)
     _own_tensors(own, None)
-    separate_names(own)
+    _separate_names(own)
     _import(own, unimported)
     return own
 
@@ -129,9 +130,9 @@ def _own_tensors(model: ir.Model, folders: DataFolders | None) -> None:
         put(own[id(tensor)])
 
 
-def separate_names(model: ir.Model) -> None:
+def _separate_names(model: ir.Model) -> None:
     """Give nodes that have the name of another node of their graph a name of their own."""
-    for graph in graphs_in(model):
+    for graph in graphs_of(model, ours=True):
         used = {node.name for node in graph}
         if len(used) == len(graph):
             continue
@@ -147,7 +148,7 @@ def separate_names(model: ir.Model) -> None:
 
 
 def _forget_negative_dims(model: ir.Model) -> None:
-    for graph in graphs_in(model):
+    for graph in graphs_of(model, ours=True):
         for value in (*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs)):
             shape = value.shape
             if shape is not None and any(isinstance(dim, int) and dim < 0 for dim in shape):

@@ -1,4 +1,4 @@
-"""Every graph of an onnx-ir model, and every place in them that holds a tensor."""
+"""Every place in an onnx-ir model that holds a tensor."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from functools import partial
 
 import onnx_ir as ir
 
-__all__ = ["graphs_in", "tensor_slots"]
+from rms_deploy.ops.nodes import graphs_of
+
+__all__ = ["tensor_slots"]
 
 _Put = Callable[[ir.TensorProtocol], None]
 
 
 def tensor_slots(model: ir.Model) -> Iterator[tuple[ir.TensorProtocol, _Put]]:
     """Each tensor of an initialiser or an attribute, functions and bodies included, with what puts another there."""
-    for graph in graphs_in(model):
+    for graph in graphs_of(model, ours=True):
         for value in graph.initializers.values():
             if value.const_value is not None:
                 yield value.const_value, partial(setattr, value, "const_value")
@@ -27,19 +29,6 @@ def tensor_slots(model: ir.Model) -> Iterator[tuple[ir.TensorProtocol, _Put]]:
                 elif attribute.type == ir.AttributeType.TENSORS:
                     for index, tensor in enumerate(attribute.as_tensors()):
                         yield tensor, partial(_put_one, node, attribute.name, index)
-
-
-def graphs_in(model: ir.Model) -> Iterator[ir.Graph]:
-    """The main graph, those of all functions, ours too, and all bodies inside them."""
-    graphs = [model.graph, *(function.graph for function in model.functions.values())]
-    for graph in graphs:  # grows
-        yield graph
-        for node in graph:
-            for attribute in node.attributes.values():
-                if attribute.type == ir.AttributeType.GRAPH and not attribute.is_ref():
-                    graphs.append(attribute.as_graph())
-                elif attribute.type == ir.AttributeType.GRAPHS and not attribute.is_ref():
-                    graphs.extend(attribute.as_graphs())
 
 
 def _put(node: ir.Node, name: str, tensor: ir.TensorProtocol) -> None:

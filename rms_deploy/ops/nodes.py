@@ -42,9 +42,9 @@ def write_defaults(node: ir.Node) -> None:
             node.attributes.add(ir.convenience.convert_attribute(attribute, value))
 
 
-def graphs_of(model: ir.Model) -> Iterator[ir.Graph]:
-    """Every graph whose nodes may be norms: the main one, the functions of others, and the bodies inside them."""
-    graphs = [model.graph, *(f.graph for f in model.functions.values() if f.domain != DOMAIN)]
+def graphs_of(model: ir.Model, *, ours: bool = False) -> Iterator[ir.Graph]:
+    """The main graph, those of the functions of others and, if `ours`, of our own ops, and all bodies inside them."""
+    graphs = [model.graph, *(f.graph for f in model.functions.values() if ours or f.domain != DOMAIN)]
     for graph in graphs:  # grows
         yield graph
         for node in graph:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rms_deploy.errors import InputError, InstallationError, MissingDependencyError, ModelFileError, RunError
 from rms_deploy.libraries import onnxruntime_library
-from rms_deploy.onnx_model.file import save_model
+from rms_deploy.onnx_model.file import open_model, save_model
 from rms_deploy.ops import contract
 from rms_deploy.runtime.onnxruntime_messages import load_failure, message_of
 
@@ -101,7 +101,7 @@ def session(
     if isinstance(model, ir.Model):
         with tempfile.TemporaryDirectory() as folder:  # a file, as a message of more than 2 GiB cannot be passed
             file = Path(folder) / "model.onnx"
-            save_model(model, file)
+            save_model(open_model(model), file)
             return _create(str(file), model.graph.name or "model", options, provider)
     if isinstance(model, onnx.ModelProto):
         return _create(model.SerializeToString(), model.graph.name or "model", options, provider)

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx_ir.passes.common import InlinePass, TopologicalSortPass
+from onnx_ir.passes.common import InlinePass
 
 from rms_deploy.errors import RunError
 from rms_deploy.onnx_model.file import open_model
@@ -63,7 +63,6 @@ class Candidate:
             ModelFileError: the file cannot be read.
         """
         model = open_model(source)
-        TopologicalSortPass()(model)
         if isinstance(source, str | os.PathLike):
             return cls(os.fspath(source), model, source)
         return cls(model.graph.name or "model", model, model)

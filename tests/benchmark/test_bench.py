@@ -9,7 +9,6 @@ from importlib import metadata
 import numpy as np
 import onnx
 import pytest
-from made_models import norm, write
 
 from rms_deploy.benchmark import candidate_inputs
 from rms_deploy.benchmark.bench import bench
@@ -17,6 +16,8 @@ from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.worker.process import BenchmarkProcess
 from rms_deploy.errors import InputError, ModelFileError
 from rms_deploy.onnx_model.file import load_model
+
+from .made_models import norm, write
 
 METHOD = Method(rounds=3, duration=0.03, warmup=0.0)
 QUICK = {"method": METHOD}

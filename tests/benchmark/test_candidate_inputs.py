@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_models import write
 
 from rms_deploy.benchmark.candidate_inputs import candidate_inputs, write_inputs
 from rms_deploy.benchmark.candidates import candidates
 from rms_deploy.benchmark.model_files import ModelFiles
 from rms_deploy.benchmark.worker.inputs import read
 from rms_deploy.errors import InputError
+
+from .made_models import write
 
 
 def steps_of(folder, *paths, **options):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from made_models import norm, write
 
 from rms_deploy.benchmark.candidates import CANDIDATE_RUNTIMES, candidates
 from rms_deploy.benchmark.model_files import ModelFiles
 from rms_deploy.benchmark.worker.runtimes import LOADERS
 from rms_deploy.errors import InputError
+
+from .made_models import norm, write
 
 
 def found(folder, models, **options):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import onnx
 import pytest
-from made_models import norm, write
 
 from rms_deploy.benchmark import model_files
 from rms_deploy.benchmark.bench import bench
@@ -12,6 +11,8 @@ from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.model_files import GivenModel, ModelFiles
 from rms_deploy.errors import ModelFileError
 from rms_deploy.onnx_model.file import load_model
+
+from .made_models import norm, write
 
 QUICK = {"method": Method(rounds=1, duration=0.0, warmup=0.0)}
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from made_result import result
-
 from rms_deploy.benchmark.result import CandidateResult, point_name
+
+from .made_result import result
 
 
 def test_a_candidate_is_named_after_its_model():

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 
 import pytest
-from made_result import result
 
-from rms_deploy.benchmark.result_file import from_dict, read_benchmark, to_dict
+from rms_deploy.benchmark.result_file import from_dict, read_benchmark
 from rms_deploy.errors import InputError
+
+from .made_result import result
 
 
 def test_a_result_is_the_same_when_it_is_read_back(tmp_path):
     file = tmp_path / "run.json"
-    file.write_text(json.dumps(to_dict(result()), allow_nan=False))
+    file.write_text(json.dumps(result().to_dict(), allow_nan=False))
     again = read_benchmark(file)
     assert again.points[0].candidates == result().points[0].candidates
-    assert json.loads(json.dumps(to_dict(again))) == json.loads(file.read_text())
+    assert json.loads(json.dumps(again.to_dict())) == json.loads(file.read_text())
     assert json.loads(file.read_text())["points"][0]["candidates"][1]["speedup"]["verdict"] == "faster"
-    assert from_dict(to_dict(result())) == result()
+    assert from_dict(result().to_dict()) == result()
 
 
 @pytest.mark.parametrize(

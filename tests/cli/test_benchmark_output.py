@@ -15,7 +15,7 @@ from rms_deploy.cli.benchmark_output import print_result
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmark"))
 
-from made_result import result
+from ..benchmark.made_result import result
 
 
 def printed(made, form=None, *, quiet=False):

@@ -9,7 +9,7 @@ from typing import Any
 
 from rms_deploy.benchmark.op.cases import OpCase
 from rms_deploy.benchmark.provenance import Provenance
-from rms_deploy.benchmark.result_file import FORMAT
+from rms_deploy.benchmark.result import FORMAT
 from rms_deploy.ops.foreign_ops import FOREIGN_NORMS
 
 __all__ = ["OpBenchmarkResult", "OpTiming", "best"]

@@ -6,7 +6,8 @@ import re
 from dataclasses import replace
 
 import pytest
-from made_result import result
+
+from ..made_result import result
 
 pytest.importorskip("matplotlib", reason='needs matplotlib, of the extra "report"')
 

@@ -11,9 +11,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from made_result import result
 
 from rms_deploy.errors import OutputError
+
+from ..made_result import result
 
 pytest.importorskip("matplotlib", reason='needs matplotlib, of the extra "report"')
 pytest.importorskip("jinja2", reason='needs jinja2, of the extra "report"')

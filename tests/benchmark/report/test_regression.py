@@ -6,13 +6,14 @@ import json
 from dataclasses import replace
 
 import pytest
-from made_result import result
 
 from rms_deploy.benchmark.latency import Latency
 from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.report.regression import compare_runs
 from rms_deploy.benchmark.result import CandidateResult, Point
 from rms_deploy.errors import InputError
+
+from ..made_result import result
 
 
 def run(medians, **changes):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from made_result import result
 
 from rms_deploy.benchmark.latency import Speedup
 from rms_deploy.benchmark.report.summary import summary
 from rms_deploy.benchmark.result import CandidateResult
+
+from ..made_result import result
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ import io
 from dataclasses import replace
 
 import pytest
-from made_result import result
 
 from rms_deploy.benchmark.report.table import as_csv, as_markdown
+
+from ..made_result import result
 
 
 def test_markdown():
