@@ -233,8 +233,8 @@ class Facts:
         """The symbols of more than one dim of what is not inferred: inputs, and results of unknown operators."""
         values = list(self.model.graph.inputs)
         for graph in graphs_of(self.model):
-            values += () if graph is self.model.graph else graph.inputs
-            values += (output for node in graph if node.domain != "" for output in node.outputs)
+            values.extend(() if graph is self.model.graph else graph.inputs)
+            values.extend(output for node in graph if node.domain != "" for output in node.outputs)
         symbols = Counter(
             dim for value in dict.fromkeys(values) for dim in dims_of(value.shape) or () if isinstance(dim, str)
         )

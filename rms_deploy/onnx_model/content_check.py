@@ -18,6 +18,7 @@ __all__ = ["PLAIN", "ContentCheck"]
 _A: Final = onnx.AttributeProto
 PLAIN: Final = frozenset((_A.INT, _A.FLOAT, _A.STRING, _A.INTS, _A.FLOATS))
 """Types of attributes in whose values nothing can be wrong."""
+_OF_A_REFERENCE: Final = {"name", "doc_string", "type", "ref_attr_name"}
 
 
 class ContentCheck:
@@ -42,6 +43,8 @@ class ContentCheck:
             raise MalformedError(f"attribute {name} has no type")
         check_text(f"attribute {name}", attribute.ref_attr_name)
         if attribute.ref_attr_name:
+            if {field.name for field, _ in attribute.ListFields()} - _OF_A_REFERENCE:
+                raise MalformedError(f"attribute {name} has a value, and refers to an attribute of a function besides")
             return ()
         if kind == _A.GRAPH:
             return (attribute.g,)

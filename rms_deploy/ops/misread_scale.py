@@ -6,6 +6,8 @@ for the scale whichever operand of the Mul has one dim, the last if both have.
 1. X of one dim beside a scale of another rank: X / root itself is taken, and the model does not load.
 2. A scale of one element: taken, and refused by ONNX Runtime before 1.24 when it runs.
 3. A last axis without elements: SimplifiedLayerNormalization refuses what Pow and ReduceMean take.
+4. An axis that is counted from the front, where only a declaration says that it is the last one: ONNX Runtime believes
+   what a Loop declares of a value whose rank changes.
 
 A body that squares by Mul is not fused.
 """

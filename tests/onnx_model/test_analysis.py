@@ -165,3 +165,11 @@ def test_the_origin_is_looked_for_in_a_bounded_number_of_steps(build):
     model = ir.from_proto(build(f"a0 = Exp (x) {chain} y = Neg (a100)"))
     origin = Facts(model).origin(model.graph[100].outputs[0])
     assert 0 < int(origin.name[1:]) < 100
+
+
+def test_a_symbol_of_the_input_of_a_body_is_one_of_several_sizes(of):
+    branch = "h () => (float[b,s,8] d) { d = Neg (x) }"
+    turn = "t (int64 i, bool k, float[b,s,8] c) => (bool j, float[b,s,8] e) { j = Identity (k) e = Neg (c) }"
+    inputs = "float[b,s,8] x, int64 n, bool c"
+    assert of(f"a = If (c) <then_branch = {branch}, else_branch = {branch}>", inputs=inputs)[0].same_dim("b", "b")
+    assert not of(f"a = Loop (n, c, x) <body = {turn}>", inputs=inputs)[0].same_dim("b", "b")

@@ -59,6 +59,12 @@ def untyped() -> onnx.ModelProto:
     return broken
 
 
+def doubly_given() -> onnx.ModelProto:
+    broken = model([node("Softmax", ["x"], ["y"], axis=1)])
+    broken.graph.node[0].attribute[0].ref_attr_name = "axis"
+    return broken
+
+
 def typed(elem_type: int) -> onnx.ModelProto:
     broken = model([node("Relu", ["x"], ["y"])])
     broken.graph.input[0].type.tensor_type.elem_type = elem_type
@@ -134,6 +140,10 @@ MALFORMED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
         "y: Softmax: attribute axis is STRING; needs INT",
     ),
     "an attribute without type": (untyped, "y: Softmax: attribute axis is of no type; needs INT"),
+    "an attribute with a value and a reference": (
+        doubly_given,
+        "y: attribute axis has a value, and refers to an attribute of a function besides",
+    ),
     "a cast to no type": (lambda: model([node("Cast", ["x"], ["y"], to=-1)]), "y: Cast: to is -1, no element type"),
     "scaled in no type": (
         lambda: model(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx.parser
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
@@ -60,6 +61,22 @@ def test_where_all_would_be_misread_the_body_is_not_fused(dims, scale, squares, 
     assert [node.op_type for node in fused.graph] == ["RMSNorm"]
     assert squares in [node.op_type for node in body]
     assert ("SimplifiedLayerNormalization" in optimised(ir.to_proto(fused), tmp_path)) == (scale == "scale")
+
+
+def test_an_axis_from_the_front_of_what_a_loop_declares_is_not_fused():
+    """ONNX Runtime believes that the axis is the last one; after the first turn it is not."""
+    turn = "j = Identity (k) q = Mul (a, a) m = ReduceMean (q, second) e = Add (m, eps) r = Sqrt (e) n = Div (a, r)"
+    body = f"body (int64 i, bool k, float[2,8] a) => (bool j, float d) {{ {turn} d = Mul (n, tall) }}"
+    constants = (
+        "<int64 two = {2}, bool yes = {1}, int64[1] second = {1}, float[2,1,1] tall = {1, 5}, float eps = {1e-5}>"
+    )
+    graph = f"g (float[2,8] x) => (float y) {constants} {{ y = Loop (two, yes, x) <body = {body}> }}"
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 18]> {graph}')
+    fused = fuse(model)
+    assert len(fused.norms) == 1
+    (body,) = fused.model.functions.values()
+    assert "Mul" in [node.op_type for node in body]
+    assert "Pow" not in [node.op_type for node in body]
 
 
 def test_an_axis_that_is_not_the_last_is_left(build):
