@@ -17,11 +17,10 @@ from rms_deploy.fusion.passes.rewriting import annotate
 from rms_deploy.fusion.passes.widen_mixed_norms import WidenMixedNorms
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.convert_opset import convert_opset
-from rms_deploy.onnx_model.names import all_graphs
 from rms_deploy.ops.contract import DOMAIN, OPS
 from rms_deploy.ops.forms import NormForm
 from rms_deploy.ops.functions import attach_functions
-from rms_deploy.ops.nodes import norm_nodes, require_onnx_opset
+from rms_deploy.ops.nodes import all_graphs, norm_nodes, require_onnx_opset
 
 __all__ = ["lower"]
 
@@ -78,6 +77,7 @@ def lower(
     else:
         _drop_functions(model)
     import_domains(model)
+    _forget_inputs(model)
     return ir.passes.PassResult(model, modified or model is not given or _said_of_ours(model) != before)
 
 
@@ -113,6 +113,13 @@ def _annotate_calls(model: ir.Model, facts: Facts) -> None:
         if node.op_identifier() in model.functions and node.domain != DOMAIN:
             for value in node.outputs:
                 _write_down(value, facts)
+
+
+def _forget_inputs(model: ir.Model) -> None:
+    """Leave out the types of the inputs of functions: a file can hold them, and no reader looks at them."""
+    for function in model.functions.values():
+        for value in function.inputs:
+            value.type = value.shape = None
 
 
 def _write_down(value: ir.Value, facts: Facts) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from rms_deploy.onnx_model.names import Names, all_graphs, bodies_of
+from rms_deploy.onnx_model.names import Names
+from rms_deploy.ops.nodes import all_graphs, bodies_of
 
 __all__ = ["carry_over"]
 
@@ -15,11 +16,12 @@ def carry_over(old: ir.Model, new: ir.Model) -> None:
     A value of `new` is that of `old` by its name, a node by the name of what it computes. Whatever is in `new` alone
     gets names that are unique in it. Where `old` declares shapes between its ends, which may be wrong where no runtime
     looks at them, `new` declares no others: those were inferred from them.
+    So where values of two graphs have one name.
     """
     new.producer_name, new.producer_version = old.producer_name, old.producer_version
     new.domain, new.model_version, new.doc_string = old.domain, old.model_version, old.doc_string
     new.metadata_props.update(old.metadata_props)
-    if any(value.shape is not None and not value.is_graph_output() for node in old.graph for value in node.outputs):
+    if _declares_shapes(old.graph) or _has_namesakes(old.graph):
         _forget_types(new.graph)
     made = _carry_over(old.graph, new.graph)
     Names([new.graph]).settle(made)
@@ -51,6 +53,16 @@ def _carry_over(old: ir.Graph, new: ir.Graph) -> list[ir.Node]:
         for old_body, new_body in zip(bodies_of(before), bodies_of(node), strict=False):
             made += _carry_over(old_body, new_body)
     return made
+
+
+def _declares_shapes(graph: ir.Graph) -> bool:
+    return any(value.shape is not None and not value.is_graph_output() for node in graph for value in node.outputs)
+
+
+def _has_namesakes(graph: ir.Graph) -> bool:
+    """Whether values of two graphs have one name: onnx's inference takes the shape of one for that of the other."""
+    names = [value.name for body in all_graphs([graph]) for node in body for value in node.outputs if value.name]
+    return len(set(names)) < len(names)
 
 
 def _forget_types(graph: ir.Graph) -> None:

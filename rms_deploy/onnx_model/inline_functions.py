@@ -9,7 +9,8 @@ from onnx_ir.passes import InvariantError, PassError
 from onnx_ir.passes.common import InlinePass
 
 from rms_deploy.errors import InputError
-from rms_deploy.onnx_model.names import Names, all_graphs
+from rms_deploy.onnx_model.names import Names
+from rms_deploy.ops.nodes import all_graphs
 
 __all__ = ["inline_functions"]
 

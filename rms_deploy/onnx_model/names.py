@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from functools import cached_property
 
 import onnx_ir as ir
 
-__all__ = ["Names", "all_graphs", "bodies_of"]
+from rms_deploy.ops.nodes import all_graphs, bodies_of
 
-
-def all_graphs(roots: Iterable[ir.Graph]) -> Iterator[ir.Graph]:
-    """`roots`, and the bodies inside them."""
-    graphs = list(roots)
-    for graph in graphs:  # grows
-        yield graph
-        for node in graph:
-            if node.attributes:
-                graphs.extend(bodies_of(node))
-
-
-def bodies_of(node: ir.Node) -> Iterator[ir.Graph]:
-    """The graphs that are attributes of `node`."""
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH and not attribute.is_ref():
-            yield attribute.as_graph()
-        elif attribute.type == ir.AttributeType.GRAPHS and not attribute.is_ref():
-            yield from attribute.as_graphs()
+__all__ = ["Names"]
 
 
 class Names:

@@ -6,7 +6,8 @@ from typing import Final
 
 import onnx_ir as ir
 
-from rms_deploy.onnx_model.names import Names, all_graphs
+from rms_deploy.onnx_model.names import Names
+from rms_deploy.ops.nodes import all_graphs
 
 __all__ = ["SetAside"]
 

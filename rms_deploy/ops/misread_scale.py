@@ -38,7 +38,7 @@ def misread(x: _Dims | None, scale: _Dims | None, axes: Sequence[int]) -> bool:
     if size == 0:
         return True
     if scale is not None and len(scale) == 1:
-        return scale[0] == 1 != size
+        return scale[0] == 0 or scale[0] == 1 != size
     return x is not None and len(x) == 1
 
 

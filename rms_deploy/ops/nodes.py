@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import onnx_ir as ir
 
 from rms_deploy.ops.contract import DOMAIN, OPS
 
 __all__ = [
+    "all_graphs",
     "axes_of",
+    "bodies_of",
     "float_of",
     "graphs_of",
     "int_of",
@@ -44,15 +46,27 @@ def write_defaults(node: ir.Node) -> None:
 
 def graphs_of(model: ir.Model, *, ours: bool = False) -> Iterator[ir.Graph]:
     """The main graph, those of the functions of others and, if `ours`, of our own ops, and all bodies inside them."""
-    graphs = [model.graph, *(f.graph for f in model.functions.values() if ours or f.domain != DOMAIN)]
+    functions = (function.graph for function in model.functions.values() if ours or function.domain != DOMAIN)
+    return all_graphs((model.graph, *functions))
+
+
+def all_graphs(roots: Iterable[ir.Graph]) -> Iterator[ir.Graph]:
+    """`roots`, and the bodies inside them."""
+    graphs = list(roots)
     for graph in graphs:  # grows
         yield graph
         for node in graph:
-            for attribute in node.attributes.values():
-                if attribute.type == ir.AttributeType.GRAPH and not attribute.is_ref():
-                    graphs.append(attribute.as_graph())
-                elif attribute.type == ir.AttributeType.GRAPHS and not attribute.is_ref():
-                    graphs.extend(attribute.as_graphs())
+            if node.attributes:
+                graphs.extend(bodies_of(node))
+
+
+def bodies_of(node: ir.Node) -> Iterator[ir.Graph]:
+    """The graphs that are attributes of `node`."""
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH and not attribute.is_ref():
+            yield attribute.as_graph()
+        elif attribute.type == ir.AttributeType.GRAPHS and not attribute.is_ref():
+            yield from attribute.as_graphs()
 
 
 def label(node: ir.Node) -> str:

@@ -64,3 +64,13 @@ def test_shapes_that_were_inferred_from_declared_ones_are_dropped() -> None:
         carry_over(old, new)
         assert (new.graph[3].outputs[0].shape is not None) is kept
         assert new.graph[1].outputs[0].shape == declared
+
+
+def test_shapes_are_dropped_where_values_of_two_graphs_have_one_name() -> None:
+    for inner, kept in (("ty", True), ("a", False)):
+        old, new = models(TEXT.replace("{ ey = Exp (a) }", f"{{ {inner} = Exp (x) ey = Exp ({inner}) }}"))
+        value = new.graph[2].attributes["else_branch"].as_graph()[0].outputs[0]
+        value.shape = ir.Shape(["b", 8])
+        new.graph[1].outputs[0].shape = ir.Shape(["b", 8])
+        carry_over(old, new)
+        assert (new.graph[1].outputs[0].shape is not None) == kept

@@ -5,7 +5,8 @@ from __future__ import annotations
 import onnx.parser
 import onnx_ir as ir
 
-from rms_deploy.onnx_model.names import Names, all_graphs, bodies_of
+from rms_deploy.onnx_model.names import Names
+from rms_deploy.ops.nodes import all_graphs, bodies_of
 
 TEXT = """
     <ir_version: 8, opset_import: ["" : 18, "local" : 1]>

@@ -32,6 +32,7 @@ from rms_deploy.ops.misread_scale import MISREAD, is_misread, misread
         ((0, 0), (), (-2, -1), False),
         (None, (), (-1,), False),
         (None, (1,), (-1,), True),
+        (None, (0,), (-1,), True),
     ],
 )
 def test_what_is_misread(x, scale, axes, expected) -> None:

@@ -59,7 +59,7 @@ def _is_wrong(node: ir.Node, facts: Facts) -> bool:
     x = _shape(node, facts)
     if x is None and len(axes_of(node)) == 1 and axes_of(node)[0] >= 0:
         return True
-    if x is None and shape != (1,):
+    if x is None and shape not in ((0,), (1,)):
         return axes_of(node) == (-1,) and (shape is None or len(shape) != 1)  # ONNX Runtime may know that x is a vector
     return misread(x, shape, axes_of(node))
 

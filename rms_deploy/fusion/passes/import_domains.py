@@ -6,9 +6,9 @@ from typing import Final
 
 import onnx_ir as ir
 
-from rms_deploy.onnx_model.names import all_graphs
 from rms_deploy.ops.contract import DOMAIN, PLUGIN_DOMAIN, VERSION
 from rms_deploy.ops.foreign_ops import CONTRIB_DOMAIN
+from rms_deploy.ops.nodes import all_graphs
 
 __all__ = ["import_domains"]
 
