@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 import onnx_ir as ir
@@ -78,6 +79,7 @@ def lower(
         _drop_functions(model)
     import_domains(model)
     _forget_inputs(model)
+    _forget_namesakes(model)
     return ir.passes.PassResult(model, modified or model is not given or _said_of_ours(model) != before)
 
 
@@ -120,6 +122,18 @@ def _forget_inputs(model: ir.Model) -> None:
     for function in model.functions.values():
         for value in function.inputs:
             value.type = value.shape = None
+
+
+def _forget_namesakes(model: ir.Model) -> None:
+    """Declare no shape at a norm that another graph's value of the same name has not: onnx's checker mixes them up."""
+    graphs = list(all_graphs([model.graph]))
+    if len(graphs) == 1:
+        return
+    names = Counter(value.name for graph in graphs for node in graph for value in node.outputs)
+    for node in norm_nodes(model):
+        for value in (*node.inputs, *node.outputs):
+            if value is not None and value.producer() and names[value.name] > 1 and not value.is_graph_output():
+                value.type = value.shape = None
 
 
 def _write_down(value: ir.Value, facts: Facts) -> None:

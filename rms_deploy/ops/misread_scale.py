@@ -31,6 +31,8 @@ _Dims = Sequence[int | str | ir.SymbolicDim | None] | ir.Shape
 
 def misread(x: _Dims | None, scale: _Dims | None, axes: Sequence[int]) -> bool:
     """Whether ONNX Runtime would fuse the body of a norm wrongly, as far as that is known."""
+    if x is None and len(axes) == 1 and axes[0] >= 0:
+        return True
     is_last = tuple(axes) == (-1,) or (x is not None and tuple(axes) == (len(x) - 1,))
     if not is_last:
         return False

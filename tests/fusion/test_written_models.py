@@ -67,6 +67,10 @@ GRAPHS = {
         f"y = If (c) <then_branch = t () => (float[b,8] ty) {{ {norm('x', 'ty', 't')} }}, else_branch = e () => (float[b,8] ey) {{ ey = Neg (x) }}>",
         "float[b,8] x, bool c",
     ),
+    "a name that a branch has for another value": graph(
+        f"u = If (c) <then_branch = t () => (float[b,8] ty) {{ g = ReduceSum <keepdims = 1> (x, last) ty = Mul (x, g) }}, else_branch = e () => (float[b,8] ey) {{ ey = Neg (x) }}> g = Neg (w) {norm('u', 'y', 'p', 'g')}",
+        "float[b,8] x, bool c",
+    ),
     "a norm in a function": graph("y = local.Layer (x, r, w)") + LAYER.replace("BODY", norm("a", "o", "z", "g")),
     "a residual norm in a function": graph("y = local.Layer (x, r, w)")
     + LAYER.replace("BODY", f"zs = Add (a, b) {norm('zs', 'o', 'z', 'g')}"),

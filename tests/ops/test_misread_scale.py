@@ -33,6 +33,8 @@ from rms_deploy.ops.misread_scale import MISREAD, is_misread, misread
         (None, (), (-1,), False),
         (None, (1,), (-1,), True),
         (None, (0,), (-1,), True),
+        (None, (), (1,), True),
+        (None, (), (1, 2), False),
     ],
 )
 def test_what_is_misread(x, scale, axes, expected) -> None:

@@ -57,10 +57,8 @@ def _is_wrong(node: ir.Node, facts: Facts) -> bool:
     if shape is not None and len(shape) == 1 and isinstance(shape[0], int) and shape[0] > 1:
         return False  # most are, and what is known of x costs time
     x = _shape(node, facts)
-    if x is None and len(axes_of(node)) == 1 and axes_of(node)[0] >= 0:
-        return True
-    if x is None and shape not in ((0,), (1,)):
-        return axes_of(node) == (-1,) and (shape is None or len(shape) != 1)  # ONNX Runtime may know that x is a vector
+    if x is None and axes_of(node) == (-1,) and shape not in ((0,), (1,)):
+        return shape is None or len(shape) != 1  # ONNX Runtime may know that x is a vector
     return misread(x, shape, axes_of(node))
 
 
