@@ -125,15 +125,15 @@ def _forget_inputs(model: ir.Model) -> None:
 
 
 def _forget_namesakes(model: ir.Model) -> None:
-    """Declare no shape at a norm that another graph's value of the same name has not: onnx's checker mixes them up."""
+    """Declare nothing of a value whose name a value of another graph has: onnx's checker mixes them up."""
     graphs = list(all_graphs([model.graph]))
     if len(graphs) == 1:
         return
-    names = Counter(value.name for graph in graphs for node in graph for value in node.outputs)
-    for node in norm_nodes(model):
-        for value in (*node.inputs, *node.outputs):
-            if value is not None and value.producer() and names[value.name] > 1 and not value.is_graph_output():
-                value.type = value.shape = None
+    values = [value for graph in graphs for node in graph for value in node.outputs]
+    names = Counter(value.name for value in values)
+    for value in values:
+        if names[value.name] > 1 and not value.is_graph_output():
+            value.type = value.shape = None
 
 
 def _write_down(value: ir.Value, facts: Facts) -> None:

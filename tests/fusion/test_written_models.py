@@ -68,7 +68,7 @@ GRAPHS = {
         "float[b,8] x, bool c",
     ),
     "a name that a branch has for another value": graph(
-        f"u = If (c) <then_branch = t () => (float[b,8] ty) {{ g = ReduceSum <keepdims = 1> (x, last) ty = Mul (x, g) }}, else_branch = e () => (float[b,8] ey) {{ ey = Neg (x) }}> g = Neg (w) {norm('u', 'y', 'p', 'g')}",
+        f"u = If (c) <then_branch = t () => (float[b,8] ty) {{ g = Neg (x) ty = Mul (x, g) }}, else_branch = e () => (float[b,8] ey) {{ ey = Neg (x) }}> g = Neg (w) {norm('u', 'y', 'p', 'g')}",
         "float[b,8] x, bool c",
     ),
     "a norm in a function": graph("y = local.Layer (x, r, w)") + LAYER.replace("BODY", norm("a", "o", "z", "g")),
