@@ -55,6 +55,10 @@ std::string shape_text(const Shape& shape) { return list_text(shape.dims, shape.
 bool agree(int64_t a, int64_t b) { return a == b || a < 0 || b < 0; }
 
 void check_scale(const Node& node, const Shape& x, const Shape& scale, const Block& block) {
+  if (scale.rank > x.rank) {  // the function body would give Y more axes than X has
+    throw Error(node.label + ": scale has rank " + std::to_string(scale.rank) + "; use at most that of X, " +
+                std::to_string(x.rank));
+  }
   const int64_t size = size_of(scale);
   const int64_t n = product(x, block.first, block.last);
   if (size == 1 || size < 0) {  // one element, in any shape; or not known yet
@@ -63,7 +67,7 @@ void check_scale(const Node& node, const Shape& x, const Shape& scale, const Blo
   if (!agree(size, n)) {
     throw Error(node.label + ": scale has " + std::to_string(size) + " elements; use 1 or " + std::to_string(n));
   }
-  bool fits = scale.rank <= x.rank;
+  bool fits = true;
   for (size_t i = 0; fits && i < scale.rank; ++i) {
     const size_t axis = x.rank - scale.rank + i;
     fits = agree(scale.dims[i], axis >= block.first && axis < block.last ? x.dims[axis] : 1);

@@ -84,8 +84,9 @@ def test_a_wrong_partial_size(attributes, text):
         (
             weights((1, 1, 1, 8), "float32"),
             [2],
-            "scale has shape [1,1,1,8]; use one that broadcasts to X [2,3,8] from the right, with 1 outside the axes",
+            "scale has rank 4; use at most that of X, 3",
         ),
+        (weights((1, 1, 1, 1), "float32"), [2], "scale has rank 4; use at most that of X, 3"),
     ],
 )
 def test_a_wrong_scale(scale, axes, text, constant):

@@ -87,7 +87,7 @@ def test_every_width_of_columns(types, columns):
     assert_close(y, rms_norm(x, scale, axes=[1]))
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1), (1, 1, 1, 1)])
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1)])
 @pytest.mark.parametrize("axes", [[1], [2]])
 def test_scalar_scale(types, shape, axes, round_before_scale):
     x, scale = samples((2, 11, 19), types[0]), np.full(shape, weights((1,), types[1])[0])
