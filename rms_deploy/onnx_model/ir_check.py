@@ -7,7 +7,7 @@ import onnx_ir as ir
 from rms_deploy.onnx_model.graph_order import check_acyclic, check_calls
 from rms_deploy.onnx_model.malformed import MalformedError, printable
 from rms_deploy.onnx_model.node_rules import NodeRule, call_rule
-from rms_deploy.onnx_model.scope import MAIN, FunctionId, Scope
+from rms_deploy.onnx_model.scope import MAIN, FunctionId, Functions, Scope
 from rms_deploy.onnx_model.tensor_check import check_tensor
 from rms_deploy.onnx_model.tensor_slots import tensor_slots
 
@@ -23,7 +23,7 @@ def check_ir(model: ir.Model) -> dict[FunctionId, set[str]]:
     Raises:
         MalformedError: what is wrong, with the name of the node or tensor.
     """
-    functions = {key: call_rule(len(one.inputs), len(one.outputs)) for key, one in model.functions.items()}
+    functions = Functions({key: call_rule(len(one.inputs), len(one.outputs)) for key, one in model.functions.items()})
     scopes = []
     for owner, graph in ((MAIN, model.graph), *((key, one.graph) for key, one in model.functions.items())):
         scope = Scope(owner, graph.opset_imports.items(), functions)

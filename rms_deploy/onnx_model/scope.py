@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import onnx
@@ -25,8 +27,18 @@ _ALIAS: Final = "ai.onnx"
 _MAX_OPSET: Final = 1000
 _UNKNOWN: Final = NodeRule()
 
-Functions = Mapping[FunctionId, NodeRule]
-"""The local functions of a model, and what calls of each take."""
+
+@dataclass(frozen=True)
+class Functions:
+    """The local functions of a model."""
+
+    rules: Mapping[FunctionId, NodeRule]
+    """What calls of each take."""
+
+    @cached_property
+    def operators(self) -> frozenset[tuple[str, str]]:
+        """Domain and name of each, as nodes have them; a node has the overload besides."""
+        return frozenset(key[:2] for key in self.rules)
 
 
 def functions_of(model: onnx.ModelProto) -> Functions:
@@ -43,7 +55,7 @@ def functions_of(model: onnx.ModelProto) -> Functions:
         if key in functions:
             raise MalformedError(f"function {printable(function.name)} is defined twice")
         functions[key] = call_rule(len(function.input), len(function.output))
-    return functions
+    return Functions(functions)
 
 
 class Scope:
@@ -59,7 +71,7 @@ class Scope:
         self.is_function: Final = owner != MAIN
         self.rules: Final[dict[tuple[str, str], NodeRule]] = {}
         """By domain and operator, as far as they were asked for."""
-        self.called: Final = {key[:2] for key in functions}
+        self.called: Final = functions.operators
         self.calls: Final[Counter[FunctionId]] = Counter()
         self.nodes = 0
         self.unimported: Final[set[str]] = set()
@@ -94,7 +106,7 @@ class Scope:
 
     def call(self, key: FunctionId, rule: NodeRule) -> NodeRule:
         """What a node takes whose operator, `key`, may be a local function; the call is counted."""
-        called = self._functions.get(key)
+        called = self._functions.rules.get(key)
         if called is None:
             return rule
         self.calls[key] += 1
