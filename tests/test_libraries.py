@@ -38,6 +38,16 @@ def test_those_of_an_editable_installation(monkeypatch, tmp_path):
     assert onnxruntime_library() == library
 
 
+def test_an_installation_puts_no_folder_of_the_source_on_the_path(tmp_path):
+    """A folder beside the clone that is named as another package, such as `triton`, is not imported in its place."""
+    script = "import sys; print(*sys.path, sep=chr(10))"
+    done = subprocess.run(
+        [sys.executable, "-E", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    folders = {Path(line).resolve() for line in done.stdout.split("\n") if line}
+    assert folders.isdisjoint(Path(__file__).resolve().parents)
+
+
 @pytest.fixture
 def package(tmp_path):
     """A folder with the package, without libraries, to be imported in another process."""

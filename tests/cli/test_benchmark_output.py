@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import click
 import pytest
@@ -12,8 +10,6 @@ from click.testing import CliRunner
 
 from rms_deploy.cli.bench import command as bench_command
 from rms_deploy.cli.benchmark_output import print_result
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmark"))
 
 from ..benchmark.made_result import result
 
