@@ -26,9 +26,12 @@ class RMSNorm(nn.Module):
 
     Args:
         shape: size of the normalised axes; an int is one axis.
-        epsilon: added to the mean square, inside the root.
+        epsilon: added to the mean square, inside the root; default 1e-6.
         scale: whether there is a weight, of shape `shape` and a 1 for each axis behind the block; it starts at
-            1 - `scale_offset`, so that the whole scale is 1.
+            1 - `scale_offset`, so that the whole scale is 1. Default: there is one.
+        normalized_shape: `shape` by the name that `torch.nn.RMSNorm` has for it.
+        eps: `epsilon` by that name.
+        elementwise_affine: `scale` by that name.
         rms_epsilon: added to the root (the paper's original code).
         rms_min: lower bound of the root.
         round_before_scale: False: the result is rounded once (Gemma, T5 in float32). True: x / rms is rounded to the
@@ -50,10 +53,13 @@ class RMSNorm(nn.Module):
 
     def __init__(
         self,
-        shape: int | Sequence[int],
-        epsilon: float = 1e-6,
+        shape: int | Sequence[int] | None = None,
+        epsilon: float | None = None,
         *,
-        scale: bool = True,
+        scale: bool | None = None,
+        normalized_shape: int | Sequence[int] | None = None,
+        eps: float | None = None,
+        elementwise_affine: bool | None = None,
         rms_epsilon: float = 0.0,
         rms_min: float = 0.0,
         round_before_scale: bool = False,
@@ -63,9 +69,10 @@ class RMSNorm(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.shape = _checked_shape(shape)
+        scale = _either("scale", scale, "elementwise_affine", elementwise_affine, True)
+        self.shape = _checked_shape(_either("shape", shape, "normalized_shape", normalized_shape, ()))
         self.axes = _checked_axes(axes, len(self.shape))
-        self.epsilon = _not_negative("epsilon", epsilon)
+        self.epsilon = _not_negative("epsilon", _either("epsilon", epsilon, "eps", eps, 1e-6))
         self.rms_epsilon = _not_negative("rms_epsilon", rms_epsilon)
         self.rms_min = _not_negative("rms_min", rms_min)
         self.round_before_scale = round_before_scale
@@ -124,7 +131,7 @@ class PartialRMSNorm(RMSNorm):
         The authors' code takes floor(n * p), which is 0 for small n; give a size to have it.
     """
 
-    def __init__(self, shape: int | Sequence[int], p: float, epsilon: float = 1e-6, **options: Any) -> None:
+    def __init__(self, shape: int | Sequence[int], p: float, epsilon: float | None = None, **options: Any) -> None:
         super().__init__(shape, epsilon, **options)
         self.partial_size = _partial_size(p, math.prod(self.shape))
 
@@ -178,6 +185,14 @@ class LayerNorm(nn.LayerNorm):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(list(_checked_shape(shape)), epsilon, elementwise_affine=scale, device=device, dtype=dtype)
+
+
+def _either(name: str, value: Any, torch_name: str, torch_value: Any, default: Any) -> Any:
+    """An argument that has two names."""
+    if value is not None and torch_value is not None:
+        raise InputError(f"{name} and {torch_name} are one argument; give one of them")
+    given = torch_value if value is None else value
+    return default if given is None else given
 
 
 def _checked_shape(shape: int | Sequence[int]) -> tuple[int, ...]:

@@ -184,3 +184,13 @@ def test_repr_says_what_differs_from_the_default() -> None:
 def test_refusals(make, message) -> None:
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_the_names_of_torch() -> None:
+    norm = RMSNorm(normalized_shape=(3, 4), eps=1e-5, elementwise_affine=False)
+    assert (norm.shape, norm.epsilon, norm.weight) == ((3, 4), 1e-5, None)
+    assert PartialRMSNorm(8, 0.5, eps=1e-5).epsilon == 1e-5
+    with pytest.raises(InputError, match="epsilon and eps are one argument; give one of them"):
+        RMSNorm(8, 1e-6, eps=1e-5)
+    with pytest.raises(InputError, match=r"shape: .* is not accepted"):
+        RMSNorm()

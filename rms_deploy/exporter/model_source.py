@@ -70,7 +70,8 @@ def resolve(
 
     Args:
         model: a module; a built-in name; `package.module:factory`, where the factory returns a module, or (module,
-            inputs[, dynamic_shapes[, output_names]]), and may lie in the current folder; or a folder of Hugging Face.
+            inputs[, dynamic_shapes[, output_names]]), or is such a value itself, and may lie in the current folder;
+            or a folder of Hugging Face.
         inputs: tensor, tuple or dict; takes the place of the factory's.
         model_norm: passed to the factory as `norm`; None calls it without arguments.
         random_weights: of a folder; see `rms_deploy.exporter.hugging_face`.
@@ -144,6 +145,8 @@ def _call_factory(name: str, model_norm: str | None) -> Any:
         if not hasattr(factory, part):
             raise InputError(f"{name}: module {module_name} has no {attribute!r}")
         factory = getattr(factory, part)
+    if isinstance(factory, (nn.Module, tuple)):
+        return factory
     if not callable(factory):
         raise InputError(f"{name}: {attribute} is {_described(factory)}, not a function that returns a module")
     try:

@@ -149,7 +149,10 @@ def _one_line_errors(module: nn.Module) -> Iterator[None]:
     except RmsDeployError:
         raise
     except Exception as error:  # torch's exporters let through whatever happens in tracing and translation
-        raise ExportError(f"{type(module).__name__}: torch cannot export it: {one_line(_root_cause(error))}") from error
+        text = one_line(_root_cause(error))
+        if "DynamicCache" in text:
+            text = "its forward takes or returns a key-value cache; export it with use_cache=False in its config"
+        raise ExportError(f"{type(module).__name__}: torch cannot export it: {text}") from error
 
 
 def _root_cause(error: BaseException) -> BaseException:

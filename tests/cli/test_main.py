@@ -63,7 +63,8 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unknown_command_is_a_usage_error() -> None:
     result = CliRunner().invoke(main.rms_deploy, ["fusse"])
     assert result.exit_code == 2
-    assert "No such command 'fusse'" in result.stderr
+    assert "No such command 'fusse'. Did you mean 'fuse' or 'unfuse'?" in result.stderr
+    assert "No such command 'xyzzy'.\n" in CliRunner().invoke(main.rms_deploy, ["xyzzy"]).stderr
 
 
 @pytest.mark.parametrize(

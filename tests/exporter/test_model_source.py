@@ -28,6 +28,8 @@ def named(): return nn.Linear(4, 4), {"input": x}
 def full(): return nn.Linear(4, 4), (x,), {"input": {0: "rows"}}, ["y"]
 def wrong(): return 3
 def long(): return nn.Linear(4, 4), (x,), None, (), None
+instance = nn.Linear(4, 4)
+made = instance, (x,)
 def failing(): raise ValueError("no weights here\\nsecond line")
 def needy(size): return nn.Linear(size, size)
 def lazy():
@@ -72,6 +74,12 @@ def test_factories_of_the_user(factories) -> None:
     full = resolve(f"{factories}:full")
     assert (full.dynamic_shapes, full.output_names) == ({"input": {0: "rows"}}, ("y",))
     assert sys.path == path
+
+
+def test_what_a_factory_would_return(factories) -> None:
+    assert len(resolve(f"{factories}:made").inputs) == 1
+    with pytest.raises(InputError, match=r"my_factories:instance: no example inputs; give `inputs`"):
+        resolve(f"{factories}:instance")
 
 
 def test_a_factory_gets_the_norm(factories) -> None:
