@@ -18,7 +18,7 @@ try:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 except ImportError as error:
-    raise MissingDependencyError('matplotlib is not installed; run: pip install "rms-deploy[report]"') from error
+    raise MissingDependencyError("matplotlib is not installed; run: pip install jinja2 matplotlib") from error
 
 __all__ = ["SERIES", "SERIES_COLOURS", "TEXT", "Drawing", "colours", "draw"]
 

@@ -14,7 +14,7 @@ try:
     from matplotlib.axes import Axes
     from matplotlib.ticker import MaxNLocator
 except ImportError as error:
-    raise MissingDependencyError('matplotlib is not installed; run: pip install "rms-deploy[report]"') from error
+    raise MissingDependencyError("matplotlib is not installed; run: pip install jinja2 matplotlib") from error
 
 __all__ = ["drawings"]
 

@@ -18,7 +18,7 @@ from rms_deploy.output_file import atomic_path, check_output
 try:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 except ImportError as error:
-    raise MissingDependencyError('jinja2 is not installed; run: pip install "rms-deploy[report]"') from error
+    raise MissingDependencyError("jinja2 is not installed; run: pip install jinja2 matplotlib") from error
 
 __all__ = ["page", "write_page"]
 

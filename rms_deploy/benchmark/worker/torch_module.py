@@ -14,7 +14,7 @@ from rms_deploy.errors import InputError, MissingDependencyError
 try:
     import torch
 except ImportError as error:
-    raise MissingDependencyError('torch is not installed; run: pip install "rms-deploy[export]"') from error
+    raise MissingDependencyError("torch is not installed; run: pip install 'torch<2.14' onnxscript") from error
 
 from rms_deploy.exporter.model_source import resolve
 
