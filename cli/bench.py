@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
 
-from rms_deploy.cli.benchmark_output import form_options, print_benchmark, print_result
-from rms_deploy.cli.console import is_quiet, stderr
+from rms_deploy.cli.benchmark_output import form_options, print_result
+from rms_deploy.cli.console import is_quiet, progress
 from rms_deploy.cli.shape_options import dim_option, shape_option
 
-__all__ = ["command", "print_benchmark", "progress"]
+__all__ = ["command"]
 
 _RUNTIMES = ("onnxruntime", "onnxruntime-cuda", "torch", "torch-compiled")
 _AT_LEAST_1 = click.IntRange(min=1)
@@ -117,17 +115,3 @@ def command(
         write_page(result, report)
     if result.failed:
         raise SystemExit(1)
-
-
-@contextmanager
-def progress() -> Iterator[Callable[[int, int, str], None] | None]:
-    """A bar on stderr for `bench(on_progress=)`; none where stderr is no terminal, or with -q."""
-    if is_quiet() or not stderr.is_terminal:
-        yield None
-        return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=stderr, transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda done, total, what: bar.update(task, completed=done, total=total, description=what)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rms_deploy.cli.bench import progress
-from rms_deploy.cli.console import is_quiet, json_option, print_json, stdout
+from rms_deploy.cli.console import is_quiet, json_option, print_json, progress, stdout
 from rms_deploy.cli.table import print_table
 
 if TYPE_CHECKING:

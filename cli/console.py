@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-__all__ = ["is_quiet", "json_option", "print_json", "status", "stderr", "stdout"]
+__all__ = ["is_quiet", "json_option", "print_json", "progress", "status", "stderr", "stdout"]
 
 stdout = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
@@ -40,3 +40,17 @@ def status(message: str) -> Iterator[None]:
     else:
         stderr.print(message, markup=False)
         yield
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[int, int, str], None] | None]:
+    """A bar on stderr for the `on_progress` of a function; none where stderr is no terminal, or with -q."""
+    if is_quiet() or not stderr.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=stderr, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda done, total, what: bar.update(task, completed=done, total=total, description=what)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rms_deploy.cli.console import is_quiet, status, stdout
+from rms_deploy.cli.console import is_quiet, progress, status, stdout
 
 if TYPE_CHECKING:
     from rms_deploy.benchmark.result import BenchmarkResult
@@ -73,7 +73,7 @@ def _run(model: str) -> None:
     from rms_deploy import export
     from rms_deploy.benchmark.bench import bench
     from rms_deploy.benchmark.method import Method
-    from rms_deploy.cli.bench import print_benchmark, progress
+    from rms_deploy.cli.benchmark_output import print_benchmark
     from rms_deploy.cli.fuse import print_fusion
     from rms_deploy.cli.verify import print_verification
     from rms_deploy.fusion.fuse import fuse
