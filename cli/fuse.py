@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rms_deploy.cli.arguments import with_flags
-from rms_deploy.cli.console import is_quiet, json_option, print_json, status, stderr, stdout
+from rms_deploy.cli.console import is_quiet, json_option, print_json, progress, status, stderr, stdout
 from rms_deploy.ops.forms import FORM_MEANINGS, NormForm
 
 if TYPE_CHECKING:
+    from rms_deploy.deployment.fuse_folder import FolderFusion
     from rms_deploy.fusion.fuse import FusionResult
 
 __all__ = ["command", "print_fusion"]
@@ -26,7 +27,8 @@ _TARGET_HELP = f"What each norm becomes. {'; '.join(f'{form}: {text}' for form, 
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="The fused model; may be MODEL. Default: NAME-fused.onnx, here, where MODEL is NAME.onnx.",
+    help="The fused model, or the folder for the fused models of a folder; may be MODEL. Default: NAME-fused.onnx, "
+    "here, where MODEL is NAME.onnx; NAME-fused, where it is a folder.",
 )
 @click.option(
     "--target",
@@ -50,6 +52,9 @@ _TARGET_HELP = f"What each norm becomes. {'; '.join(f'{form}: {text}' for form, 
 @click.option("--require-all", is_flag=True, help="Exit with 1, and write nothing, if there is a near miss.")
 @click.option("--save-as-external", is_flag=True, help="Write all weights to one data file, OUTPUT.data.")
 @click.option("--explain", is_flag=True, help="List every norm, and every near miss with its reason.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), help="Of a folder: models at a time. [default: one for each usable core]"
+)
 @json_option
 def command(
     model: Path,
@@ -58,27 +63,30 @@ def command(
     no_residual: bool,
     require_all: bool,
     explain: bool,
+    jobs: int | None,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Find the RMSNorms of MODEL, an ONNX file, and make each one op of the domain rms_deploy.
 
+    Where MODEL is a folder, every .onnx file in it and in the folders in it is fused, each in a process of its own. One
+    that fails is reported, the others go on, and the exit code is 1.
+
     What cannot be proven to be RMSNorm stays as it is: a near miss. Each op carries its ONNX function body, so the
     result runs everywhere: fused where the rms-deploy library is loaded, inlined where it is not.
     """
+    options |= {"functions": not no_functions, "residual": not no_residual, "require_all": require_all}
+    if model.is_dir():
+        _fuse_folder(model, output, jobs, options, explain=explain, as_json=as_json)
+        return
+    if jobs is not None:
+        raise click.UsageError(f"--jobs is for a folder, and {model} is none")
     from rms_deploy.cli.norm_table import near_misses
     from rms_deploy.fusion.fuse import fuse
 
     output = output or Path(f"{model.stem}-fused.onnx")
     with status(f"fusing {model}"):
-        result = fuse(
-            model,
-            output,
-            functions=not no_functions,
-            residual=not no_residual,
-            require_all=require_all,
-            **options,
-        )
+        result = fuse(model, output, **options)
     missed = len(result.near_misses)
     if as_json:
         written = str(output) if result.written else None
@@ -90,6 +98,56 @@ def command(
     if require_all and missed:
         first = with_flags(str(result.near_misses[0]))
         raise click.ClickException(f"{model}: {near_misses(missed)}, the first at {first}")
+
+
+def _fuse_folder(
+    folder: Path, output: Path | None, jobs: int | None, options: dict[str, Any], *, explain: bool, as_json: bool
+) -> None:
+    """Fuse a folder, print what was found, and raise what the exit code says."""
+    from rms_deploy.deployment.fuse_folder import fuse_folder
+
+    output = output or Path(f"{folder.resolve().name}-fused")
+    with progress() as on_progress:
+        result = fuse_folder(folder, output, jobs=jobs, on_progress=on_progress, **options)
+    if as_json:
+        print_json({"folder": str(folder), "output": str(output), **result.to_dict()})
+    else:
+        _print_folder(result, output, explain=explain)
+    wrong = []
+    if result.failed:
+        wrong.append(f"{len(result.failed)} failed, the first is {result.failed[0].model}")
+    if options["require_all"] and result.incomplete:
+        wrong.append(f"{len(result.incomplete)} have near misses, the first is {result.incomplete[0].model}")
+    if wrong:
+        raise click.ClickException(f"{folder}: of {len(result.models)} models {'; '.join(wrong)}")
+
+
+def _print_folder(result: FolderFusion, output: Path, *, explain: bool) -> None:
+    from rms_deploy.cli.norm_table import print_near_misses
+    from rms_deploy.cli.table import print_table
+
+    rows = [
+        (
+            model.model,
+            *("" if model.failure is not None else str(count) for count in (model.norm_count, model.fused_count)),
+            str(model.fused_before_count or ""),
+            str(len(model.near_misses) or ""),
+            f"{model.seconds:.1f}",
+            with_flags(model.why),
+        )
+        for model in result.models
+    ]
+    header = ("model", "norms", "fused", "fused before", "left", "seconds", "why")
+    print_table(header, rows, left=len(header))
+    for model in result.models if explain else ():
+        if model.near_misses:
+            stdout.print(f"{model.model}:", markup=False, soft_wrap=True)
+            print_near_misses(model.near_misses)
+    written = sum(model.written for model in result.models)
+    fused = sum(model.fused_count for model in result.models)
+    stdout.print(
+        f"fused {fused} norms; wrote {written} of {len(result.models)} models -> {output}", markup=False, soft_wrap=True
+    )
 
 
 def print_fusion(result: FusionResult, output: Path, *, explain: bool = False) -> None:

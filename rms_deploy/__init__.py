@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rms_deploy.benchmark.report.regression import RunComparison, compare_runs
     from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult
     from rms_deploy.benchmark.result_file import read_benchmark
+    from rms_deploy.deployment.fuse_folder import FolderFusion, ModelFusion, fuse_folder
     from rms_deploy.engine.build import build
     from rms_deploy.engine.doctor import Diagnosis, doctor
     from rms_deploy.engine.inspect_engine import EngineInspection, inspect_engine
@@ -62,6 +63,7 @@ __all__ = [
     "ExportError",
     "ExportResult",
     "ExportedNorm",
+    "FolderFusion",
     "FusionResult",
     "InputError",
     "Inspection",
@@ -69,6 +71,7 @@ __all__ = [
     "Method",
     "MissingDependencyError",
     "ModelFileError",
+    "ModelFusion",
     "NearMiss",
     "Norm",
     "NormForm",
@@ -89,6 +92,7 @@ __all__ = [
     "errors",
     "export",
     "fuse",
+    "fuse_folder",
     "inspect",
     "inspect_engine",
     "onnxruntime_library",
@@ -108,6 +112,7 @@ _NAMES_OF = {
     "benchmark.report.regression": ("RunComparison", "compare_runs"),
     "benchmark.result": ("BenchmarkResult", "CandidateResult"),
     "benchmark.result_file": ("read_benchmark",),
+    "deployment.fuse_folder": ("FolderFusion", "ModelFusion", "fuse_folder"),
     "engine.build": ("build",),
     "engine.doctor": ("Diagnosis", "doctor"),
     "engine.inspect_engine": ("EngineInspection", "inspect_engine"),

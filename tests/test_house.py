@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "benchmark": ("fusion", "runtime", "onnx_model", "ops"),
     "benchmark.worker.torch_module": ("exporter", "ops"),
     "engine": ("benchmark.latency", "benchmark.turns", "benchmark.timing", "fusion", "runtime", "onnx_model", "ops"),
+    "deployment": ("engine", "benchmark", "verification", "fusion", "runtime", "onnx_model", "ops"),
     "cli": ("",),
 }
 """What each package may import besides itself and what `EVERYONE` may. `a.b` stands for that part of a package only."""

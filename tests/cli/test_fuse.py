@@ -242,6 +242,47 @@ def test_explain_says_why_a_sum_stays_outside(model, tmp_path, monkeypatch):
     assert "its Add stays: run on random rows, the op differs" in result.stdout
 
 
+def test_a_folder(tmp_path, build):
+    zoo = tmp_path / "zoo"
+    zoo.mkdir()
+    onnx.save(build(DIVIDED), zoo / "a.onnx")
+    onnx.save(build(DIVIDED.replace("eps", "w"), inputs="float[b,s,8] x, float w"), zoo / "b.onnx")
+    result = invoke("fuse", zoo, "-o", tmp_path / "out", "--explain")
+    assert result.exit_code == 0
+    header, first, second, *_ = lines = result.stdout.splitlines()
+    assert header.split() == ["model", "norms", "fused", "left", "seconds", "why"]
+    assert first.split()[:3] == ["a.onnx", "1", "1"]
+    assert second.split()[:4] == ["b.onnx", "1", "0", "1"]
+    assert second.endswith("epsilon is a graph input (w)")
+    assert lines[3] == "b.onnx:"
+    assert lines[-1] == f"fused 1 norms; wrote 2 of 2 models -> {tmp_path / 'out'}"
+    strict = invoke("fuse", zoo, "-o", tmp_path / "strict", "--require-all")
+    assert strict.exit_code == 1
+    assert strict.stderr == f"Error: {zoo}: of 2 models 1 have near misses, the first is b.onnx\n"
+    assert [path.name for path in (tmp_path / "strict").iterdir()] == ["a.onnx"]
+
+
+def test_a_broken_model_of_a_folder(tmp_path, build, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    zoo = tmp_path / "zoo"
+    zoo.mkdir()
+    onnx.save(build(DIVIDED), zoo / "a.onnx")
+    (zoo / "b.onnx").write_bytes(b"no model")
+    result = invoke("fuse", "zoo", "--json")
+    assert result.exit_code == 1
+    assert result.stderr == "Error: zoo: of 2 models 1 failed, the first is b.onnx\n"
+    data = json.loads(result.stdout)
+    assert (data["output"], data["failed_count"], data["models"][0]["fused_count"]) == ("zoo-fused", 1, 1)
+    assert data["models"][1]["failure"] == "zoo/b.onnx: is not an ONNX model, or is truncated (8 bytes)"
+    assert ops(tmp_path / "zoo-fused" / "a.onnx") == ["RMSNorm"]
+
+
+def test_jobs_are_for_a_folder(model, tmp_path):
+    result = invoke("fuse", model, "-o", tmp_path / "out.onnx", "--jobs", "2")
+    assert result.exit_code == 2
+    assert "--jobs is for a folder" in result.stderr
+
+
 def test_save_as_external(tmp_path, build):
     source = build(NORM.replace("h", "x"), inputs="float[b,s,8] x")
     weights = np.random.default_rng(0).standard_normal((8, 64)).astype(np.float32)
