@@ -17,8 +17,6 @@ from rms_deploy.runtime.engine_file import is_engine
 
 __all__ = ["GivenModel", "ModelFiles", "ModelLike"]
 
-ModelLike: TypeAlias = "str | os.PathLike[str] | onnx.ModelProto | ir.Model"
-
 
 @dataclass(frozen=True)
 class GivenModel:
@@ -32,6 +30,9 @@ class GivenModel:
     def is_engine(self) -> bool:
         """Whether it is an engine, not an ONNX file."""
         return is_engine(self.path)
+
+
+ModelLike: TypeAlias = "str | os.PathLike[str] | onnx.ModelProto | ir.Model | GivenModel"
 
 
 class ModelFiles:
@@ -49,7 +50,7 @@ class ModelFiles:
 
     def take(self, models: ModelLike | Sequence[ModelLike]) -> list[GivenModel]:
         """One model or several, as files."""
-        given = [models] if isinstance(models, str | os.PathLike | onnx.ModelProto | ir.Model) else models
+        given = [models] if isinstance(models, str | os.PathLike | onnx.ModelProto | ir.Model | GivenModel) else models
         return [self._given(model, f"model {number}") for number, model in enumerate(given, start=1)]
 
     def add(self, path: str | os.PathLike[str], model: ir.Model) -> str:
@@ -74,6 +75,8 @@ class ModelFiles:
         return self._inspections[path]
 
     def _given(self, model: ModelLike, name: str) -> GivenModel:
+        if isinstance(model, GivenModel):
+            return model
         if not isinstance(model, onnx.ModelProto | ir.Model):
             return GivenModel(os.fspath(model), os.fspath(model))
         own = open_model(model)

@@ -35,8 +35,12 @@ class Provenance:
             command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         )
 
+    @property
+    def packages(self) -> str:
+        """The versions in one line."""
+        return ", ".join(f"{name} {number}" for name, number in self.versions.items())
+
     def sentence(self) -> str:
         """Machine and versions, to be printed with the result."""
         here = self.machine
-        found = ", ".join(f"{name} {number}" for name, number in self.versions.items())
-        return f"{here.cpu}, {here.usable_cores} of {here.cores} cores, load {here.load} before; {found}"
+        return f"{here.hardware}, load {here.load} before; {self.packages}"

@@ -11,7 +11,7 @@ from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.operator_times import OperatorTimes
 from rms_deploy.benchmark.provenance import Provenance
 
-__all__ = ["FORMAT", "BenchmarkResult", "CandidateResult", "Point", "point_name"]
+__all__ = ["FORMAT", "BenchmarkResult", "CandidateResult", "Point", "parts", "point_name"]
 
 FORMAT: Final = 2
 """Number of the format of all benchmark files; it grows when a field gets another name or meaning."""
@@ -60,6 +60,10 @@ class Point:
     shapes: Mapping[str, tuple[int, ...]]
     dims: Mapping[str, int] = field(default_factory=dict)
     """The sizes that the sweep gave; none if there was no sweep."""
+    part: str = ""
+    """The model, or the kind of machine, where points of one result differ in it."""
+    provenance: Provenance | None = None
+    """Where and when it was measured; None: as the whole result was."""
 
 
 @dataclass(frozen=True)
@@ -99,5 +103,13 @@ class BenchmarkResult:
 
 
 def point_name(point: Point) -> str:
-    """The step of a sweep, such as `batch 1, seq 128`; empty if there was none."""
-    return ", ".join(f"{name} {size}" for name, size in point.dims.items())
+    """The part and the step of a sweep, such as `batch 1, seq 128`; empty if there was none."""
+    return ", ".join(filter(None, (point.part, *(f"{name} {size}" for name, size in point.dims.items()))))
+
+
+def parts(result: BenchmarkResult) -> list[list[Point]]:
+    """The points of each part, which differ in sizes only."""
+    found: dict[str, list[Point]] = {}
+    for point in result.points:
+        found.setdefault(point.part, []).append(point)
+    return list(found.values())

@@ -28,6 +28,8 @@ def from_dict(data: dict[str, Any]) -> BenchmarkResult:
             candidates=tuple(map(_candidate, point["candidates"])),
             shapes={name: tuple(shape) for name, shape in point["shapes"].items()},
             dims=point["dims"],
+            part=point.get("part", ""),
+            provenance=None if point.get("provenance") is None else _provenance(point["provenance"]),
         )
         for point in data["points"]
     )
@@ -36,7 +38,7 @@ def from_dict(data: dict[str, Any]) -> BenchmarkResult:
     return BenchmarkResult(
         points=points,
         method=Method(**{**data["method"], "percentiles": tuple(data["method"]["percentiles"])}),
-        provenance=Provenance(**{**data["provenance"], "machine": Machine(**data["provenance"]["machine"])}),
+        provenance=_provenance(data["provenance"]),
         inspection=data["inspection"],
     )
 
@@ -64,6 +66,11 @@ def read_benchmark(path: str | os.PathLike[str]) -> BenchmarkResult:
         return from_dict(data)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{path}: is damaged ({type(error).__name__}: {error}); run the benchmark again") from error
+
+
+def _provenance(data: dict[str, Any]) -> Provenance:
+    machine = data["machine"]
+    return Provenance(**{**data, "machine": Machine(**{**machine, "gpus": tuple(machine.get("gpus", ()))})})
 
 
 def _candidate(data: dict[str, Any]) -> CandidateResult:

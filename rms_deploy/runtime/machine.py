@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from rms_deploy.runtime.gpus import gpus
+
 __all__ = ["Machine", "machine", "versions"]
 
 _PACKAGES = ("rms-deploy", "onnxruntime", "onnxruntime-gpu", "onnx", "numpy", "torch", "openvino")
@@ -25,13 +27,22 @@ class Machine:
     system: str
     load: float
     """Processes that wanted to run in the minute before: above 0.5 or so, others disturb the measurement."""
+    gpus: tuple[str, ...] = ()
+    """Names of the NVIDIA GPUs."""
+
+    @property
+    def hardware(self) -> str:
+        """Processor, cores and GPUs."""
+        return ", ".join((self.cpu, f"{self.usable_cores} of {self.cores} cores", *self.gpus))
 
 
 def machine() -> Machine:
     """This machine, now."""
     cores = os.cpu_count() or 1
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
-    return Machine(_cpu(), cores, usable, platform.platform(), round(os.getloadavg()[0], 2))
+    return Machine(
+        _cpu(), cores, usable, platform.platform(), round(os.getloadavg()[0], 2), tuple(gpu.name for gpu in gpus())
+    )
 
 
 def versions() -> dict[str, str]:

@@ -12,6 +12,7 @@ def test_names_the_machine():
     assert here.cpu
     assert 1 <= here.usable_cores <= here.cores
     assert here.load >= 0
+    assert here.hardware == ", ".join((here.cpu, f"{here.usable_cores} of {here.cores} cores", *here.gpus))
 
 
 def test_names_what_is_installed_and_nothing_else():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rms_deploy.benchmark.latency import Latency
 from rms_deploy.benchmark.operator_times import CATEGORIES
 from rms_deploy.benchmark.report.drawing import SERIES_COLOURS, TEXT, Drawing, colours, draw
-from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult, Point, point_name
+from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult, Point, parts, point_name
 from rms_deploy.errors import MissingDependencyError
 
 try:
@@ -22,7 +22,7 @@ __all__ = ["drawings"]
 def drawings(result: BenchmarkResult) -> list[Drawing]:
     """The figures for which there are numbers."""
     last = result.points[-1]
-    at = f" at {point_name(last)}" if last.dims else ""
+    at = f" at {point_name(last)}" if point_name(last) else ""
     measured = [c for c in last.candidates if c.latency is not None]
     compared = [c for c in measured if c.speedup is not None and c.speedup.low is not None]
     timed = [c for c in measured if c.operator_times is not None]
@@ -42,8 +42,10 @@ def drawings(result: BenchmarkResult) -> list[Drawing]:
     if timed:
         caption = "The median run, divided in proportion to the operator times."
         found.append(draw(f"Where the time goes{at}", caption, _time, timed, rows=len(timed) + 1))
-    if len(result.points) > 1 and any(c.latency is not None for point in result.points for c in point.candidates):
-        found.append(draw("Latency over sizes", "Median, with its 95 % interval.", _sweep, result.points))
+    for points in parts(result):
+        if len(points) > 1 and any(c.latency is not None for point in points for c in point.candidates):
+            of = f" of {points[0].part}" if points[0].part else ""
+            found.append(draw(f"Latency over sizes{of}", "Median, with its 95 % interval.", _sweep, points))
     return found
 
 

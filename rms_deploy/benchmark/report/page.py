@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rms_deploy.benchmark.operator_times import OperatorTimes
+from rms_deploy.benchmark.provenance import Provenance
 from rms_deploy.benchmark.report import table
 from rms_deploy.benchmark.report.figures import drawings
 from rms_deploy.benchmark.report.numbers import duration
@@ -41,7 +42,7 @@ def page(result: BenchmarkResult) -> str:
         title=_title(result),
         sentences=list(summary(result)),
         results=_columns(header[:-3], [row[:-3] for row in rows]),
-        costs=_columns((*header[:2], *header[-3:]), [(*row[:2], *row[-3:]) for row in rows]),
+        costs=_columns((*header[:3], *header[-3:]), [(*row[:3], *row[-3:]) for row in rows]),
         failures=list(table.failures(result)),
         drawings=drawings(result),
         shares=_columns(table.SHARES_HEADER, table.category_shares(result)),
@@ -53,6 +54,7 @@ def page(result: BenchmarkResult) -> str:
             for c in result.candidates
             if c.norm_counts
         ],
+        places=_places(result),
         memory_before=table.memory(min((c.memory_before for c in result.candidates if c.memory_before), default=None)),
         shapes={point_name(p): ", ".join(f"{n} {list(s)}" for n, s in p.shapes.items()) for p in result.points},
     )
@@ -68,6 +70,12 @@ def write_page(result: BenchmarkResult, path: str | os.PathLike[str]) -> None:
     text = page(result)
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _places(result: BenchmarkResult) -> list[Provenance]:
+    """Where the points were measured; each machine with the same packages once, as it was when it was first used."""
+    found = (point.provenance or result.provenance for point in result.points)
+    return list({(place.machine.hardware, place.packages): place for place in reversed(list(found))}.values())[::-1]
 
 
 def _title(result: BenchmarkResult) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rms_deploy.benchmark.report.numbers import duration, ratio
-from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult, point_name
+from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult, parts, point_name
 
 __all__ = ["summary"]
 
@@ -13,10 +13,10 @@ __all__ = ["summary"]
 def summary(result: BenchmarkResult) -> Iterator[str]:
     """One sentence for each candidate but the first, and one about the share of the norms.
 
-    Only the first and the last step of a sweep are told.
+    Only the first and the last step of a sweep are told, of each of its parts.
     """
-    for point in result.points[:: max(1, len(result.points) - 1)]:
-        place = f"At {point_name(point)}, " if point.dims else ""
+    for point in (point for part in parts(result) for point in part[:: max(1, len(part) - 1)]):
+        place = f"At {point_name(point)}, " if point_name(point) else ""
         first = point.candidates[0]
         if len(point.candidates) == 1 and first.latency is not None:
             yield f"{place}{first.name} takes {duration(first.latency.median)}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -35,7 +36,7 @@ def header(result: BenchmarkResult) -> tuple[str, ...]:
     """The names of the columns."""
     percentiles = map(percentile_name, result.method.percentiles)
     compared = "times faster", "95 % interval", "verdict"
-    return "candidate", "at", "median", *percentiles, "runs/s", *compared, "load", "first run", "peak memory"
+    return "candidate", "at", "machine", "median", *percentiles, "runs/s", *compared, "load", "first run", "peak memory"
 
 
 def rows(result: BenchmarkResult) -> list[tuple[str, ...]]:
@@ -51,7 +52,7 @@ def rows(result: BenchmarkResult) -> list[tuple[str, ...]]:
 def failures(result: BenchmarkResult) -> Iterator[str]:
     """One line for each candidate that was not measured, and for everything that makes the numbers less certain."""
     for point in result.points:
-        at = f" at {point_name(point)}" if point.dims else ""
+        at = f" at {point_name(point)}" if point_name(point) else ""
         for candidate in point.candidates:
             if candidate.failure is not None:
                 yield f"{candidate.name}{at} FAILED: {candidate.failure}"
@@ -59,9 +60,22 @@ def failures(result: BenchmarkResult) -> Iterator[str]:
                 yield f"{candidate.name}{at}: {candidate.note}"
             if candidate.settled is False and result.method.warmup:
                 yield f"{candidate.name}{at}: still drifted after {result.method.warmup:g} s of warm-up"
-    if result.provenance.machine.load > _BUSY:
+    yield from _busy(result)
+
+
+def _busy(result: BenchmarkResult) -> Iterator[str]:
+    """The points, or the result, at whose begin others ran on the machine."""
+    elsewhere = [point for point in result.points if point.provenance is not None]
+    if len(elsewhere) < len(result.points) and result.provenance.machine.load > _BUSY:
         load = f"load {result.provenance.machine.load} before the benchmark"
         yield f"the machine was busy ({load}): its noise is larger than it need be"
+    # A node of a sweep comes from the point before, which was as much load as its method has threads.
+    limit = _BUSY + result.method.threads * result.method.concurrency
+    loads = [point.provenance.machine.load for point in elsewhere if point.provenance is not None]
+    busy = [load for load in loads if load > limit]
+    if busy:
+        points = f"of {len(busy)} of {len(loads)} points"
+        yield f"the machines {points} were busy (load up to {max(busy)}): their noise is larger than it need be"
 
 
 def category_shares(result: BenchmarkResult) -> list[tuple[str, ...]]:
@@ -84,7 +98,11 @@ def provenance(result: BenchmarkResult) -> Iterator[str]:
     """How, where and when it was measured."""
     shapes = ", ".join(f"{name}={'x'.join(map(str, shape))}" for name, shape in result.shapes.items())
     yield f"inputs {shapes or 'none'}; " + "; ".join(result.method.sentences())
-    yield result.provenance.sentence()
+    places = Counter((p.machine.hardware, p.packages) for p in (point.provenance for point in result.points) if p)
+    for (hardware, packages), count in places.items():
+        yield f"{count} of {len(result.points)} points on {hardware}; {packages}"
+    if places.total() < len(result.points):
+        yield result.provenance.sentence()
 
 
 def as_markdown(result: BenchmarkResult) -> str:
@@ -103,7 +121,18 @@ def as_csv(result: BenchmarkResult) -> str:
     file = io.StringIO()
     percentiles = [percentile_name(p) for p in result.method.percentiles]
     names = [
-        *("candidate", "model", "runtime", "library", "at", "runs", "median_us", "median_low_us", "median_high_us"),
+        *(
+            "candidate",
+            "model",
+            "runtime",
+            "library",
+            "at",
+            "machine",
+            "runs",
+            "median_us",
+            "median_low_us",
+            "median_high_us",
+        ),
         *(f"{name}_us" for name in percentiles),
         *("runs_per_second", "speedup", "speedup_low", "speedup_high", "verdict", "load_seconds", "first_run_seconds"),
         *("memory_before_bytes", "peak_memory_bytes", "norms_share", "matmul_share", "rest_share", "failure"),
@@ -112,7 +141,8 @@ def as_csv(result: BenchmarkResult) -> str:
     writer.writeheader()
     for point in result.points:
         for candidate in point.candidates:
-            writer.writerow({"at": point_name(point), **_numbers(candidate)})
+            machine = (point.provenance or result.provenance).machine.hardware
+            writer.writerow({"at": point_name(point), "machine": machine, **_numbers(candidate)})
     return file.getvalue()
 
 
@@ -131,6 +161,7 @@ def _row(point: Point, candidate: CandidateResult) -> tuple[str, ...]:
     return (
         candidate.name,
         point_name(point),
+        "" if point.provenance is None else point.provenance.machine.hardware,
         *map(duration, (latency.median, *latency.percentiles.values())),
         "" if latency.throughput is None else f"{latency.throughput:.4g}",
         *compared,

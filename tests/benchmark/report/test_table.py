@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from rms_deploy.benchmark.report.table import as_csv, as_markdown
+from rms_deploy.benchmark.report.table import as_csv, as_markdown, failures, header, provenance, rows
 
 from ..made_result import result
 
@@ -44,3 +44,30 @@ def test_a_busy_machine_is_said():
     line = "- the machine was busy (load 2.5 before the benchmark): its noise is larger than it need be"
     assert line in as_markdown(busy).splitlines()
     assert "busy" not in as_markdown(made)
+
+
+def elsewhere(made, *loads):
+    """The points of a result as a sweep over machines has them, each on a node that was so busy."""
+    known = made.provenance
+    nodes = [replace(known, machine=replace(known.machine, gpus=("a GPU",), load=load)) for load in loads]
+    points = [replace(p, part="m.onnx", provenance=node) for p, node in zip(made.points, nodes, strict=True)]
+    return replace(made, points=tuple(points))
+
+
+def test_each_row_has_the_machine_of_its_point():
+    swept = elsewhere(result(), 0.1, 0.1, 0.1)
+    hardware = "a processor, 2 of 2 cores, a GPU"
+    assert {row[2] for row in rows(swept)} == {hardware}
+    assert header(swept)[2] == "machine"
+    assert {row[2] for row in rows(result())} == {""}
+    (_, where) = provenance(swept)
+    assert where == f"3 of 3 points on {hardware}; python 3.11, onnxruntime 1.32.0"
+    first = next(csv.DictReader(io.StringIO(as_csv(swept))))
+    assert (first["at"], first["machine"]) == ("m.onnx, seq 1", hardware)
+    assert next(csv.DictReader(io.StringIO(as_csv(result()))))["machine"] == "a processor, 2 of 2 cores"
+
+
+def test_a_node_is_busy_beyond_the_load_of_the_point_before():
+    assert not any("busy" in line for line in failures(elsewhere(result(), 0.1, 1.4, 1.4)))
+    (line,) = (line for line in failures(elsewhere(result(), 0.1, 1.6, 3.0)) if "busy" in line)
+    assert line == "the machines of 2 of 3 points were busy (load up to 3.0): their noise is larger than it need be"
