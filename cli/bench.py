@@ -76,12 +76,22 @@ def _sweep(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @click.option("--operator-times", "--profile", "operator_times", is_flag=True,
               help="Also measure where the time goes: norms, matrix products, the rest.")  # fmt: skip
 @click.option("--report", type=click.Path(path_type=Path), help="Write a page to this file; implies --operator-times.")
+@click.option("--ray", metavar="ADDRESS",
+              help="Share the points out to the nodes of a Ray cluster: host:port of its head, auto, or local. With "
+              "--compare there may be several MODELS; each is measured by itself.")  # fmt: skip
+@click.option("--per-machine", is_flag=True, help="With --ray: every point once on each kind of node.")
+@click.option("--resume", type=click.Path(path_type=Path),
+              help="With --ray: keep each point in this file as soon as it is measured, and measure none again that it "
+              "holds.")  # fmt: skip
 @form_options
 def command(
     models: tuple[Path, ...],
     no_library: bool,
     operator_times: bool,
     report: Path | None,
+    ray: str | None,
+    per_machine: bool,
+    resume: Path | None,
     form: str | None,
     **options: Any,
 ) -> None:
@@ -90,7 +100,8 @@ def command(
     Each candidate runs in a process of its own, and they take turns on the same inputs. One that fails, crashes or
     hangs is reported, the others go on, and the exit code is 1.
     """
-    from rms_deploy.benchmark.bench import bench
+    if ray is None and (per_machine or resume is not None):
+        raise click.UsageError("--per-machine and --resume go with --ray; --ray local is this machine")
     from rms_deploy.benchmark.method import Method
 
     if report is not None:
@@ -101,15 +112,16 @@ def command(
             raise click.UsageError("--report would take the place of a model; give another name")
         check_output(report)
     method = Method(**{field.name: options.pop(field.name) for field in fields(Method)})
+    options |= {"method": method, "library": not no_library, "operator_times": operator_times or report is not None}
     with progress() as on_progress:
-        result = bench(
-            models,
-            method=method,
-            library=not no_library,
-            operator_times=operator_times or report is not None,
-            on_progress=on_progress,
-            **options,
-        )
+        if ray is None:
+            from rms_deploy.benchmark.bench import bench
+
+            result = bench(models, on_progress=on_progress, **options)
+        else:
+            from rms_deploy.deployment.sweep import sweep
+
+            result = sweep(models, ray=ray, per_machine=per_machine, resume=resume, on_progress=on_progress, **options)
     print_result(result, form, quiet=is_quiet())  # first: a page that cannot be written must not lose the figures
     if report is not None:
         write_page(result, report)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult
     from rms_deploy.benchmark.result_file import read_benchmark
     from rms_deploy.deployment.fuse_folder import FolderFusion, ModelFusion, fuse_folder
+    from rms_deploy.deployment.sweep import sweep
     from rms_deploy.engine.build import build
     from rms_deploy.engine.doctor import Diagnosis, doctor
     from rms_deploy.engine.inspect_engine import EngineInspection, inspect_engine
@@ -99,6 +100,7 @@ __all__ = [
     "read_benchmark",
     "session",
     "swap",
+    "sweep",
     "tensorrt_library",
     "unfuse",
     "verify",
@@ -113,6 +115,7 @@ _NAMES_OF = {
     "benchmark.result": ("BenchmarkResult", "CandidateResult"),
     "benchmark.result_file": ("read_benchmark",),
     "deployment.fuse_folder": ("FolderFusion", "ModelFusion", "fuse_folder"),
+    "deployment.sweep": ("sweep",),
     "engine.build": ("build",),
     "engine.doctor": ("Diagnosis", "doctor"),
     "engine.inspect_engine": ("EngineInspection", "inspect_engine"),

@@ -47,6 +47,7 @@ HEAVY = {
     "onnxruntime": ("runtime.onnxruntime_session",),
     "tensorrt": ("runtime.tensorrt_api",),
     "tensorrt_rtx": ("runtime.tensorrt_api",),
+    "ray": ("deployment.cluster",),
     "openvino": ("benchmark.op.other_kernels",),
 }
 """Where each heavy dependency is imported, and nowhere else."""

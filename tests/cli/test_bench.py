@@ -19,6 +19,8 @@ from rms_deploy.benchmark.variants import VARIANTS
 from rms_deploy.benchmark.worker.process import BenchmarkProcess
 from rms_deploy.cli import bench
 from rms_deploy.cli.main import rms_deploy
+from rms_deploy.deployment import sweep
+from rms_deploy.errors import InputError
 
 QUICK = ("--rounds", "2", "--duration", "0.02", "--warmup", "0", "--no-library")
 
@@ -122,6 +124,36 @@ def test_other_forms(tmp_path, form, start):
     result = invoke(write(tmp_path / "a.onnx"), *QUICK, form)
     assert result.exit_code == 0
     assert result.stdout.startswith(start)
+
+
+def test_what_goes_with_ray_only():
+    for option in (["--per-machine"], ["--resume", "points"]):
+        result = invoke("a.onnx", *option)
+        assert result.exit_code == 2
+        assert "--per-machine and --resume go with --ray" in result.stderr
+
+
+def test_without_ray_it_says_how_to_install_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = invoke(write(tmp_path / "a.onnx"), "--ray", "local")
+    assert result.exit_code == 1
+    assert result.stderr == 'Error: ray is not installed; run: pip install "rms-deploy[ray]"\n'
+
+
+def test_options_reach_the_sweep(monkeypatch):
+    asked = {}
+
+    def asked_for(models, **options):
+        asked.update(models=models, **options)
+        raise InputError("`ray` is 'there'")
+
+    monkeypatch.setattr(sweep, "sweep", asked_for)
+    there = ["--ray", "auto", "--per-machine", "--resume", "points"]
+    result = invoke("a.onnx", "b.onnx", *there, "--compare", "fused", *QUICK)
+    assert (result.exit_code, result.stderr) == (1, "Error: --ray is 'there'\n")
+    assert [str(path) for path in asked["models"]] == ["a.onnx", "b.onnx"]
+    assert (asked["ray"], asked["per_machine"], str(asked["resume"])) == ("auto", True, "points")
+    assert (asked["compare"], asked["library"], asked["method"].rounds) == (("fused",), False, 2)
 
 
 def test_the_options_name_what_there_is():

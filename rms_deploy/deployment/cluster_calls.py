@@ -1,0 +1,119 @@
+"""Calls as Ray tasks, one at a time on each node. Ray decides which node runs what, and runs again what was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from rms_deploy.errors import RmsDeployError, RunError, one_line
+
+__all__ = ["Call", "CallGroup", "results"]
+
+_RETRIES: Final = 3
+"""How often a call runs again that was lost with its node."""
+_AHEAD: Final = 2
+"""Calls for each node that Ray is told of: one runs, one waits. More would hold the files of more models in memory."""
+_LOOK_SECONDS: Final = 5.0
+"""Seconds without a result after which the nodes are counted."""
+
+
+class Call(NamedTuple):
+    """What a task runs."""
+
+    function: Callable[..., dict[str, Any]]
+    """Of a module; it is called as `function(files, **arguments)`."""
+    arguments: Mapping[str, Any]
+    files: Mapping[str, Any]
+    """By name, as `Cluster.send` returned them; the function gets their contents."""
+
+
+class CallGroup:
+    """Nodes that share calls. It holds one place on each node, so that Ray runs one call at a time on each."""
+
+    def __init__(self, ray: Any, nodes: Sequence[str], calls: Iterator[tuple[Any, Call]], cpus: int, gpus: int) -> None:
+        """Reserve the places.
+
+        Args:
+            ray: the module, connected.
+            nodes: Ray's names of them.
+            calls: by their keys; the next one is asked for when it is about to run.
+            cpus: that a call takes.
+            gpus: that a call takes.
+        """
+        self.nodes = frozenset(nodes)
+        self.pending: dict[Any, Any] = {}
+        """The key of each call that Ray was told of, by its future result."""
+        self._ray, self._calls = ray, calls
+        self._places = ray.util.placement_group(
+            [{"CPU": float(cpus), **({"GPU": float(gpus)} if gpus else {})}] * len(nodes),
+            strategy="STRICT_SPREAD",
+            bundle_label_selector=[{"ray.io/node-id": node} for node in nodes],
+        )
+        place = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(self._places)
+        self._task = ray.remote(_run).options(
+            num_cpus=cpus, num_gpus=gpus, max_retries=_RETRIES, scheduling_strategy=place
+        )
+
+    def submit(self) -> None:
+        """Tell Ray of the next calls."""
+        while len(self.pending) < _AHEAD * len(self.nodes):
+            following = next(self._calls, None)
+            if following is None:
+                return
+            key, (function, arguments, files) = following
+            self.pending[self._task.remote(function, arguments, list(files), *files.values())] = key
+
+    def give_up(self) -> list[Any]:
+        """Forget all calls, and return their keys."""
+        keys = [*self.pending.values(), *(key for key, _ in self._calls)]
+        for result in self.pending:
+            self._ray.cancel(result)
+        self.pending.clear()
+        return keys
+
+    def close(self) -> None:
+        """Give the places back. A call that runs there is ended."""
+        self._ray.util.remove_placement_group(self._places)
+
+
+def results(ray: Any, groups: Sequence[CallGroup]) -> Iterator[tuple[Any, dict[str, Any] | RmsDeployError]]:
+    """The key of each call and its result, as it ends; an error if there is none.
+
+    Raises:
+        RayTaskError: a bug of a function.
+    """
+    while True:
+        for group in groups:
+            group.submit()
+        pending = [result for group in groups for result in group.pending]
+        if not pending:
+            return
+        done, _ = ray.wait(pending, timeout=_LOOK_SECONDS)
+        for group in groups:
+            for result in group.pending.keys() & set(done):
+                yield group.pending.pop(result), _result(ray, result)
+        if not done:
+            alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+            for group in groups:
+                if not alive & group.nodes:
+                    yield from ((key, RunError("no node is left that could run it")) for key in group.give_up())
+
+
+def _result(ray: Any, result: Any) -> dict[str, Any] | RmsDeployError:
+    try:
+        answer: dict[str, Any] | RmsDeployError = ray.get(result)
+    except ray.exceptions.RayTaskError:
+        raise
+    except ray.exceptions.RayError as error:
+        return RunError(f"its node was lost {_RETRIES + 1} times: {one_line(error)}")
+    return answer
+
+
+def _run(
+    function: Callable[..., dict[str, Any]], arguments: Mapping[str, Any], names: Sequence[str], *contents: Any
+) -> dict[str, Any] | RmsDeployError:
+    """The task. A user's mistake is a result, because Ray would wrap an error in a traceback."""
+    try:
+        return function(dict(zip(names, contents, strict=True)), **arguments)
+    except RmsDeployError as error:
+        return error
