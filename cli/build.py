@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rms_deploy.cli.arguments import with_flags
-from rms_deploy.cli.console import is_quiet, json_option, print_json, stderr, stdout
+from rms_deploy.cli.console import is_quiet, json_option, print_json, progress, stderr, stdout
 from rms_deploy.cli.optimization_profile_options import optimization_profile_options, optimization_profiles_of
 from rms_deploy.cli.table import print_table
 
 if TYPE_CHECKING:
+    from rms_deploy.deployment.build_for_gpus import EngineSet
     from rms_deploy.engine.record import EngineRecord, NormTiming
 
 __all__ = ["command"]
@@ -64,6 +65,9 @@ def _devices(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     show_default=True,
     help="Write the plugin library into the engine.",
 )
+@click.option("--ray", metavar="ADDRESS",
+              help="Build for each GPU type of a Ray cluster, on a node that has it: host:port of its head, auto, or "
+              "local. -o is then a folder for engines and their index.json; default MODEL-engines, here.")  # fmt: skip
 @json_option
 def command(
     model: Path | None,
@@ -73,6 +77,7 @@ def command(
     min_shapes: list[Any],
     opt_shapes: list[Any],
     max_shapes: list[Any],
+    ray: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -87,6 +92,10 @@ def command(
     file = model or onnx
     if file is None or (model and onnx):
         raise click.UsageError("Give MODEL or --onnx, one of them.")
+    if ray is not None:
+        options |= {"optimization_profiles": profiles}
+        _build_for_gpus(file, output or Path(f"{file.stem}-engines"), ray, options, as_json=as_json)
+        return
     from rms_deploy import build
 
     output = output or Path(f"{file.stem}.engine")
@@ -99,6 +108,33 @@ def command(
     if not is_quiet():
         for note in record.notes:
             stderr.print(f"note: {with_flags(note)}", markup=False, soft_wrap=True)
+
+
+def _build_for_gpus(model: Path, folder: Path, ray: str, options: dict[str, Any], *, as_json: bool) -> None:
+    """Build an engine for each GPU type, print what was built, and raise what the exit code says."""
+    from rms_deploy import build_for_gpus
+
+    with progress() as on_progress:
+        result = build_for_gpus(model, folder, ray=ray, on_progress=on_progress, **options)
+    if as_json:
+        print_json({"folder": str(folder), **result.to_dict()})
+    else:
+        print_table(("GPU type", "device", "engine", "norms", "MiB", "seconds"), list(_engine_rows(result)), left=4)
+        for engine in result.failed:
+            stdout.print(f"{engine.gpu_type} FAILED: {with_flags(engine.failure or '')}", markup=False, soft_wrap=True)
+        count = len(result.engines) - len(result.failed)
+        stdout.print(f"built {count} of {len(result.engines)} engines -> {folder}", markup=False, soft_wrap=True)
+    if result.failed:
+        raise click.ClickException(f"{model}: no engine for {', '.join(engine.gpu_type for engine in result.failed)}")
+
+
+def _engine_rows(result: EngineSet) -> Iterator[tuple[str, ...]]:
+    for engine in result.engines:
+        if engine.indexed is not None and engine.record is not None:
+            record, known = engine.record, engine.indexed
+            norms = f"{record['plugin_count']} of {record['norm_count']} plugins"
+            size, seconds = f"{record['bytes'] / 2**20:.1f}", f"{record['seconds']:.1f}"
+            yield engine.gpu_type, known.device, known.engine, norms, size, seconds
 
 
 @contextmanager

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rms_deploy.benchmark.report.regression import RunComparison, compare_runs
     from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult
     from rms_deploy.benchmark.result_file import read_benchmark
+    from rms_deploy.deployment.build_for_gpus import EngineSet, GpuEngine, build_for_gpus
     from rms_deploy.deployment.fuse_folder import FolderFusion, ModelFusion, fuse_folder
     from rms_deploy.deployment.sweep import sweep
     from rms_deploy.engine.build import build
@@ -61,11 +62,13 @@ __all__ = [
     "EngineInspection",
     "EngineNorm",
     "EngineRecord",
+    "EngineSet",
     "ExportError",
     "ExportResult",
     "ExportedNorm",
     "FolderFusion",
     "FusionResult",
+    "GpuEngine",
     "InputError",
     "Inspection",
     "InstallationError",
@@ -88,6 +91,7 @@ __all__ = [
     "bench",
     "bench_op",
     "build",
+    "build_for_gpus",
     "compare_runs",
     "doctor",
     "errors",
@@ -114,6 +118,7 @@ _NAMES_OF = {
     "benchmark.report.regression": ("RunComparison", "compare_runs"),
     "benchmark.result": ("BenchmarkResult", "CandidateResult"),
     "benchmark.result_file": ("read_benchmark",),
+    "deployment.build_for_gpus": ("EngineSet", "GpuEngine", "build_for_gpus"),
     "deployment.fuse_folder": ("FolderFusion", "ModelFusion", "fuse_folder"),
     "deployment.sweep": ("sweep",),
     "engine.build": ("build",),

@@ -18,7 +18,7 @@ from typing import Final
 
 from rms_deploy.errors import OutputError
 
-__all__ = ["atomic_path", "check_output", "locked", "work_folder"]
+__all__ = ["atomic_path", "check_output", "create_folder", "locked", "work_folder"]
 
 _PREFIX: Final = ".rms-deploy-"
 _MAX_NAME: Final = 255
@@ -68,6 +68,20 @@ def _exists(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def create_folder(path: str | os.PathLike[str]) -> None:
+    """Create a folder for outputs, and those above it; it may be there.
+
+    Raises:
+        OutputError: it is a file, or cannot be created.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise OutputError(f"{os.fspath(path)}: is a file; give the name of a folder") from None
+    except OSError as error:
+        raise OutputError(f"{os.fspath(path)}: cannot be created: {error.strerror}") from error
 
 
 @contextmanager

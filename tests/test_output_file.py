@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rms_deploy.errors import OutputError
-from rms_deploy.output_file import atomic_path, check_output, locked, work_folder
+from rms_deploy.output_file import atomic_path, check_output, create_folder, locked, work_folder
 
 
 def refusal(path: Path) -> str:
@@ -22,6 +22,17 @@ def refusal(path: Path) -> str:
     assert "\n" not in message
     message.encode()  # it can be printed
     return message
+
+
+def test_a_folder_is_created_once(tmp_path):
+    create_folder(tmp_path / "a" / "b")
+    create_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file: is a file; give the name of a folder"):
+        create_folder(tmp_path / "file")
+    with pytest.raises(OutputError, match="cannot be created: Not a directory"):
+        create_folder(tmp_path / "file" / "c")
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:

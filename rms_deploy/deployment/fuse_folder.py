@@ -13,9 +13,10 @@ from time import perf_counter
 from typing import Any, Final
 
 from rms_deploy.benchmark.worker.process import BenchmarkProcess
-from rms_deploy.errors import InputError, OutputError, RunError
+from rms_deploy.errors import InputError, RunError
 from rms_deploy.fusion.near_miss import NearMiss
 from rms_deploy.ops.forms import norm_form
+from rms_deploy.output_file import create_folder
 
 __all__ = ["FolderFusion", "ModelFusion", "fuse_folder"]
 
@@ -104,7 +105,7 @@ def fuse_folder(
         raise InputError(f"`jobs` is {jobs}; use at least 1")
     names = _models(source, target)
     for parent in dict.fromkeys((target / name).parent for name in names):
-        _create(parent)
+        create_folder(parent)
     requests = {name: {"model": os.fspath(source / name), "output": os.fspath(target / name)} for name in names}
     done = {}
     for name, fusion in _fused(requests, options, jobs or len(os.sched_getaffinity(0))):
@@ -127,15 +128,6 @@ def _models(folder: Path, output: Path) -> list[str]:
     if not names:
         raise InputError(f"{folder}: has no .onnx file, nor has a folder in it")
     return sorted(names)
-
-
-def _create(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise OutputError(f"{folder}: is a file; give the name of a folder") from None
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be created: {error.strerror}") from error
 
 
 def _fused(

@@ -13,6 +13,8 @@ from click.testing import CliRunner
 
 import rms_deploy as package
 from rms_deploy.cli.main import rms_deploy
+from rms_deploy.deployment.build_for_gpus import EngineSet, GpuEngine
+from rms_deploy.deployment.engine_index import IndexedEngine
 from rms_deploy.engine.record import EngineRecord
 from rms_deploy.errors import InstallationError
 from rms_deploy.runtime.engine_file import read_record
@@ -178,6 +180,45 @@ def test_advice_of_the_library_is_in_flags(model, tmp_path):
         "Error: tensorrt-rtx engines fit the devices that they are built for; "
         "leave --hardware-compatible out and take --device sm86,sm89\n"
     )
+
+
+@pytest.fixture
+def engines(monkeypatch):
+    """What `rms_deploy.build_for_gpus` is called with; it says that one of two was built."""
+    calls = []
+    record = {"plugin_count": 1, "norm_count": 3, "bytes": 3 << 20, "seconds": 4.5}
+    indexed = IndexedEngine("L4", "sm89", "m-L4.engine", "m-L4.engine.json", "m.onnx")
+
+    def build_for_gpus(model, folder, **options):
+        calls.append({"model": model, "folder": folder, **options})
+        return EngineSet((GpuEngine("L4", indexed, record), GpuEngine("T4", failure="`norm` is odd")))
+
+    monkeypatch.setattr(package, "build_for_gpus", build_for_gpus, raising=False)
+    return calls
+
+
+def test_an_engine_for_each_gpu_type(engines):
+    result = invoke("build", "m.onnx", "--ray", "there:1", "--shape", "x=1x8", "--opt-level", "2")
+    assert result.exit_code == 1
+    header, row, failed, last = result.stdout.splitlines()
+    assert header.split() == ["GPU", "type", "device", "engine", "norms", "MiB", "seconds"]
+    assert row.split() == ["L4", "sm89", "m-L4.engine", "1", "of", "3", "plugins", "3.0", "4.5"]
+    assert (failed, last) == ("T4 FAILED: --norm is odd", "built 1 of 2 engines -> m-engines")
+    assert result.stderr == "Error: m.onnx: no engine for T4\n"
+    (call,) = engines
+    assert (str(call["model"]), str(call["folder"]), call["ray"], call["opt_level"]) == (
+        "m.onnx",
+        "m-engines",
+        "there:1",
+        2,
+    )
+    assert call["optimization_profiles"] == [{"x": ((1, 8),) * 3}]
+
+
+def test_engines_as_json(engines):
+    data = json.loads(invoke("build", "m.onnx", "-o", "out", "--ray", "auto", "--json").stdout)
+    assert (data["folder"], data["engine_count"], data["engines"][0]["indexed"]["device"]) == ("out", 1, "sm89")
+    assert str(engines[0]["folder"]) == "out"
 
 
 def test_one_of_model_and_onnx(asked):
