@@ -55,6 +55,11 @@ _TARGET_HELP = f"What each norm becomes. {'; '.join(f'{form}: {text}' for form, 
 @click.option(
     "--jobs", type=click.IntRange(min=1), help="Of a folder: models at a time. [default: one for each usable core]"
 )
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Of a folder: fuse on the nodes of a Ray cluster: host:port of its head, auto or local.",
+)
 @json_option
 def command(
     model: Path,
@@ -64,6 +69,7 @@ def command(
     require_all: bool,
     explain: bool,
     jobs: int | None,
+    ray: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -77,10 +83,13 @@ def command(
     """
     options |= {"functions": not no_functions, "residual": not no_residual, "require_all": require_all}
     if model.is_dir():
-        _fuse_folder(model, output, jobs, options, explain=explain, as_json=as_json)
+        if jobs is not None and ray is not None:
+            raise click.UsageError("--jobs is for this machine; with --ray each node fuses as many as it has CPUs")
+        options |= {"jobs": jobs, "ray": ray}
+        _fuse_folder(model, output, options, explain=explain, as_json=as_json)
         return
-    if jobs is not None:
-        raise click.UsageError(f"--jobs is for a folder, and {model} is none")
+    if jobs is not None or ray is not None:
+        raise click.UsageError(f"--jobs and --ray are for a folder, and {model} is none")
     from rms_deploy.cli.norm_table import near_misses
     from rms_deploy.fusion.fuse import fuse
 
@@ -100,15 +109,13 @@ def command(
         raise click.ClickException(f"{model}: {near_misses(missed)}, the first at {first}")
 
 
-def _fuse_folder(
-    folder: Path, output: Path | None, jobs: int | None, options: dict[str, Any], *, explain: bool, as_json: bool
-) -> None:
+def _fuse_folder(folder: Path, output: Path | None, options: dict[str, Any], *, explain: bool, as_json: bool) -> None:
     """Fuse a folder, print what was found, and raise what the exit code says."""
     from rms_deploy.deployment.fuse_folder import fuse_folder
 
     output = output or Path(f"{folder.resolve().name}-fused")
     with progress() as on_progress:
-        result = fuse_folder(folder, output, jobs=jobs, on_progress=on_progress, **options)
+        result = fuse_folder(folder, output, on_progress=on_progress, **options)
     if as_json:
         print_json({"folder": str(folder), "output": str(output), **result.to_dict()})
     else:

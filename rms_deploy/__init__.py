@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult
     from rms_deploy.benchmark.result_file import read_benchmark
     from rms_deploy.deployment.build_for_gpus import EngineSet, GpuEngine, build_for_gpus
-    from rms_deploy.deployment.fuse_folder import FolderFusion, ModelFusion, fuse_folder
+    from rms_deploy.deployment.fuse_folder import FolderFusion, fuse_folder
+    from rms_deploy.deployment.fuse_one import ModelFusion
     from rms_deploy.deployment.sweep import sweep
     from rms_deploy.engine.build import build
     from rms_deploy.engine.doctor import Diagnosis, doctor
@@ -119,7 +120,8 @@ _NAMES_OF = {
     "benchmark.result": ("BenchmarkResult", "CandidateResult"),
     "benchmark.result_file": ("read_benchmark",),
     "deployment.build_for_gpus": ("EngineSet", "GpuEngine", "build_for_gpus"),
-    "deployment.fuse_folder": ("FolderFusion", "ModelFusion", "fuse_folder"),
+    "deployment.fuse_folder": ("FolderFusion", "fuse_folder"),
+    "deployment.fuse_one": ("ModelFusion",),
     "deployment.sweep": ("sweep",),
     "engine.build": ("build",),
     "engine.doctor": ("Diagnosis", "doctor"),

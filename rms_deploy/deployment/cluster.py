@@ -37,6 +37,8 @@ class Node:
 
     id: str
     address: str
+    cpus: int
+    """That Ray gives away."""
     has_gpu: bool
     gpu_type: str
     """In Ray's words, such as L4; empty: the node announces none."""
@@ -79,16 +81,25 @@ class Cluster:
         return {name: self._ray.put(read_file(path)) for name, path in files.items()}
 
     def run(
-        self, calls: Mapping[tuple[Node, ...], Iterator[tuple[_Key, Call]]], *, cpus: int = 1, gpus: int = 0
+        self,
+        calls: Mapping[tuple[Node, ...], Iterator[tuple[_Key, Call]]],
+        *,
+        cpus: int = 1,
+        gpus: int = 0,
+        alone: bool = True,
     ) -> Iterator[tuple[_Key, dict[str, Any] | RmsDeployError]]:
-        """The result of each call as it ends, or why there is none. A node runs one call at a time.
+        """The result of each call as it ends, or why there is none.
 
         Args:
             calls: of each group of nodes, what they share out among themselves.
             cpus: that a call takes, of a node that has so many to give.
             gpus: that a call takes, likewise.
+            alone: a node runs one call at a time, because it measures; otherwise as many as it has CPUs for.
         """
-        groups = [CallGroup(self._ray, [n.id for n in nodes], own, cpus, gpus) for nodes, own in calls.items()]
+        groups = [
+            CallGroup(self._ray, {n.id: 1 if alone else n.cpus // cpus for n in nodes}, own, cpus=cpus, gpus=gpus)
+            for nodes, own in calls.items()
+        ]
         try:
             yield from results(self._ray, groups)
         finally:
@@ -175,4 +186,11 @@ def _node(ray: Any, described: Mapping[str, Any], answer: Any) -> Node:
     if version != here:
         raise RunError(f"node {address}: has rms-deploy {version}, and {here} is here; install one version everywhere")
     types = [name.removeprefix(_GPU_TYPE) for name in resources if name.startswith(_GPU_TYPE)]
-    return Node(described["NodeID"], address, resources.get("GPU", 0) > 0, ", ".join(sorted(types)), cpu)
+    return Node(
+        id=described["NodeID"],
+        address=address,
+        cpus=int(resources["CPU"]),
+        has_gpu=resources.get("GPU", 0) > 0,
+        gpu_type=", ".join(sorted(types)),
+        cpu=cpu,
+    )

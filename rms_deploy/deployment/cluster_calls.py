@@ -1,4 +1,4 @@
-"""Calls as Ray tasks, one at a time on each node. Ray decides which node runs what, and runs again what was lost."""
+"""Calls as Ray tasks. Ray decides which node runs what, and runs again what was lost with a node."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Call", "CallGroup", "results"]
 _RETRIES: Final = 3
 """How often a call runs again that was lost with its node."""
 _AHEAD: Final = 2
-"""Calls for each node that Ray is told of: one runs, one waits. More would hold the files of more models in memory."""
+"""Calls for each place that Ray is told of: one runs, one waits. More would hold the files of more models in memory."""
 _LOOK_SECONDS: Final = 5.0
 """Seconds without a result after which the nodes are counted."""
 
@@ -28,14 +28,16 @@ class Call(NamedTuple):
 
 
 class CallGroup:
-    """Nodes that share calls. It holds one place on each node, so that Ray runs one call at a time on each."""
+    """Nodes that share calls. It reserves room on each node, for so many calls at a time as Ray finds room for."""
 
-    def __init__(self, ray: Any, nodes: Sequence[str], calls: Iterator[tuple[Any, Call]], cpus: int, gpus: int) -> None:
-        """Reserve the places.
+    def __init__(
+        self, ray: Any, nodes: Mapping[str, int], calls: Iterator[tuple[Any, Call]], *, cpus: int, gpus: int
+    ) -> None:
+        """Reserve the room.
 
         Args:
             ray: the module, connected.
-            nodes: Ray's names of them.
+            nodes: how many calls each may run at a time, by Ray's names of them.
             calls: by their keys; the next one is asked for when it is about to run.
             cpus: that a call takes.
             gpus: that a call takes.
@@ -43,9 +45,9 @@ class CallGroup:
         self.nodes = frozenset(nodes)
         self.pending: dict[Any, Any] = {}
         """The key of each call that Ray was told of, by its future result."""
-        self._ray, self._calls = ray, calls
+        self._ray, self._calls, self._ahead = ray, calls, _AHEAD * sum(nodes.values())
         self._places = ray.util.placement_group(
-            [{"CPU": float(cpus), **({"GPU": float(gpus)} if gpus else {})}] * len(nodes),
+            [{"CPU": float(cpus * n), **({"GPU": float(gpus * n)} if gpus else {})} for n in nodes.values()],
             strategy="STRICT_SPREAD",
             bundle_label_selector=[{"ray.io/node-id": node} for node in nodes],
         )
@@ -56,7 +58,7 @@ class CallGroup:
 
     def submit(self) -> None:
         """Tell Ray of the next calls."""
-        while len(self.pending) < _AHEAD * len(self.nodes):
+        while len(self.pending) < self._ahead:
             following = next(self._calls, None)
             if following is None:
                 return
@@ -72,7 +74,7 @@ class CallGroup:
         return keys
 
     def close(self) -> None:
-        """Give the places back. A call that runs there is ended."""
+        """Give the room back. A call that runs there is ended."""
         self._ray.util.remove_placement_group(self._places)
 
 

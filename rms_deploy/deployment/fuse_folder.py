@@ -3,56 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import perf_counter
-from typing import Any, Final
+from typing import Any
 
-from rms_deploy.benchmark.worker.process import BenchmarkProcess
-from rms_deploy.errors import InputError, RunError
-from rms_deploy.fusion.near_miss import NearMiss
+from rms_deploy.deployment.fuse_one import ModelFusion, fuse_one
+from rms_deploy.deployment.node_fuse import fused_on_cluster
+from rms_deploy.errors import InputError
 from rms_deploy.ops.forms import norm_form
 from rms_deploy.output_file import create_folder
 
-__all__ = ["FolderFusion", "ModelFusion", "fuse_folder"]
-
-_WORKER: Final = "rms_deploy.deployment.fuse_worker"
-
-
-@dataclass(frozen=True)
-class ModelFusion:
-    """What `fuse` did with one model of a folder."""
-
-    model: str
-    """The file, as seen from the folder."""
-    seconds: float
-    fused_count: int = 0
-    """Norms that are one op now and were not before."""
-    fused_before_count: int = 0
-    """Norms that were one of our ops before, or in the form of the target."""
-    near_misses: tuple[NearMiss, ...] = ()
-    """What looks like RMSNorm and is not fused."""
-    written: bool = False
-    """Whether the fused model was written."""
-    failure: str | None = None
-    """Why the model could not be fused at all, in one line."""
-
-    @property
-    def norm_count(self) -> int:
-        """Norms that were found, fused or not."""
-        return self.fused_count + self.fused_before_count + len(self.near_misses)
-
-    @property
-    def why(self) -> str:
-        """Why norms were left, the most frequent reason first; or the failure."""
-        if self.failure is not None:
-            return f"FAILED: {self.failure}"
-        reasons = Counter(miss.reason for miss in self.near_misses).most_common()
-        return "; ".join(f"{count} x {reason}" if count > 1 else reason for reason, count in reasons)
+__all__ = ["FolderFusion", "fuse_folder"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +46,7 @@ def fuse_folder(
     output: str | os.PathLike[str],
     *,
     jobs: int | None = None,
+    ray: str | None = None,
     on_progress: Callable[[int, int, str], None] | None = None,
     **options: Any,
 ) -> FolderFusion:
@@ -91,7 +55,9 @@ def fuse_folder(
     Args:
         folder: where the models are.
         output: where the fused models go, under the same names; is created; may be `folder` itself.
-        jobs: models at a time; each has a process of its own. Default: one for each usable core.
+        jobs: models at a time; each has a process of its own. Default: one for each usable core, or all that the nodes
+            of the cluster have.
+        ray: the Ray cluster whose nodes fuse them, as of `sweep`. Models travel with their data. Default: this machine.
         on_progress: is called with the models done, the models in all, and the model that was done last.
         options: of `fuse`, for every model.
 
@@ -106,9 +72,12 @@ def fuse_folder(
     names = _models(source, target)
     for parent in dict.fromkeys((target / name).parent for name in names):
         create_folder(parent)
-    requests = {name: {"model": os.fspath(source / name), "output": os.fspath(target / name)} for name in names}
     done = {}
-    for name, fusion in _fused(requests, options, jobs or len(os.sched_getaffinity(0))):
+    if ray is None:
+        fused = _fused(names, source, target, options, jobs or len(os.sched_getaffinity(0)))
+    else:
+        fused = fused_on_cluster(names, source, target, options, ray)
+    for name, fusion in fused:
         done[name] = fusion
         if on_progress is not None:
             on_progress(len(done), len(names), name)
@@ -131,35 +100,13 @@ def _models(folder: Path, output: Path) -> list[str]:
 
 
 def _fused(
-    requests: Mapping[str, Mapping[str, str]], options: Mapping[str, Any], jobs: int
+    names: Sequence[str], source: Path, target: Path, options: Mapping[str, Any], jobs: int
 ) -> Iterator[tuple[str, ModelFusion]]:
     """Each model as it is done, `jobs` at a time."""
     with ThreadPoolExecutor(jobs) as pool:
-        waiting = {pool.submit(fuse_one, name, **request, options=options): name for name, request in requests.items()}
+        waiting = {pool.submit(fuse_one, name, source / name, target / name, options): name for name in names}
         try:
             for future in as_completed(waiting):
                 yield waiting[future], future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def fuse_one(name: str, model: str, output: str, options: Mapping[str, Any]) -> ModelFusion:
-    """Fuse one model in a process of its own, so that one that crashes, or takes all memory, harms no other."""
-    start = perf_counter()
-    try:
-        with closing(BenchmarkProcess(module=_WORKER)) as process:
-            answer = process.ask("fuse", model=model, output=output, options=dict(options))
-    except RunError as error:
-        return ModelFusion(name, round(perf_counter() - start, 3), failure=str(error))
-    return ModelFusion(
-        name,
-        round(perf_counter() - start, 3),
-        fused_count=answer["norm_count"],
-        fused_before_count=answer["fused_before_count"],
-        near_misses=_near_misses(answer["near_misses"]),
-        written=answer["written"],
-    )
-
-
-def _near_misses(misses: Sequence[Mapping[str, str]]) -> tuple[NearMiss, ...]:
-    return tuple(NearMiss(**miss) for miss in misses)

@@ -280,7 +280,7 @@ def test_a_broken_model_of_a_folder(tmp_path, build, monkeypatch):
 def test_jobs_are_for_a_folder(model, tmp_path):
     result = invoke("fuse", model, "-o", tmp_path / "out.onnx", "--jobs", "2")
     assert result.exit_code == 2
-    assert "--jobs is for a folder" in result.stderr
+    assert "--jobs and --ray are for a folder" in result.stderr
 
 
 def test_save_as_external(tmp_path, build):

@@ -9,9 +9,9 @@ from rms_deploy.deployment.files import read_file
 from rms_deploy.errors import RmsDeployError, RunError
 
 NODES = (
-    Node("1", "127.0.0.2", has_gpu=False, gpu_type="", cpu="a processor"),
-    Node("2", "127.0.0.3", has_gpu=True, gpu_type="L4", cpu="a processor"),
-    Node("3", "127.0.0.4", has_gpu=True, gpu_type="L4", cpu="a processor"),
+    Node("1", "127.0.0.2", cpus=1, has_gpu=False, gpu_type="", cpu="a processor"),
+    Node("2", "127.0.0.3", cpus=1, has_gpu=True, gpu_type="L4", cpu="a processor"),
+    Node("3", "127.0.0.4", cpus=1, has_gpu=True, gpu_type="L4", cpu="a processor"),
 )
 
 

@@ -20,7 +20,7 @@ OPTIONS = {"runtime": "tensorrt-rtx", "optimization_profiles": [{"x": ((1, 8),) 
 
 
 def node(gpu_type, has_gpu=False):
-    return Node(gpu_type, f"at-{gpu_type}", has_gpu=has_gpu, gpu_type=gpu_type, cpu="a processor")
+    return Node(gpu_type, f"at-{gpu_type}", cpus=1, has_gpu=has_gpu, gpu_type=gpu_type, cpu="a processor")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import onnx
 import pytest
 
 from rms_deploy.benchmark.result_file import read_benchmark
@@ -90,7 +91,7 @@ with cluster(sys.argv[1]) as connected:
 
 @pytest.mark.network
 @pytest.mark.slow
-def test_nodes_of_two_kinds_and_an_engine_for_each(loopback, tmp_path):
+def test_nodes_of_two_kinds_fuse_and_build(loopback, tmp_path):
     loopback.start("127.0.0.2", '--resources={"accelerator_type:GeForce-RTX-5090": 1}')
     loopback.start("127.0.0.3", '--resources={"accelerator_type:L4": 1}')
     seen = [sys.executable, "-c", SEEN, loopback.address]
@@ -100,6 +101,12 @@ def test_nodes_of_two_kinds_and_an_engine_for_each(loopback, tmp_path):
     assert second == ["127.0.0.3", "L4", False, first[3].replace("GeForce-RTX-5090", "L4")]
     assert too_large == "none of the 2 nodes has 2 CPUs to give, which is what one call takes"
     assert twice == "this process is connected to a Ray cluster already; call ray.shutdown() first"
+
+    (tmp_path / "zoo").mkdir()
+    norm(tmp_path / "zoo" / "a.onnx")
+    fuse = command("fuse", tmp_path / "zoo", "-o", tmp_path / "fused", "--ray", loopback.address)
+    subprocess.run(fuse, capture_output=True, timeout=120, env=loopback.environment, check=True)
+    assert "RMSNorm" in [node.op_type for node in onnx.load(tmp_path / "fused" / "a.onnx").graph.node]
 
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed")
     model = norm(tmp_path / "a.onnx")
@@ -133,4 +140,4 @@ def test_nothing_answers():
 
 
 def test_the_kind_of_a_node():
-    assert Node("a", "127.0.0.1", has_gpu=False, gpu_type="", cpu="a processor").kind == "a processor"
+    assert Node("a", "127.0.0.1", cpus=1, has_gpu=False, gpu_type="", cpu="a processor").kind == "a processor"

@@ -68,8 +68,8 @@ def calls(*all_calls):
     return ((index, call) for index, call in enumerate(all_calls))
 
 
-def run(ray, own):
-    return dict(results(ray, [CallGroup(ray, ["a", "b"], own, 2, 1)]))
+def run(ray, own, nodes=None):
+    return dict(results(ray, [CallGroup(ray, nodes or {"a": 1, "b": 1}, own, cpus=2, gpus=1)]))
 
 
 def test_every_call_is_run_once_and_few_are_told_at_a_time():
@@ -81,6 +81,13 @@ def test_every_call_is_run_once_and_few_are_told_at_a_time():
     assert bundles == [{"CPU": 2.0, "GPU": 1.0}] * 2
     assert options["strategy"] == "STRICT_SPREAD"
     assert options["bundle_label_selector"] == [{"ray.io/node-id": "a"}, {"ray.io/node-id": "b"}]
+
+
+def test_a_node_runs_so_many_at_a_time():
+    ray = Ray()
+    run(ray, calls(*(Call(double, {"x": x}, {}) for x in range(20))), {"a": 1, "b": 3})
+    assert ray.most == 8
+    assert ray.reserved[0][0] == [{"CPU": 2.0, "GPU": 1.0}, {"CPU": 6.0, "GPU": 3.0}]
 
 
 def test_a_mistake_is_a_result_and_the_others_go_on():

@@ -50,16 +50,6 @@ def test_a_broken_model_does_not_stop_the_rest(zoo, tmp_path):
     assert {step[2] for step in seen} == {model.model for model in result.models}
 
 
-def test_a_process_that_is_killed_is_a_failure_of_its_model(zoo, tmp_path, monkeypatch):
-    from rms_deploy.benchmark.worker.process import BenchmarkProcess
-
-    code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    monkeypatch.setattr(BenchmarkProcess, "command", staticmethod(lambda _: [sys.executable, "-S", "-c", code]))
-    result = fuse_folder(zoo, tmp_path / "out", jobs=1)
-    assert len(result.failed) == 4
-    assert result.models[1].failure == "its process was killed by SIGKILL"
-
-
 def test_options_of_fuse_reach_every_model(zoo, tmp_path):
     result = fuse_folder(zoo, tmp_path / "out", require_all=True, target="standard")
     assert not result.models[3].written
@@ -78,19 +68,6 @@ def test_what_an_earlier_run_wrote_into_the_folder_is_no_model_of_it(zoo):
     first = fuse_folder(zoo, zoo / "out")
     second = fuse_folder(zoo, zoo / "out")
     assert [model.model for model in first.models] == [model.model for model in second.models]
-
-
-def test_equal_reasons_are_counted(tmp_path, build):
-    other = NORM.replace(" (n, scale)", " (n2, scale)")
-    for name in ("q", "m", "e", "r", "n"):
-        other = other.replace(f"{name} =", f"{name}2 =").replace(f"({name},", f"({name}2,")
-    other = other.replace("(e)", "(e2)").replace(", r)", ", r2)").replace("y =", "z =")
-    body = f"{NORM} {other}".replace("eps", "w")
-    model = build(body, inputs="float[b,s,8] x, float w", outputs="float[b,s,8] y, float[b,s,8] z")
-    (tmp_path / "zoo").mkdir()
-    onnx.save(model, tmp_path / "zoo" / "m.onnx")
-    result = fuse_folder(tmp_path / "zoo", tmp_path / "out")
-    assert result.models[0].why == "2 x epsilon is a graph input (w)"
 
 
 def test_what_is_no_folder_of_models(tmp_path, zoo):
