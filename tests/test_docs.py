@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -49,3 +50,24 @@ def test_links_exist() -> None:
     for page in DOCS.glob("*.md"):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), (page.name, target)
+
+
+def test_the_figures_of_scale_are_the_committed_ones() -> None:
+    """Seconds, rates and sizes of its first table, with the digits that it shows."""
+    measured = json.loads((DOCS.parent / "benchmarks" / "cluster" / "result.json").read_text())
+    page = (DOCS / "scale.md").read_text()
+    shown = [
+        f"{measured['sweep_point_seconds']:.1f} s",
+        f"{measured['bench_point_seconds']:.1f} s",
+        f"{1e3 * measured['call_seconds']:.1f} ms",
+        f"{measured['connect_seconds']:.1f} s",
+        f"{measured['send_mib_per_second']:.0f} MiB/s",
+        f"{measured['write_mib_per_second']:.0f} MiB/s",
+        f"{measured['hash_mib_per_second']:.0f} MiB/s",
+        f"{measured['point_bytes'] / 1e3:.1f} kB",
+        f"{measured['fuse_seconds']:.1f} s",
+        f"{measured['build_seconds']:.1f} s",
+        f"{measured['model_bytes'] / 1e6:.1f} MB",
+        f"{measured['engine_bytes'] / 1e6:.1f} MB",
+    ]
+    assert re.findall(r"^\| [^|]+ \| (\d\S* \S+) \|$", page.partition("## Node hours")[0], re.MULTILINE) == shown
