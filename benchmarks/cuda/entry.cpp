@@ -14,7 +14,9 @@ extern "C" __attribute__((visibility("default"))) int norm(int type, const void*
   p.outer = rows;
   p.n = p.statistics_size = n;
   p.inner = 1;
-  return rms_deploy::cuda::launch(p, tactic, static_cast<cudaStream_t>(stream));
+  return static_cast<int>(rms_deploy::cuda::launch(p, tactic, static_cast<rms_deploy::cuda::Stream>(stream)));
 }
 
-extern "C" __attribute__((visibility("default"))) int prepare() { return rms_deploy::cuda::prepare(); }
+extern "C" __attribute__((visibility("default"))) int prepare() {
+  return static_cast<int>(rms_deploy::cuda::prepare());
+}

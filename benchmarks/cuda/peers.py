@@ -37,15 +37,18 @@ def _nvcc() -> Path:
 def build(folder: Path) -> ctypes.CDLL:
     """The kernels for this machine's GPU, behind entry.cpp."""
     here, nvcc = Path(__file__).parent, _nvcc()
-    plugins = here.parents[1] / "plugins"
-    sources = [plugins / "kernels" / "cuda" / "norm.cu", here / "entry.cpp"]
-    options = ["-std=c++17", "-O3", "-arch=native", "-shared", "-Xcompiler=-fPIC", f"-L{nvcc.parents[1] / 'lib'}"]
-    subprocess.run([nvcc, *options, f"-I{plugins}", *sources, "-o", folder / "norm.so"], check=True)
+    plugins, image = here.parents[1] / "plugins", folder / "norm.fatbin"
+    kernels, include = plugins / "kernels" / "cuda", f"-I{plugins}"
+    options = ["-std=c++17", "-O3", "-arch=native", "-fatbin", include]
+    subprocess.run([nvcc, *options, kernels / "norm.cu", "-o", image], check=True)
+    options = ["-std=c++17", "-O3", "-shared", "-fPIC", include, "-DRMS_DEPLOY_CUDA_DRIVER=12000"]
+    options += [f'-DRMS_DEPLOY_CUDA_IMAGE="{image}"', "-ldl", "-o", str(folder / "norm.so")]
+    subprocess.run(["g++", *sorted(kernels.glob("*.cpp")), here / "entry.cpp", *options], check=True)
     library = ctypes.CDLL(str(folder / "norm.so"))
     pointer, size = ctypes.c_void_p, ctypes.c_int64
     library.norm.argtypes = [ctypes.c_int, *[pointer] * 5, size, size, ctypes.c_int, pointer]
     if error := library.prepare():
-        raise SystemExit(f"prepare: cudaError_t {error}")
+        raise SystemExit(f"prepare: CUresult {error}")
     return library
 
 
@@ -55,7 +58,7 @@ def _ours(library: ctypes.CDLL, tactic: int) -> Enqueue:
         stream = torch.cuda.current_stream().cuda_stream
         pointers = x.data_ptr(), None, scale.data_ptr(), y.data_ptr(), None
         if error := library.norm(number, *pointers, *x.shape, tactic, stream):
-            raise SystemExit(f"launch: cudaError_t {error}")
+            raise SystemExit(f"launch: CUresult {error}")
 
     return enqueue
 

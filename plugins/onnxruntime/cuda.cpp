@@ -28,12 +28,12 @@ class CudaKernel : public Kernel {
   void run(KernelContext* context, const Problem& problem) const override {
     void* stream = nullptr;
     check(api().KernelContext_GetGPUComputeStream(context, &stream));
-    require(cuda::launch(problem, cuda::kAutomatic, static_cast<cudaStream_t>(stream)), "the launch failed");
+    require(cuda::launch(problem, cuda::kAutomatic, static_cast<cuda::Stream>(stream)), "the launch failed");
   }
 
-  void require(cudaError_t error, const char* otherwise) const {
-    if (error != cudaSuccess) {
-      throw std::runtime_error(node().label + ": " + otherwise + ": " + cudaGetErrorString(error));
+  void require(cuda::Error error, const char* otherwise) const {
+    if (error != cuda::Error::kNone) {
+      throw std::runtime_error(node().label + ": " + otherwise + ": " + cuda::text_of(error));
     }
   }
 };

@@ -8,8 +8,6 @@
 // not been the same, are in logger_layouts.h.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #if defined(RMS_DEPLOY_TENSORRT_HEADERS)
 
 #include <NvInferRuntime.h>
@@ -18,6 +16,8 @@
 
 #include <cstddef>
 #include <cstdint>
+
+typedef struct CUstream_st* cudaStream_t;  // as CUDA's own header says
 
 namespace nvinfer1 {
 

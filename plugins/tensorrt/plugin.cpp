@@ -84,7 +84,7 @@ int32_t Plugin::configurePlugin(const DynamicPluginTensorDesc* in, int32_t input
                                 int32_t outputs) noexcept {
   return guarded(kFailed, [&] {
     require_counts(node_, inputs, outputs);
-    const PluginTensorDesc* descriptions[3];
+    const PluginTensorDesc* descriptions[3] = {};
     PluginTensorDesc only[3];
     bool has_one_shape = true;
     for (int32_t i = 0; i < inputs; ++i) {
@@ -158,7 +158,7 @@ int32_t Plugin::onShapeChange(const PluginTensorDesc* in, int32_t inputs, const 
                               int32_t outputs) noexcept {
   return guarded(kFailed, [&] {
     require_counts(node_, inputs, outputs);
-    const PluginTensorDesc* descriptions[3];
+    const PluginTensorDesc* descriptions[3] = {};
     for (int32_t i = 0; i < inputs; ++i) {
       descriptions[i] = &in[i];
     }
@@ -180,9 +180,9 @@ int32_t Plugin::enqueue(const PluginTensorDesc* in, const PluginTensorDesc*, con
       problem.residual = inputs[kResidual];
       problem.sum = outputs[1];
     }
-    const cudaError_t error = cuda::launch(problem, tactic_, stream);
-    if (error != cudaSuccess) {
-      const std::string text = node_.label + ": the launch failed: " + cudaGetErrorString(error);
+    const cuda::Error error = cuda::launch(problem, tactic_, stream);
+    if (error != cuda::Error::kNone) {
+      const std::string text = node_.label + ": the launch failed: " + cuda::text_of(error);
       log(Severity::kError, text.c_str());
     }
     return static_cast<int32_t>(error);
@@ -204,9 +204,9 @@ void Plugin::prepare() {
     return;
   }
   prepared_ = true;
-  const cudaError_t error = cuda::prepare();
-  if (error != cudaSuccess) {
-    const std::string text = node_.label + ": the kernels cannot be loaded: " + cudaGetErrorString(error);
+  const cuda::Error error = cuda::prepare();
+  if (error != cuda::Error::kNone) {
+    const std::string text = node_.label + ": the kernels cannot be loaded: " + cuda::text_of(error);
     log(Severity::kWarning, text.c_str());
   }
 }

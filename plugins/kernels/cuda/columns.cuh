@@ -8,7 +8,6 @@
 
 namespace rms_deploy::cuda {
 
-inline constexpr int kColumnThreads = 256;
 inline constexpr int kHeld = 8;
 
 // One sum per thread and column.
@@ -162,9 +161,8 @@ class Columns {
   int64_t n_;  // a column that does not exist has no elements
 };
 
-// With 16 bytes per load, two blocks per multiprocessor have 64 KB under way. They leave a thread 128 registers.
 template <class T, int kCount>
-__global__ void __launch_bounds__(kColumnThreads, kCount == 1 ? 1 : 2) norm_columns(const Arguments arguments) {
+__device__ __forceinline__ void norm_columns(const Arguments& arguments) {
   const Problem& p = arguments.problem;
   const int64_t tile = arguments.first + static_cast<int64_t>(blockIdx.x);
   const int64_t column = (tile % arguments.tiles * blockDim.x + threadIdx.x) * kCount;

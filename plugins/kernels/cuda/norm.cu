@@ -1,255 +1,27 @@
-// Which kernel runs a problem, with which grid.
+// The kernels, under the names by which library.cpp finds them in the compiled image.
 #include "kernels/cuda/columns.cuh"
-#include "kernels/cuda/norm.h"
 #include "kernels/cuda/rows.cuh"
 
 namespace rms_deploy::cuda {
 
-namespace {
-
-using Kernel = void (*)(Arguments);
+#define RMS_DEPLOY_KERNEL(name, body, ...) \
+  extern "C" __global__ void __launch_bounds__(__VA_ARGS__) name(const Arguments arguments) { body(arguments); }
 
 // The kernels of one element type. What else distinguishes two problems (residual, type of scale, rounding order,
 // partial statistic, number of threads) is a branch that all threads take alike: each instantiation costs every build
-// seconds.
-struct Kernels {
-  Kernel rows[4];  // 1, 2, 4, 8 packs per thread
-  Kernel any_rows;
-  Kernel columns;  // as many per thread as 16 bytes hold
-  Kernel single_columns;
-};
+// seconds. With 16 bytes per load, two blocks of norm_columns per multiprocessor have 64 KB under way, and leave a
+// thread 128 registers.
+#define RMS_DEPLOY_KERNELS_OF(type, T)                                                    \
+  RMS_DEPLOY_KERNEL(norm_rows_1_##type, (norm_rows<T, 1>), kMaxThreads<1>, 1)             \
+  RMS_DEPLOY_KERNEL(norm_rows_2_##type, (norm_rows<T, 2>), kMaxThreads<2>, 1)             \
+  RMS_DEPLOY_KERNEL(norm_rows_4_##type, (norm_rows<T, 4>), kMaxThreads<4>, 1)             \
+  RMS_DEPLOY_KERNEL(norm_rows_8_##type, (norm_rows<T, 8>), kMaxThreads<8>, 1)             \
+  RMS_DEPLOY_KERNEL(norm_any_rows_##type, norm_any_rows<T>, kAnyRowThreads)               \
+  RMS_DEPLOY_KERNEL(norm_columns_##type, (norm_columns<T, kWidth<T>>), kColumnThreads, 2) \
+  RMS_DEPLOY_KERNEL(norm_single_columns_##type, (norm_columns<T, 1>), kColumnThreads, 1)
 
-template <class T>
-constexpr Kernels kKernels = {
-    {norm_rows<T, 1>, norm_rows<T, 2>, norm_rows<T, 4>, norm_rows<T, 8>},
-    norm_any_rows<T>,
-    norm_columns<T, kWidth<T>>,
-    norm_columns<T, 1>,
-};
-
-const Kernels& kernels_for(contract::ElementType type) {
-  switch (type) {
-    case contract::ElementType::kFloat16:
-      return kKernels<Float16>;
-    case contract::ElementType::kBFloat16:
-      return kKernels<BFloat16>;
-    case contract::ElementType::kFloat32:
-      break;
-  }
-  return kKernels<float>;
-}
-
-constexpr int64_t kPackBytes = 16;
-constexpr int64_t kBlockThreads = 128;   // of a block of several rows
-constexpr int64_t kThreadsPerSM = 512;   // fewer leave memory waiting
-constexpr int64_t kSplit = 4;            // at most so many blocks per row: each reads the whole row
-constexpr int64_t kSplitPacks = 256;     // a shorter row is not worth four blocks
-constexpr Tactic kSplitRow = 16;         // beside 1, 2, 4, 8: packs per thread
-#if defined(RMS_DEPLOY_CUDA_MAX_BLOCKS)  // by the tests
-constexpr int64_t kMaxBlocks = RMS_DEPLOY_CUDA_MAX_BLOCKS;
-#else
-constexpr int64_t kMaxBlocks = 0x7fffffff;
-#endif
-
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-constexpr int64_t power_of_two_from(int64_t value) {
-  int64_t power = 1;
-  while (power < value) {
-    power *= 2;
-  }
-  return power;
-}
-
-int64_t bytes_of(contract::ElementType type) { return type == contract::ElementType::kFloat32 ? 4 : 2; }
-
-struct Plan {
-  Kernel kernel = nullptr;
-  dim3 block = dim3(1);
-  int64_t blocks = 0;           // along x
-  int64_t chunks = 1;           // along y
-  int64_t units_per_block = 1;  // rows, or tiles
-  int64_t tiles = 1;
-  bool whole_vectors = true;
-};
-
-// What the addresses allow.
-struct Alignment {
-  bool packs = true;  // all rows start at a multiple of 16 bytes
-  bool alike = true;  // all tensors have the same misalignment
-  bool in_place = false;
-};
-
-uintptr_t misalignment(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % kPackBytes; }
-
-Alignment alignment_of(const Problem& p) {
-  Alignment alignment;
-  const void* tensors[] = {p.x, p.y, p.residual, p.sum};
-  for (const void* tensor : tensors) {
-    alignment.packs = alignment.packs && misalignment(tensor) == 0;
-    alignment.alike = alignment.alike && (tensor == nullptr || misalignment(tensor) == misalignment(p.x));
-  }
-  const int64_t row = p.inner == 1 ? p.n : p.inner;
-  alignment.packs = alignment.packs && row * bytes_of(p.type) % kPackBytes == 0;
-  if (p.inner == 1) {
-    alignment.packs = alignment.packs && (p.scalar_scale || misalignment(p.scale) == 0);
-  }
-  for (const void* output : {p.y, p.sum}) {
-    alignment.in_place = alignment.in_place || (output != nullptr && (output == p.x || output == p.residual));
-  }
-  return alignment;
-}
-
-int64_t max_threads(int64_t vectors) { return vectors <= 4 ? kMaxThreads<4> : kMaxThreads<8>; }
-
-int64_t threads_per_row(int64_t packs, int64_t vectors) {
-  const int64_t threads = ceil_div(packs, vectors);
-  return threads <= kWarp ? power_of_two_from(threads) : ceil_div(threads, kWarp) * kWarp;
-}
-
-// Packs per thread: as many as leave every multiprocessor enough threads, but at least so many that a block can hold
-// the row. 0 if no block can.
-int64_t vectors_for(int64_t rows, int64_t packs, int64_t multiprocessors) {
-  int64_t vectors = 4;
-  if (packs > vectors * max_threads(vectors)) {
-    return 0;
-  }
-  while (vectors > 1 && packs <= vectors / 2 * max_threads(vectors / 2) &&
-         rows * threads_per_row(packs, vectors) < multiprocessors * kThreadsPerSM) {
-    vectors /= 2;
-  }
-  return vectors;
-}
-
-// Short rows share a block.
-void set_block(Plan& plan, const Problem& p, int64_t threads) {
-  plan.units_per_block = threads <= kWarp && plan.chunks == 1 ? kBlockThreads / threads : 1;
-  plan.block = dim3(static_cast<unsigned>(threads), static_cast<unsigned>(plan.units_per_block));
-  plan.blocks = ceil_div(p.outer, plan.units_per_block);
-}
-
-bool is_valid(Tactic tactic, int64_t packs) {
-  if (tactic == kSplitRow) {
-    return packs >= kSplitPacks;
-  }
-  const bool known = tactic == 1 || tactic == 2 || tactic == 4 || tactic == 8;
-  return known && packs >= tactic && packs <= tactic * max_threads(tactic);
-}
-
-// Rows that are read twice, by up to `chunks` blocks each.
-Plan plan_of_any_rows(const Problem& p, const Alignment& alignment, int64_t chunks) {
-  const int64_t width = kPackBytes / bytes_of(p.type);
-  const int64_t packs = ceil_div(p.n, width) + (alignment.packs || !alignment.alike ? 0 : 1);  // may start within one
-  Plan plan;
-  plan.kernel = kernels_for(p.type).any_rows;
-  plan.whole_vectors = alignment.alike;
-  plan.chunks = alignment.in_place ? 1 : chunks;
-  const int64_t threads = threads_per_row(ceil_div(packs, plan.chunks), kAnyRowVectors);
-  set_block(plan, p, threads < kAnyRowThreads ? threads : kAnyRowThreads);
-  return plan;
-}
-
-Plan plan_of_rows(const Problem& p, const Alignment& alignment, Tactic tactic, int64_t multiprocessors) {
-  const int64_t packs = p.n * bytes_of(p.type) / kPackBytes;
-  if (!alignment.packs) {
-    return plan_of_any_rows(p, alignment, 1);
-  }
-  if (tactic == kSplitRow && is_valid(tactic, packs)) {
-    return plan_of_any_rows(p, alignment, kSplit);
-  }
-  const int64_t vectors = is_valid(tactic, packs) ? tactic : vectors_for(p.outer, packs, multiprocessors);
-  if (vectors == 0) {
-    return plan_of_any_rows(p, alignment, p.outer * kSplit <= multiprocessors ? kSplit : 1);
-  }
-  Plan plan;
-  plan.kernel = kernels_for(p.type).rows[vectors == 8 ? 3 : vectors / 2];
-  set_block(plan, p, threads_per_row(packs, vectors));
-  return plan;
-}
-
-Plan plan_of_columns(const Problem& p, const Alignment& alignment) {
-  constexpr int64_t kLineBytes = 128;
-  const Kernels& kernels = kernels_for(p.type);
-  const int64_t width = alignment.packs ? kPackBytes / bytes_of(p.type) : 1;
-  const int64_t line = kLineBytes / (width * bytes_of(p.type));
-  const int64_t along = power_of_two_from(ceil_div(p.inner, width));
-  const int64_t x = along < line ? along : line;
-  Plan plan;
-  plan.kernel = alignment.packs ? kernels.columns : kernels.single_columns;
-  plan.block = dim3(static_cast<unsigned>(x), static_cast<unsigned>(kColumnThreads / x));
-  plan.tiles = ceil_div(p.inner, x * width);
-  plan.blocks = p.outer * plan.tiles;
-  return plan;
-}
-
-cudaError_t enqueue(const Problem& problem, const Plan& plan, cudaStream_t stream) {
-  for (int64_t block = 0; block < plan.blocks; block += kMaxBlocks) {
-    const int64_t blocks = plan.blocks - block < kMaxBlocks ? plan.blocks - block : kMaxBlocks;
-    Arguments arguments{problem, block * plan.units_per_block, plan.tiles, plan.whole_vectors};
-    void* pointers[] = {&arguments};
-    const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(plan.chunks));
-    const cudaError_t error =
-        cudaLaunchKernel(reinterpret_cast<const void*>(plan.kernel), grid, plan.block, pointers, 0, stream);
-    if (error != cudaSuccess) {
-      return error;
-    }
-  }
-  return cudaSuccess;
-}
-
-cudaError_t multiprocessor_count(int& count) {
-  int device = 0;
-  const cudaError_t error = cudaGetDevice(&device);
-  return error != cudaSuccess ? error : cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
-}
-
-}  // namespace
-
-int32_t tactics(const Problem& problem, Tactic (&found)[kMaxTactics]) {
-  int32_t count = 0;
-  const int64_t row = problem.n * bytes_of(problem.type);
-  if (problem.inner == 1 && row % kPackBytes == 0) {
-    for (const Tactic tactic : {1, 2, 4, 8, kSplitRow}) {
-      if (is_valid(tactic, row / kPackBytes)) {
-        found[count++] = tactic;
-      }
-    }
-  }
-  return count;
-}
-
-cudaError_t prepare() {
-  for (const contract::ElementType type :
-       {contract::ElementType::kFloat32, contract::ElementType::kFloat16, contract::ElementType::kBFloat16}) {
-    const Kernels& k = kernels_for(type);
-    for (const Kernel kernel : {k.rows[0], k.rows[1], k.rows[2], k.rows[3], k.any_rows, k.columns, k.single_columns}) {
-      cudaFuncAttributes attributes;
-      const cudaError_t error = cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel));
-      if (error != cudaSuccess) {
-        return error;
-      }
-    }
-  }
-  return cudaSuccess;
-}
-
-cudaError_t launch(const Problem& problem, Tactic tactic, cudaStream_t stream) {
-  if (problem.outer == 0 || problem.n == 0 || problem.inner == 0) {
-    return cudaSuccess;
-  }
-  if (problem.statistics_size < 1 || problem.statistics_size > problem.n) {
-    return cudaErrorInvalidValue;
-  }
-  const Alignment alignment = alignment_of(problem);
-  if (problem.inner > 1) {
-    return enqueue(problem, plan_of_columns(problem, alignment), stream);
-  }
-  int multiprocessors = 0;
-  const cudaError_t error = multiprocessor_count(multiprocessors);
-  if (error != cudaSuccess) {
-    return error;
-  }
-  return enqueue(problem, plan_of_rows(problem, alignment, tactic, multiprocessors), stream);
-}
+RMS_DEPLOY_KERNELS_OF(float32, float)
+RMS_DEPLOY_KERNELS_OF(float16, Float16)
+RMS_DEPLOY_KERNELS_OF(bfloat16, BFloat16)
 
 }  // namespace rms_deploy::cuda

@@ -2,13 +2,14 @@
 // synchronises or throws, so that a launch may be captured into a CUDA graph.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <cstdint>
 
+#include "kernels/cuda/driver.h"
 #include "kernels/problem.h"
 
 namespace rms_deploy::cuda {
+
+using Stream = CUstream_st*;  // cudaStream_t is the same
 
 // Kernels that compete for a problem; 0 lets `launch` choose by size. 1, 2, 4, 8: packs of 16 bytes that each thread
 // keeps in registers; 16: four blocks per row. A tactic that does not fit the problem or its pointers (rows that are
@@ -21,9 +22,9 @@ inline constexpr int32_t kMaxTactics = 5;
 int32_t tactics(const Problem& problem, Tactic (&found)[kMaxTactics]);
 
 // Loads every kernel into the current context, so that no launch loads one during a capture.
-[[nodiscard]] cudaError_t prepare();
+[[nodiscard]] Error prepare();
 
 // Enqueues the kernel. An empty tensor enqueues nothing. Returns the launch's error.
-[[nodiscard]] cudaError_t launch(const Problem& problem, Tactic tactic, cudaStream_t stream);
+[[nodiscard]] Error launch(const Problem& problem, Tactic tactic, Stream stream);
 
 }  // namespace rms_deploy::cuda

@@ -11,16 +11,7 @@
 
 namespace rms_deploy::cuda {
 
-inline constexpr int kWarp = 32;
 inline constexpr unsigned kAllLanes = 0xffffffffU;
-
-// The argument of every kernel.
-struct Arguments {
-  Problem problem;
-  int64_t first;       // row, or tile of columns, of the first block
-  int64_t tiles;       // columns: tiles of one outer index
-  bool whole_vectors;  // rows that are not aligned: all tensors have the same misalignment
-};
 
 // Partial sums, one per warp.
 __device__ __forceinline__ float* warp_sums(float) {
@@ -250,12 +241,8 @@ class Row {
   int phase_;
 };
 
-// Threads of a block. A thread may have 64 registers in a block of 1024, and 255 in one of 256.
-template <int kVectors>
-inline constexpr int kMaxThreads = kVectors <= 4 ? 1024 : 256;
-
 template <class T, int kVectors>
-__global__ void __launch_bounds__(kMaxThreads<kVectors>, 1) norm_rows(const Arguments arguments) {
+__device__ __forceinline__ void norm_rows(const Arguments& arguments) {
   const int64_t number = arguments.first + static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
   const Row<T, kVectors, true, int> row(arguments, number);
   Pack held[kVectors];
@@ -277,11 +264,8 @@ __global__ void __launch_bounds__(kMaxThreads<kVectors>, 1) norm_rows(const Argu
   }
 }
 
-inline constexpr int kAnyRowThreads = 512;
-inline constexpr int kAnyRowVectors = 2;
-
 template <class T>
-__global__ void __launch_bounds__(kAnyRowThreads) norm_any_rows(const Arguments arguments) {
+__device__ __forceinline__ void norm_any_rows(const Arguments& arguments) {
   const int64_t number = arguments.first + static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
   const Row<T, kAnyRowVectors, false, int64_t> row(arguments, number);
   const int64_t chunks = row.chunks();

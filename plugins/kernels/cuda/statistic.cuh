@@ -5,7 +5,7 @@
 // is a normal float64. The division stays in float32 even then, by a power of two and a factor near one.
 #pragma once
 
-#include "kernels/cuda/norm.h"
+#include "kernels/cuda/kernels.h"
 #include "kernels/cuda/pack.cuh"
 
 namespace rms_deploy::cuda {

@@ -35,14 +35,14 @@ def library(tmp_path_factory):
     """The shell and the CUDA kernels, compiled by g++."""
     folder = tmp_path_factory.mktemp("cuda_on_cpu")
     exports = folder / "exports.map"
-    exports.write_text("{ global: RegisterCustomOps; set_multiprocessors; local: *; };")
+    exports.write_text("{ global: RegisterCustomOps; local: *; };")
     shell = [PLUGINS / "onnxruntime" / f"{name}.cpp" for name in ("attributes", "cuda", "kernel", "op", "register")]
     sources = [*PLUGINS.glob("*.cpp"), *shell, Path(__file__).with_name("cuda_on_cpu.cpp")]
     options = ["-O1", "-Wl,-z,nodelete", f"-Wl,--version-script={exports}"]
     return compiled_for_cpu(folder / "cuda_on_cpu.so", *sources, *options)
 
 
-def test_the_built_library_brings_its_own_cuda_and_shows_nothing_of_it():
+def test_the_built_library_links_to_nothing_of_cuda():
     built = str(runtime.onnxruntime_library())
     symbols = subprocess.run(["nm", "-D", "--defined-only", built], capture_output=True, text=True, check=True).stdout
     assert [line.split()[-1] for line in symbols.splitlines()] == ["RegisterCustomOps"]
@@ -54,7 +54,7 @@ def test_the_built_library_brings_its_own_cuda_and_shows_nothing_of_it():
 @pytest.fixture
 def on_cpu(library, monkeypatch):
     monkeypatch.setattr(runtime, "onnxruntime_library", lambda: library)
-    return ctypes.CDLL(str(library))
+    return ctypes.CDLL(str(library.with_name("libcuda.so")))
 
 
 @pytest.mark.usefixtures("on_cpu")
@@ -101,14 +101,14 @@ def broken(on_cpu):
 
 def test_an_error_of_cuda_is_that_of_the_session(broken):
     broken()
-    with pytest.raises(RunError, match="RMSNorm node 'norm': the kernels cannot be loaded: an error of CUDA"):
+    with pytest.raises(RunError, match="RMSNorm node 'norm': the kernels cannot be loaded: invalid argument"):
         runtime.session(node_model("RMSNorm", SMALL))
 
 
 def test_the_error_of_a_launch_is_that_of_the_run(broken):
     session = runtime.session(node_model("RMSNorm", SMALL))
     broken()
-    with pytest.raises(RunError, match="RMSNorm node 'norm': the launch failed: an error of CUDA"):
+    with pytest.raises(RunError, match="RMSNorm node 'norm': the launch failed: invalid argument"):
         runtime.run(session, SMALL)
 
 

@@ -1,5 +1,5 @@
 """Norms through the plugin object and the CUDA kernels against float64: executed on the CPU, always; and on the GPU,
-where there is one. There each enqueue is captured into a CUDA graph.
+where there is one. Each enqueue is captured into a CUDA graph.
 
 On a GPU also: compute-sanitizer --tool memcheck python -m pytest -m gpu tests/plugins/tensorrt/test_norms.py
 """
@@ -26,7 +26,8 @@ class Plugin(Kernels):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.library = SimpleNamespace(run=self.library.run_plugin, find_tactics=self.library.find_tactics)
+        inner = self.library
+        self.library = SimpleNamespace(run=inner.run_plugin, find_tactics=inner.find_tactics, text_of=inner.text_of)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def on_cpu(tmp_path_factory):
 def on_gpu(tmp_path_factory, nvcc):
     skip_without_gpu()
     library = tmp_path_factory.mktemp("plugin") / "on_gpu.so"
-    return compiled_for_gpu(library, nvcc, "native", *PLUGIN, "-DRMS_DEPLOY_CAPTURE")
+    return compiled_for_gpu(library, nvcc, "native", *PLUGIN)
 
 
 @pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])

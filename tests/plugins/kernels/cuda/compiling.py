@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from rms_deploy.runtime.gpus import gpus
+
 HERE = Path(__file__).parent
 ON_CPU = HERE / "on_cpu"
 PLUGINS = HERE.parents[3] / "plugins"
@@ -21,31 +23,45 @@ def run(command: Sequence[object]) -> str:
 
 
 def skip_without_gpu() -> None:
-    if shutil.which("nvidia-smi") is None or "GPU 0" not in run(["nvidia-smi", "-L"]):
+    if not gpus():
         pytest.skip("no NVIDIA GPU")
 
 
-def compiled_for_cpu(library: Path, *arguments: object, plugins: Path = PLUGINS) -> Path:
-    """`arguments`: sources and options beside those of the kernels, which are those in the folder `plugins`."""
+def stand_in(driver: Path, plugins: Path = PLUGINS) -> Path:
+    """The stand-in for the driver, whose GPU is the CPU."""
     if shutil.which("g++") is None:
         pytest.skip("no g++")
     options = ["-std=c++17", "-O2", "-fPIC", "-shared", "-fno-strict-aliasing", "-ffp-contract=off"]
-    options += ["-Wl,--no-undefined", f"-I{ON_CPU}", f"-I{plugins}"]
-    run(["g++", *options, ON_CPU / "kernels.cpp", *arguments, "-o", library])
+    options += ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wl,--no-undefined", f"-I{plugins}"]
+    run(["g++", *options, ON_CPU / "libcuda.cpp", "-o", driver])
+    return driver
+
+
+def compiled_with_image(library: Path, image: Path, *arguments: object, plugins: Path = PLUGINS) -> Path:
+    """The kernels' side of the host around a fat binary, and `arguments`: sources and options."""
+    options = ["-std=c++17", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", "-Wl,--no-undefined"]
+    options += [f"-I{plugins}", f'-DRMS_DEPLOY_CUDA_IMAGE="{image}"', "-DRMS_DEPLOY_CUDA_DRIVER=12000"]
+    run(["g++", *options, *sorted(plugins.glob("kernels/cuda/*.cpp")), *arguments, "-ldl", "-o", library])
     return library
+
+
+def compiled_for_cpu(library: Path, *arguments: object, plugins: Path = PLUGINS) -> Path:
+    """With the sources of the folder `plugins`, and beside a stand-in for the driver named libcuda.so."""
+    driver = stand_in(library.with_name("libcuda.so"), plugins)
+    image, define = ON_CPU / "any.image", f'-DRMS_DEPLOY_LIBCUDA="{driver}"'
+    return compiled_with_image(library, image, define, *arguments, plugins=plugins)
 
 
 def compiled_for_gpu(library: Path, nvcc: Path, architecture: str, *arguments: object) -> Path:
-    options = ["-std=c++17", "-O3", f"-arch={architecture}", "-shared", "-Xcompiler=-fPIC"]
-    options += [f"-L{nvcc.parents[1] / 'lib'}", f"-I{PLUGINS}"]
-    run([nvcc, *options, PLUGINS / "kernels" / "cuda" / "norm.cu", *arguments, "-o", library])
-    return library
+    image = library.with_suffix(".fatbin")
+    source = PLUGINS / "kernels" / "cuda" / "norm.cu"
+    run([nvcc, "-std=c++17", "-O3", f"-arch={architecture}", f"-I{PLUGINS}", "-fatbin", source, "-o", image])
+    return compiled_with_image(library, image, *arguments)
 
 
 def kernels_for_cpu(library: Path, plugins: Path) -> Path:
-    warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
     few_blocks = "-DRMS_DEPLOY_CUDA_MAX_BLOCKS=3"  # per launch, so that most cases need several launches
-    return compiled_for_cpu(library, HERE / "entry.cpp", *warnings, few_blocks, plugins=plugins)
+    return compiled_for_cpu(library, HERE / "entry.cpp", few_blocks, plugins=plugins)
 
 
 def kernels_for_gpu(library: Path, nvcc: Path, architecture: str) -> Path:

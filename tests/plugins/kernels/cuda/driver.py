@@ -63,6 +63,12 @@ class Kernels:
 
     def __init__(self, path: Path) -> None:
         self.library = ctypes.CDLL(str(path))
+        self.library.text_of.restype = ctypes.c_char_p
+
+    @staticmethod
+    def stand_in(path: Path) -> ctypes.CDLL:
+        """The driver of a library on the CPU."""
+        return ctypes.CDLL(str(path.with_name("libcuda.so")))
 
     def norm(
         self,
@@ -101,7 +107,7 @@ class Kernels:
         }
         buffers = (_Buffer * 5)(*(_Buffer() if t is None else t.struct() for t in tensors.values()))
         error = self.library.run(ctypes.byref(options), buffers)
-        assert error == 0, f"cudaError_t {error}"
+        assert error == 0, self.library.text_of(error).decode()
         y, total = tensors[y_is or "y"], tensors[sum_is or "sum"]
         assert y is not None
         for tensor in tensors.values():

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <initializer_list>
 
+#include "device.h"
 #include "kernels/cuda/norm.h"
 
 namespace {
@@ -20,28 +21,26 @@ class OnDevice {
  public:
   explicit OnDevice(const Buffer& buffer) : buffer_(buffer) {
     if (buffer.host != nullptr) {
-      error_ = cudaMalloc(&memory_, static_cast<size_t>(buffer.bytes));
-      if (error_ == cudaSuccess) {
-        error_ = cudaMemcpy(memory_, buffer.host, static_cast<size_t>(buffer.bytes), cudaMemcpyHostToDevice);
+      error_ = device::allocate(&memory_, static_cast<size_t>(buffer.bytes));
+      if (error_ == 0) {
+        error_ = device::upload(memory_, buffer.host, static_cast<size_t>(buffer.bytes));
       }
     }
   }
-  ~OnDevice() { static_cast<void>(cudaFree(memory_)); }
+  ~OnDevice() { static_cast<void>(device::release(memory_)); }
   OnDevice(const OnDevice&) = delete;
   OnDevice& operator=(const OnDevice&) = delete;
 
   void* tensor() const { return memory_ == nullptr ? nullptr : static_cast<char*>(memory_) + buffer_.offset; }
-  cudaError_t error() const { return error_; }
-  cudaError_t copy_back() const {
-    return memory_ == nullptr
-               ? cudaSuccess
-               : cudaMemcpy(buffer_.host, memory_, static_cast<size_t>(buffer_.bytes), cudaMemcpyDeviceToHost);
+  int error() const { return error_; }
+  int copy_back() const {
+    return memory_ == nullptr ? 0 : device::download(buffer_.host, memory_, static_cast<size_t>(buffer_.bytes));
   }
 
  private:
   Buffer buffer_;
   void* memory_ = nullptr;
-  cudaError_t error_ = cudaSuccess;
+  int error_ = 0;
 };
 
 }  // namespace
@@ -81,11 +80,14 @@ static Problem problem_of(const Options& o) {
   return p;
 }
 
-// `buffers`: x, residual, scale, y, sum. Returns a cudaError_t.
+// `buffers`: x, residual, scale, y, sum. Returns a rms_deploy::cuda::Error.
 __attribute__((visibility("default"))) int run(const Options* options, const Buffer* buffers) {
+  if (const int error = static_cast<int>(rms_deploy::cuda::prepare())) {  // makes a context, which memory needs
+    return error;
+  }
   const OnDevice x(buffers[0]), residual(buffers[1]), scale(buffers[2]), y(buffers[3]), sum(buffers[4]);
   for (const OnDevice* buffer : {&x, &residual, &scale, &y, &sum}) {
-    if (buffer->error() != cudaSuccess) {
+    if (buffer->error() != 0) {
       return buffer->error();
     }
   }
@@ -96,18 +98,23 @@ __attribute__((visibility("default"))) int run(const Options* options, const Buf
   p.scale = scale.tensor();
   p.y = tensors[options->y_is];
   p.sum = options->sum_is == 0 ? sum.tensor() : tensors[options->sum_is];
-  for (const cudaError_t error :
-       {rms_deploy::cuda::prepare(), rms_deploy::cuda::launch(p, options->tactic, nullptr), cudaDeviceSynchronize()}) {
-    if (error != cudaSuccess) {
+  for (const int error :
+       {static_cast<int>(rms_deploy::cuda::launch(p, options->tactic, nullptr)), device::synchronize()}) {
+    if (error != 0) {
       return error;
     }
   }
   for (const OnDevice* buffer : {&x, &residual, &scale, &y, &sum}) {
-    if (buffer->copy_back() != cudaSuccess) {
-      return buffer->error();
+    if (const int error = buffer->copy_back()) {
+      return error;
     }
   }
-  return cudaSuccess;
+  return 0;
+}
+
+// What an error of `run` means.
+__attribute__((visibility("default"))) const char* text_of(int error) {
+  return rms_deploy::cuda::text_of(static_cast<rms_deploy::cuda::Error>(error));
 }
 
 __attribute__((visibility("default"))) int find_tactics(const Options* options, int32_t* found) {

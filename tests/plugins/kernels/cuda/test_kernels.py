@@ -22,9 +22,9 @@ from .driver import Kernels
 def kernels(request):
     if request.param == "gpu":
         return Kernels(request.getfixturevalue("on_gpu"))
-    kernels = Kernels(request.getfixturevalue("on_cpu"))
-    kernels.library.set_reverse(request.param == "cpu-reverse")
-    return kernels
+    library = request.getfixturevalue("on_cpu")
+    Kernels.stand_in(library).set_reverse(request.param == "cpu-reverse")
+    return Kernels(library)
 
 
 @pytest.mark.parametrize("types", cases.TYPE_PAIRS, ids="-".join)
@@ -58,13 +58,14 @@ def test_tactics_depend_on_the_length(kernels):
 def test_any_number_of_multiprocessors(on_cpu, multiprocessors):
     """Few threads per row where rows are many, and the other way round."""
     kernels = Kernels(on_cpu)
-    kernels.library.set_multiprocessors(multiprocessors)
+    driver = Kernels.stand_in(on_cpu)
+    driver.set_multiprocessors(multiprocessors)
     try:
         for n in (64, 1024, 8192):
             for rows in (1, 40):
                 cases.check(kernels, cases.samples((rows, n), "float16"), cases.weights(n, "float16"))
     finally:
-        kernels.library.set_multiprocessors(4)
+        driver.set_multiprocessors(4)
 
 
 BROKEN = {
@@ -82,11 +83,13 @@ BROKEN = {
 
 PROBE = """
 import sys
+from pathlib import Path
 sys.path[:0] = [{folder!r}]
 import cases
 from driver import Kernels
-kernels = Kernels({library!r})
-kernels.library.set_reverse(int(sys.argv[1]))
+library = Path({library!r})
+Kernels.stand_in(library).set_reverse(int(sys.argv[1]))
+kernels = Kernels(library)
 for check in (cases.check_alignments, cases.check_columns):
     check(kernels, ("float16", "float16"))
 for n in (64, 4096):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -13,18 +14,39 @@ from .compiling import HERE, PLUGINS, kernels_for_gpu, run
 pytestmark = pytest.mark.slow
 
 
-def test_no_kernel_spills(nvcc, tmp_path):
-    """With the options of the build, for every GPU that it compiles for."""
-    targets = re.findall(r"-gencode=[^\s\"]+", (PLUGINS / "CMakeLists.txt").read_text())
-    options = ["-std=c++17", "-O3", f"-I{PLUGINS}", "-Xptxas", "-v", "--threads=2", "--Werror=all-warnings", *targets]
-    log = run([nvcc, *options, "-c", PLUGINS / "kernels/cuda/norm.cu", "-o", tmp_path / "norm.o"])
-    compiled = re.findall(r"Compiling entry function '\S+' for '(\w+)'", log)
-    for architecture in ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"):
-        assert compiled.count(architecture) == 21  # 7 kernels for each element type
+@pytest.fixture(scope="module")
+def ptx(nvcc, tmp_path_factory):
+    """The PTX of the build, for one compute capability."""
+    folder = tmp_path_factory.mktemp("ptx")
+
+    @cache
+    def compiled(virtual):
+        options = ["-std=c++17", "-O3", f"-I{PLUGINS}", "--Werror=all-warnings", f"-arch=compute_{virtual}", "-ptx"]
+        run([nvcc, *options, PLUGINS / "kernels/cuda/norm.cu", "-o", folder / f"{virtual}.ptx"])
+        return folder / f"{virtual}.ptx"
+
+    return compiled
+
+
+GPUS = ("75", "80", "86", "87", "89", "90", "100", "103", "110", "120", "121")
+
+
+@pytest.mark.parametrize("gpu", GPUS)
+def test_no_kernel_spills(ptx, nvcc, gpu):
+    """For every GPU that the build compiles for, and those that run the code of a lower minor number."""
+    log = run(
+        [nvcc.with_name("ptxas"), "-v", "-O3", f"-arch=sm_{gpu}", ptx("75" if gpu == "75" else "80"), "-o", "/dev/null"]
+    )
+    assert log.count("Compiling entry function") == 21  # 7 kernels for each element type
     frames = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", log)
-    assert len(frames) >= len(compiled)
+    assert len(frames) >= 21
     assert set(frames) == {("0", "0", "0")}, log
     assert "lmem" not in log
+
+
+def test_the_build_compiles_for_the_gpus_that_are_tested():
+    text = (PLUGINS / "CMakeLists.txt").read_text()
+    assert set(re.findall(r"\d+", " ".join(re.findall(r"CMAKE_CUDA_ARCHITECTURES ([\d ]+)\)", text)))) <= set(GPUS)
 
 
 def test_without_a_gpu_a_launch_returns_an_error(nvcc, tmp_path):
@@ -35,4 +57,5 @@ def test_without_a_gpu_a_launch_returns_an_error(nvcc, tmp_path):
         f"kernels = Kernels({str(library)!r}); ones = np.ones((2, 8), np.float32); kernels.norm(ones, ones[0])"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
-    assert result.returncode == 0 or "cudaError_t" in result.stderr.splitlines()[-1]
+    errors = ("AssertionError: there is no NVIDIA driver: libcuda.so.1: ", "AssertionError: no kernel image")
+    assert result.returncode == 0 or result.stderr.splitlines()[-1].startswith(errors)

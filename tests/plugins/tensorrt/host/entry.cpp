@@ -1,6 +1,6 @@
 // The entry of the CUDA kernels' tests, and beside it the same norm through the plugin object, as TensorRT drives it:
-// create -> clone -> serialise -> create again -> attach -> shapes -> enqueue. With RMS_DEPLOY_CAPTURE, which needs a
-// GPU, the enqueue is captured into a CUDA graph in the strictest mode, and the graph is launched.
+// create -> clone -> serialise -> create again -> attach -> shapes -> enqueue. The enqueue is captured into a CUDA
+// graph in the strictest mode, and the graph is launched.
 #include "../../kernels/cuda/entry.cpp"
 
 #include <memory>
@@ -65,32 +65,17 @@ std::unique_ptr<IPluginV3> made(const Options& o, Kind kind) {
   return std::unique_ptr<IPluginV3>(runtime->attachToContext(nullptr));
 }
 
-template <class Enqueue>
-int captured(const Enqueue& enqueue) {
-#if defined(RMS_DEPLOY_CAPTURE)
-  cudaStream_t stream = nullptr;
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t executable = nullptr;
-  int error = cudaStreamCreate(&stream);
-  error = error != 0 ? error : cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal);
-  error = error != 0 ? error : enqueue(stream);
-  error = error != 0 ? error : cudaStreamEndCapture(stream, &graph);
-  error = error != 0 ? error : cudaGraphInstantiate(&executable, graph, 0);
-  error = error != 0 ? error : cudaGraphLaunch(executable, stream);
-  return error;
-#else
-  return enqueue(nullptr);
-#endif
-}
-
 }  // namespace
 
 // As `run`, through the plugin. Outputs may not take the memory of inputs. -2: TensorRT would have been refused.
 extern "C" __attribute__((visibility("default"))) int run_plugin(const Options* options, const Buffer* buffers) {
   const Options& o = *options;
+  if (const int error = static_cast<int>(rms_deploy::cuda::prepare())) {
+    return error;
+  }
   const OnDevice x(buffers[0]), residual(buffers[1]), scale(buffers[2]), y(buffers[3]), sum(buffers[4]);
   for (const OnDevice* buffer : {&x, &residual, &scale, &y, &sum}) {
-    if (buffer->error() != cudaSuccess) {
+    if (buffer->error() != 0) {
       return buffer->error();
     }
   }
@@ -110,16 +95,16 @@ extern "C" __attribute__((visibility("default"))) int run_plugin(const Options* 
   if (runtime->setTactic(o.tactic) != 0 || runtime->onShapeChange(in, adds ? 3 : 2, out, adds ? 2 : 1) != 0) {
     return -2;
   }
-  const int error =
-      captured([&](cudaStream_t stream) { return runtime->enqueue(in, out, inputs, outputs, nullptr, stream); });
-  const cudaError_t finished = cudaDeviceSynchronize();
-  if (error != 0 || finished != cudaSuccess) {
+  const int error = device::captured(
+      [&](cudaStream_t stream) { return runtime->enqueue(in, out, inputs, outputs, nullptr, stream); });
+  const int finished = device::synchronize();
+  if (error != 0 || finished != 0) {
     return error != 0 ? error : finished;
   }
   for (const OnDevice* buffer : {&x, &residual, &scale, &y, &sum}) {
-    if (buffer->copy_back() != cudaSuccess) {
-      return buffer->error();
+    if (const int failed = buffer->copy_back()) {
+      return failed;
     }
   }
-  return cudaSuccess;
+  return 0;
 }

@@ -30,7 +30,7 @@ cuda::Tactic launched_tactic = -1;
 cudaStream_t launched_stream = nullptr;
 int launches = 0;
 int preparations = 0;
-cudaError_t next_error = cudaSuccess;
+cuda::Error next_error = cuda::Error::kNone;
 
 #define CHECK(condition)                                                  \
   do {                                                                    \
@@ -52,8 +52,6 @@ void* operator new(size_t size) {
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
-extern "C" const char* cudaGetErrorString(cudaError_t) { return "fake error"; }
-
 namespace rms_deploy::cuda {
 int32_t tactics(const Problem& problem, Tactic (&found)[kMaxTactics]) {
   launched = problem;
@@ -61,11 +59,12 @@ int32_t tactics(const Problem& problem, Tactic (&found)[kMaxTactics]) {
   found[1] = 7;
   return 2;
 }
-cudaError_t prepare() {
+Error prepare() {
   ++preparations;
   return next_error;
 }
-cudaError_t launch(const Problem& problem, Tactic tactic, cudaStream_t stream) {
+const char* text_of(Error) { return "fake error"; }
+Error launch(const Problem& problem, Tactic tactic, Stream stream) {
   launched = problem;
   launched_tactic = tactic;
   launched_stream = stream;
@@ -297,14 +296,14 @@ void check_logging(const char* path) {
   in_a_build(false);
   CHECK(creator(0)->createPlugin("layer", &fields, TensorRTPhase::kBUILD) == nullptr);
   in_a_build(true);
-  next_error = cudaErrorInvalidValue;
+  next_error = cuda::Error::kInvalidValue;
   const Made made = make(0, {});
   const Made attached(made.runtime->attachToContext(nullptr));
   const PluginTensorDesc in[] = {tensor(DataType::kFLOAT, {2, 8}), tensor(DataType::kFLOAT, {8})};
   const void* inputs[] = {nullptr, nullptr};
   void* outputs[] = {nullptr};
-  CHECK(attached.runtime->enqueue(in, in, inputs, outputs, nullptr, nullptr) == cudaErrorInvalidValue);
-  next_error = cudaSuccess;
+  CHECK(attached.runtime->enqueue(in, in, inputs, outputs, nullptr, nullptr) == 1);
+  next_error = cuda::Error::kNone;
   CHECK(find<const char* (*)()>(library, "fake_global_text")() ==
         std::string("1 RMSNorm node 'layer': epsilon is -1; use a finite number, at least 0\n"));
   CHECK(find<const char* (*)()>(library, "fake_found_text")() ==

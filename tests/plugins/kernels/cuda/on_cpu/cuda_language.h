@@ -1,8 +1,8 @@
-// CUDA on a CPU, as far as the kernels need it: a launch runs its blocks one after the other, and the threads of a
-// block as fibres that give way at barriers and shuffles only. A fibre runs as far as it can before the next one
-// starts, so a missing barrier shows: the one that runs first reads what the others have not yet written, and shared
-// memory starts as 3e6 (not as NaN, which the kernels mend by another sum). `reverse` starts with the last thread, for
-// what the first order hides.
+// CUDA's language on a CPU, as far as the kernels need it: a launch runs its blocks one after the other, and the
+// threads of a block as fibres that give way at barriers and shuffles only. A fibre runs as far as it can before the
+// next one starts, so a missing barrier shows: the one that runs first reads what the others have not yet written, and
+// shared memory starts as 3e6 (not as NaN, which the kernels mend by another sum). `reverse` starts with the last
+// thread, for what the first order hides.
 #pragma once
 
 #include <ucontext.h>
@@ -29,16 +29,6 @@ struct dim3 {
 struct uint4 {
   unsigned x, y, z, w;
 };
-using cudaStream_t = void*;
-enum cudaError_t {
-  cudaSuccess = 0,
-  cudaErrorInvalidValue = 1,
-  cudaErrorMemoryAllocation = 2,
-  cudaErrorInvalidConfiguration = 9
-};
-enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount };
-enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost };
-struct cudaFuncAttributes {};
 
 extern unsigned char __start_cuda_shared, __stop_cuda_shared;
 
@@ -46,10 +36,7 @@ namespace cuda_on_cpu {
 
 constexpr size_t kStack = 64 << 10;
 constexpr unsigned kWarp = 32;
-inline int multiprocessors = 4;  // 0: CUDA does not work
-inline bool reverse = false;     // starts with the last thread
-
-inline cudaError_t state() { return multiprocessors > 0 ? cudaSuccess : cudaErrorInvalidValue; }
+inline bool reverse = false;  // starts with the last thread
 
 struct Barrier {
   unsigned size = 0, arrived = 0, generation = 0;
@@ -190,21 +177,3 @@ template <class T>
 T __ldcg(const T* from) {
   return loaded(from);
 }
-
-inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
-inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
-  return *value = cuda_on_cpu::multiprocessors, cuda_on_cpu::state();
-}
-inline const char* cudaGetErrorString(cudaError_t) { return "an error of CUDA"; }
-inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void*) { return cuda_on_cpu::state(); }
-inline cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
-inline cudaError_t cudaMalloc(void** pointer, size_t bytes) {
-  *pointer = std::aligned_alloc(256, (bytes + 255) / 256 * 256 + 256);
-  return *pointer == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
-}
-inline cudaError_t cudaFree(void* pointer) { return std::free(pointer), cudaSuccess; }
-inline cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
-  return std::memcpy(to, from, bytes), cudaSuccess;
-}
-// Defined where the type of the kernels' argument is known.
-cudaError_t cudaLaunchKernel(const void* kernel, dim3 grid, dim3 size, void** arguments, size_t shared, cudaStream_t);

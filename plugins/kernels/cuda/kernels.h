@@ -1,0 +1,26 @@
+// What the host and the kernels agree on: the argument of a kernel, and the threads of its blocks.
+#pragma once
+
+#include "kernels/problem.h"
+
+namespace rms_deploy::cuda {
+
+inline constexpr int kWarp = 32;
+
+// The argument of every kernel.
+struct Arguments {
+  Problem problem;
+  int64_t first;       // row, or tile of columns, of the first block
+  int64_t tiles;       // columns: tiles of one outer index
+  bool whole_vectors;  // rows that are not aligned: all tensors have the same misalignment
+};
+
+// Threads of a block of norm_rows. A thread may have 64 registers in a block of 1024, and 255 in one of 256.
+template <int kVectors>
+inline constexpr int kMaxThreads = kVectors <= 4 ? 1024 : 256;
+
+inline constexpr int kAnyRowThreads = 512;
+inline constexpr int kAnyRowVectors = 2;
+inline constexpr int kColumnThreads = 256;
+
+}  // namespace rms_deploy::cuda

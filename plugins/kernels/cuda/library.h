@@ -1,0 +1,23 @@
+// The compiled kernels in the driver's hands.
+#pragma once
+
+#include "contract.h"
+#include "kernels/cuda/driver.h"
+
+namespace rms_deploy::cuda {
+
+using Kernel = CUkern_st*;
+
+// The kernels of one element type.
+struct Kernels {
+  Kernel rows[4];  // 1, 2, 4, 8 packs per thread
+  Kernel any_rows;
+  Kernel columns;  // as many per thread as 16 bytes hold
+  Kernel single_columns;
+};
+
+// Sets `kernels` to those of a type, and gives a thread that has no CUDA context one. The first call hands the image to
+// the driver, which loads it into each context that needs it.
+[[nodiscard]] Error find_kernels(contract::ElementType type, const Kernels*& kernels);
+
+}  // namespace rms_deploy::cuda
