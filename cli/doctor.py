@@ -42,8 +42,8 @@ def _print_machine(diagnosis: Diagnosis) -> None:
     _line(f"rms-deploy {diagnosis.rms_deploy}, Python {diagnosis.python}, {diagnosis.system}")
     for gpu in diagnosis.gpus:
         _line(f"GPU: {gpu.name}, {gpu.capability}, {gpu.memory_mib} MiB, driver {gpu.driver}")
-    if not diagnosis.gpus:
-        _line("GPU: none that nvidia-smi lists")
+    if diagnosis.gpu_problem:
+        _line(f"no GPU can be used: {diagnosis.gpu_problem}")
     rows = [
         (
             runtime.name,

@@ -13,7 +13,7 @@ from rms_deploy.engine.record import EngineNorm, NormTiming, file_hash
 from rms_deploy.engine.source_model import SourceModel
 from rms_deploy.engine.timing import time_engines
 from rms_deploy.errors import EngineError, InputError
-from rms_deploy.runtime.gpus import gpus
+from rms_deploy.runtime.gpus import gpu_problem, gpus
 from rms_deploy.runtime.tensorrt_api import TensorRT
 from rms_deploy.runtime.tensorrt_plugin import load_plugins
 
@@ -122,7 +122,7 @@ def _why_not_timed(request: EngineRequest) -> str:
         return "the model has no fused norm"
     here, devices = gpus(), request.options.devices
     if not here:
-        return "there is no GPU to time both on"
+        return f"both are timed on a GPU, and {gpu_problem()}"
     if devices and here[0].capability not in devices:
         return f"the GPU here is {here[0].capability}, which the engine is not built for"
     if request.options.strip_weights:

@@ -18,7 +18,7 @@ from rms_deploy.engine.plugin_faults import plugin_faults
 from rms_deploy.engine.source_model import SourceModel, source_model
 from rms_deploy.errors import InstallationError, RmsDeployError
 from rms_deploy.libraries import onnxruntime_library, tensorrt_library
-from rms_deploy.runtime.gpus import Gpu, gpus
+from rms_deploy.runtime.gpus import Gpu, gpu_problem, gpus
 from rms_deploy.runtime.machine import versions
 from rms_deploy.runtime.tensorrt_api import TENSORRT_RUNTIMES, TensorRT, tensorrt
 from rms_deploy.runtime.tensorrt_plugin import load_plugins
@@ -67,6 +67,8 @@ class Diagnosis:
     python: str
     system: str
     gpus: tuple[Gpu, ...]
+    gpu_problem: str
+    """Why no GPU can be used; empty: one can."""
     runtimes: tuple[RuntimeDiagnosis, ...]
     model: ModelDiagnosis | None
 
@@ -98,6 +100,7 @@ def doctor(model: str | os.PathLike[str] | onnx.ModelProto | ir.Model | None = N
             python=platform.python_version(),
             system=platform.platform(),
             gpus=gpus(),
+            gpu_problem=gpu_problem(),
             runtimes=runtimes,
             model=None if source is None else _model(source, runtimes, here),
         )

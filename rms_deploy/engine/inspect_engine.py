@@ -13,7 +13,7 @@ from rms_deploy.engine.record import EngineNorm
 from rms_deploy.errors import InstallationError, RmsDeployError, RunError
 from rms_deploy.ops.contract import OPS
 from rms_deploy.runtime.engine_file import read_engine, read_record, record_path
-from rms_deploy.runtime.gpus import gpus
+from rms_deploy.runtime.gpus import gpu_problem, gpus
 from rms_deploy.runtime.tensorrt_api import tensorrt
 from rms_deploy.runtime.tensorrt_engine import deserialized
 
@@ -115,7 +115,7 @@ def _inspected(
     path: str | os.PathLike[str], plan: bytes, record: Mapping[str, Any], norms: Iterable[EngineNorm]
 ) -> tuple[EngineLayer, ...]:
     if not gpus():
-        raise InstallationError("there is no GPU here")
+        raise InstallationError(gpu_problem())
     api = tensorrt(record.get("runtime"))
     embedded = bool((record.get("plugin") or {}).get("embedded"))
     engine = deserialized(api, plan, name=os.fspath(path), embedded_plugin=embedded)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rms_deploy.errors import InstallationError, MissingDependencyError, RunError
-from rms_deploy.runtime.gpus import gpus
+from rms_deploy.runtime.gpus import gpu_problem, gpus
 
 __all__ = ["Buffer", "CudaDevice", "cuda_device"]
 
@@ -49,7 +49,7 @@ def cuda_device() -> CudaDevice:
     """The current GPU.
 
     Raises:
-        InstallationError: there is none.
+        InstallationError: none can be used; the error says why.
         MissingDependencyError: neither cuda-python nor a torch with CUDA is installed.
     """
     for name in ("cuda.bindings.runtime", "cuda.cudart"):  # since and before cuda-python 12.6
@@ -59,8 +59,8 @@ def cuda_device() -> CudaDevice:
         torch = import_module("torch")
         if torch.cuda.is_available():
             return _Torch(torch)
-    if not gpus():
-        raise InstallationError("there is no GPU here; engines of TensorRT run on a GPU only")
+    if problem := gpu_problem():
+        raise InstallationError(f"{problem}; engines of TensorRT run on a GPU only")
     raise MissingDependencyError(
         "neither cuda-python nor torch with CUDA is installed, and an engine needs one of them; "
         "run: pip install cuda-python"
@@ -75,11 +75,9 @@ class _CudaPython:
         try:
             error, *counted = cudart.cudaGetDeviceCount()
         except RuntimeError as missing:  # what older versions of cuda-python make of a machine without a driver
-            raise InstallationError(
-                f"there is no GPU here ({missing}); engines of TensorRT run on a GPU only"
-            ) from missing
+            raise InstallationError(_why_not(str(missing))) from missing
         if error != cudart.cudaError_t.cudaSuccess or not counted[0]:
-            raise InstallationError(f"there is no GPU here ({error.name}); engines of TensorRT run on a GPU only")
+            raise InstallationError(_why_not(error.name))
         self._stream = self._call("cudaStreamCreate")
         self.stream = int(self._stream)
 
@@ -117,6 +115,15 @@ class _CudaPython:
         if error != self._cudart.cudaError_t.cudaSuccess:
             raise RunError(f"{function} failed: {error.name}")
         return results[0] if results else None
+
+
+def _why_not(error: str) -> str:
+    """What is wrong with the driver; or with cuda-python, which may need a newer driver than we do."""
+    problem = gpu_problem() or (
+        f"cuda-python cannot use the NVIDIA driver {gpus()[0].driver} ({error}); "
+        "install a cuda-python of that CUDA or older"
+    )
+    return f"{problem}; engines of TensorRT run on a GPU only"
 
 
 class _CudaBuffer:

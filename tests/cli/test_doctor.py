@@ -21,14 +21,14 @@ def invoke(*arguments):
 def found(monkeypatch):
     """What `rms_deploy.doctor` finds."""
 
-    def find(*, faults=(), problem="", gpus=()):
+    def find(*, faults=(), problem="", gpus=(), gpu_problem=""):
         runtimes = (
             RuntimeDiagnosis("onnxruntime", "1.30", "/lib/a.so", registered=True, problem=""),
             RuntimeDiagnosis("tensorrt", None, None, registered=False, problem="not installed"),
             RuntimeDiagnosis("tensorrt-rtx", "1.7", "/lib/b.so", registered=not problem, problem=problem),
         )
         model = ModelDiagnosis("m.onnx", 3, 2, faults, {"tensorrt-rtx": "3 of 3 fused norms become plugin layers"})
-        diagnosis = Diagnosis("0.1", "3.11", "Linux", gpus, runtimes, model)
+        diagnosis = Diagnosis("0.1", "3.11", "Linux", gpus, gpu_problem, runtimes, model)
         monkeypatch.setattr(package, "doctor", lambda _model: diagnosis, raising=False)
 
     return find
@@ -49,6 +49,16 @@ def test_all_is_well(found):
         "m.onnx: 3 fused norms, 2 more that rms-deploy fuse takes\n"
         "tensorrt-rtx: 3 of 3 fused norms become plugin layers\n"
     )
+
+
+def test_a_driver_that_is_too_old(found):
+    """It lists the GPU all the same."""
+    found(gpus=(Gpu("A100", "sm80", 40960, "470.57"),), gpu_problem="the NVIDIA driver is 470.57")
+    lines = invoke("doctor", "m.onnx").stdout.splitlines()
+    assert lines[1:3] == [
+        "GPU: A100, sm80, 40960 MiB, driver 470.57",
+        "no GPU can be used: the NVIDIA driver is 470.57",
+    ]
 
 
 def test_a_library_that_does_not_load(found):

@@ -28,6 +28,7 @@ RECORD = {
 @pytest.fixture
 def engine(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "gpus", tuple)
+    monkeypatch.setattr(module, "gpu_problem", lambda: "there is no driver")
     (tmp_path / "e.engine").write_bytes(b"plan")
     (tmp_path / "e.engine.json").write_text(json.dumps(RECORD))
     return tmp_path / "e.engine"
@@ -42,7 +43,7 @@ def test_layers_and_where_they_are_known_from(engine):
         "multiply  ELEMENTWISE\n"
         "2 layers; 1 of 2 norms are plugin layers\n"
         f"layers of the network before TensorRT fused them, from {engine}.json "
-        "(not of the engine itself: there is no GPU here)\n"
+        "(not of the engine itself: there is no driver)\n"
     )
 
 
@@ -73,5 +74,5 @@ def test_neither_record_nor_gpu_is_one_line(engine):
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
         f"Error: {engine}: has no record of its layers (e.engine.json), and TensorRT cannot load it: "
-        "there is no GPU here\n"
+        "there is no driver\n"
     )

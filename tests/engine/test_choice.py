@@ -22,9 +22,10 @@ from rms_deploy.runtime.tensorrt_plugin import load_plugins
 
 def test_auto_without_a_gpu_says_that_it_cannot_time(small, sm120, tmp_path, monkeypatch):
     monkeypatch.setattr(choice, "gpus", tuple)
+    monkeypatch.setattr(choice, "gpu_problem", lambda: "there is no driver")
     record = rms_deploy.build(small(), tmp_path / "e.engine", **sm120)
     assert (record.norm, record.timing) == ("decomposed", None)
-    assert record.reason == "there is no GPU to time both on, so the decomposed norms were taken"
+    assert record.reason == "both are timed on a GPU, and there is no driver, so the decomposed norms were taken"
 
 
 @pytest.mark.usefixtures("library")

@@ -40,6 +40,7 @@ def engine(tmp_path):
 @pytest.fixture
 def no_gpu(monkeypatch):
     monkeypatch.setattr(module, "gpus", tuple)
+    monkeypatch.setattr(module, "gpu_problem", lambda: "there is no driver")
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def inspected(monkeypatch):
 def test_an_engine_that_build_made(norm, small, sm120, tmp_path):
     record = rms_deploy.build(small(), tmp_path / "e.engine", norm=norm, **sm120)
     found = inspect_engine(tmp_path / "e.engine")
-    assert (found.source, found.reason) == ("record", "there is no GPU here")
+    assert (found.source, found.reason) == ("record", "there is no driver")
     assert (found.runtime, found.runtime_version) == ("tensorrt-rtx", record.runtime_version)
     assert found.norms == record.norms
     assert {layer.name: layer.type for layer in found.layers} == record.layers
@@ -121,7 +122,7 @@ def test_an_inspector_that_lists_nothing(text, engine, inspected):
 @pytest.mark.parametrize("record", [None, {}, {"layers": {}, "norms": []}, {"layers": 1, "norms": [{"no": 1}]}])
 def test_neither_record_nor_gpu_is_one_line(record, engine):
     message = (
-        r"e\.engine: has no record of its layers \(e\.engine\.json\), and TensorRT cannot load it: there is no GPU"
+        r"e\.engine: has no record of its layers \(e\.engine\.json\), and TensorRT cannot load it: there is no driver"
     )
     with pytest.raises(InstallationError, match=message):
         inspect_engine(engine(record))

@@ -13,12 +13,18 @@ from rms_deploy.runtime import cuda_device
 from rms_deploy.runtime.gpus import Gpu, gpus
 
 
-def test_a_driver_that_refuses(monkeypatch):
+@pytest.mark.parametrize("problem", ["", "the NVIDIA driver is for CUDA 11.4"])
+def test_a_driver_that_refuses(problem, monkeypatch):
+    """The driver's own reason, where it has one; else it is cuda-python that is too new for it."""
+    monkeypatch.setattr(cuda_device, "gpu_problem", lambda: problem)
+    monkeypatch.setattr(cuda_device, "gpus", lambda: (Gpu("a GPU", "sm90", 1, "535.104 (CUDA 12.2)"),))
     error = SimpleNamespace(name="cudaErrorInsufficientDriver")
     refusing = SimpleNamespace(cudaGetDeviceCount=lambda: (error, None), cudaError_t=SimpleNamespace(cudaSuccess=0))
     monkeypatch.setattr(cuda_device, "import_module", lambda _name: refusing)
-    with pytest.raises(InstallationError, match=r"there is no GPU here \(cudaErrorInsufficientDriver\)"):
+    with pytest.raises(InstallationError, match=r"; engines of TensorRT run on a GPU only$") as raised:
         cuda_device.cuda_device()
+    ours = "cuda-python cannot use the NVIDIA driver 535.104 (CUDA 12.2) (cudaErrorInsufficientDriver); install"
+    assert str(raised.value).startswith(problem or ours)
 
 
 def test_no_driver(monkeypatch):
@@ -26,14 +32,15 @@ def test_no_driver(monkeypatch):
         raise RuntimeError("Failed to dlopen libcuda.so.1")
 
     monkeypatch.setattr(cuda_device, "import_module", lambda _name: SimpleNamespace(cudaGetDeviceCount=count))
-    with pytest.raises(InstallationError, match=r"there is no GPU here \(Failed to dlopen libcuda.so.1\); engines"):
+    monkeypatch.setattr(cuda_device, "gpu_problem", lambda: "there is no driver")
+    with pytest.raises(InstallationError, match=r"^there is no driver; engines of TensorRT run on a GPU only$"):
         cuda_device.cuda_device()
 
 
 def test_nothing_that_allocates_memory_of_the_gpu(monkeypatch):
     for name in ("cuda", "cuda.bindings", "cuda.bindings.runtime", "cuda.cudart", "torch"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setattr(cuda_device, "gpus", lambda: (Gpu("a GPU", "sm120", 1, "1"),))
+    monkeypatch.setattr(cuda_device, "gpu_problem", str)
     with pytest.raises(MissingDependencyError, match=r"needs one of them; run: pip install cuda-python"):
         cuda_device.cuda_device()
 

@@ -175,7 +175,9 @@ def test_no_such_file(tmp_path):
 def test_no_gpu_is_one_line(tmp_path):
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed")
     (tmp_path / "some.engine").write_bytes(b"plan")
-    with pytest.raises(InstallationError, match=r"^there is no GPU here.*; engines of TensorRT run on a GPU only$"):
+    with pytest.raises(
+        InstallationError, match=r"^there is no NVIDIA driver here.*; engines of TensorRT run on a GPU only$"
+    ):
         tensorrt.session(tmp_path / "some.engine", runtime="tensorrt-rtx")
 
 
