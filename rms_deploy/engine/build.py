@@ -22,6 +22,7 @@ from rms_deploy.engine.record import EngineRecord, model_hashes, recorded_layers
 from rms_deploy.engine.source_model import source_model
 from rms_deploy.errors import InputError, OutputError
 from rms_deploy.onnx_model.optimization_profiles import guessed_inputs, resolve_profiles
+from rms_deploy.onnx_model.signature import input_specs, output_specs
 from rms_deploy.output_file import atomic_path, check_output
 from rms_deploy.runtime.machine import versions
 from rms_deploy.runtime.tensorrt_api import tensorrt
@@ -163,6 +164,8 @@ def _described(request: EngineRequest, engine: BuiltEngine) -> dict[str, Any]:
         "runtime_version": api.version,
         "devices": options.devices,
         "optimization_profiles": options.optimization_profiles,
+        "inputs": {name: spec.to_dict() for name, spec in input_specs(source.model).items()},
+        "outputs": {name: spec.to_dict() for name, spec in output_specs(source.model).items()},
         "norm": engine.norm,
         "reason": engine.reason,
         "timing": engine.timing,

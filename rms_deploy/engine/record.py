@@ -56,6 +56,9 @@ class EngineRecord:
     devices: tuple[str, ...]
     """Compute capabilities asked for; none: those that the runtime chooses."""
     optimization_profiles: tuple[OptimizationProfile, ...]
+    inputs: Mapping[str, Mapping[str, Any]]
+    """dtype and shape of each input of the model, as `TensorSpec.to_dict` writes them."""
+    outputs: Mapping[str, Mapping[str, Any]]
     norm: NormChoice
     reason: str
     """Why this choice."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import ml_dtypes  # noqa: F401 - makes bfloat16 a name that numpy knows
 import numpy as np
 import onnx_ir as ir
 
@@ -37,6 +38,17 @@ class TensorSpec:
         """dtype and shape, as in `int64[batch,128]`."""
         dims = "..." if self.shape is None else ",".join(str(dim_name(d)) for d in self.shape)
         return f"{self.dtype.name}[{dims}]"
+
+    def to_dict(self) -> dict[str, Any]:
+        """dtype and shape, for JSON: a dynamic dimension is its name, or null."""
+        dims = None if self.shape is None else [d if isinstance(d, int) else d.value for d in self.shape]
+        return {"dtype": self.dtype.name, "shape": dims}
+
+    @classmethod
+    def from_dict(cls, name: str, data: Mapping[str, Any]) -> TensorSpec:
+        """What `to_dict` wrote of the tensor `name`."""
+        shape = None if data["shape"] is None else ir.Shape(data["shape"])
+        return cls(name, np.dtype(data["dtype"]), shape)
 
 
 def dim_name(dim: int | ir.SymbolicDim) -> int | str:

@@ -50,6 +50,8 @@ def asked(monkeypatch):
             runtime_version="11.0",
             devices=(),
             optimization_profiles=(),
+            inputs={},
+            outputs={},
             norm="decomposed",
             reason="asked for",
             timing=None,

@@ -26,6 +26,8 @@ def record():
         runtime_version="11.0",
         devices=(),
         optimization_profiles=({"x": ShapeRange((1, 8), (2, 8), (4, 8))},),
+        inputs={},
+        outputs={},
         norm="plugin",
         reason="as asked for",
         timing=NormTiming(fast, slow, Speedup.of(slow, fast)),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import onnx.parser
 import onnx_ir as ir
 import pytest
 
 from rms_deploy.errors import InputError
-from rms_deploy.onnx_model.signature import input_specs, output_specs, require_same
+from rms_deploy.onnx_model.signature import TensorSpec, input_specs, output_specs, require_same
 
 
 def model(inputs: str, body: str = "y = Identity(x)", outputs: str = "float[2] y", initializers: str = "") -> ir.Model:
@@ -99,3 +101,11 @@ def test_values_that_are_moved_around_again_and_again_are_followed_once():
         f"<float[3,2] table = {{1, 2, 3, 4, 5, 6}}> {{ a0 = Identity (i) {moved} y = Gather (table, a40) }}"
     )
     assert input_specs(ir.from_proto(onnx.parser.parse_model(text)))["i"].index_limit == 3
+
+
+@pytest.mark.parametrize("text", ["float[batch,seq,8]", "bfloat16[2,?]", "bool[]", "int64"])
+def test_a_spec_is_the_same_after_json(text: str) -> None:
+    spec = input_specs(model(f"{text} x"))["x"]
+    again = TensorSpec.from_dict("x", json.loads(json.dumps(spec.to_dict())))
+    assert again.describe() == spec.describe()
+    assert (again.name, again.dtype, again.shape) == ("x", spec.dtype, spec.shape)
