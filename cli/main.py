@@ -23,6 +23,7 @@ _COMMANDS = {
     "unfuse": "Write every fused norm of an ONNX model as primitives.",
     "verify": "Prove that two ONNX models compute the same.",
     "build": "A TensorRT or TensorRT-RTX engine from an ONNX model.",
+    "package": "A model as an inference server loads it.",
     "bench": "Latency of ONNX models, side by side.",
     "report": "A saved benchmark as a page, or what changed between two.",
     "bench-op": "One norm at a time: our kernels beside those of other runtimes.",

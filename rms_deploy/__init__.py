@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from rms_deploy.deployment.fuse_folder import FolderFusion, fuse_folder
     from rms_deploy.deployment.fuse_one import ModelFusion
     from rms_deploy.deployment.sweep import sweep
+    from rms_deploy.deployment.package import package
+    from rms_deploy.deployment.result import PackageResult
     from rms_deploy.engine.build import build
     from rms_deploy.engine.doctor import Diagnosis, doctor
     from rms_deploy.engine.inspect_engine import EngineInspection, inspect_engine
@@ -82,6 +84,7 @@ __all__ = [
     "NormForm",
     "OpBenchmarkResult",
     "OutputError",
+    "PackageResult",
     "RmsDeployError",
     "RunComparison",
     "RunError",
@@ -102,6 +105,7 @@ __all__ = [
     "inspect",
     "inspect_engine",
     "onnxruntime_library",
+    "package",
     "read_benchmark",
     "session",
     "swap",
@@ -123,6 +127,8 @@ _NAMES_OF = {
     "deployment.fuse_folder": ("FolderFusion", "fuse_folder"),
     "deployment.fuse_one": ("ModelFusion",),
     "deployment.sweep": ("sweep",),
+    "deployment.package": ("package",),
+    "deployment.result": ("PackageResult",),
     "engine.build": ("build",),
     "engine.doctor": ("Diagnosis", "doctor"),
     "engine.inspect_engine": ("EngineInspection", "inspect_engine"),

@@ -1,82 +1,52 @@
-"""Ray clusters on loopback, of nodes that are processes of this machine."""
+"""Models that the tests of this folder package, and a Ray cluster for those that need one."""
 
 from __future__ import annotations
 
-import os
-import secrets
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
+import onnx
+import onnx.parser
+import onnx_ir as ir
 import pytest
 
-SPY = """
-import os, sys
-def log(event, arguments):
-    if event == "tempfile.mkdtemp" and "rms-deploy-bench-" in arguments[0]:
-        (node,) = [a.partition("=")[2] for a in sys.orig_argv if a.startswith("--node-ip-address=")]
-        with open(os.environ["RMS_DEPLOY_TEST_LOG"], "a") as file:
-            file.write(node + "\\n")
-sys.addaudithook(log)
-"""
-"""On the nodes: writes down each benchmark that begins. Python imports it as sitecustomize."""
+from rms_deploy.onnx_model.file import save_model
+from rms_deploy.ops.functions import attach_functions
+
+from .loopback_cluster import LoopbackCluster
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
-class LoopbackCluster:
-    """Nodes of one CPU each, every one in a process group of its own. `environment` is that of its users."""
+def fused(path: Path) -> Path:
+    """One of our ops over a dynamic batch, with its function body."""
+    text = (
+        '<ir_version: 8, opset_import: ["" : 18, "rms_deploy" : 1]> g (float[batch,8] x) => (float[batch,8] y) '
+        "<float[8] w = {1, 2, 3, 4, 5, 6, 7, 8}> { y = rms_deploy.RMSNorm(x, w) }"
+    )
+    model = ir.from_proto(onnx.parser.parse_model(text))
+    attach_functions(model)
+    save_model(model, path)
+    return path
 
-    def __init__(self, folder: Path) -> None:
-        self.log = folder / "benchmarks"
-        self.log.touch()
-        (folder / "sitecustomize.py").write_text(SPY)
-        path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH", ""))))
-        # Nodes listen on every address, so that a token keeps others out. It must not be that of the user's home.
-        self.environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        self._of_nodes = {**self.environment, "PYTHONPATH": path, "RMS_DEPLOY_TEST_LOG": str(self.log)}
-        self._folder = folder
-        self._nodes: dict[str, subprocess.Popen[bytes]] = {}
-        with socket.socket() as free:
-            free.bind(("127.0.0.2", 0))
-            self.address = f"127.0.0.2:{free.getsockname()[1]}"
 
-    def start(self, ip: str, *options: str) -> None:
-        """Start a node, the first as the head, and wait until it is there. 127.0.0.1 would become another address."""
-        if self._nodes:
-            place = [f"--address={self.address}"]
-        else:
-            place = ["--head", f"--port={self.address.partition(':')[2]}", "--include-dashboard=false"]
-            place += [f"--temp-dir={self._folder}/ray"]
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *place, f"--node-ip-address={ip}"]
-        command += ["--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats", *options]
-        output = self._folder / f"{ip}.log"
-        with output.open("wb") as file:
-            self._nodes[ip] = subprocess.Popen(
-                command, stdout=file, stderr=subprocess.STDOUT, env=self._of_nodes, start_new_session=True
-            )
-        end = time.monotonic() + 90
-        while b"Ray runtime started" not in output.read_bytes():
-            assert self._nodes[ip].poll() is None, output.read_text()
-            assert time.monotonic() < end, output.read_text()
-            time.sleep(0.1)
+@pytest.fixture
+def norm(tmp_path):
+    return fused(tmp_path / "norm.onnx")
 
-    def kill(self, ip: str) -> None:
-        """End a node and all its processes at once, as a power cut does."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._nodes[ip].pid, signal.SIGKILL)
-        self._nodes.pop(ip).wait()
 
-    def close(self) -> None:
-        for ip in list(self._nodes):
-            self.kill(ip)
+@pytest.fixture
+def write(tmp_path):
+    """A model of one op, with the signature that is given."""
 
-    def begun(self) -> list[str]:
-        """The node of each benchmark that has begun."""
-        return self.log.read_text().split()
+    def written(inputs: str = "float[batch,8] x", outputs: str = "float[batch,8] y", body: str = "y = Identity(x)"):
+        text = f'<ir_version: 8, opset_import: ["" : 18]> g ({inputs}) => ({outputs}) {{ {body} }}'
+        onnx.save(onnx.parser.parse_model(text), tmp_path / "model.onnx")
+        return tmp_path / "model.onnx"
+
+    return written
 
 
 @pytest.fixture
