@@ -12,7 +12,7 @@ from rms_deploy.runtime.gpus import gpus
 
 __all__ = ["Machine", "machine", "versions"]
 
-_PACKAGES = ("rms-deploy", "onnxruntime", "onnxruntime-gpu", "onnx", "numpy", "torch", "openvino")
+_PACKAGES = ("rms-deploy", "onnxruntime", "onnxruntime-gpu", "onnx", "numpy", "torch", "openvino", "tritonclient")
 
 
 @dataclass(frozen=True)
