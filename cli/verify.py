@@ -20,7 +20,8 @@ __all__ = ["command", "print_verification"]
 
 @click.command("verify", short_help="Prove that two ONNX models compute the same.")
 @click.argument("reference", type=click.Path(path_type=Path))
-@click.argument("candidate", type=click.Path(path_type=Path))
+@click.argument("candidate", required=False, type=click.Path(path_type=Path))
+@click.option("--endpoint", metavar="URL", help="A server's model as CANDIDATE, such as grpc://localhost:8001/decoder.")
 @shape_option
 @dim_option
 @click.option("--inputs", type=click.Path(path_type=Path), help="An .npz file with one array per input.")
@@ -38,10 +39,13 @@ __all__ = ["command", "print_verification"]
     help="Seconds after which it is given up.",
 )
 @click.option("--no-library", is_flag=True, help="Run CANDIDATE without our library, its norms inlined.")
+@click.option("--answer-timeout", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True,
+              help="Seconds that a run waits for a server's answer.")  # fmt: skip
 @json_option
 def command(
     reference: Path,
-    candidate: Path,
+    candidate: Path | None,
+    endpoint: str | None,
     shapes: dict[str, tuple[int, ...]],
     dims: dict[str, int],
     inputs: Path | None,
@@ -49,6 +53,7 @@ def command(
     tolerance: float | None,
     timeout: float,
     no_library: bool,
+    answer_timeout: float,
     as_json: bool,
 ) -> None:
     """Prove that CANDIDATE, as deployed, computes what REFERENCE does; exit with 1 if it does not.
@@ -57,14 +62,20 @@ def command(
     channel, tiny and huge. A model that takes tokens only gets one kind, as its embedding decides the magnitude.
     REFERENCE runs unoptimised. The error columns are the distance of each from REFERENCE in float64. Both must also
     agree when both run in float64, where no rounding hides a wrong epsilon or scale. CANDIDATE may be an engine that
-    was built from the model: it needs a GPU, and runs in its own types only.
+    was built from the model: it needs a GPU, and runs in its own types only. --endpoint names a model of
+    a server in its place.
     """
+    if (candidate is None) == (endpoint is None):
+        raise click.UsageError("Give CANDIDATE or --endpoint, one of them.")
+    from rms_deploy.runtime.endpoint import Endpoint
     from rms_deploy.verification.verify import verify
 
-    with status(f"verifying {candidate}"):
+    tested = candidate if endpoint is None else Endpoint.of(endpoint).url
+    assert tested is not None, "one of the two is given"
+    with status(f"verifying {tested}"):
         result = verify(
             reference,
-            candidate,
+            tested,
             inputs=inputs,
             shapes=shapes,
             dims=dims,
@@ -72,6 +83,7 @@ def command(
             tolerance=tolerance,
             library=not no_library,
             timeout=timeout,
+            answer_timeout=answer_timeout,
         )
     if as_json:
         print_json(result.to_dict())

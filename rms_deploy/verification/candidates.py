@@ -14,9 +14,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import InlinePass
 
-from rms_deploy.errors import RunError
+from rms_deploy.errors import InputError, RunError
 from rms_deploy.onnx_model.file import open_model
 from rms_deploy.onnx_model.fold_constants import FoldConstants
+from rms_deploy.onnx_model.signature import input_specs, output_specs
 from rms_deploy.onnx_model.upcast import Upcast
 from rms_deploy.ops.element_types import is_float
 from rms_deploy.ops.functions import attach_functions
@@ -27,6 +28,7 @@ __all__ = [
     "Candidate",
     "CandidateRun",
     "deployed_run",
+    "endpoint_run",
     "engine_run",
     "formula_run",
     "reference_run",
@@ -129,6 +131,28 @@ def engine_run(path: str | os.PathLike[str]) -> CandidateRun:
     from rms_deploy.runtime import tensorrt_session as tensorrt
 
     return CandidateRun(partial(tensorrt.run, tensorrt.session(path)), "as an engine")
+
+
+def endpoint_run(url: str, reference: Candidate, *, timeout: float) -> CandidateRun:
+    """A model that a server runs. Every run waits at most `timeout` seconds for its answer.
+
+    Raises:
+        InputError: `url` is no endpoint, or the server's model has other inputs or outputs than the reference.
+        RunError: the server does not answer, or has no such model.
+    """
+    from rms_deploy.runtime import endpoint_session as endpoint
+
+    session = endpoint.session(url, timeout=timeout)
+    for kind, specs, served in (
+        ("input", input_specs(reference.model), session.inputs),
+        ("output", output_specs(reference.model), session.outputs),
+    ):
+        if set(specs) != set(served):
+            raise InputError(
+                f"the models' {kind}s differ: {', '.join(specs)} in {reference.name}, {', '.join(served)} at {url}; "
+                "give the model that is served"
+            )
+    return CandidateRun(partial(endpoint.run, session), "by the server")
 
 
 def truth_run(reference: Candidate) -> tuple[CandidateRun | None, str]:

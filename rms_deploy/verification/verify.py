@@ -15,11 +15,13 @@ from rms_deploy.errors import InputError
 from rms_deploy.onnx_model.inputs import GIVEN, MAGNITUDES, check_inputs, resolve_inputs
 from rms_deploy.onnx_model.signature import require_same
 from rms_deploy.ops.element_types import is_float
+from rms_deploy.runtime.endpoint import is_endpoint
 from rms_deploy.runtime.engine_file import is_engine
 from rms_deploy.verification.candidates import (
     Candidate,
     CandidateRun,
     deployed_run,
+    endpoint_run,
     engine_run,
     formula_run,
     reference_run,
@@ -46,6 +48,7 @@ def verify(
     tolerance: float | None = None,
     library: bool = True,
     timeout: float | None = None,
+    answer_timeout: float = 60.0,
 ) -> Verification:
     """Run both models on the same inputs and compare every output.
 
@@ -63,7 +66,8 @@ def verify(
 
     Args:
         reference: the model that is right: a file, a proto or an onnx-ir model. A given model is not changed.
-        candidate: the model to prove, in the same forms; or an engine that was built from it, which needs a GPU.
+        candidate: the model to prove, in the same forms; or an engine that was built from it, which needs a GPU; or
+            the endpoint of a server that runs it, as grpc://host:port/model or http://host:port/model.
         inputs: an .npz file or arrays by name; default: random ones, in each magnitude of `random_inputs`.
         shapes: of inputs, by name.
         dims: sizes of named dynamic dimensions.
@@ -73,20 +77,24 @@ def verify(
         library: run the candidate with our custom-op library.
         timeout: seconds after which it ends with an error, as a model may loop for ever. It then runs in a process of
             its own, where a crash of a runtime is an error too, and takes files or protos; None: in this process.
+        answer_timeout: seconds that each run waits for the answer of an endpoint.
 
     Raises:
         InputError: the signatures differ, the inputs do not fit them, or results differ in their shapes.
         ModelFileError: a file cannot be read.
-        RunError: ONNX Runtime refuses a model, or it did not end within `timeout`.
+        RunError: ONNX Runtime refuses a model, a server does not answer, or it did not end within `timeout`.
     """
     if timeout is not None:
         options = {"inputs": inputs, "shapes": shapes, "dims": dims, "seed": seed, "tolerance": tolerance}
-        return _isolated(reference, candidate, timeout=timeout, library=library, **options)
+        options |= {"library": library, "answer_timeout": answer_timeout}
+        return _isolated(reference, candidate, timeout=timeout, **options)
     if tolerance is not None and not tolerance >= 0:
         raise InputError(f"tolerance is {tolerance}; use 0 or more")
+    if not 0 < answer_timeout < float("inf"):
+        raise InputError(f"`answer_timeout` is {answer_timeout}; use more than 0 seconds")
     right = Candidate.of(reference)
-    engine = candidate if isinstance(candidate, str | os.PathLike) and is_engine(candidate) else None
-    tested = right if engine is not None else Candidate.of(candidate)
+    place = candidate if isinstance(candidate, str | os.PathLike) and _has_no_graph(candidate) else None
+    tested = right if place is not None else Candidate.of(candidate)
     require_same(right.model, tested.model)
     feeds_by_kind = resolve_inputs(
         right.model, inputs=inputs, shapes=shapes, dims=dims, seed=seed, magnitudes=MAGNITUDES
@@ -94,11 +102,12 @@ def verify(
     for feeds in feeds_by_kind.values():
         check_inputs(feeds, tested.model)
     expected = reference_run(right)
-    actual = deployed_run(tested, library=library) if engine is None else engine_run(engine)
+    actual = deployed_run(tested, library=library) if place is None else _run_at(place, right, answer_timeout)
     truth, how_true = truth_run(right)
-    formula, how_formula = (
-        formula_run(tested, truth, how_true) if engine is None else (None, "not compared: an engine has no float64")
-    )
+    if place is None:
+        formula, how_formula = formula_run(tested, truth, how_true)
+    else:
+        formula, how_formula = None, f"not compared: {'a server' if is_endpoint(place) else 'an engine'} has no float64"
     formula_limit = FORMULA_TOLERANCE if tolerance is None else tolerance
     dtype, depth = rounding(right.model, upcast=actual.upcast)
     origin = "given" if tolerance is not None else f"4 eps({dtype.name}) sqrt({depth} roundings in a row)"
@@ -109,7 +118,7 @@ def verify(
         checks += _checks(kind, feeds, runs, limit, formula_limit)
     return Verification(
         reference=right.name,
-        candidate=tested.name if engine is None else os.fspath(engine),
+        candidate=tested.name if place is None else os.fspath(place),
         reference_run=expected.how,
         candidate_run=actual.how,
         truth=how_true,
@@ -131,6 +140,15 @@ def _isolated(*models: Any, timeout: float, **options: Any) -> Verification:
         raise InputError("with `timeout` models are given as files or protos, not as onnx-ir models")
     result: Verification = call_isolated(__name__, "verify", *models, timeout=timeout, **options)
     return result
+
+
+def _has_no_graph(candidate: str | os.PathLike[str]) -> bool:
+    """Whether it only runs: an engine, or a model of a server."""
+    return is_endpoint(candidate) or is_engine(candidate)
+
+
+def _run_at(place: str | os.PathLike[str], reference: Candidate, timeout: float) -> CandidateRun:
+    return endpoint_run(place, reference, timeout=timeout) if is_endpoint(place) else engine_run(place)
 
 
 @dataclass(frozen=True)

@@ -180,3 +180,30 @@ def test_a_model_that_never_ends_is_one_line(tmp_path):
     result = invoke(path, path, "--timeout", "6", "--no-library")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1].endswith("did not end within 6 s, and was ended; a longer --timeout waits")
+
+
+def test_an_endpoint_takes_the_place_of_the_candidate(tmp_path):
+    from made_server import Model, serving
+
+    model = write(tmp_path / "a.onnx", "y = Neg(x)")
+    with serving(Model(lambda feeds: {"y": -feeds["x"]}, {"x": "FP32"}, {"y": "FP32"}), "grpc") as url:
+        result = invoke(model, "--endpoint", url, "--shape", "x=3x8", "--answer-timeout", "30")
+        assert result.exit_code == 0, result.output
+        assert "candidate: by the server" in result.stdout
+        assert f"verifying {url}" in result.stderr
+        result = invoke(model, "--endpoint", f"{url}x")
+    assert result.exit_code == 1
+    assert "the server has no model mx; it has m, other" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["b.onnx", "--endpoint", "grpc://h:1/m"]])
+def test_one_candidate_is_needed(same, arguments):
+    result = invoke(same[0], *arguments)
+    assert result.exit_code == 2
+    assert "Give CANDIDATE or --endpoint, one of them." in result.stderr
+
+
+def test_an_endpoint_is_no_file(same):
+    result = invoke(same[0], "--endpoint", same[1])
+    assert result.exit_code == 1
+    assert "is no endpoint; write it as grpc://host:port/model" in result.stderr

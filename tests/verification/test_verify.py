@@ -293,3 +293,35 @@ def test_another_process_takes_no_models_in_memory():
     model = ir.from_proto(onnx.parser.parse_model(ENDLESS))
     with pytest.raises(InputError, match="files or protos"):
         verify(model, model, timeout=100)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_server_is_compared_as_it_answers(tmp_path, protocol):
+    from made_server import Model, serving
+
+    reference = write(tmp_path / "a.onnx", DECOMPOSED)
+    wrong = write(tmp_path / "wrong.onnx", "y = rms_deploy.RMSNorm<epsilon=0.5>(x, w)")
+    for served, passed in ((reference, True), (wrong, False)):
+        session = onnxruntime.session(served)
+        model = Model(lambda feeds, session=session: onnxruntime.run(session, feeds), {"x": "FP32"}, {"y": "FP32"})
+        with serving(model, protocol) as url:
+            result = verify(reference, url)
+        assert result.passed == passed
+        assert (result.candidate, result.candidate_run) == (url, "by the server")
+        assert result.formula == "not compared: a server has no float64"
+        assert model.requests == len(result.checks) == 4
+
+
+def test_another_model_at_an_endpoint_and_no_server(tmp_path):
+    from made_server import Model, serving
+
+    reference = write(tmp_path / "a.onnx", DECOMPOSED)
+    with serving(Model(dict, {"ids": "FP32"}, {"y": "FP32"}), "grpc") as url:
+        with pytest.raises(InputError, match=f"the models' inputs differ: x in {reference}, ids at {url}; give the"):
+            verify(reference, url)
+        with pytest.raises(RunError, match="the server has no model n; it has m, other"):
+            verify(reference, url.replace("/m", "/n"))
+    with pytest.raises(InputError, match="is no endpoint; write it as grpc://host:port/model"):
+        verify(reference, "ftp://h/m")
+    with pytest.raises(InputError, match="`answer_timeout` is 0; use more than 0 seconds"):
+        verify(reference, url, answer_timeout=0)
