@@ -23,6 +23,16 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     return tuple(name.strip() for name in value.split(",") if name.strip()) if value else ()
 
 
+def _counts(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
+    try:
+        counts = tuple(int(count) for count in value.split(","))
+    except ValueError:
+        counts = ()
+    if not counts or min(counts) < 1 or len(set(counts)) < len(counts):
+        raise click.BadParameter(f"{value!r}: write different numbers from 1 on, as in 1,2,4", ctx, param)
+    return counts
+
+
 def _sweep(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     sweep: dict[str, tuple[int, ...]] = {}
     for value in values:
@@ -49,6 +59,8 @@ def _sweep(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @click.option("--runtime", "runtimes", multiple=True, type=click.Choice(_RUNTIMES), help="May be repeated. "
               "[default: onnxruntime; with --module, torch too]")  # fmt: skip
 @click.option("--module", help="The torch module of the model: a built-in name, or package.module:factory.")
+@click.option("--endpoint", "endpoints", multiple=True, metavar="URL",
+              help="A server's model, such as grpc://localhost:8001/decoder. May be repeated.")  # fmt: skip
 @shape_option
 @dim_option
 @click.option(
@@ -61,7 +73,8 @@ def _sweep(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @click.option("--inputs", type=click.Path(path_type=Path), help="An .npz file with one array per input.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of random inputs.")
 @click.option("--threads", type=_AT_LEAST_1, default=1, show_default=True, help="Of each model.")
-@click.option("--concurrency", type=_AT_LEAST_1, default=1, show_default=True, help="Clients that call at once.")
+@click.option("--concurrency", metavar="N,...", default="1", show_default=True, callback=_counts,
+              help="Clients that call at once; of several numbers, such as 1,2,4,8, each is measured.")  # fmt: skip
 @click.option("--rounds", type=_AT_LEAST_1, default=10, show_default=True, help="How often they take turns.")
 @click.option("--duration", type=_POSITIVE, default=2.0, show_default=True,
               help="Seconds measured per candidate, over all rounds.")  # fmt: skip
@@ -86,6 +99,8 @@ def _sweep(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @form_options
 def command(
     models: tuple[Path, ...],
+    endpoints: tuple[str, ...],
+    concurrency: tuple[int, ...],
     no_library: bool,
     operator_times: bool,
     report: Path | None,
@@ -98,11 +113,15 @@ def command(
     """Measure one run of each of MODELS; the others are compared with the first.
 
     Each candidate runs in a process of its own, and they take turns on the same inputs. One that fails, crashes or
-    hangs is reported, the others go on, and the exit code is 1.
+    hangs is reported, the others go on, and the exit code is 1. An endpoint's latency is that of a client here; beside
+    it stand the times that the server itself counts, queue and compute.
     """
     if ray is None and (per_machine or resume is not None):
         raise click.UsageError("--per-machine and --resume go with --ray; --ray local is this machine")
+    if ray is not None and (endpoints or len(concurrency) > 1):
+        raise click.UsageError("--endpoint and several --concurrency are measured from here; leave out --ray")
     from rms_deploy.benchmark.method import Method
+    from rms_deploy.runtime.endpoint import Endpoint
 
     if report is not None:
         from rms_deploy.benchmark.report.page import write_page
@@ -111,13 +130,19 @@ def command(
         if report.resolve() in [path.resolve() for path in models]:
             raise click.UsageError("--report would take the place of a model; give another name")
         check_output(report)
+    options["concurrency"] = concurrency[0]
     method = Method(**{field.name: options.pop(field.name) for field in fields(Method)})
     options |= {"method": method, "library": not no_library, "operator_times": operator_times or report is not None}
     with progress() as on_progress:
         if ray is None:
             from rms_deploy.benchmark.bench import bench
 
-            result = bench(models, on_progress=on_progress, **options)
+            result = bench(
+                [*models, *(Endpoint.of(url).url for url in endpoints)],
+                concurrency=concurrency if len(concurrency) > 1 else (),
+                on_progress=on_progress,
+                **options,
+            )
         else:
             from rms_deploy.deployment.sweep import sweep
 

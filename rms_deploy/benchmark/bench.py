@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -38,6 +39,7 @@ def bench(
     shapes: Mapping[str, Sequence[int]] | None = None,
     dims: Mapping[str, int] | None = None,
     sweep: Mapping[str, Sequence[int]] | None = None,
+    concurrency: Sequence[int] = (),
     inputs: str | os.PathLike[str] | Mapping[str, NDArray[Any]] | None = None,
     library: bool = True,
     also_without_library: bool = False,
@@ -51,8 +53,9 @@ def bench(
     each time. One that is refused, crashes or hangs is reported with its failure; the others go on.
 
     Args:
-        models: one or several, each a file, a proto or an onnx-ir model; after the first also engines, which get its
-            inputs. The first candidate is what the others are compared with.
+        models: one or several, each a file, a proto or an onnx-ir model; after the first also engines, and endpoints
+            of servers as grpc://host:port/model or http://host:port/model, which get its inputs. The first candidate
+            is what the others are compared with.
         method: rounds, duration, warm-up, threads and so on; default: those of `Method()`.
         compare: variants of the only model, of `variants.VARIANTS`, to be measured in its place.
         runtimes: of `candidates.CANDIDATE_RUNTIMES`; each runs every file, or, torch, the module.
@@ -62,6 +65,7 @@ def bench(
         dims: sizes of named dynamic dimensions.
         sweep: several sizes of named dynamic dimensions; everything is measured for every combination, in new
             processes.
+        concurrency: several numbers of clients; everything is measured for each. Default: that of the method.
         inputs: an .npz file or arrays by name; default: random ones.
         library: register our custom-op library.
         also_without_library: measure each model that has our ops once more, without the library: what ONNX Runtime's
@@ -74,7 +78,9 @@ def bench(
         ModelFileError: a file cannot be read.
     """
     method = method or Method()
-    method.check()
+    methods = [replace(method, concurrency=clients) for clients in concurrency or (method.concurrency,)]
+    for each in methods:
+        each.check()
     provenance = Provenance.now()
     with TemporaryDirectory(prefix="rms-deploy-bench-") as name:
         folder = Path(name)
@@ -96,12 +102,15 @@ def bench(
         )
         inspection = files.inspection(given[0].path).to_dict()
         del files  # the weights of the models need not stay in memory while others run
-        progress = _Progress(len(steps) * len(entries) * (method.rounds + 1 + operator_times), on_progress)
+        count = len(steps) * len(methods) * len(entries)
+        progress = _Progress(count * (method.rounds + 1 + operator_times), on_progress)
         points = []
-        for step in steps:
+        for step, each in product(steps, methods):
             written = write_inputs(step.inputs, folder)
-            results = _measure(entries, written, method, progress, operator_times=operator_times)
-            points.append(Point(results, {name: array.shape for name, array in step.inputs[0].items()}, step.dims))
+            results = _measure(entries, written, each, progress, operator_times=operator_times)
+            clients = {"concurrency": each.concurrency} if concurrency else {}
+            shapes_of_step = {name: array.shape for name, array in step.inputs[0].items()}
+            points.append(Point(results, shapes_of_step, {**step.dims, **clients}))
     return BenchmarkResult(tuple(points), method=method, provenance=provenance, inspection=inspection)
 
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from rms_deploy.benchmark.candidates import Candidate
+from rms_deploy.benchmark.candidates import ENDPOINT, Candidate
 from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.operator_times import OperatorTimes
 from rms_deploy.benchmark.result import CandidateResult
+from rms_deploy.benchmark.server_times import ServerTimes
 from rms_deploy.benchmark.worker.process import BenchmarkProcess
 from rms_deploy.errors import RunError
 
@@ -29,6 +30,9 @@ class CandidateRun:
     rounds: list[list[float]] = field(default_factory=list)
     seconds: float = 0.0
     operator_times: OperatorTimes | None = None
+    counted: dict[str, int] | None = None
+    """What the server of an endpoint had counted before the rounds; None: it counts nothing."""
+    server: ServerTimes | None = None
     failure: str | None = None
     note: str = ""
 
@@ -41,6 +45,11 @@ class CandidateRun:
         """The candidate's."""
         return self.candidate.name
 
+    @property
+    def is_served(self) -> bool:
+        """Whether a server runs the model, and the process only asks it."""
+        return self.candidate.runtime == ENDPOINT
+
     def start(self) -> None:
         """Let the process import what every candidate needs, or end it if the candidate has failed beforehand."""
         if self.failure is not None:
@@ -49,8 +58,12 @@ class CandidateRun:
 
     def load(self, inputs: Mapping[str, Any]) -> None:
         """Load the model, run it once, and warm up."""
-        self.loaded = self._ask("load", runtime=self.candidate.runtime, **self._model(inputs))
+        runtime, timeout = self.candidate.runtime, self.method.timeout
+        self.loaded = self._ask("load", runtime=runtime, timeout=timeout, **self._model(inputs))
         self.loaded |= self._ask("warm_up", seconds=self.method.warmup, clients=self.method.concurrency)
+        if self.is_served:
+            self.loaded |= {"memory_before": None}
+            self.counted = self._server_statistics()
 
     def measure(self, seconds: float) -> None:
         """Measure one round of so many seconds."""
@@ -59,8 +72,11 @@ class CandidateRun:
         self.seconds += answer.get("seconds", 0.0)
 
     def finish(self) -> None:
-        """Ask for the peak memory, which is final now, and end the process."""
-        self.loaded |= self._ask("memory")
+        """Ask for what is final now, the peak memory or what the server has counted, and end the process."""
+        if not self.is_served:
+            self.loaded |= self._ask("memory")
+        elif self.counted is not None and (after := self._server_statistics()) is not None:
+            self.server = ServerTimes.between(self.counted, after)
         self.process.close()
 
     def time_operators(self, inputs: Mapping[str, Any]) -> None:
@@ -98,6 +114,7 @@ class CandidateRun:
             latency=latency,
             speedup=Speedup.of(first._latency(), latency) if compared else None,
             operator_times=self.operator_times,
+            server=self.server,
             **self.loaded,
         )
 
@@ -107,9 +124,13 @@ class CandidateRun:
     def _model(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """What a process is told of the model, for the latency and for the operator times."""
         candidate, target = self.candidate, self.candidate.target
-        if not candidate.runtime.startswith("torch"):
+        if not self.is_served and not candidate.runtime.startswith("torch"):
             target = os.path.abspath(target)  # noqa: PTH100 - keeps links
         return {"model": target, "library": candidate.library, "threads": self.method.threads, "inputs": inputs}
+
+    def _server_statistics(self) -> dict[str, int] | None:
+        answer = self._ask("server_statistics", model=self.candidate.target, timeout=self.method.timeout)
+        return answer.get("server_statistics")
 
     def _ask(self, do: str, **request: Any) -> dict[str, Any]:
         if self.failure is not None:
@@ -117,5 +138,5 @@ class CandidateRun:
         try:
             return self.process.ask(do, **request)
         except RunError as error:
-            self.failure = str(error)
+            self.failure = str(error).removeprefix(f"{self.name}: ")
             return {}

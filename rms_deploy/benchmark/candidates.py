@@ -10,8 +10,9 @@ from rms_deploy.benchmark.model_files import GivenModel, ModelFiles
 from rms_deploy.benchmark.variants import ORIGINAL, VARIANTS, write_variant
 from rms_deploy.errors import InputError, RmsDeployError
 from rms_deploy.ops.nodes import norm_nodes
+from rms_deploy.runtime.endpoint import Endpoint
 
-__all__ = ["CANDIDATE_RUNTIMES", "Candidate", "candidates"]
+__all__ = ["CANDIDATE_RUNTIMES", "ENDPOINT", "Candidate", "candidates"]
 
 CANDIDATE_RUNTIMES: Final[Mapping[str, str]] = {
     "onnxruntime": "ONNX Runtime's CPU provider",
@@ -19,10 +20,14 @@ CANDIDATE_RUNTIMES: Final[Mapping[str, str]] = {
     "torch": "the module itself, eager",
     "torch-compiled": "the module, by torch.compile",
 }
-"""The runtimes that a caller can choose, and what each is. An engine always runs on `tensorrt`.
+"""The runtimes that a caller can choose, and what each is. An engine runs on `tensorrt`, an endpoint on `ENDPOINT`.
 
-`LOADERS` of worker/runtimes.py has the same names and `tensorrt`; only the processes of candidates import it.
+`LOADERS` of worker/runtimes.py has the same names and these two; only the processes of candidates import it.
 """
+
+
+ENDPOINT: Final = "endpoint"
+"""The runtime of a model that a server runs."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +37,9 @@ class Candidate:
     name: str
     """In tables."""
     model: str
-    """What the caller named: a file, a torch module, or the place of a model that was given in memory."""
+    """What the caller named: a file, a torch module, an endpoint, or the place of a model that was given in memory."""
     target: str
-    """What its process loads: a file, or the name of a torch module."""
+    """What its process loads: a file, the name of a torch module, or the URL of an endpoint."""
     signature: str
     """The ONNX file that says which inputs it takes."""
     runtime: str = "onnxruntime"
@@ -61,7 +66,7 @@ def candidates(
     """The candidates, in the order in which they are reported.
 
     Args:
-        models: ONNX files, the first of all; and engines, which take the inputs of the first.
+        models: ONNX files, the first of all; engines and endpoints, which take the inputs of the first.
         files: reads the models, and has a folder for variants.
         compare: variants of the only model, in place of the model itself.
         runtimes: on which each file or the module runs; default: ONNX Runtime, and torch if there is a module.
@@ -70,14 +75,14 @@ def candidates(
         also_without_library: each file that has our ops once more, without the library.
 
     Raises:
-        InputError: an unknown runtime or variant, or options that do not go together.
+        InputError: an unknown runtime or variant, a URL that is no endpoint, or options that do not go together.
         ModelFileError: a file cannot be read.
     """
     runtimes = runtimes or ("onnxruntime", *(() if module is None else ("torch", "torch-compiled")))
     _check(models, compare, runtimes, module)
     first = models[0]
     named = [_variant(first, name, files) for name in compare]
-    named = named or [_given(model, files) for model in models if not model.is_engine]
+    named = named or [_given(model, files) for model in models if not (model.is_engine or model.is_endpoint)]
     found: list[Candidate] = []
     for runtime in runtimes:
         if runtime.startswith("torch"):
@@ -87,11 +92,11 @@ def candidates(
         for candidate in named:
             both = library and also_without_library and candidate.failure is None and _has_our_ops(candidate, files)
             found += _on(candidate, runtime, (True, False) if both else (library,))
-    for engine in models:
-        if engine.is_engine:
-            found.append(
-                Candidate(engine.name, engine.name, engine.path, first.path, runtime="tensorrt", library=False)
-            )
+    for model in models:
+        if model.is_engine:
+            found.append(Candidate(model.name, model.name, model.path, first.path, runtime="tensorrt", library=False))
+        elif model.is_endpoint:
+            found.append(_served(model, first))
     return found
 
 
@@ -109,15 +114,22 @@ def _check(models: Sequence[GivenModel], compare: Sequence[str], runtimes: Seque
     for name in compare:
         if name not in VARIANTS:
             raise InputError(f"variant {name!r} is not known; use {', '.join(VARIANTS)}")
-    if compare and len(models) != 1:
-        raise InputError(f"`compare` makes variants of one model, and {len(models)} were given; give one")
-    if models[0].is_engine:
-        raise InputError(f"{models[0].name}: an engine does not say what its inputs mean; give its ONNX file first")
+    if compare and (count := sum(not model.is_endpoint for model in models)) != 1:
+        raise InputError(f"`compare` makes variants of one model, and {count} were given; give one")
+    if models[0].is_engine or models[0].is_endpoint:
+        kind = "an engine" if models[0].is_engine else "a server"
+        raise InputError(f"{models[0].name}: {kind} does not say what its inputs mean; give its ONNX file first")
 
 
 def _given(model: GivenModel, files: ModelFiles) -> Candidate:
     counts = files.inspection(model.path).count()
     return Candidate(model.name, model.name, model.path, model.path, norm_counts=counts)
+
+
+def _served(model: GivenModel, first: GivenModel) -> Candidate:
+    url = Endpoint.of(model.path).url
+    note = "the server decides how many threads and instances it has"
+    return Candidate(url, url, url, first.path, runtime=ENDPOINT, library=False, note=note)
 
 
 def _variant(model: GivenModel, name: str, files: ModelFiles) -> Candidate:

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from rms_deploy.fusion.inspect import Inspection, inspect
 from rms_deploy.onnx_model.file import load_model, open_model, save_model
+from rms_deploy.runtime.endpoint import is_endpoint
 from rms_deploy.runtime.engine_file import is_engine
 
 __all__ = ["GivenModel", "ModelFiles", "ModelLike"]
@@ -20,16 +21,21 @@ __all__ = ["GivenModel", "ModelFiles", "ModelLike"]
 
 @dataclass(frozen=True)
 class GivenModel:
-    """A model of the caller, as a file."""
+    """A model of the caller, as a file, or as the URL of a server's model."""
 
     name: str
-    """The path as it was given; of a model in memory, its place among the models, such as `model 2`."""
+    """The path or URL as it was given; of a model in memory, its place among the models, such as `model 2`."""
     path: str
 
     @property
     def is_engine(self) -> bool:
         """Whether it is an engine, not an ONNX file."""
-        return is_engine(self.path)
+        return not self.is_endpoint and is_engine(self.path)
+
+    @property
+    def is_endpoint(self) -> bool:
+        """Whether a server runs it."""
+        return is_endpoint(self.path)
 
 
 ModelLike: TypeAlias = "str | os.PathLike[str] | onnx.ModelProto | ir.Model | GivenModel"

@@ -10,6 +10,7 @@ from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.operator_times import OperatorTimes
 from rms_deploy.benchmark.provenance import Provenance
+from rms_deploy.benchmark.server_times import ServerTimes
 
 __all__ = ["FORMAT", "BenchmarkResult", "CandidateResult", "Point", "parts", "point_name"]
 
@@ -22,7 +23,8 @@ class CandidateResult:
     """One candidate: its latency, or why there is none."""
 
     model: str
-    """The file, the name of a torch module, or of a model that was given in memory its place, such as `model 2`."""
+    """The file, the name of a torch module, the URL of an endpoint; of a model that was given in memory its place, such
+    as `model 2`."""
     library: bool = True
     """Whether our custom-op library was registered; without it, ONNX Runtime's own kernels run our norms."""
     name: str = ""
@@ -41,11 +43,13 @@ class CandidateResult:
     memory_before: int | None = None
     """Bytes that the process held before it loaded the model: Python, and the runtime's library."""
     peak_memory: int | None = None
-    """Bytes that the process held at most, all in all."""
+    """Bytes that the process held at most, all in all; None for an endpoint, whose model lies in the server."""
     speedup: Speedup | None = None
     """None for the first candidate, and where this or the first failed."""
     operator_times: OperatorTimes | None = None
     """None: they were not asked for, or its runtime does not tell them."""
+    server: ServerTimes | None = None
+    """Of an endpoint; None: its server does not tell them."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -59,7 +63,7 @@ class Point:
     candidates: tuple[CandidateResult, ...]
     shapes: Mapping[str, tuple[int, ...]]
     dims: Mapping[str, int] = field(default_factory=dict)
-    """The sizes that the sweep gave; none if there was no sweep."""
+    """The sizes that the sweep gave, and `concurrency` where several were asked for; none if there was no sweep."""
     part: str = ""
     """The model, or the kind of machine, where points of one result differ in it."""
     provenance: Provenance | None = None

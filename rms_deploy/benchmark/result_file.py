@@ -12,6 +12,7 @@ from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.operator_times import OperatorTimes
 from rms_deploy.benchmark.provenance import Provenance
 from rms_deploy.benchmark.result import FORMAT, BenchmarkResult, CandidateResult, Point
+from rms_deploy.benchmark.server_times import ServerTimes
 from rms_deploy.errors import InputError
 from rms_deploy.runtime.machine import Machine
 
@@ -82,4 +83,9 @@ def _candidate(data: dict[str, Any]) -> CandidateResult:
         speedup = Speedup(speedup["value"], speedup["low"], speedup["high"])
     if times is not None:
         times = OperatorTimes.from_dict(times)
-    return CandidateResult(**{**data, "latency": latency, "speedup": speedup, "operator_times": times})
+    server = data.get("server")
+    if server is not None:
+        server = ServerTimes(**server)
+    return CandidateResult(
+        **{**data, "latency": latency, "speedup": speedup, "operator_times": times, "server": server}
+    )

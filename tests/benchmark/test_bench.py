@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import replace
 from importlib import metadata
@@ -285,3 +286,51 @@ def test_an_engine_takes_the_inputs_of_the_first_model(tmp_path):
     assert result.candidates[0].latency is not None
     assert result.candidates[1].failure, "no engine, or no TensorRT"
     assert "\n" not in result.candidates[1].failure
+
+
+def test_servers_beside_the_session_over_several_numbers_of_clients(tmp_path):
+    from made_server import Model, serving
+
+    path = write(tmp_path / "a.onnx")
+    model = Model(lambda feeds: {"y": np.exp(feeds["x"])}, {"x": "FP32"}, {"y": "FP32"})
+    with serving(model, "grpc") as grpc, serving(model, "http") as http:
+        models = [path, grpc, http, grpc.replace("/m", "/n")]
+        result = bench(models, concurrency=(1, 3), library=False, shapes={"x": (3, 8)}, **QUICK)
+    assert [point.dims for point in result.points] == [{"concurrency": 1}, {"concurrency": 3}]
+    assert result.failed
+    for point in result.points:
+        session, *served, missing = point.candidates
+        assert session.server is None
+        assert missing.failure == "the server has no model n; it has m, other"
+        for candidate in served:
+            assert candidate.failure is None
+            assert candidate.latency.runs >= 3 * point.dims["concurrency"]
+            assert (candidate.server.queue, candidate.server.compute) == (2.0, 12.0)
+            assert candidate.server.batched == pytest.approx(2.0, rel=0.2)  # an odd number of requests may be counted
+            assert candidate.speedup is not None
+
+
+def test_a_server_that_dies_is_that_candidates_failure_and_the_others_go_on(tmp_path, monkeypatch):
+    from made_server import Model, serving
+
+    path = write(tmp_path / "a.onnx")
+    model = Model(lambda feeds: {"y": np.exp(feeds["x"])}, {"x": "FP32"}, {"y": "FP32"})
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(serving(model, "grpc"))
+        original = BenchmarkProcess.ask
+
+        def ask(self, do, **request):
+            if do == "run":
+                stack.close()
+            return original(self, do, **request)
+
+        monkeypatch.setattr(BenchmarkProcess, "ask", ask)
+        result = bench([path, url], library=False, **QUICK)
+    session, served = result.candidates
+    assert session.latency is not None
+    assert served.failure.startswith("the server is not available: ")
+
+
+def test_numbers_of_clients_out_of_range(tmp_path):
+    with pytest.raises(InputError, match="`concurrency` is 0; use at least 1"):
+        bench(write(tmp_path / "a.onnx"), concurrency=(1, 0))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from rms_deploy.benchmark.candidate_run import CandidateRun
 from rms_deploy.benchmark.candidates import Candidate
 from rms_deploy.benchmark.method import Method
+from rms_deploy.benchmark.server_times import ServerTimes
 from rms_deploy.errors import RunError
 
 CANDIDATE = Candidate("fused", "a.onnx", "/tmp/fused.onnx", "a.onnx", note="1 left", norm_counts={"fused RMSNorm": 2})
@@ -65,6 +66,7 @@ def test_the_result_is_what_was_answered():
         "model": "/tmp/fused.onnx",
         "library": True,
         "threads": 2,
+        "timeout": 600.0,
         "inputs": {"file": "inputs.npz"},
     }
 
@@ -82,3 +84,42 @@ def test_a_candidate_that_failed_beforehand_is_not_run():
     assert run.process.asked == []
     assert run.process.closed
     assert run.result(run).failure == "cannot be made"
+
+
+SERVED = Candidate("grpc://h:1/m", "grpc://h:1/m", "grpc://h:1/m", "a.onnx", runtime="endpoint", library=False)
+
+
+class Asking(Process):
+    """The process of an endpoint, whose server has counted `counts`, one after the other."""
+
+    def __init__(self, *counts, **options):
+        super().__init__(**options)
+        self.counts = list(counts)
+
+    def ask(self, do, **request):
+        answer = super().ask(do, **request)
+        return {"server_statistics": self.counts.pop(0)} if do == "server_statistics" else answer
+
+
+def test_what_a_server_counts_during_the_rounds():
+    counts = [{"requests": n, "executions": n, "queue": 3000 * n, "compute": 5000 * n} for n in (10, 20)]
+    process = Asking(*counts)
+    result = measured(process, SERVED).result(measured(Process()))
+    assert result.server == ServerTimes(10, queue=3.0, compute=5.0, batched=1.0)
+    assert (result.memory_before, result.peak_memory) == (None, None)
+    asked = [do for do, _ in process.asked]
+    assert asked == ["start", "load", "warm_up", "server_statistics", *6 * ["run"], "server_statistics"]
+    load = dict(process.asked)["load"]
+    assert (load["model"], load["timeout"]) == ("grpc://h:1/m", 600.0)
+
+
+def test_a_server_that_counts_nothing():
+    assert measured(Asking(None), SERVED).result(measured(Process())).server is None
+
+
+def test_a_failure_does_not_name_the_endpoint_twice():
+    class Refusing(Process):
+        def ask(self, *_, **__):
+            raise RunError("grpc://h:1/m: the server has no model m")
+
+    assert measured(Refusing(), SERVED).failure == "the server has no model m"

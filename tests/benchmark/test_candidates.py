@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rms_deploy.benchmark.candidates import CANDIDATE_RUNTIMES, candidates
+from rms_deploy.benchmark.candidates import CANDIDATE_RUNTIMES, ENDPOINT, candidates
 from rms_deploy.benchmark.model_files import ModelFiles
 from rms_deploy.benchmark.worker.runtimes import LOADERS
 from rms_deploy.errors import InputError
@@ -18,7 +18,7 @@ def found(folder, models, **options):
 
 
 def test_the_runtimes_are_those_that_can_be_loaded():
-    assert {*CANDIDATE_RUNTIMES, "tensorrt"} == set(LOADERS)
+    assert {*CANDIDATE_RUNTIMES, "tensorrt", ENDPOINT} == set(LOADERS)
 
 
 def test_every_file_runs_on_every_runtime_and_the_name_says_which(tmp_path):
@@ -78,3 +78,23 @@ def test_what_does_not_go_together_is_one_line(tmp_path, models, options, messag
 def test_an_engine_is_not_the_first(tmp_path):
     with pytest.raises(InputError, match="give its ONNX file first"):
         found(tmp_path, [tmp_path / "b.engine", write(tmp_path / "a.onnx")])
+
+
+def test_an_endpoint_gets_the_inputs_of_the_first_file(tmp_path):
+    path = write(tmp_path / "a.onnx")
+    url = "grpc://localhost:8001/decoder"
+    file, served = found(tmp_path, [path, url], also_without_library=True)
+    assert (served.name, served.model, served.target, served.signature) == (url, url, url, file.signature)
+    assert (served.runtime, served.library) == (ENDPOINT, False)
+    variants = found(tmp_path, [norm(tmp_path / "n.onnx"), url], compare=("original", "fused"))
+    assert [candidate.name for candidate in variants] == ["original", "fused", url]
+
+
+def test_what_is_no_endpoint_or_stands_alone(tmp_path):
+    path = write(tmp_path / "a.onnx")
+    with pytest.raises(InputError, match="http://h/m: is no endpoint; write it as"):
+        found(tmp_path, [path, "http://h/m"])
+    with pytest.raises(
+        InputError, match="grpc://h:1/m: a server does not say what its inputs mean; give its ONNX file"
+    ):
+        found(tmp_path, ["grpc://h:1/m"])

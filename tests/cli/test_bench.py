@@ -160,3 +160,31 @@ def test_the_options_name_what_there_is():
     assert set(bench._RUNTIMES) == set(CANDIDATE_RUNTIMES)
     (compare,) = [option for option in bench.command.params if option.name == "compare"]
     assert all(name in compare.help for name in VARIANTS)
+
+
+def test_an_endpoint_beside_the_file_for_several_numbers_of_clients(tmp_path):
+    import numpy as np
+    from made_server import Model, serving
+
+    path = write(tmp_path / "a.onnx")
+    with serving(Model(lambda feeds: {"y": np.exp(feeds["x"])}, {"x": "FP32"}, {"y": "FP32"}), "grpc") as url:
+        result = invoke(path, "--endpoint", url, *QUICK, "--concurrency", "1,2")
+    assert result.exit_code == 0, result.output
+    header, *rows = (line.split() for line in result.stdout.splitlines()[:5])
+    assert header[:9] == ["candidate", "at", "median", "p90", "p99", "runs/s", "queue", "compute", "batched"]
+    assert [row[:3] for row in rows] == [[name, "concurrency", n] for n in "12" for name in (path, url)]
+    assert f"{url}: the server decides how many threads and instances it has" in result.stdout
+
+
+@pytest.mark.parametrize("counts", ["", "0", "1,x", "2,2", "1,-1"])
+def test_numbers_of_clients_that_are_none(counts):
+    result = CliRunner().invoke(rms_deploy, ["bench", "a.onnx", "--concurrency", counts])
+    assert result.exit_code == 2
+    assert "as in 1,2,4" in result.stderr
+
+
+def test_what_is_no_endpoint_is_one_line(tmp_path):
+    result = invoke(write(tmp_path / "a.onnx"), "--endpoint", "localhost:8001")
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert "is no endpoint; write it as grpc://host:port/model" in result.stderr

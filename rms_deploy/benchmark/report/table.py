@@ -36,7 +36,9 @@ def header(result: BenchmarkResult) -> tuple[str, ...]:
     """The names of the columns."""
     percentiles = map(percentile_name, result.method.percentiles)
     compared = "times faster", "95 % interval", "verdict"
-    return "candidate", "at", "machine", "median", *percentiles, "runs/s", *compared, "load", "first run", "peak memory"
+    server = "queue", "compute", "batched"
+    where = "candidate", "at", "machine"
+    return *where, "median", *percentiles, "runs/s", *server, *compared, "load", "first run", "peak memory"
 
 
 def rows(result: BenchmarkResult) -> list[tuple[str, ...]]:
@@ -51,13 +53,15 @@ def rows(result: BenchmarkResult) -> list[tuple[str, ...]]:
 
 def failures(result: BenchmarkResult) -> Iterator[str]:
     """One line for each candidate that was not measured, and for everything that makes the numbers less certain."""
+    noted = set()
     for point in result.points:
         at = f" at {point_name(point)}" if point_name(point) else ""
         for candidate in point.candidates:
             if candidate.failure is not None:
                 yield f"{candidate.name}{at} FAILED: {candidate.failure}"
-            elif candidate.note:
-                yield f"{candidate.name}{at}: {candidate.note}"
+            elif candidate.note and (candidate.name, candidate.note) not in noted:
+                noted.add((candidate.name, candidate.note))
+                yield f"{candidate.name}: {candidate.note}"
             if candidate.settled is False and result.method.warmup:
                 yield f"{candidate.name}{at}: still drifted after {result.method.warmup:g} s of warm-up"
     yield from _busy(result)
@@ -135,7 +139,8 @@ def as_csv(result: BenchmarkResult) -> str:
         ),
         *(f"{name}_us" for name in percentiles),
         *("runs_per_second", "speedup", "speedup_low", "speedup_high", "verdict", "load_seconds", "first_run_seconds"),
-        *("memory_before_bytes", "peak_memory_bytes", "norms_share", "matmul_share", "rest_share", "failure"),
+        *("memory_before_bytes", "peak_memory_bytes", "norms_share", "matmul_share", "rest_share"),
+        *("server_queue_us", "server_compute_us", "server_batched", "failure"),
     ]
     writer = csv.DictWriter(file, names, lineterminator="\n")
     writer.writeheader()
@@ -164,10 +169,19 @@ def _row(point: Point, candidate: CandidateResult) -> tuple[str, ...]:
         "" if point.provenance is None else point.provenance.machine.hardware,
         *map(duration, (latency.median, *latency.percentiles.values())),
         "" if latency.throughput is None else f"{latency.throughput:.4g}",
+        *_served(candidate),
         *compared,
         *("" if s is None else duration(s * 1e6) for s in (candidate.load_seconds, candidate.first_run_seconds)),
         memory(candidate.peak_memory),
     )
+
+
+def _served(candidate: CandidateResult) -> tuple[str, str, str]:
+    """What the server tells of a request: how long it waited and ran, and how many ran together, if any did."""
+    server = candidate.server
+    if server is None:
+        return "", "", ""
+    return duration(server.queue), duration(server.compute), f"{server.batched:.1f}" if server.batched > 1.05 else ""
 
 
 def _numbers(candidate: CandidateResult) -> dict[str, object]:
@@ -182,6 +196,9 @@ def _numbers(candidate: CandidateResult) -> dict[str, object]:
     if speedup is not None:
         values |= {"speedup": speedup.value, "speedup_low": speedup.low, "speedup_high": speedup.high}
         values["verdict"] = speedup.verdict
+    if candidate.server is not None:
+        values |= {f"server_{name}_us": getattr(candidate.server, name) for name in ("queue", "compute")}
+        values["server_batched"] = candidate.server.batched
     if times is not None:
         values |= {f"{name}_share": times.share(name) for name in ("norms", "matmul", "rest")}
     return values

@@ -2,7 +2,7 @@
 
     {"do": "start"}
         -> {}
-    {"do": "load", "runtime": name, "model": path, "threads": n, "library": bool, "inputs": {...}}
+    {"do": "load", "runtime": name, "model": path, "threads": n, "library": bool, "timeout": s, "inputs": {...}}
         -> {"load_seconds": s, "first_run_seconds": s, "memory_before": bytes}
     {"do": "warm_up", "seconds": at most, "clients": n}
         -> {"settled": bool}
@@ -10,6 +10,8 @@
         -> {"microseconds": [of each run], "seconds": s}
     {"do": "memory"}
         -> {"peak_memory": bytes}
+    {"do": "server_statistics", "model": URL, "timeout": s}
+        -> {"server_statistics": fields of ServerStatistics, or null}
     {"do": "operator_times", "model": path, "threads": n, "library": bool, "inputs": {...}}
         -> {"operator_times": fields of OperatorTimes}
 
@@ -60,6 +62,11 @@ def _answer(request: dict[str, Any], run: Callable[[], Any] | None) -> dict[str,
         return {}
     if do == "memory":
         return {"peak_memory": _memory("VmHWM")}
+    if do == "server_statistics":
+        from rms_deploy.runtime import endpoint_session as endpoint
+
+        counted = endpoint.statistics(endpoint.session(request["model"], timeout=request["timeout"]))
+        return {"server_statistics": None if counted is None else asdict(counted)}
     if do == "operator_times":
         from rms_deploy.benchmark.profiler import measure_operator_times
 
@@ -79,7 +86,8 @@ def _load(request: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
     feeds = benchmark_inputs.read(request["inputs"])
     before = _memory("VmRSS")
     start = perf_counter()
-    run = loaded(request["runtime"], Load(request["model"], feeds, request["threads"], request["library"]))
+    load = Load(request["model"], feeds, request["threads"], request["library"], request["timeout"])
+    run = loaded(request["runtime"], load)
     ready = perf_counter()
     first_run(run)
     return run, {

@@ -23,10 +23,12 @@ class Load:
     """What a runtime loads."""
 
     model: str
-    """A file; for torch, the name of a module."""
+    """A file; for torch, the name of a module; for a server, the URL of the endpoint."""
     feeds: Feeds
     threads: int = 1
     library: bool = True
+    timeout: float = 600.0
+    """Seconds that a run waits for a server's answer."""
 
 
 def loaded(name: str, request: Load) -> Run:
@@ -61,6 +63,12 @@ def _tensorrt(request: Load) -> Run:
     return tensorrt.bound_run(tensorrt.session(request.model, cuda_graph=True), request.feeds)
 
 
+def _endpoint(request: Load) -> Run:
+    from rms_deploy.runtime import endpoint_session as endpoint
+
+    return endpoint.bound_run(endpoint.session(request.model, timeout=request.timeout), request.feeds)
+
+
 def _torch(request: Load, *, compiled: bool) -> Run:
     from rms_deploy.benchmark.worker.torch_module import module_run
 
@@ -78,6 +86,7 @@ LOADERS: Final[Mapping[str, Callable[[Load], Run]]] = {
     "onnxruntime": partial(_onnxruntime, provider="CPUExecutionProvider"),
     "onnxruntime-cuda": partial(_onnxruntime, provider="CUDAExecutionProvider"),
     "tensorrt": _tensorrt,
+    "endpoint": _endpoint,
     "torch": partial(_torch, compiled=False),
     "torch-compiled": partial(_torch, compiled=True),
 }

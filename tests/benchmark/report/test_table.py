@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from dataclasses import replace
 
 import pytest
 
 from rms_deploy.benchmark.report.table import as_csv, as_markdown, failures, header, provenance, rows
+from rms_deploy.benchmark.result_file import from_dict
+from rms_deploy.benchmark.server_times import ServerTimes
 
 from ..made_result import result
 
@@ -71,3 +74,26 @@ def test_a_node_is_busy_beyond_the_load_of_the_point_before():
     assert not any("busy" in line for line in failures(elsewhere(result(), 0.1, 1.4, 1.4)))
     (line,) = (line for line in failures(elsewhere(result(), 0.1, 1.6, 3.0)) if "busy" in line)
     assert line == "the machines of 2 of 3 points were busy (load up to 3.0): their noise is larger than it need be"
+
+
+def test_what_a_server_counts_stands_in_columns_of_its_own():
+    made = result(sweep=False)
+    (point,) = made.points
+    first, second, *others = point.candidates
+    times = ServerTimes(100, queue=12.5, compute=2500.0, batched=3.2)
+    made = replace(made, points=(replace(point, candidates=(first, replace(second, server=times), *others)),))
+    lines = as_markdown(made).splitlines()
+    assert any("| runs/s | queue | compute | batched | times faster |" in line for line in lines)
+    assert any("| 12.5 us | 2.50 ms | 3.2 |" in line for line in lines)
+    rows = list(csv.DictReader(io.StringIO(as_csv(made))))
+    names = ("server_queue_us", "server_compute_us", "server_batched")
+    assert [[row[name] for name in names] for row in rows[:2]] == [["", "", ""], ["12.5", "2500.0", "3.2"]]
+    assert from_dict(json.loads(json.dumps(to_dict(made)))).candidates[1].server == times
+
+
+def test_a_note_is_said_once():
+    made = result()
+    noted = [replace(p, candidates=tuple(replace(c, note="a note") for c in p.candidates)) for p in made.points]
+    lines = list(failures(replace(made, points=tuple(noted))))
+    assert len(made.points) > 1
+    assert lines.count("fused: a note") == 1

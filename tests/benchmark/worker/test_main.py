@@ -26,7 +26,14 @@ def talk(*requests: dict) -> tuple[list[dict], int]:
 
 def load(path, **changes) -> dict:
     inputs = benchmark_inputs.write({"x": np.ones((4, 8), np.float32)}, path.with_suffix(".npz"))
-    options = {"do": "load", "runtime": "onnxruntime", "model": str(path), "threads": 1, "library": False}
+    options = {
+        "do": "load",
+        "runtime": "onnxruntime",
+        "model": str(path),
+        "threads": 1,
+        "library": False,
+        "timeout": 60,
+    }
     return {**options, "inputs": inputs, **changes}
 
 
