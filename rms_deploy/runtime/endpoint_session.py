@@ -20,7 +20,7 @@ try:
     import tritonclient.http as http_client
     from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 except (ImportError, RuntimeError) as error:  # RuntimeError: it is installed without one of its two protocols
-    raise MissingDependencyError('tritonclient is not installed; run: pip install "rms-deploy[serving]"') from error
+    raise MissingDependencyError('tritonclient is not installed; run: pip install "tritonclient[grpc,http]"') from error
 
 __all__ = ["EndpointSession", "ServerStatistics", "bound_run", "run", "session", "statistics"]
 

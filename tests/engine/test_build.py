@@ -47,8 +47,8 @@ def test_every_norm_of_a_decoder_is_a_plugin(decoder, library, sm120, tmp_path):
     assert written == json.loads(json.dumps(record.to_dict())) == read_record(output)
     assert (written["runtime"], written["devices"], written["plugin_count"]) == ("tensorrt-rtx", ["sm120"], NORMS)
     assert written["optimization_profiles"] == [{"input_ids": {"min": [1, 1], "opt": [2, 16], "max": [32, 256]}}]
-    assert written["inputs"] == {"input_ids": {"dtype": "int64", "shape": ["batch", "seq"]}}
-    assert written["outputs"] == {"logits": {"dtype": "float32", "shape": ["batch", "seq", 256]}}
+    assert written["inputs"] == {"input_ids": {"dtype": "int64", "shape": ["batch", "sequence"]}}
+    assert written["outputs"] == {"logits": {"dtype": "float32", "shape": ["batch", "sequence", 256]}}
 
 
 @pytest.mark.slow

@@ -88,7 +88,7 @@ def test_what_a_server_counts_stands_in_columns_of_its_own():
     rows = list(csv.DictReader(io.StringIO(as_csv(made))))
     names = ("server_queue_us", "server_compute_us", "server_batched")
     assert [[row[name] for name in names] for row in rows[:2]] == [["", "", ""], ["12.5", "2500.0", "3.2"]]
-    assert from_dict(json.loads(json.dumps(to_dict(made)))).candidates[1].server == times
+    assert from_dict(json.loads(json.dumps(made.to_dict()))).candidates[1].server == times
 
 
 def test_a_note_is_said_once():
