@@ -45,6 +45,8 @@ class ModelConfig:
     """Microseconds that a request may wait for others to join it."""
     instances: Mapping[str, int] = field(default_factory=dict)
     """How many copies of the model run on each device: cpu, gpu (on each), or gpu:1 (on this one)."""
+    profile_count: int = 0
+    """Optimization profiles of an engine; each instance takes the one that fits a request."""
     parameters: Mapping[str, str] = field(default_factory=dict)
     """Of the backend."""
     op_library: str | None = None
@@ -61,7 +63,7 @@ class ModelConfig:
         """
         options: dict[str, Any] = {
             "version_policy": {"all": {}},
-            "instance_group": [_instance_group(device, count) for device, count in self.instances.items()],
+            "instance_group": [self._instance_group(device, count) for device, count in self.instances.items()],
             "dynamic_batching": self._dynamic_batching(),
             "parameters": [{"key": key, "value": {"string_value": value}} for key, value in self.parameters.items()],
             "model_warmup": self._warmup(),
@@ -114,6 +116,15 @@ class ModelConfig:
             found = ", ".join(f"{name} in {where}" for name, where in batches.items())
             raise InputError(f"the first dimensions are not one batch: {found}; give `max_batch_size=0`")
 
+    def _instance_group(self, device: str, count: int) -> dict[str, Any]:
+        kind, _, index = device.partition(":")
+        return {
+            "count": count,
+            "kind": EnumName(f"KIND_{kind.upper()}"),
+            "gpus": [int(index)] if index else None,
+            "profile": [str(number) for number in range(self.profile_count)] if self.profile_count > 1 else None,
+        }
+
     def _dynamic_batching(self) -> dict[str, Any] | None:
         if not self.max_batch_size:
             return None
@@ -151,11 +162,6 @@ def check_instances(instances: Mapping[str, int]) -> None:
             raise InputError(f"`instances` names the device {device!r}; use cpu, gpu (each), or gpu:0 (the first)")
         if count < 1:
             raise InputError(f"`instances` asks for {count} on {device}; use at least 1")
-
-
-def _instance_group(device: str, count: int) -> dict[str, Any]:
-    kind, _, index = device.partition(":")
-    return {"count": count, "kind": EnumName(f"KIND_{kind.upper()}"), "gpus": [int(index)] if index else None}
 
 
 def _type_name(kind: str, spec: TensorSpec) -> EnumName:

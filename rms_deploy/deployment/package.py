@@ -80,6 +80,10 @@ def package(
     check_instances(instances or {})
     repository = Path(repository)
     source: Source = EngineSource(model) if backend == "tensorrt" else OnnxSource(model, backend)
+    if source.largest_batch is not None and max_batch_size > source.largest_batch:
+        raise InputError(
+            f"`max_batch_size` is {max_batch_size}; the engine was built for {source.largest_batch} at most"
+        )
     name = _name(model, name)
     seen = f"{(server_path or os.fspath(repository.absolute())).rstrip('/')}/{name}"
     config = ModelConfig(
@@ -90,6 +94,7 @@ def package(
         max_batch_size=max_batch_size,
         max_queue_delay=max_queue_delay,
         instances=instances or {"gpu" if backend == "tensorrt" else "cpu": 1},
+        profile_count=source.profile_count,
         parameters={} if threads is None else {"intra_op_thread_count": str(threads)},
         op_library=None if source.op_library is None else f"{seen}/{source.op_library}",
         warmup_shapes=source.shapes(shapes or {}, dims or {}) if warmup else None,

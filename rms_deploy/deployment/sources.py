@@ -42,6 +42,10 @@ class Source(Protocol):
     """What must lie beside the versions."""
     op_library: str | None
     """That of them which the model's configuration names."""
+    profile_count: int
+    """How many optimization profiles it has; 0: it has none."""
+    largest_batch: int | None
+    """The largest first dimension of its inputs; None: any."""
 
     def write(self, folder: Path) -> None:
         """Put the files of the version into `folder`."""
@@ -78,6 +82,8 @@ class OnnxSource:
         has_our_ops = any(True for _ in norm_nodes(self._model))
         self.libraries: tuple[Path, ...] = (onnxruntime_library(),) if has_our_ops and not self._is_python else ()
         self.op_library: str | None = self.libraries[0].name if self.libraries else None
+        self.profile_count = 0
+        self.largest_batch: int | None = None
         if unfused := count_unfused(self._model):
             _log.warning("%d norms are not fused; run `rms_deploy.fuse` first", unfused)
 
@@ -117,15 +123,20 @@ class EngineSource:
             raise InputError(
                 f"{model}: {record_path(model).name} beside it does not say its inputs; build it with this version"
             )
-        if record["runtime"] != "tensorrt":
+        if record.get("runtime") != "tensorrt":
             raise InputError(
-                f"{model}: was built for {record['runtime']}; the server's backend runs engines of TensorRT only"
+                f"{model}: was built for {record.get('runtime')}; the server's backend runs engines of TensorRT only"
             )
         self.inputs = _specs(record["inputs"])
         self.outputs = _specs(record["outputs"])
-        self._usual = {name: tuple(sizes["opt"]) for name, sizes in record["optimization_profiles"][0].items()}
-        self._plugin = record["plugin"] or {}
-        self.libraries: tuple[Path, ...] = _plugin_libraries() if self._plugin and not self._plugin["embedded"] else ()
+        profiles = record["optimization_profiles"]
+        self._usual = {name: tuple(sizes["opt"]) for name, sizes in profiles[0].items()}
+        self.profile_count = len(profiles)
+        self.largest_batch: int | None = max(_largest_batch(profile) for profile in profiles)
+        self._plugin = record.get("plugin") or {}
+        self.libraries: tuple[Path, ...] = (
+            _plugin_libraries() if self._plugin and not self._plugin.get("embedded") else ()
+        )
         self.op_library: str | None = None
 
     def write(self, folder: Path) -> None:
@@ -157,6 +168,11 @@ def _plugin_libraries() -> tuple[Path, ...]:
     if not loader.is_file():
         raise InstallationError(f"{_LOADER} is not beside {plugins}; reinstall rms-deploy")
     return plugins, loader
+
+
+def _largest_batch(profile: Mapping[str, Any]) -> int:
+    """What all inputs of an optimization profile may have as their first dimension."""
+    return min((sizes["max"][0] for sizes in profile.values() if sizes["max"]), default=0)
 
 
 def _specs(recorded: Mapping[str, Any]) -> tuple[TensorSpec, ...]:

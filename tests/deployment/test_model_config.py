@@ -60,6 +60,12 @@ def test_instances_by_device():
     assert groups == [(2, kinds["KIND_CPU"], []), (1, kinds["KIND_GPU"], []), (3, kinds["KIND_GPU"], [1])]
 
 
+def test_every_instance_of_an_engine_has_all_optimization_profiles():
+    groups = parsed(config(instances={"gpu": 1, "gpu:1": 1}, profile_count=3).text()).instance_group
+    assert [list(group.profile) for group in groups] == [["0", "1", "2"]] * 2
+    assert not parsed(config(instances={"gpu": 1}, profile_count=1).text()).instance_group[0].profile
+
+
 def test_library_and_parameters():
     read = parsed(config(op_library="/models/m/lib.so", parameters={"intra_op_thread_count": "2"}).text())
     assert list(read.model_operations.op_library_filename) == ["/models/m/lib.so"]

@@ -72,6 +72,8 @@ def test_for_the_tensorrt_backend(tmp_path):
     result = rms_deploy.package(tmp_path / "norm.engine", tmp_path / "models", backend="tensorrt", max_batch_size=4)
     assert tree(tmp_path / "models") == ["norm/1/model.plan", "norm/1/model.plan.json", "norm/config.pbtxt"]
     assert result.command[2:] == ("--backend-config=tensorrt,version-compatible=true",)
+    with pytest.raises(InputError, match="`max_batch_size` is 5; the engine was built for 4 at most"):
+        rms_deploy.package(tmp_path / "norm.engine", tmp_path / "m", backend="tensorrt", max_batch_size=5)
     read = parsed((tmp_path / "models" / "norm" / "config.pbtxt").read_text())
     assert (read.backend, list(read.input[0].dims), read.input[0].data_type) == ("tensorrt", [8], 10)
     assert [(group.count, group.kind) for group in read.instance_group] == [(1, 1)]

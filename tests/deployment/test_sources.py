@@ -86,6 +86,7 @@ def test_an_engine_is_what_its_record_says(tmp_path):
     assert [spec.describe() for spec in (*source.inputs, *source.outputs)] == ["bfloat16[batch,8]", "float32[batch,?]"]
     assert source.inputs[0].dtype == ml_dtypes.bfloat16
     assert (source.libraries, source.op_library, source.server_options("/models/m")) == ((), None, ())
+    assert (source.profile_count, source.largest_batch) == (1, 4)
     assert source.shapes({}, {}) == {"x": (2, 8)}
     assert source.shapes({"x": [3, 8]}, {}) == {"x": (3, 8)}
     folder = tmp_path / "version"
@@ -93,6 +94,15 @@ def test_an_engine_is_what_its_record_says(tmp_path):
     source.write(folder)
     assert (folder / "model.plan").read_bytes() == b"plan"
     assert json.loads((folder / "model.plan.json").read_text()) == RECORD
+
+
+def test_the_largest_batch_of_all_optimization_profiles(tmp_path):
+    profiles = [
+        {name: {"min": [1, 8], "opt": [1, 8], "max": [largest, 8]} for name, largest in maxima}
+        for maxima in ([("x", 2), ("z", 8)], [("x", 5), ("z", 4)])
+    ]
+    source = EngineSource(engine(tmp_path / "e.engine", optimization_profiles=profiles))
+    assert (source.profile_count, source.largest_batch) == (2, 4)
 
 
 def test_a_plugin_in_the_engine_and_one_beside_it(tmp_path, plugins):
