@@ -35,8 +35,9 @@ class TritonPythonModel:
         on_gpu = args["model_instance_kind"] == "GPU"
         if on_gpu:
             os.environ["CUDA_VISIBLE_DEVICES"] = args["model_instance_device_id"]
-        parameters = json.loads(args["model_config"]).get("parameters", {})
-        threads = parameters.get("intra_op_thread_count", {}).get("string_value")
+        config = json.loads(args["model_config"])
+        self._is_batched = config["max_batch_size"] > 0
+        threads = config.get("parameters", {}).get("intra_op_thread_count", {}).get("string_value")
         self._session = rms_deploy.session(
             Path(__file__).with_name("model.onnx"),
             threads=int(threads) if threads else None,
@@ -51,7 +52,7 @@ class TritonPythonModel:
         Requests that the server batched have equal shapes but for the first dimension, and run as one.
         """
         given = [self._arrays(request) for request in requests]
-        if len(given) > 1:
+        if len(given) > 1 and self._is_batched:
             try:
                 return [_response(part) for part in self._run_together(given)]
             except Exception as error:  # one of the requests is wrong; the others get their answer

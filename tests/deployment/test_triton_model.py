@@ -55,7 +55,7 @@ def model(tmp_path, monkeypatch):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     made = module.TritonPythonModel()
-    config = {"parameters": {"intra_op_thread_count": {"string_value": "1"}}}
+    config = {"max_batch_size": 8, "parameters": {"intra_op_thread_count": {"string_value": "1"}}}
     made.initialize({"model_config": json.dumps(config), "model_instance_kind": "CPU"})
     sizes = []
     original = made._session
@@ -95,6 +95,13 @@ def test_requests_of_a_batch_run_as_one_and_each_gets_its_rows(model):
     for (outputs, _), rows in zip(answers, ([[0], [1]], [[2]], [[1], [1], [0]]), strict=True):
         assert np.array_equal(outputs["y"], expected(rows))
     assert [outputs["z"].tolist() for outputs, _ in answers] == [[True, True], [False], [True] * 3]
+
+
+def test_without_a_batch_every_request_runs_on_its_own(model):
+    made, sizes = model
+    made._is_batched = False
+    assert [error for _, error in made.execute([request([0]), request([1])])] == [None, None]
+    assert sizes == [1, 1]
 
 
 def test_a_wrong_request_fails_alone(model):
