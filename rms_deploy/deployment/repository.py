@@ -84,7 +84,7 @@ def _add_to_model(model: Path, version: ModelVersion) -> bool:
     target = model / str(version.number)
     if target.exists():
         raise OutputError(f"{target}: exists; give another `version`, or remove it")
-    found = (model / CONFIG).read_text(encoding="utf-8") if (model / CONFIG).is_file() else ""
+    found = (model / CONFIG).read_text(encoding="utf-8", errors="replace") if (model / CONFIG).is_file() else ""
     if not found.startswith(version.config.identity()):
         raise OutputError(f"{model / CONFIG}: describes another model; give another `name`, or remove {model}")
     with work_folder(model) as folder:

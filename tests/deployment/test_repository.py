@@ -56,6 +56,15 @@ def test_a_repository_a_second_model_and_a_second_version(tmp_path, library):
     assert models.stat().st_mode & 0o055 == (tmp_path / "elsewhere").stat().st_mode & 0o055, "others may read it"
 
 
+@pytest.mark.parametrize("content", [None, b"", b'name: "\xff"', b"# mine\n" + CONFIG.text().encode()])
+def test_a_config_that_says_something_else(tmp_path, content):
+    add_version(tmp_path / "r", version())
+    config = tmp_path / "r" / "m" / "config.pbtxt"
+    config.unlink() if content is None else config.write_bytes(content)
+    with pytest.raises(OutputError, match="describes another model; give another `name`, or remove"):
+        add_version(tmp_path / "r", version(2))
+
+
 def test_what_a_user_tuned_stays(tmp_path):
     add_version(tmp_path / "r", version())
     config = tmp_path / "r" / "m" / "config.pbtxt"
