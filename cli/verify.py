@@ -39,8 +39,6 @@ __all__ = ["command", "print_verification"]
     help="Seconds after which it is given up.",
 )
 @click.option("--no-library", is_flag=True, help="Run CANDIDATE without our library, its norms inlined.")
-@click.option("--answer-timeout", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True,
-              help="Seconds that a run waits for a server's answer.")  # fmt: skip
 @json_option
 def command(
     reference: Path,
@@ -53,7 +51,6 @@ def command(
     tolerance: float | None,
     timeout: float,
     no_library: bool,
-    answer_timeout: float,
     as_json: bool,
 ) -> None:
     """Prove that CANDIDATE, as deployed, computes what REFERENCE does; exit with 1 if it does not.
@@ -83,7 +80,6 @@ def command(
             tolerance=tolerance,
             library=not no_library,
             timeout=timeout,
-            answer_timeout=answer_timeout,
         )
     if as_json:
         print_json(result.to_dict())

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from rms_deploy.deployment.build_for_gpus import EngineSet, GpuEngine, build_for_gpus
     from rms_deploy.deployment.fuse_folder import FolderFusion, fuse_folder
     from rms_deploy.deployment.fuse_one import ModelFusion
-    from rms_deploy.deployment.sweep import sweep
     from rms_deploy.deployment.package import package
     from rms_deploy.deployment.result import PackageResult
+    from rms_deploy.deployment.sweep import sweep
     from rms_deploy.engine.build import build
     from rms_deploy.engine.doctor import Diagnosis, doctor
     from rms_deploy.engine.inspect_engine import EngineInspection, inspect_engine

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,6 @@ from rms_deploy.ops import schemas
 from rms_deploy.ops.contract import OPS
 from rms_deploy.ops.ulp import ulp_distance
 from rms_deploy.runtime import onnxruntime_session as runtime
-
-sys.path.insert(0, str(Path(__file__).parent))  # made_server.py
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import rms_deploy
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ast.parse((ROOT / "rms_deploy" / "__init__.py").read_text())
-HEAVY = ("numpy", "onnx", "onnx_ir", "onnxruntime", "torch", "tensorrt", "tensorrt_rtx", "click", "rich")
+HEAVY = ("numpy", "onnx", "onnx_ir", "onnxruntime", "ray", "torch", "tensorrt", "tensorrt_rtx", "click", "rich")
 
 
 def homes() -> dict[str, str]:

@@ -61,6 +61,8 @@ class Cluster:
     def nodes(self, *, cpus: int = 1, gpus: int = 0) -> tuple[Node, ...]:
         """The nodes that are alive and have so many CPUs and GPUs to give, in the order of their addresses.
 
+        One that does not answer is left out, with a warning.
+
         Raises:
             RunError: there is none, or one has no rms-deploy, or another version of it.
         """
@@ -74,7 +76,10 @@ class Cluster:
         answers = [
             probe.options(num_cpus=0, scheduling_strategy=on(node["NodeID"], soft=False)).remote() for node in able
         ]
-        return tuple(_node(self._ray, node, answer) for node, answer in zip(able, answers, strict=True))
+        nodes = [_node(self._ray, node, answer) for node, answer in zip(able, answers, strict=True)]
+        if not any(nodes):
+            raise RunError(f"none of the {len(able)} nodes answers; `ray status` says what they do")
+        return tuple(node for node in nodes if node is not None)
 
     def send(self, files: Mapping[str, Path]) -> dict[str, Any]:
         """Put files where every node can fetch them. They go when the last call that has them is done."""
@@ -123,7 +128,7 @@ def cluster(address: str) -> Iterator[Cluster]:
         import ray
         import ray.util.scheduling_strategies
     except ImportError as error:
-        raise MissingDependencyError('ray is not installed; run: pip install "rms-deploy[ray]"') from error
+        raise MissingDependencyError("ray is not installed; run: pip install ray") from error
     if ray.is_initialized():
         raise InputError("this process is connected to a Ray cluster already; call ray.shutdown() first")
     options = {"include_dashboard": False} if address == "local" else {}
@@ -151,7 +156,7 @@ class _RayMessages(io.TextIOBase):
         if threading.get_ident() == self._owner:
             return int(self._stdout.write(text))
         if text.strip():
-            _log.warning("%s", re.sub(r"\x1b\[\d+m", "", text).strip())
+            _log.warning("Ray: %s", re.sub(r"\x1b\[\d+m", "", text).strip().splitlines()[0])
         return len(text)
 
     def flush(self) -> None:
@@ -174,14 +179,16 @@ def _probe() -> tuple[str, str]:
     return machine().cpu, versions().get("rms-deploy", "")
 
 
-def _node(ray: Any, described: Mapping[str, Any], answer: Any) -> Node:
+def _node(ray: Any, described: Mapping[str, Any], answer: Any) -> Node | None:
+    """The node that was asked; None: it does not answer, because it died or the network did."""
     address, resources = str(described["NodeManagerAddress"]), described["Resources"]
     try:
         cpu, version = ray.get(answer, timeout=_PROBE_SECONDS)
-    except (ray.exceptions.RayError, ImportError) as error:
-        raise RunError(
-            f"node {address}: does not run rms-deploy; install it on every node: {one_line(error)}"
-        ) from error
+    except ray.exceptions.RayTaskError as error:
+        raise RunError(f"node {address}: does not run rms-deploy; install it on every node") from error
+    except ray.exceptions.RayError as error:
+        _log.warning("node %s does not answer, and gets nothing to do (%s)", address, type(error).__name__)
+        return None
     here = versions().get("rms-deploy", "")
     if version != here:
         raise RunError(f"node {address}: has rms-deploy {version}, and {here} is here; install one version everywhere")

@@ -13,6 +13,8 @@ _RETRIES: Final = 3
 """How often a call runs again that was lost with its node."""
 _AHEAD: Final = 2
 """Calls for each place that Ray is told of: one runs, one waits. More would hold the files of more models in memory."""
+_CANCEL_SECONDS: Final = 10.0
+"""Seconds that calls have to end their processes and remove their files."""
 _LOOK_SECONDS: Final = 5.0
 """Seconds without a result after which the nodes are counted."""
 
@@ -74,7 +76,12 @@ class CallGroup:
         return keys
 
     def close(self) -> None:
-        """Give the room back. A call that runs there is ended."""
+        """End what still runs, and give the room back."""
+        running = list(self.pending)
+        for result in running:
+            self._ray.cancel(result)
+        if running:
+            self._ray.wait(running, num_returns=len(running), timeout=_CANCEL_SECONDS)
         self._ray.util.remove_placement_group(self._places)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from rms_deploy.benchmark.bench import bench
 from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.model_files import GivenModel
-from rms_deploy.benchmark.result_file import to_dict
 from rms_deploy.deployment.files import Contents, write_files
 
 __all__ = ["measure_point"]
@@ -51,4 +50,4 @@ def measure_point(
             sweep={name: (size,) for name, size in sizes.items()},
             **options,
         )
-    return to_dict(result)
+    return result.to_dict()

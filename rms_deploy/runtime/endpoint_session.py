@@ -20,7 +20,9 @@ try:
     import tritonclient.http as http_client
     from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 except (ImportError, RuntimeError) as error:  # RuntimeError: it is installed without one of its two protocols
-    raise MissingDependencyError('tritonclient is not installed; run: pip install "tritonclient[grpc,http]"') from error
+    raise MissingDependencyError(
+        'tritonclient is not installed; run: pip install "tritonclient[grpc,http]>=2.73"'
+    ) from error
 
 __all__ = ["EndpointSession", "ServerStatistics", "bound_run", "run", "session", "statistics"]
 
@@ -220,7 +222,7 @@ def _reason(error: Exception, timeout: float) -> str:
     if isinstance(error, InferenceServerException):
         status, text = str(error.status()), error.message()
     if isinstance(error, TimeoutError) or status == "StatusCode.DEADLINE_EXCEEDED":
-        return f"no answer within {timeout:g} s; a longer `timeout` waits longer"
+        return f"no answer within {timeout:g} s"
     line = _first_line(str(text))
     if status and status != "StatusCode.UNAVAILABLE":
         return line

@@ -133,8 +133,8 @@ def engine_run(path: str | os.PathLike[str]) -> CandidateRun:
     return CandidateRun(partial(tensorrt.run, tensorrt.session(path)), "as an engine")
 
 
-def endpoint_run(url: str, reference: Candidate, *, timeout: float) -> CandidateRun:
-    """A model that a server runs. Every run waits at most `timeout` seconds for its answer.
+def endpoint_run(url: str, reference: Candidate) -> CandidateRun:
+    """A model that a server runs.
 
     Raises:
         InputError: `url` is no endpoint, or the server's model has other inputs or outputs than the reference.
@@ -142,7 +142,7 @@ def endpoint_run(url: str, reference: Candidate, *, timeout: float) -> Candidate
     """
     from rms_deploy.runtime import endpoint_session as endpoint
 
-    session = endpoint.session(url, timeout=timeout)
+    session = endpoint.session(url)
     for kind, specs, served in (
         ("input", input_specs(reference.model), session.inputs),
         ("output", output_specs(reference.model), session.outputs),

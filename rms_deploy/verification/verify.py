@@ -48,7 +48,6 @@ def verify(
     tolerance: float | None = None,
     library: bool = True,
     timeout: float | None = None,
-    answer_timeout: float = 60.0,
 ) -> Verification:
     """Run both models on the same inputs and compare every output.
 
@@ -77,7 +76,6 @@ def verify(
         library: run the candidate with our custom-op library.
         timeout: seconds after which it ends with an error, as a model may loop for ever. It then runs in a process of
             its own, where a crash of a runtime is an error too, and takes files or protos; None: in this process.
-        answer_timeout: seconds that each run waits for the answer of an endpoint.
 
     Raises:
         InputError: the signatures differ, the inputs do not fit them, or results differ in their shapes.
@@ -86,12 +84,9 @@ def verify(
     """
     if timeout is not None:
         options = {"inputs": inputs, "shapes": shapes, "dims": dims, "seed": seed, "tolerance": tolerance}
-        options |= {"library": library, "answer_timeout": answer_timeout}
-        return _isolated(reference, candidate, timeout=timeout, **options)
+        return _isolated(reference, candidate, timeout=timeout, library=library, **options)
     if tolerance is not None and not tolerance >= 0:
         raise InputError(f"tolerance is {tolerance}; use 0 or more")
-    if not 0 < answer_timeout < float("inf"):
-        raise InputError(f"`answer_timeout` is {answer_timeout}; use more than 0 seconds")
     right = Candidate.of(reference)
     place = candidate if isinstance(candidate, str | os.PathLike) and _has_no_graph(candidate) else None
     tested = right if place is not None else Candidate.of(candidate)
@@ -102,7 +97,7 @@ def verify(
     for feeds in feeds_by_kind.values():
         check_inputs(feeds, tested.model)
     expected = reference_run(right)
-    actual = deployed_run(tested, library=library) if place is None else _run_at(place, right, answer_timeout)
+    actual = deployed_run(tested, library=library) if place is None else _run_at(place, right)
     truth, how_true = truth_run(right)
     if place is None:
         formula, how_formula = formula_run(tested, truth, how_true)
@@ -147,8 +142,8 @@ def _has_no_graph(candidate: str | os.PathLike[str]) -> bool:
     return is_endpoint(candidate) or is_engine(candidate)
 
 
-def _run_at(place: str | os.PathLike[str], reference: Candidate, timeout: float) -> CandidateRun:
-    return endpoint_run(place, reference, timeout=timeout) if is_endpoint(place) else engine_run(place)
+def _run_at(place: str | os.PathLike[str], reference: Candidate) -> CandidateRun:
+    return endpoint_run(place, reference) if is_endpoint(place) else engine_run(place)
 
 
 @dataclass(frozen=True)

@@ -289,7 +289,7 @@ def test_an_engine_takes_the_inputs_of_the_first_model(tmp_path):
 
 
 def test_servers_beside_the_session_over_several_numbers_of_clients(tmp_path):
-    from made_server import Model, serving
+    from ..made_server import Model, serving
 
     path = write(tmp_path / "a.onnx")
     model = Model(lambda feeds: {"y": np.exp(feeds["x"])}, {"x": "FP32"}, {"y": "FP32"})
@@ -311,7 +311,7 @@ def test_servers_beside_the_session_over_several_numbers_of_clients(tmp_path):
 
 
 def test_a_server_that_dies_is_that_candidates_failure_and_the_others_go_on(tmp_path, monkeypatch):
-    from made_server import Model, serving
+    from ..made_server import Model, serving
 
     path = write(tmp_path / "a.onnx")
     model = Model(lambda feeds: {"y": np.exp(feeds["x"])}, {"x": "FP32"}, {"y": "FP32"})

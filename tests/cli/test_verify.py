@@ -183,11 +183,11 @@ def test_a_model_that_never_ends_is_one_line(tmp_path):
 
 
 def test_an_endpoint_takes_the_place_of_the_candidate(tmp_path):
-    from made_server import Model, serving
+    from ..made_server import Model, serving
 
     model = write(tmp_path / "a.onnx", "y = Neg(x)")
     with serving(Model(lambda feeds: {"y": -feeds["x"]}, {"x": "FP32"}, {"y": "FP32"}), "grpc") as url:
-        result = invoke(model, "--endpoint", url, "--shape", "x=3x8", "--answer-timeout", "30")
+        result = invoke(model, "--endpoint", url, "--shape", "x=3x8", "--timeout", "30")
         assert result.exit_code == 0, result.output
         assert "candidate: by the server" in result.stdout
         assert f"verifying {url}" in result.stderr

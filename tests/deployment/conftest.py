@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,8 +15,6 @@ from rms_deploy.onnx_model.file import save_model
 from rms_deploy.ops.functions import attach_functions
 
 from .loopback_cluster import LoopbackCluster
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 def fused(path: Path) -> Path:

@@ -35,6 +35,7 @@ class LoopbackCluster:
         # Nodes listen on every address, so that a token keeps others out. It must not be that of the user's home.
         self.environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self._of_nodes = {**self.environment, "PYTHONPATH": path, "RMS_DEPLOY_TEST_LOG": str(self.log)}
+        self._of_nodes["TMPDIR"] = str(folder)  # what a killed node leaves behind goes with the cluster
         self._folder = folder
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
         with socket.socket() as free:

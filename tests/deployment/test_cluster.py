@@ -18,7 +18,7 @@ from rms_deploy.errors import InputError, RunError
 from .made_models import norm, write
 
 OPTIONS = ["--compare", "original", "--no-library", "--rounds", "2", "--duration", "1", "--warmup", "0.5"]
-SIZES = (1, 2, 3, 4, 5, 6)
+SIZES = (1, 2, 3, 4, 5)
 SWEEP = f"batch={','.join(map(str, SIZES))}"
 
 
@@ -39,8 +39,8 @@ def test_a_sweep_survives_a_killed_node(loopback, tmp_path):
     """Every point is in the report once; only the one that the node was at has begun twice."""
     loopback.start("127.0.0.2")
     loopback.start("127.0.0.3", '--resources={"accelerator_type:L4": 1}')
-    sweep = command("bench", write(tmp_path / "a.onnx"), *OPTIONS, "--sweep", SWEEP, "--json")
-    sweep_there = [*sweep, "--ray", loopback.address, "--resume", str(tmp_path / "points")]
+    sweep = command("bench", write(tmp_path / "a.onnx"), *OPTIONS, "--json")
+    sweep_there = [*sweep, "--sweep", SWEEP, "--ray", loopback.address, "--resume", str(tmp_path / "points")]
     environment = loopback.environment
     with subprocess.Popen(
         sweep_there, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
@@ -67,11 +67,12 @@ def test_a_sweep_survives_a_killed_node(loopback, tmp_path):
     assert json.loads(again)["points"] == json.loads(output)["points"]
     assert len(loopback.begun()) == len(SIZES) + 1, "what is in the file was measured again"
 
-    local = json.loads(subprocess.run(sweep, capture_output=True, text=True, timeout=120, check=True).stdout)
-    for here, point in zip(local["points"], json.loads(output)["points"], strict=True):
-        assert (here.pop("provenance"), here["shapes"]) == (None, point["shapes"])
-        assert forms(point.pop("provenance")) == forms(local["provenance"])
-        assert forms(point) == forms(here)
+    alone = [*sweep, "--sweep", "batch=1"]
+    local = json.loads(subprocess.run(alone, capture_output=True, text=True, timeout=120, check=True).stdout)
+    (here,), (point, *_) = local["points"], json.loads(output)["points"]
+    assert (here.pop("provenance"), here["shapes"]) == (None, point["shapes"])
+    assert forms(point.pop("provenance")) == forms(local["provenance"])
+    assert forms(point) == forms(here)
 
 
 SEEN = """

@@ -42,7 +42,7 @@ class Ray:
 
         return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=tell))
 
-    def wait(self, pending, timeout):  # noqa: ARG002 - Ray's signature
+    def wait(self, pending, timeout, num_returns=1):  # noqa: ARG002 - Ray's signature
         return (pending[:1] if self.alive else []), []
 
     def get(self, result):
@@ -109,3 +109,12 @@ def test_no_node_is_left():
     assert {str(error) for error in found.values()} == {"no node is left that could run it"}
     assert all(isinstance(error, RunError) for error in found.values())
     assert (sorted(found), len(ray.cancelled)) == (list(range(6)), 4)
+
+
+def test_what_still_runs_is_ended_before_the_room_is_given_back():
+    ray, done = Ray(), []
+    ray.util.remove_placement_group = lambda places: done.append((places, len(ray.cancelled)))
+    group = CallGroup(ray, {"a": 1}, calls(*(Call(double, {"x": x}, {}) for x in range(3))), cpus=1, gpus=0)
+    group.submit()
+    group.close()
+    assert done == [("places", 2)]

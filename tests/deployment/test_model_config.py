@@ -6,11 +6,12 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 import pytest
-from made_config import parsed
 
 from rms_deploy.deployment.model_config import ModelConfig, check_instances
 from rms_deploy.errors import InputError
 from rms_deploy.onnx_model.signature import TensorSpec
+
+from .made_config import parsed
 
 
 def spec(name="x", shape=("batch", 8), dtype=np.float32):

@@ -7,11 +7,12 @@ import json
 import numpy as np
 import onnx
 import pytest
-from made_config import parsed
 
 import rms_deploy
 from rms_deploy.deployment import sources
 from rms_deploy.errors import InputError, InstallationError, ModelFileError, OutputError
+
+from .made_config import parsed
 
 
 def tree(folder):

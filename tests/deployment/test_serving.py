@@ -149,7 +149,8 @@ def repository(decoder, tmp_path_factory):
     text = f'<ir_version: 8, opset_import: ["" : 18]> g ({inputs}) => ({outputs}) {{ {body} }}'
     onnx.save(onnx.parser.parse_model(text), folder / "types.onnx")
     batching = {"max_batch_size": 8, "max_queue_delay": 50_000, "instances": {"cpu": 2}}
-    rms_deploy.package(folder / "types.onnx", models, backend="python", warmup=True, **batching)
+    for version in (1, 3):
+        rms_deploy.package(folder / "types.onnx", models, version=version, backend="python", warmup=True, **batching)
     rms_deploy.package(decoder, models, name="other_backend", backend="onnxruntime", max_batch_size=4)
     return models
 
@@ -208,6 +209,18 @@ def test_every_type_and_requests_of_several_clients_in_one_batch(server, protoco
             assert np.array_equal(answer[f"y_{name}"], feeds[f"x_{name}"])
     counted = endpoint_session.statistics(session)
     assert counted.executions < counted.requests, "within the delay, some were batched"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_all_versions_are_served_and_no_other(server, protocol):
+    from rms_deploy.runtime import endpoint_session
+
+    feeds = typed_feeds(2, seed=0)
+    for version in (1, 3):
+        session = endpoint_session.session(server.url(protocol, f"types/{version}"))
+        assert np.array_equal(endpoint_session.run(session, feeds)["y_float"], feeds["x_float"])
+    with pytest.raises(RunError, match="model types 2 is not ready: version 1 is READY, version 3 is READY"):
+        endpoint_session.session(server.url(protocol, "types/2"))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -10,7 +10,7 @@ from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.report import table
 from rms_deploy.benchmark.report.summary import summary
 from rms_deploy.benchmark.result import point_name
-from rms_deploy.benchmark.result_file import from_dict, to_dict
+from rms_deploy.benchmark.result_file import from_dict
 from rms_deploy.deployment import sweep as module
 from rms_deploy.deployment.sweep import sweep
 from rms_deploy.errors import InputError, ModelFileError
@@ -41,7 +41,7 @@ def test_the_report_is_that_of_bench(here, tmp_path):
     assert len(table.rows(there)) == len(table.rows(local)) == 4
     assert there.candidates[1].speedup is not None
     assert there.inspection == local.inspection
-    assert from_dict(to_dict(there)) == there
+    assert from_dict(there.to_dict()) == there
     assert cluster.groups == [["127.0.0.2", "127.0.0.3", "127.0.0.4"]]
     assert cluster.asked == {"cpus": 1, "gpus": 0}
 

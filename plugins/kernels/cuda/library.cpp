@@ -34,40 +34,51 @@ class Library {
       return Error::kNone;
     }
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (library_ == nullptr) {
-      const Error error = driver().cuLibraryLoadData(&library_, image(), nullptr, nullptr, 0, nullptr, nullptr, 0);
-      if (error != Error::kNone) {
-        library_ = nullptr;
-        return error;
-      }
+    if (is_loaded_.load(std::memory_order_relaxed)) {
+      return Error::kNone;
     }
+    Error error = load_image();
     const char* types[] = {"float32", "float16", "bfloat16"};
-    for (int i = 0; i < 3; ++i) {
-      Kernels& kernels = kernels_[i];
-      const struct {
-        Kernel& kernel;
-        const char* name;
-      } wanted[] = {{kernels.rows[0], "norm_rows_1_"},
-                    {kernels.rows[1], "norm_rows_2_"},
-                    {kernels.rows[2], "norm_rows_4_"},
-                    {kernels.rows[3], "norm_rows_8_"},
-                    {kernels.any_rows, "norm_any_rows_"},
-                    {kernels.columns, "norm_columns_"},
-                    {kernels.single_columns, "norm_single_columns_"}};
-      for (const auto& [kernel, name] : wanted) {
-        const Error error = driver().cuLibraryGetKernel(&kernel, library_, (std::string(name) + types[i]).c_str());
-        if (error != Error::kNone) {
-          return error;
-        }
-      }
+    for (int i = 0; i < 3 && error == Error::kNone; ++i) {
+      error = find(types[i], kernels_[i]);
     }
-    is_loaded_.store(true, std::memory_order_release);
-    return Error::kNone;
+    is_loaded_.store(error == Error::kNone, std::memory_order_release);
+    return error;
   }
 
   const Kernels& kernels(contract::ElementType type) const { return kernels_[index_of(type)]; }
 
  private:
+  Error load_image() {
+    if (library_ != nullptr) {
+      return Error::kNone;
+    }
+    CUlib_st* library = nullptr;
+    const Error error = driver().cuLibraryLoadData(&library, image(), nullptr, nullptr, 0, nullptr, nullptr, 0);
+    library_ = error == Error::kNone ? library : nullptr;
+    return error;
+  }
+
+  Error find(const char* type, Kernels& kernels) {
+    const struct {
+      Kernel& kernel;
+      const char* name;
+    } wanted[] = {{kernels.rows[0], "norm_rows_1_"},
+                  {kernels.rows[1], "norm_rows_2_"},
+                  {kernels.rows[2], "norm_rows_4_"},
+                  {kernels.rows[3], "norm_rows_8_"},
+                  {kernels.any_rows, "norm_any_rows_"},
+                  {kernels.columns, "norm_columns_"},
+                  {kernels.single_columns, "norm_single_columns_"}};
+    for (const auto& [kernel, name] : wanted) {
+      const Error error = driver().cuLibraryGetKernel(&kernel, library_, (std::string(name) + type).c_str());
+      if (error != Error::kNone) {
+        return error;
+      }
+    }
+    return Error::kNone;
+  }
+
   std::mutex mutex_;
   std::atomic<bool> is_loaded_{false};
   CUlib_st* library_ = nullptr;

@@ -70,7 +70,7 @@ def failures(result: BenchmarkResult) -> Iterator[str]:
 def _busy(result: BenchmarkResult) -> Iterator[str]:
     """The points, or the result, at whose begin others ran on the machine."""
     elsewhere = [point for point in result.points if point.provenance is not None]
-    if len(elsewhere) < len(result.points) and result.provenance.machine.load > _BUSY:
+    if not elsewhere and result.provenance.machine.load > _BUSY:
         load = f"load {result.provenance.machine.load} before the benchmark"
         yield f"the machine was busy ({load}): its noise is larger than it need be"
     # A node of a sweep comes from the point before, which was as much load as its method has threads.
@@ -105,7 +105,7 @@ def provenance(result: BenchmarkResult) -> Iterator[str]:
     places = Counter((p.machine.hardware, p.packages) for p in (point.provenance for point in result.points) if p)
     for (hardware, packages), count in places.items():
         yield f"{count} of {len(result.points)} points on {hardware}; {packages}"
-    if places.total() < len(result.points):
+    if not places:
         yield result.provenance.sentence()
 
 
