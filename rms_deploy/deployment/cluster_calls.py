@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -9,12 +10,15 @@ from rms_deploy.errors import RmsDeployError, RunError, one_line
 
 __all__ = ["Call", "CallGroup", "results"]
 
+_log = logging.getLogger(__name__)
+
 _RETRIES: Final = 3
 """How often a call runs again that was lost with its node."""
 _AHEAD: Final = 2
 """Calls for each place that Ray is told of: one runs, one waits. More would hold the files of more models in memory."""
 _CANCEL_SECONDS: Final = 10.0
 """Seconds that calls have to end their processes and remove their files."""
+_ROOM_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 5.0
 """Seconds without a result after which the nodes are counted."""
 
@@ -47,6 +51,8 @@ class CallGroup:
         self.nodes = frozenset(nodes)
         self.pending: dict[Any, Any] = {}
         """The key of each call that Ray was told of, by its future result."""
+        self.is_silent = False
+        """Whether it need not be said that there is no room: a call has ended, or it was said."""
         self._ray, self._calls, self._ahead = ray, calls, _AHEAD * sum(nodes.values())
         self._places = ray.util.placement_group(
             [{"CPU": float(cpus * n), **({"GPU": float(gpus * n)} if gpus else {})} for n in nodes.values()],
@@ -66,6 +72,12 @@ class CallGroup:
                 return
             key, (function, arguments, files) = following
             self.pending[self._task.remote(function, arguments, list(files), *files.values())] = key
+
+    def say_that_it_waits(self) -> None:
+        """Warn once if the room is not there yet: without it no call begins."""
+        if not self.is_silent and not self._places.wait(_ROOM_SECONDS):
+            _log.warning("waiting for room on %d nodes; other Ray jobs have their CPUs or GPUs", len(self.nodes))
+        self.is_silent = True
 
     def give_up(self) -> list[Any]:
         """Forget all calls, and return their keys."""
@@ -100,8 +112,11 @@ def results(ray: Any, groups: Sequence[CallGroup]) -> Iterator[tuple[Any, dict[s
         done, _ = ray.wait(pending, timeout=_LOOK_SECONDS)
         for group in groups:
             for result in group.pending.keys() & set(done):
+                group.is_silent = True
                 yield group.pending.pop(result), _result(ray, result)
         if not done:
+            for group in groups:
+                group.say_that_it_waits()
             alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
             for group in groups:
                 if not alive & group.nodes:

@@ -21,7 +21,8 @@ class RayTaskError(RayError):
 class Ray:
     """Runs what it is told of when it is waited for, the first first. A call that raises RayError is lost."""
 
-    def __init__(self, alive=("a", "b")):
+    def __init__(self, alive=("a", "b"), has_room=True, slow=0):
+        self.has_room, self.slow = has_room, slow
         self.exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
         self.util = SimpleNamespace(
             placement_group=self._reserve,
@@ -32,7 +33,7 @@ class Ray:
 
     def _reserve(self, bundles, **options):
         self.reserved.append((bundles, options))
-        return "places"
+        return self
 
     def remote(self, function):
         def tell(*arguments):
@@ -42,7 +43,13 @@ class Ray:
 
         return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=tell))
 
-    def wait(self, pending, timeout, num_returns=1):  # noqa: ARG002 - Ray's signature
+    def wait(self, pending, timeout=None, num_returns=1):  # noqa: ARG002 - Ray's signature
+        """Of results, or of the room, which is another object in Ray."""
+        if isinstance(pending, float):
+            return self.has_room
+        if self.slow:
+            self.slow -= 1
+            return [], []
         return (pending[:1] if self.alive else []), []
 
     def get(self, result):
@@ -117,4 +124,11 @@ def test_what_still_runs_is_ended_before_the_room_is_given_back():
     group = CallGroup(ray, {"a": 1}, calls(*(Call(double, {"x": x}, {}) for x in range(3))), cpus=1, gpus=0)
     group.submit()
     group.close()
-    assert done == [("places", 2)]
+    assert done == [(ray, 2)]
+
+
+@pytest.mark.parametrize(("has_room", "warnings"), [(False, 1), (True, 0)])
+def test_it_says_once_that_it_waits_for_room(has_room, warnings, caplog):
+    run(Ray(has_room=has_room, slow=3), calls(Call(double, {"x": 1}, {})))
+    said = [record.message for record in caplog.records]
+    assert said == ["waiting for room on 2 nodes; other Ray jobs have their CPUs or GPUs"] * warnings
