@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -13,9 +13,12 @@ from rms_deploy.cli.table import print_table
 
 if TYPE_CHECKING:
     from rms_deploy.verification.difference import Difference
-    from rms_deploy.verification.result import Check, Verification
+    from rms_deploy.verification.result import Check, Divergence, Verification
 
-__all__ = ["command", "print_verification"]
+__all__ = ["NUMBERS_ONLY", "command", "print_verification"]
+
+NUMBERS_ONLY: Final = 3
+"""The exit code where the formulas were not compared."""
 
 
 @click.command("verify", short_help="Prove that two ONNX models compute the same.")
@@ -30,6 +33,13 @@ __all__ = ["command", "print_verification"]
     "--tolerance",
     type=click.FloatRange(min=0),
     help="Largest relative L2 difference. [default: what rounding explains, by dtype and depth]",
+)
+@click.option("--rtol", multiple=True, metavar="[NAME=]X", help="Of each element: |a - e| <= atol + rtol |e|, besides.")
+@click.option("--atol", multiple=True, metavar="[NAME=]X", help="As --rtol; both may be given for each output.")
+@click.option(
+    "--memory",
+    type=click.FloatRange(min=0, min_open=True),
+    help="GiB for the comparison in float64. [default: what is free]",
 )
 @click.option(
     "--timeout",
@@ -49,18 +59,24 @@ def command(
     inputs: Path | None,
     seed: int,
     tolerance: float | None,
+    rtol: tuple[str, ...],
+    atol: tuple[str, ...],
+    memory: float | None,
     timeout: float,
     no_library: bool,
     as_json: bool,
 ) -> None:
-    """Prove that CANDIDATE, as deployed, computes what REFERENCE does; exit with 1 if it does not.
+    """Prove that CANDIDATE, as deployed, computes what REFERENCE does.
+
+    Exit code 0: it does; 1: it does not, and the first value in which they part is named; 3: its numbers are equal, but
+    the formulas were not compared.
 
     Both get the same inputs, random or from a file. Float inputs are drawn four times: normal, with an outlier
     channel, tiny and huge. A model that takes tokens only gets one kind, as its embedding decides the magnitude.
     REFERENCE runs unoptimised. The error columns are the distance of each from REFERENCE in float64. Both must also
-    agree when both run in float64, where no rounding hides a wrong epsilon or scale. CANDIDATE may be an engine that
-    was built from the model: it needs a GPU, and runs in its own types only. --endpoint names a model of
-    a server in its place.
+    agree when both run in float64, where no rounding hides a wrong epsilon or scale: as a whole, and part by part
+    between the values that both share. CANDIDATE may be an engine that was built from the model: it needs a GPU, and
+    runs in its own types only. --endpoint names a model of a server in its place.
     """
     if (candidate is None) == (endpoint is None):
         raise click.UsageError("Give CANDIDATE or --endpoint, one of them.")
@@ -78,6 +94,9 @@ def command(
             dims=dims,
             seed=seed,
             tolerance=tolerance,
+            rtol=_by_output("--rtol", rtol),
+            atol=_by_output("--atol", atol),
+            memory=None if memory is None else memory * 2**30,
             library=not no_library,
             timeout=timeout,
         )
@@ -87,6 +106,18 @@ def command(
         print_verification(result, quiet=is_quiet())
     if not result.passed:
         raise SystemExit(1)
+    if not result.is_complete:
+        raise SystemExit(NUMBERS_ONLY)
+
+
+def _by_output(option: str, values: tuple[str, ...]) -> dict[str, float] | float | None:
+    """`1e-3`, which is of all outputs, or `logits=1e-3`."""
+    try:
+        if len(values) == 1 and "=" not in values[0]:
+            return float(values[0])
+        return {name: float(value) for name, _, value in (text.rpartition("=") for text in values)} or None
+    except ValueError:
+        raise click.BadParameter(f"{' '.join(values)!r} is no number, nor NAME=NUMBER", param_hint=option) from None
 
 
 def print_verification(result: Verification, *, quiet: bool = False) -> None:
@@ -108,7 +139,10 @@ def print_verification(result: Verification, *, quiet: bool = False) -> None:
         stdout.print(
             f"reference: {result.reference_run}\ncandidate: {result.candidate_run}\ntruth:     {result.truth}\n"
             f"formula:   {result.formula}\n"
-            f"inputs:    {as_text(result.shapes)}{_magnitudes(result)}",
+            f"compared:  {result.compared}\n"
+            f"inputs:    {as_text(result.shapes)}{_magnitudes(result)}"
+            + _ulp_reason(result)
+            + _place(result.first_difference),
             markup=False,
             soft_wrap=True,
         )
@@ -117,16 +151,38 @@ def print_verification(result: Verification, *, quiet: bool = False) -> None:
     if result.passed:
         text = f"equal within {limit}: {len(result.checks)} comparison{'s' * (len(result.checks) > 1)}, "
         text += f"relative L2 at most {worst.difference.relative_l2:.2g}"
-        if result.formula_difference is not None:
-            text += f"; same formula in float64: {result.formula_difference:.2g}"
+        if result.formula_difference is None:
+            text += f"; numbers only: formula {result.formula}"
         else:
-            text += f"; formula {result.formula}"
+            text += f"; same formula in float64: {result.formula_difference:.2g}"
+        if result.part_difference is not None:
+            text += f", {result.part_difference:.2g} in parts"
     else:
-        failed = sum(not check.passed for check in result.checks)
-        text = f"NOT equal within {limit}: {failed} of {len(result.checks)} failed, worst {worst.output} "
-        text += f"for {worst.kind} inputs: relative L2 {worst.difference.relative_l2:.2g}"
-        text += f"; {worst.note}" if worst.note else ""
-    stdout.print(text, markup=False, soft_wrap=True, style="green" if result.passed else "bold red")
+        text = f"NOT equal within {limit}: {_failure(result)}"
+    color = "green" if result.is_complete else "yellow"
+    stdout.print(text, markup=False, soft_wrap=True, style=color if result.passed else "bold red")
+
+
+def _failure(result: Verification) -> str:
+    worst = result.worst
+    failed = sum(not check.passed for check in result.checks)
+    if not failed:
+        parts = len({part.pair for part in result.parts if not part.passed})
+        return f"the outputs are, but not {parts} of the parts in float64: relative L2 {result.part_difference:.2g}"
+    text = f"{failed} of {len(result.checks)} failed, worst {worst.output} for {worst.kind} inputs: "
+    return text + f"relative L2 {worst.difference.relative_l2:.2g}" + (f"; {worst.note}" if worst.note else "")
+
+
+def _place(first: Divergence | None) -> str:
+    """Where two models part, and by how much."""
+    if first is None:
+        return ""
+    node = first.pair.node + (f" of module {first.pair.module}" if first.pair.module else "")
+    behind = f"relative L2 {first.difference.relative_l2:.2g}"
+    if first.difference.nonfinite_mismatches:
+        behind = f"{first.difference.nonfinite_mismatches} NaN or infinite where the other is not"
+    text = f"{first.pair.reference}, node {node}, {first.how}: {first.before:.2g} in front of it, {behind} behind"
+    return f"\nthey part: in {text}"
 
 
 def _row(check: Check) -> tuple[str, ...]:
@@ -136,12 +192,25 @@ def _row(check: Check) -> tuple[str, ...]:
         "equal" if check.passed else "NOT equal",
         f"{check.difference.relative_l2:.2g}",
         f"{check.difference.max_abs:.2g}",
-        str(check.difference.max_ulp),
+        f"{check.difference.max_ulp}{'*' * _is_explained(check)}",
         _error(check.reference_error),
         _error(check.candidate_error),
         _error(check.formula),
         check.note,
     )
+
+
+def _is_explained(check: Check) -> bool:
+    """Whether many ulps are few: those of an element near zero."""
+    return check.passed and check.difference.max_ulp > 1 and check.difference.is_near_zero
+
+
+def _ulp_reason(result: Verification) -> str:
+    near = [check.difference for check in result.worst_by_kind() if _is_explained(check)]
+    if not near:
+        return ""
+    at, rms = near[0].max_ulp_at, near[0].rms
+    return f"\n* max ulp:  of an element near zero, {at:.2g} beside a root mean square of {rms:.2g}"
 
 
 def _magnitudes(result: Verification) -> str:

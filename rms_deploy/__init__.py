@@ -50,7 +50,8 @@ if TYPE_CHECKING:
     from rms_deploy.ops.forms import NormForm
     from rms_deploy.runtime.onnxruntime_session import session
     from rms_deploy.verification.difference import Difference
-    from rms_deploy.verification.result import Check, Verification
+    from rms_deploy.verification.pairs import ValuePair
+    from rms_deploy.verification.result import Check, Divergence, Part, Verification
     from rms_deploy.verification.verify import verify
 
     __version__: str
@@ -61,6 +62,7 @@ __all__ = [
     "Check",
     "Diagnosis",
     "Difference",
+    "Divergence",
     "EngineError",
     "EngineInspection",
     "EngineNorm",
@@ -85,11 +87,13 @@ __all__ = [
     "OpBenchmarkResult",
     "OutputError",
     "PackageResult",
+    "Part",
     "RmsDeployError",
     "RunComparison",
     "RunError",
     "SwapReport",
     "UnfusionResult",
+    "ValuePair",
     "Verification",
     "__version__",
     "bench",
@@ -145,7 +149,8 @@ _NAMES_OF = {
     "ops.forms": ("NormForm",),
     "runtime.onnxruntime_session": ("session",),
     "verification.difference": ("Difference",),
-    "verification.result": ("Check", "Verification"),
+    "verification.pairs": ("ValuePair",),
+    "verification.result": ("Check", "Divergence", "Part", "Verification"),
     "verification.verify": ("verify",),
 }
 """The module of each name, without `rms_deploy.`"""

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 import onnx_ir as ir
 
+from rms_deploy.onnx_model.analysis import is_op
 from rms_deploy.onnx_model.inline_functions import inline_functions
 from rms_deploy.ops.contract import DOMAIN
 from rms_deploy.ops.functions import attach_functions
@@ -31,8 +32,8 @@ class Upcast(ir.passes.InPlacePass):
     1. Calls of model-local functions are inlined, so that no type hides in a function's attributes. Where `to` is
        float32, our own ops stay nodes: the contract has them in float32, but not in float64.
     2. Inputs, outputs, intermediate values and initializers of a narrower type get type `to`. The caller feeds that.
-    3. Tensors in attributes (Constant, ConstantOfShape) are converted; Constant's `value_float` and `value_floats`,
-       which are float32 by definition, become tensors where `to` is float64.
+    3. Tensors in attributes (Constant, ConstantOfShape) are converted; Constant's `value_float` and `value_floats`, and
+       the zero of a ConstantOfShape without `value`, are float32 by definition, and tensors where `to` is float64.
     4. Casts to a narrower type cast to `to`.
     5. Our ops that scaled in a narrower type scale in float32, and their bodies are written anew.
 
@@ -88,6 +89,8 @@ class Upcast(ir.passes.InPlacePass):
             elif name in ("value_float", "value_floats") and self._to == ir.DataType.DOUBLE:
                 del node.attributes[name]
                 node.attributes["value"] = ir.AttrTensor("value", _float32_constant(attribute.value))
+        if is_op(node, "ConstantOfShape") and "value" not in before and self._to == ir.DataType.DOUBLE:
+            node.attributes["value"] = ir.AttrTensor("value", _float32_constant([0.0]))
         return dict(node.attributes) != before
 
 

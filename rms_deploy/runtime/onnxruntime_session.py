@@ -53,6 +53,7 @@ def session(
     optimize: bool = True,
     library: bool = True,
     provider: str = _CPU,
+    in_order: bool = False,
     optimized_path: str | os.PathLike[str] | None = None,
     profile_prefix: str | os.PathLike[str] | None = None,
 ) -> ort.InferenceSession:
@@ -65,6 +66,8 @@ def session(
         library: register our custom-op library; without it, the ops of domain `rms_deploy` run as the functions that
             the model carries.
         provider: the execution provider, such as "CUDAExecutionProvider"; what it has no kernel for runs on the CPU.
+        in_order: run the nodes in the order of the file, and hand memory back at once. By default nodes that need no
+            result of others run first, and what they give is kept.
         optimized_path: write the optimised graph to this file.
         profile_prefix: `end_profiling` writes the times of the operators to a file of this name and a time stamp.
 
@@ -87,6 +90,9 @@ def session(
         options.intra_op_num_threads = threads
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
+    if in_order:
+        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     if optimized_path is not None:
         options.optimized_model_filepath = os.fspath(optimized_path)
     if profile_prefix is not None:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx_ir.passes.common import InlinePass
 
 from rms_deploy.errors import InputError, RunError
 from rms_deploy.onnx_model.file import open_model
-from rms_deploy.onnx_model.fold_constants import FoldConstants
 from rms_deploy.onnx_model.signature import input_specs, output_specs
 from rms_deploy.onnx_model.upcast import Upcast
-from rms_deploy.ops.element_types import is_float
-from rms_deploy.ops.functions import attach_functions
-from rms_deploy.ops.nodes import norm_nodes
 from rms_deploy.runtime import onnxruntime_session as runtime
+from rms_deploy.verification.memory import gib
+from rms_deploy.verification.wide import Wide, lacks_functions, wide_feeds, widened
 
 __all__ = [
     "Candidate",
@@ -38,12 +35,6 @@ __all__ = [
 _Arrays = Mapping[str, NDArray[Any]]
 
 _NO_KERNEL: Final = "Could not find an implementation"
-_WIDE: Final[dict[ir.DataType, np.dtype[Any]]] = {
-    ir.DataType.FLOAT: np.dtype(np.float32),
-    ir.DataType.DOUBLE: np.dtype(np.float64),
-}
-_TRUTH_LIMIT: Final = 2**30
-"""Bytes of weights in float64 above which there is no truth: it would need more memory than a proof is worth."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +70,10 @@ class CandidateRun:
     """In which form it runs, such as `as it is, unoptimised`."""
     upcast: ir.DataType | None = None
     """The float type that it runs in, where that is not its own."""
+    wide: Wide | None = None
+    """The model that runs, where that is one in a wider type."""
+    in_float32: tuple[str, ...] = ()
+    """Types of ops that have no kernel in float64."""
 
     def __call__(self, feeds: _Arrays) -> dict[str, NDArray[Any]]:
         """All outputs, by name.
@@ -87,8 +82,7 @@ class CandidateRun:
             RunError: the runtime refuses the inputs, or a kernel fails.
         """
         if self.upcast is not None:
-            wide = _WIDE[self.upcast]
-            feeds = {n: a.astype(wide) if is_float(a.dtype) and a.dtype != wide else a for n, a in feeds.items()}
+            feeds = wide_feeds(feeds, self.upcast)
         try:
             return self.run(feeds)
         except RunError as error:
@@ -102,7 +96,7 @@ def reference_run(reference: Candidate) -> CandidateRun:
     Raises:
         RunError: ONNX Runtime refuses the model.
     """
-    library = _lacks_functions(reference.model)
+    library = lacks_functions(reference.model)
     try:
         return _on_cpu(reference.source, "as it is, unoptimised", optimize=False, library=library)
     except RunError as error:
@@ -155,35 +149,34 @@ def endpoint_run(url: str, reference: Candidate) -> CandidateRun:
     return CandidateRun(partial(endpoint.run, session), "by the server")
 
 
-def truth_run(reference: Candidate) -> tuple[CandidateRun | None, str]:
+def truth_run(reference: Candidate, *, memory: float = math.inf) -> tuple[CandidateRun | None, str]:
     """The reference in float64; in float32, if it does not run in float64 and is in a half type.
+
+    Args:
+        reference: the model that is right.
+        memory: bytes for its weights.
 
     Returns:
         What runs, and what it is; or None, and why there is none.
     """
-    if _too_large(reference.model):
-        return None, "none: the model is too large to run in float64"
-    reason = ""
-    for to in (ir.DataType.DOUBLE, ir.DataType.FLOAT):
-        wide = _widened(reference.model, to)
-        if wide is None:
-            break
-        name = _WIDE[to].name
-        try:
-            how = f"the reference in {name}"
-            return _on_cpu(wide, how, to, optimize=False, library=False), how
-        except RunError as error:
-            reason = reason or f"none: the reference does not run in {name}: {error}"
-    return None, reason or "none: the reference is in float64"
+    run, reason = _wide_run(reference.model, ir.DataType.DOUBLE, memory)
+    if run is None:
+        run, _ = _wide_run(reference.model, ir.DataType.FLOAT, memory)
+    if run is None:
+        return None, f"none: the reference {reason}"
+    return run, f"the reference in {run.how}"
 
 
-def formula_run(candidate: Candidate, truth: CandidateRun | None, why_not: str) -> tuple[CandidateRun | None, str]:
+def formula_run(
+    candidate: Candidate, truth: CandidateRun | None, why_not: str, *, memory: float = math.inf
+) -> tuple[CandidateRun | None, str]:
     """The candidate as the truth runs: in float64, its norms as functions.
 
     Args:
         candidate: the model to prove.
         truth: the reference, as `truth_run` gives it.
         why_not: what `truth_run` says of it.
+        memory: bytes for its weights.
 
     Returns:
         What runs, and what is compared; or None, and why nothing is.
@@ -191,17 +184,29 @@ def formula_run(candidate: Candidate, truth: CandidateRun | None, why_not: str) 
     if truth is None:
         return None, f"not compared: {why_not.removeprefix('none: ')}"
     if truth.upcast != ir.DataType.DOUBLE:
-        return None, f"not compared: the reference does not run in float64, only as {truth.how}"
-    if _too_large(candidate.model):
-        return None, "not compared: the candidate is too large to run in float64"
-    wide = _widened(candidate.model, ir.DataType.DOUBLE)
-    if wide is None:
-        return None, "not compared: the candidate is in float64"
+        return None, f"not compared: the reference does not run in float64, only as {why_not}"
+    run, reason = _wide_run(candidate.model, ir.DataType.DOUBLE, memory)
+    if run is None:
+        return None, f"not compared: the candidate {reason}"
+    how = "both in float64, unoptimised, norms inlined"
+    narrow = sorted({*truth.in_float32, *run.in_float32})
+    return run, how + (f", {' and '.join(narrow)} in float32" if narrow else "")
+
+
+def _wide_run(model: ir.Model, to: ir.DataType, memory: float) -> tuple[CandidateRun | None, str]:
+    """A copy in a wider type; or None, and why not."""
+    wide = widened(model, to)
+    name = to.numpy().name
+    if to == ir.DataType.FLOAT and not wide.is_wider:
+        return None, f"is in {name}"
+    if wide.nbytes > memory:
+        return None, f"needs {gib(wide.nbytes)} in {name} for its largest weight, and may take {gib(memory)}"
     try:
-        run = _on_cpu(wide, "the candidate in float64", ir.DataType.DOUBLE, optimize=False, library=False)
+        run, in_float32 = wide.prepare()
     except RunError as error:
-        return None, f"not compared: the candidate does not run in float64: {error}"
-    return run, "both in float64, unoptimised, norms inlined"
+        return None, f"does not run in {name}: {error}"
+    how = name + (f", {' and '.join(in_float32)} in float32" if in_float32 else "")
+    return CandidateRun(run, how, to, wide, in_float32), ""
 
 
 def _on_cpu(
@@ -214,26 +219,6 @@ def _on_cpu(
 ) -> CandidateRun:
     session = runtime.session(source, optimize=optimize, library=library)
     return CandidateRun(partial(runtime.run, session), how, upcast)
-
-
-def _too_large(model: ir.Model) -> bool:
-    weights = [v.const_value for v in model.graph.initializers.values() if v.const_value is not None]
-    return sum(8 * tensor.size for tensor in weights) > _TRUTH_LIMIT
-
-
-def _lacks_functions(model: ir.Model) -> bool:
-    """Whether one of our ops has no body in the model."""
-    return any(node.op_identifier() not in model.functions for node in norm_nodes(model))
-
-
-def _widened(model: ir.Model, to: ir.DataType) -> ir.Model | None:
-    """A copy in type `to`, its constants rounded as `model` rounds them; None: nothing in it is narrower."""
-    wide = model.clone()
-    if _lacks_functions(wide):
-        attach_functions(wide)
-    InlinePass()(wide)
-    FoldConstants()(wide)
-    return wide if Upcast(to)(wide).modified else None
 
 
 def _in_float32(model: ir.Model, error: RunError, *, optimize: bool, library: bool) -> CandidateRun:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from rms_deploy.ops.element_types import float_info, is_float
 from rms_deploy.ops.ulp import ulp_distance
 
 __all__ = ["Difference", "difference"]
+
+_NEAR_ZERO: Final = 100
+"""How much smaller than the root mean square an element near zero is."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,10 @@ class Difference:
     """max |a - e|"""
     max_ulp: int
     """Largest number of representable values between a and e; for integers and booleans, max |a - e|."""
+    max_ulp_at: float
+    """|e| of the element with max_ulp."""
+    rms: float
+    """Root of the mean square of e."""
     relative_l2: float
     """||a - e|| / ||e||; where e is all zero, ||a|| / smallest normal number."""
     nonfinite_mismatches: int
@@ -34,6 +42,14 @@ class Difference:
     def within(self, tolerance: float) -> bool:
         """Whether relative_l2 is at most `tolerance` and NaN and infinity stand in the same places."""
         return self.nonfinite_mismatches == 0 and self.relative_l2 <= tolerance
+
+    @property
+    def is_near_zero(self) -> bool:
+        """Whether max_ulp is that of an element near zero: of 1 / 100 of the root mean square or less.
+
+        There one unit in the last place is tiny. Rounding of ordinary size, as in a sum of large numbers, is millions.
+        """
+        return self.max_ulp_at <= self.rms / _NEAR_ZERO
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -51,26 +67,35 @@ def difference(actual: NDArray[Any], expected: NDArray[Any]) -> Difference:
     a, e = actual.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
     finite = np.isfinite(a) & np.isfinite(e)
     same = finite | (np.isnan(a) & np.isnan(e)) | (a == e)
+    size = _norm(e[finite])
+    max_ulp, max_ulp_at = _max_ulp(actual.ravel()[finite], expected.ravel()[finite])
     delta = np.abs(np.subtract(a, e, where=finite, out=np.zeros_like(a)))
     return Difference(
         elements=a.size,
         max_abs=float(delta.max(initial=0.0)),
-        max_ulp=_max_ulp(actual.ravel()[finite], expected.ravel()[finite], delta),
-        relative_l2=_relative_l2(delta[finite], e[finite], actual.dtype),
+        max_ulp=max_ulp,
+        max_ulp_at=max_ulp_at,
+        rms=size / math.sqrt(max(1, int(np.count_nonzero(finite)))),
+        relative_l2=_relative_l2(delta[finite], size, actual.dtype),
         nonfinite_mismatches=int(np.count_nonzero(~same)),
         finite=int(np.count_nonzero(finite)),
     )
 
 
-def _max_ulp(actual: NDArray[Any], expected: NDArray[Any], delta: NDArray[np.float64]) -> int:
-    if not is_float(actual.dtype):
-        return int(delta.max(initial=0.0))
-    with np.errstate(over="ignore"):
-        return int(ulp_distance(actual, expected.astype(actual.dtype)).max(initial=0))
+def _max_ulp(actual: NDArray[Any], expected: NDArray[Any]) -> tuple[int, float]:
+    """Of finite elements; and |e| there."""
+    if not actual.size:
+        return 0, 0.0
+    if is_float(actual.dtype):
+        with np.errstate(over="ignore"):
+            distance = ulp_distance(actual, expected.astype(actual.dtype))
+    else:
+        distance = np.abs(actual.astype(np.float64) - expected.astype(np.float64))
+    largest = int(distance.argmax())
+    return int(distance[largest]), abs(float(expected[largest]))
 
 
-def _relative_l2(delta: NDArray[np.float64], expected: NDArray[np.float64], dtype: np.dtype[Any]) -> float:
-    size = _norm(expected)
+def _relative_l2(delta: NDArray[np.float64], size: float, dtype: np.dtype[Any]) -> float:
     if size == 0.0:
         size = float_info(dtype).smallest_normal if is_float(dtype) else 1.0
     return _norm(delta) / size

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rms_deploy.verification.difference import Difference
+from rms_deploy.verification.pairs import ValuePair
 
-__all__ = ["Check", "Verification"]
+__all__ = ["Check", "Divergence", "Part", "Verification"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,45 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Part:
+    """What lies between the values that two models share and one such value, or output, in float64."""
+
+    pair: ValuePair
+    """The value."""
+    kind: str
+    """The numbers that both were given in front: `real`, those of the reference, or `tiny`."""
+    difference: Difference
+    """Candidate against reference."""
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first value in which two models differ."""
+
+    pair: ValuePair
+    how: str
+    """In which comparison: `as deployed`, or `in float64` and for which numbers."""
+    before: float
+    """Relative L2 difference of the value in front of it."""
+    difference: Difference
+    """Of the value."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "value": self.pair.reference,
+            "candidate_value": self.pair.candidate,
+            "node": self.pair.node,
+            "module": self.pair.module,
+            "how": self.how,
+            "before": self.before,
+            "behind": self.difference.relative_l2,
+            "nonfinite_mismatches": self.difference.nonfinite_mismatches,
+        }
+
+
+@dataclass(frozen=True)
 class Verification:
     """The result of `verify`."""
 
@@ -68,11 +108,33 @@ class Verification:
     shapes: Mapping[str, tuple[int, ...]]
     seed: int
     checks: tuple[Check, ...]
+    parts: tuple[Part, ...] = ()
+    """The formulas in parts; empty where the models share no value, or were not compared in float64."""
+    first_difference: Divergence | None = None
+    """Where the models part, if they are not equal and it was found."""
 
     @property
     def passed(self) -> bool:
-        """Whether every output passed under every kind of input."""
-        return all(check.passed for check in self.checks)
+        """Whether every output passed under every kind of input, and every part."""
+        return all(check.passed for check in self.checks) and all(part.passed for part in self.parts)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the formulas were compared too, and not the numbers only."""
+        return self.formula_difference is not None
+
+    @property
+    def compared(self) -> str:
+        """What was compared: `whole and in 43 parts`, `whole`, or `numbers only`."""
+        if not self.is_complete:
+            return "numbers only"
+        parts = len({part.pair for part in self.parts})
+        return f"whole and in {parts} part{'s' * (parts > 1)}" if parts else "whole"
+
+    @property
+    def part_difference(self) -> float | None:
+        """The largest relative L2 difference of a part; None where none was compared."""
+        return max((part.difference.relative_l2 for part in self.parts), default=None)
 
     @property
     def worst(self) -> Check:
@@ -93,6 +155,7 @@ class Verification:
         """For JSON."""
         return {
             "passed": self.passed,
+            "compared": self.compared,
             "reference": {"model": self.reference, "run": self.reference_run},
             "candidate": {"model": self.candidate, "run": self.candidate_run},
             "truth": self.truth,
@@ -101,6 +164,8 @@ class Verification:
             "formula": self.formula,
             "formula_tolerance": self.formula_tolerance,
             "formula_difference": self.formula_difference,
+            "part_difference": self.part_difference,
+            "first_difference": None if self.first_difference is None else self.first_difference.to_dict(),
             "shapes": {name: list(shape) for name, shape in self.shapes.items()},
             "seed": self.seed,
             "worst": {"kind": self.worst.kind, "output": self.worst.output},

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx
@@ -12,11 +12,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from rms_deploy.errors import InputError
-from rms_deploy.onnx_model.inputs import GIVEN, MAGNITUDES, check_inputs, resolve_inputs
+from rms_deploy.onnx_model.inputs import MAGNITUDES, check_inputs, resolve_inputs
 from rms_deploy.onnx_model.signature import require_same
-from rms_deploy.ops.element_types import is_float
 from rms_deploy.runtime.endpoint import is_endpoint
 from rms_deploy.runtime.engine_file import is_engine
+from rms_deploy.verification.bisect import first_difference
 from rms_deploy.verification.candidates import (
     Candidate,
     CandidateRun,
@@ -27,8 +27,10 @@ from rms_deploy.verification.candidates import (
     reference_run,
     truth_run,
 )
-from rms_deploy.verification.difference import Difference, difference
+from rms_deploy.verification.checks import Limits, checks, per_output
 from rms_deploy.verification.isolated import call_isolated
+from rms_deploy.verification.memory import free_memory
+from rms_deploy.verification.parts import compare_parts, first_failed
 from rms_deploy.verification.result import Check, Verification
 from rms_deploy.verification.tolerance import FORMULA_TOLERANCE, rounding, tolerance_for
 
@@ -46,6 +48,9 @@ def verify(
     dims: Mapping[str, int] | None = None,
     seed: int = 0,
     tolerance: float | None = None,
+    rtol: float | Mapping[str, float] | None = None,
+    atol: float | Mapping[str, float] | None = None,
+    memory: float | None = None,
     library: bool = True,
     timeout: float | None = None,
 ) -> Verification:
@@ -58,10 +63,13 @@ def verify(
     of the truth passes too, and its note says so.
 
     In a half type rounding hides a wrong epsilon, and in a deep model a wrong scale. So both also run in float64,
-    their norms as functions, and must agree to `FORMULA_TOLERANCE` there. That proves the formula. It says nothing of
-    the kernel, nor of the order of rounding and scaling: only the other comparison shows those. A model that is too
-    large for float64, or has an op without a float64 kernel, is not compared in this way; the result's `formula` says
-    why.
+    their norms as functions, and must agree to `FORMULA_TOLERANCE` there: as a whole, and in the parts between the
+    values that both share (`compare_parts`). That proves the formula. It says nothing of the kernel, nor of the order
+    of rounding and scaling: only the other comparison shows those. Weights are widened one at a time, so the size of a
+    model is no limit; that of its largest weight is. A model that does not run in this way is compared by its numbers
+    only: the result's `formula` says why, and `is_complete` is false.
+
+    Where the models are not equal, `first_difference` is the first value in which they part.
 
     Args:
         reference: the model that is right: a file, a proto or an onnx-ir model. A given model is not changed.
@@ -73,6 +81,10 @@ def verify(
         seed: of the random inputs.
         tolerance: largest accepted relative L2 difference, in float64 too; default `tolerance_for` of the narrowest
             float type, and `FORMULA_TOLERANCE`.
+        rtol: of each element: besides `tolerance`, |a - e| <= atol + rtol * |e| must hold. For all outputs, or by name.
+        atol: as `rtol`.
+        memory: bytes that the comparison in float64 may take for weights, and for the values at the cuts; default: what
+            is free. What runs as deployed takes what a deployment takes.
         library: run the candidate with our custom-op library.
         timeout: seconds after which it ends with an error, as a model may loop for ever. It then runs in a process of
             its own, where a crash of a runtime is an error too, and takes files or protos; None: in this process.
@@ -83,10 +95,13 @@ def verify(
         RunError: ONNX Runtime refuses a model, a server does not answer, or it did not end within `timeout`.
     """
     if timeout is not None:
-        options = {"inputs": inputs, "shapes": shapes, "dims": dims, "seed": seed, "tolerance": tolerance}
-        return _isolated(reference, candidate, timeout=timeout, library=library, **options)
+        options: dict[str, Any] = {"inputs": inputs, "shapes": shapes, "dims": dims, "seed": seed}
+        options |= {"library": library, "tolerance": tolerance, "rtol": rtol, "atol": atol, "memory": memory}
+        return _isolated(reference, candidate, timeout=timeout, **options)
     if tolerance is not None and not tolerance >= 0:
         raise InputError(f"tolerance is {tolerance}; use 0 or more")
+    if memory is not None and not memory > 0:
+        raise InputError(f"memory is {memory}; use more than 0 bytes")
     right = Candidate.of(reference)
     place = candidate if isinstance(candidate, str | os.PathLike) and _has_no_graph(candidate) else None
     tested = right if place is not None else Candidate.of(candidate)
@@ -96,35 +111,51 @@ def verify(
     )
     for feeds in feeds_by_kind.values():
         check_inputs(feeds, tested.model)
-    expected = reference_run(right)
-    actual = deployed_run(tested, library=library) if place is None else _run_at(place, right)
-    truth, how_true = truth_run(right)
+    elementwise = [per_output(name, limit, right.model) for name, limit in (("rtol", rtol), ("atol", atol))]
+    expected = _outputs(reference_run(right), feeds_by_kind)
+    deployed = deployed_run(tested, library=library) if place is None else _run_at(place, right)
+    actual = _outputs(deployed, feeds_by_kind)
+    memory = free_memory() if memory is None else memory
+    truth, how_true = truth_run(right, memory=memory)
     if place is None:
-        formula, how_formula = formula_run(tested, truth, how_true)
+        formula, how_formula = formula_run(tested, truth, how_true, memory=memory)
     else:
         formula, how_formula = None, f"not compared: {'a server' if is_endpoint(place) else 'an engine'} has no float64"
-    formula_limit = FORMULA_TOLERANCE if tolerance is None else tolerance
     dtype, depth = rounding(right.model, upcast=actual.upcast)
-    origin = "given" if tolerance is not None else f"4 eps({dtype.name}) sqrt({depth} roundings in a row)"
-    limit = tolerance_for(dtype, depth) if tolerance is None else tolerance
-    runs = _Runs(expected, actual, truth, formula)
-    checks: list[Check] = []
+    limits = Limits(
+        tolerance_for(dtype, depth) if tolerance is None else tolerance,
+        _formula_tolerance(truth, formula) if tolerance is None else tolerance,
+        *elementwise,
+    )
+    found: list[Check] = []
     for kind, feeds in feeds_by_kind.items():
-        checks += _checks(kind, feeds, runs, limit, formula_limit)
-    return Verification(
+        true = {} if truth is None else truth(feeds)
+        meant = {} if formula is None else formula(feeds)
+        found += checks(kind, expected.by_kind[kind], actual.by_kind[kind], true, meant, limits)
+    result = Verification(
         reference=right.name,
         candidate=tested.name if place is None else os.fspath(place),
         reference_run=expected.how,
         candidate_run=actual.how,
         truth=how_true,
-        tolerance=limit,
-        tolerance_origin=origin,
+        tolerance=limits.relative_l2,
+        tolerance_origin="given" if tolerance is not None else f"4 eps({dtype.name}) sqrt({depth} roundings in a row)",
         formula=how_formula,
-        formula_tolerance=formula_limit,
+        formula_tolerance=limits.formula,
         shapes={name: array.shape for name, array in next(iter(feeds_by_kind.values())).items()},
         seed=seed,
-        checks=tuple(checks),
+        checks=tuple(found),
     )
+    if truth is not None and formula is not None:
+        feeds = next(iter(feeds_by_kind.values()))
+        unequal = any(check.formula is not None and not check.formula.within(limits.formula) for check in found)
+        parts = compare_parts(truth, formula, feeds, tolerance=limits.formula, are_unequal=unequal, memory=memory)
+        result = replace(result, parts=parts, first_difference=first_failed(parts))
+    if not result.passed and result.first_difference is None and place is None:
+        feeds = feeds_by_kind[result.worst.kind]
+        where = first_difference(right, tested, feeds, tolerance=limits.relative_l2, library=library)
+        result = replace(result, first_difference=where)
+    return result
 
 
 def _isolated(*models: Any, timeout: float, **options: Any) -> Verification:
@@ -147,63 +178,20 @@ def _run_at(place: str | os.PathLike[str], reference: Candidate) -> CandidateRun
 
 
 @dataclass(frozen=True)
-class _Runs:
-    reference: CandidateRun
-    candidate: CandidateRun
-    truth: CandidateRun | None
-    """The reference in float64."""
-    formula: CandidateRun | None
-    """The candidate in float64."""
+class _Outputs:
+    how: str
+    upcast: ir.DataType | None
+    by_kind: Mapping[str, _Feeds]
 
 
-def _checks(kind: str, feeds: _Feeds, run: _Runs, tolerance: float, formula_tolerance: float) -> Iterator[Check]:
-    """Every output for one kind of input."""
-    expected, actual = run.reference(feeds), run.candidate(feeds)
-    true = run.truth(feeds) if run.truth is not None else {}
-    meant = run.formula(feeds) if run.formula is not None else {}
-    for name, result in actual.items():
-        to_reference = difference(result, expected[name])
-        reference_error = difference(expected[name], true[name]) if name in true else None
-        candidate_error = difference(result, true[name]) if name in true else None
-        formula = difference(meant[name], true[name]) if name in meant else None
-        floats = is_float(result.dtype)
-        passed, note = _verdict(kind, to_reference, reference_error, candidate_error, tolerance if floats else 0.0)
-        if passed and formula is not None and not formula.within(formula_tolerance if floats else 0.0):
-            passed, note = False, f"another formula: in float64, relative L2 {formula.relative_l2:.2g}"
-        yield Check(
-            kind,
-            name,
-            result.dtype.name,
-            to_reference,
-            reference_error,
-            candidate_error,
-            formula,
-            passed=passed,
-            note=note,
-        )
+def _outputs(run: CandidateRun, feeds_by_kind: Mapping[str, _Feeds]) -> _Outputs:
+    """All outputs for each kind of input. The session ends with this call, so that only one is in memory."""
+    return _Outputs(run.how, run.upcast, {kind: run(feeds) for kind, feeds in feeds_by_kind.items()})
 
 
-def _verdict(
-    kind: str,
-    to_reference: Difference,
-    reference_error: Difference | None,
-    candidate_error: Difference | None,
-    limit: float,
-) -> tuple[bool, str]:
-    """Whether an output passes for one kind of input, and the note on that."""
-    if to_reference.within(limit):
-        if to_reference.finite or not to_reference.elements:
-            return True, ""
-        if kind in ("normal", GIVEN):
-            return False, "no element is finite: nothing is proven"
-        return True, "no element is finite, in both models alike"
-    if (
-        reference_error is not None
-        and candidate_error is not None
-        and not reference_error.within(limit)
-        and candidate_error.within(limit)
-    ):
-        return True, "the reference is further than the tolerance from the truth, the candidate is within it"
-    if to_reference.nonfinite_mismatches:
-        return False, f"{to_reference.nonfinite_mismatches} NaN or infinite where the other is not"
-    return False, ""
+def _formula_tolerance(*runs: CandidateRun | None) -> float:
+    """`FORMULA_TOLERANCE`, or four times that where an op runs in float32.
+
+    Such an op rounds numbers that differ by 2^-25, because of a constant, to ones that differ by 2^-23.
+    """
+    return FORMULA_TOLERANCE * (4 if any(run is not None and run.in_float32 for run in runs) else 1)

@@ -93,6 +93,86 @@ def test_a_model_of_tokens_says_that_no_magnitudes_ran(tmp_path, same):
     assert "same formula in float64: 0" in result.stdout
 
 
+@pytest.fixture
+def products(tmp_path):
+    """A writer of models of one weight; `added` is what they differ in."""
+
+    def make(name, added=0.0):
+        text = (
+            '<ir_version: 8, opset_import: ["" : 18]> g (float[n,2] x) => (float[n,2] y) '
+            f"<float[2,2] w = {{1, 2, 3, 4}}, float b = {{{added}}}> "
+            "{ a = Sigmoid(x) b1 = Add(a, b) c = MatMul(b1, w) y = Neg(c) }"
+        )
+        model = onnx.parser.parse_model(text)
+        model.graph.node[1].name = "/layers.1/norm/Add"
+        onnx.save(model, tmp_path / name)
+        return str(tmp_path / name)
+
+    return make
+
+
+def test_numbers_only_is_yellow_and_ends_with_3(products):
+    pair = products("a.onnx"), products("b.onnx")
+    result = invoke(*pair, "--no-library", "--memory", "1e-8")
+    assert result.exit_code == 3
+    assert "compared:  numbers only\n" in result.stdout
+    last = result.stdout.splitlines()[-1]
+    assert "; numbers only: formula not compared: the reference needs 6.7e-08 GiB in float64" in last
+    assert "may take 1e-08 GiB" in last
+    assert json.loads(invoke(*pair, "--memory", "1e-8", "--json").stdout)["compared"] == "numbers only"
+    whole = invoke(*pair, "--no-library")
+    assert whole.exit_code == 0
+    assert "compared:  whole and in 3 parts\n" in whole.stdout
+
+
+def test_where_two_models_part(products):
+    result = invoke(products("a.onnx"), products("b.onnx", added=0.5), "--no-library")
+    assert result.exit_code == 1
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("they part: ")]
+    assert line.startswith("they part: in b1, node /layers.1/norm/Add of module layers.1/norm, in float64, for real ")
+    assert ": 0 in front of it, relative L2 " in line
+
+
+def test_a_part_may_differ_where_the_outputs_do_not(tmp_path):
+    """The mean squares are 1e6, and the epsilons 1e-5 and 2e-5."""
+    for epsilon in (1, 2):
+        text = (
+            '<ir_version: 8, opset_import: ["" : 18]> g (int64[n] ids) => (float[n,2] y) '
+            "<float[2,2] t = {1000, 2000, -500, 900}, float[2,2] w = {1, 2, 3, 4}, int64[1] axes = {-1}, "
+            f"float eps = {{{epsilon}e-5}}> {{ x = Gather(t, ids) s = Mul(x, x) m = ReduceMean(s, axes) "
+            "b = Add(m, eps) r = Sqrt(b) d = Div(x, r) c = MatMul(d, w) y = Neg(c) }"
+        )
+        onnx.save(onnx.parser.parse_model(text), tmp_path / f"{epsilon}.onnx")
+    result = invoke(tmp_path / "1.onnx", tmp_path / "2.onnx", "--no-library")
+    assert result.exit_code == 1
+    last = result.stdout.splitlines()[-1]
+    assert "the outputs are, but not 1 of the parts in float64: relative L2 0.2" in last
+    assert "they part: in d, node Div, in float64, for tiny numbers: 0 in front of it, " in result.stdout
+
+
+def test_limits_of_each_element(products):
+    pair = products("a.onnx"), products("b.onnx", added=1e-6)
+    arguments = (*pair, "--no-library", "--tolerance", "1")
+    assert invoke(*arguments, "--rtol", "1e-3").exit_code == 0
+    result = invoke(*arguments, "--rtol", "y=0", "--atol", "y=0")
+    assert result.exit_code == 1
+    assert "differ by more than rtol 0 and atol 0 allow" in result.stdout
+    assert invoke(*arguments, "--rtol", "y=high").exit_code == 2
+    assert "no output 'q'; it has y" in invoke(*arguments, "--atol", "q=1").stderr
+
+
+def test_many_ulps_beside_equal_have_their_reason(tmp_path):
+    """x - 1 near 1, where one of them rounds x + 1 first."""
+    text = '<ir_version: 8, opset_import: ["" : 18]> g (float[n] x) => (float[n] y) <float q = {{{}}}> {{ {} }}'
+    same = ("y = Sub(x, q)", "a = Add(x, q) b = Sub(a, q) y = Sub(b, q)")
+    for name, body in zip("ab", same, strict=True):
+        onnx.save(onnx.parser.parse_model(text.format("1.0", body)), tmp_path / f"{name}.onnx")
+    np.savez(tmp_path / "in.npz", x=np.array([1 + 2**-23, 5, 1.0 + 2**-22], np.float32))
+    result = invoke(tmp_path / "a.onnx", tmp_path / "b.onnx", "--inputs", tmp_path / "in.npz", "--no-library")
+    assert result.exit_code == 0
+    assert "* max ulp:  of an element near zero, " in result.stdout
+
+
 def mistakes(tmp_path):
     good = write(tmp_path / "good.onnx")
     content = (tmp_path / "good.onnx").read_bytes()
@@ -188,7 +268,8 @@ def test_an_endpoint_takes_the_place_of_the_candidate(tmp_path):
     model = write(tmp_path / "a.onnx", "y = Neg(x)")
     with serving(Model(lambda feeds: {"y": -feeds["x"]}, {"x": "FP32"}, {"y": "FP32"}), "grpc") as url:
         result = invoke(model, "--endpoint", url, "--shape", "x=3x8", "--timeout", "30")
-        assert result.exit_code == 0, result.output
+        assert result.exit_code == 3, result.output
+        assert "numbers only: formula not compared: a server has no float64" in result.stdout
         assert "candidate: by the server" in result.stdout
         assert f"verifying {url}" in result.stderr
         result = invoke(model, "--endpoint", f"{url}x")

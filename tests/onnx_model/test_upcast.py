@@ -65,6 +65,13 @@ def test_tensors_and_floats_in_attributes_are_converted():
     np.testing.assert_allclose(y, [1 / 36, 1 / 72], rtol=1e-15)
 
 
+def test_a_constant_of_a_shape_without_a_value_is_a_zero_of_float32():
+    """The initial state of a recurrent model: float32 beside what became float64 would not load."""
+    model = parse("g (float[2] x, int64[1] n) => (float[2] y) { zeros = ConstantOfShape(n) y = Add(x, zeros) }")
+    y = upcast(model, ir.DataType.DOUBLE, {"x": np.array([0.1, 0.2]), "n": np.array([2])})
+    np.testing.assert_array_equal(y, [0.1, 0.2])
+
+
 @pytest.mark.parametrize("to", WIDE)
 @pytest.mark.parametrize("library", [False, True])
 def test_our_ops_compute_the_formula_in_the_wide_type(to, library):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import ml_dtypes
 import numpy as np
 import onnx
+import onnx.parser
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
@@ -84,6 +86,21 @@ def test_optimisation_is_optional(optimize, tmp_path):
     runtime.session(model, optimize=optimize, library=False, optimized_path=tmp_path / "optimized.onnx")
     nodes = onnx.load(tmp_path / "optimized.onnx").graph.node
     assert [node.op_type for node in nodes] == (["Neg"] if optimize else ["Identity", "Neg"])
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_nodes_may_run_in_the_order_of_the_file(in_order, tmp_path):
+    """By default ONNX Runtime casts both weights first, and holds them."""
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+        g (float[2,2] x, float16[2,2] v, float16[2,2] w) => (float[2,2] y)
+        { a = Cast<to=1>(v) b = MatMul(x, a) c = Cast<to=1>(w) y = MatMul(b, c) }"""
+    model = onnx.parser.parse_model(text)
+    session = runtime.session(model, optimize=False, library=False, in_order=in_order, profile_prefix=tmp_path / "p")
+    weight = np.eye(2, dtype=np.float16)
+    runtime.run(session, {"x": np.eye(2, dtype=np.float32), "v": weight, "w": weight})
+    events = json.loads(Path(session.end_profiling()).read_text())
+    ran = [event["args"]["op_name"] for event in events if event["name"].endswith("_kernel_time")]
+    assert (ran == ["Cast", "MatMul", "Cast", "MatMul"]) == in_order
 
 
 def test_a_profile_is_written(tmp_path):

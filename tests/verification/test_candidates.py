@@ -27,6 +27,12 @@ def proto(body: str = "y = Mul(x, w)", dtype: str = "float16", opset: int = 18) 
     return onnx.parser.parse_model(text)  # the bits of 1 and 2 in float16
 
 
+def matrices() -> onnx.ModelProto:
+    text = """<ir_version: 8, opset_import: ["" : 18]> g (float[n,2] x) => (float[n,4] y)
+        <float[2,4] w = {1, 2, 3, 4, 5, 6, 7, 8}> { y = MatMul(x, w) }"""
+    return onnx.parser.parse_model(text)
+
+
 def content(model: ir.Model) -> bytes:
     return ir.to_proto(model).SerializeToString(deterministic=True)
 
@@ -121,6 +127,24 @@ def test_the_formula_is_not_compared_without_the_truth_in_float64():
     )
     reference = reference_run(candidate)
     assert formula_run(candidate, reference, "")[1].startswith("not compared: the reference does not run in float64")
+
+
+def test_a_model_in_float64_is_compared_as_it_is():
+    text = '<ir_version: 8, opset_import: ["" : 18]> g (double[2] x) => (double[2] y) { y = Exp(x) }'
+    model = onnx.parser.parse_model(text)
+    result = verify(model, model)
+    assert result.passed
+    assert result.is_complete
+
+
+def test_too_little_memory_is_named():
+    reference = Candidate.of(matrices())
+    truth, why = truth_run(reference, memory=100)
+    assert truth is None
+    assert why == "none: the reference needs 1.2e-07 GiB in float64 for its largest weight, and may take 9.3e-08 GiB"
+    assert formula_run(reference, truth, why)[1] == why.replace("none", "not compared")
+    truth, why = truth_run(reference)
+    assert formula_run(reference, truth, why, memory=100)[1].startswith("not compared: the candidate needs 1.2e-07 GiB")
 
 
 def test_a_missing_kernel_alone_is_no_reason_to_upcast():

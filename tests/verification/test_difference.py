@@ -66,3 +66,20 @@ def test_empty_results_are_equal_and_shapes_must_be():
     assert difference(np.zeros((0, 3)), np.zeros((0, 3))).within(0)
     with pytest.raises(InputError, match=r"the results have shapes \[2\] and \[1\]"):
         difference(np.zeros(2), np.zeros(1))
+
+
+def test_many_ulps_of_an_element_near_zero_are_named_as_such():
+    expected = f32(1, -1, 1e-9)
+    near = difference(expected + np.float32(1e-8), expected)
+    assert near.max_ulp > 1e6
+    assert near.max_ulp_at == expected[2]
+    assert near.rms == pytest.approx((2 / 3) ** 0.5)
+    assert near.is_near_zero
+    far = difference(f32(1, -1.5, 1e-9), expected)
+    assert far.max_ulp_at == 1
+    assert not far.is_near_zero
+
+
+def test_no_element_has_no_distance():
+    empty = difference(f32(), f32())
+    assert (empty.max_ulp, empty.max_ulp_at, empty.rms) == (0, 0, 0)

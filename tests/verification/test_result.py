@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from rms_deploy.verification.difference import difference
-from rms_deploy.verification.result import Check, Verification
+from rms_deploy.verification.pairs import ValuePair
+from rms_deploy.verification.result import Check, Divergence, Part, Verification
 
 
 def check(kind: str, output: str, off: float, *, passed: bool = True, formula: float | None = None) -> Check:
@@ -55,3 +56,45 @@ def test_json() -> None:
     assert data["worst"] == {"kind": "normal", "output": "y"}
     (row,) = data["checks"]
     assert (row["relative_l2"], row["formula"], row["reference_error"]) == (0.5, 0.25, None)
+
+
+def part(value: str, kind: str, off: float, *, passed: bool = True) -> Part:
+    one = np.ones(4)
+    return Part(ValuePair(value, value, "node", "module", 4), kind, difference(one + off, one), passed)
+
+
+def test_what_was_compared() -> None:
+    whole = check("normal", "y", 0.0, formula=0.0)
+    numbers = verification(check("normal", "y", 0.0))
+    assert (numbers.compared, numbers.is_complete, numbers.part_difference) == ("numbers only", False, None)
+    assert (verification(whole).compared, verification(whole).is_complete) == ("whole", True)
+    parts = part("a", "real", 0.0), part("a", "tiny", 0.5), part("b", "real", 0.0)
+    both = verification(whole, parts=parts)
+    assert both.compared == both.to_dict()["compared"] == "whole and in 2 parts"
+    assert both.part_difference == 0.5
+    assert both.passed
+
+
+def test_a_part_that_differs_fails() -> None:
+    assert not verification(
+        check("normal", "y", 0.0, formula=0.0), parts=(part("a", "tiny", 1.0, passed=False),)
+    ).passed
+
+
+def test_where_they_part_is_in_the_json() -> None:
+    failed = part("a", "tiny", 1.0, passed=False)
+    result = verification(
+        check("normal", "y", 0.0),
+        parts=(failed,),
+        first_difference=Divergence(failed.pair, "as deployed", 0.25, failed.difference),
+    )
+    assert result.to_dict()["first_difference"] == {
+        "value": "a",
+        "candidate_value": "a",
+        "node": "node",
+        "module": "module",
+        "how": "as deployed",
+        "before": 0.25,
+        "behind": 1.0,
+        "nonfinite_mismatches": 0,
+    }

@@ -16,8 +16,9 @@ from rms_deploy.onnx_model.file import save_model
 from rms_deploy.ops.functions import attach_functions
 from rms_deploy.runtime import onnxruntime_session as onnxruntime
 from rms_deploy.runtime import tensorrt_session as tensorrt
+from rms_deploy.verification.checks import _verdict
 from rms_deploy.verification.difference import difference
-from rms_deploy.verification.verify import _verdict, verify
+from rms_deploy.verification.verify import verify
 
 CODES = {"float": 1, "float16": 10, "bfloat16": 16}
 SCALE = (
