@@ -17,6 +17,7 @@ from onnx_ir import serde
 
 from rms_deploy.onnx_model.body_protos import SMALL, WITH_BODIES, Constants, prepare_bodies
 from rms_deploy.onnx_model.data_propagation import MAX_LENGTH, may_propagate
+from rms_deploy.onnx_model.precise_ops import precise_op
 from rms_deploy.onnx_model.stand_ins import stand_in
 from rms_deploy.ops.contract import DOMAIN, VERSION
 
@@ -78,7 +79,7 @@ class GraphForInference:
             self._add_initializer(value)
         constants = Constants(graph.node, graph.initializer)
         for node in self.graph:
-            if not stand_in(node, graph):
+            if not stand_in(node, graph) and not precise_op(node, graph):
                 proto = graph.node.add()
                 serde.serialize_node_into(proto, node)
                 if node.op_type in WITH_BODIES:

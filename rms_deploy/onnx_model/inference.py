@@ -67,12 +67,13 @@ def _inferred(graph: GraphForInference) -> _Inferred:
 def _pairs(graph: ir.Graph, proto: onnx.GraphProto) -> Iterator[tuple[ir.Graph, onnx.GraphProto]]:
     """Each graph with its proto, bodies included."""
     yield graph, proto
-    for node, node_proto in zip(graph, proto.node, strict=True):
-        if node.op_type in WITH_BODIES:
-            names = [attribute.name for attribute in node_proto.attribute]
-            for name, attribute in node.attributes.items():
-                if attribute.type == ir.AttributeType.GRAPH and not attribute.is_ref():
-                    yield from _pairs(attribute.as_graph(), node_proto.attribute[names.index(name)].g)
+    nodes = [node for node in graph if node.op_type in WITH_BODIES]
+    protos = [node for node in proto.node if node.op_type in WITH_BODIES]
+    for node, node_proto in zip(nodes, protos, strict=True):
+        names = [attribute.name for attribute in node_proto.attribute]
+        for name, attribute in node.attributes.items():
+            if attribute.type == ir.AttributeType.GRAPH and not attribute.is_ref():
+                yield from _pairs(attribute.as_graph(), node_proto.attribute[names.index(name)].g)
 
 
 def _passed(caller: ir.Node, index: int, known: _Inferred) -> Known:

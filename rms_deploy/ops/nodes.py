@@ -14,6 +14,7 @@ __all__ = [
     "axes_of",
     "bodies_of",
     "float_of",
+    "given_inputs",
     "graphs_of",
     "int_of",
     "label",
@@ -42,6 +43,15 @@ def write_defaults(node: ir.Node) -> None:
     for attribute, value in OPS[node.op_type].defaults().items():
         if attribute not in node.attributes:
             node.attributes.add(ir.convenience.convert_attribute(attribute, value))
+
+
+def given_inputs(node: ir.Node) -> tuple[ir.Value | None, ...]:
+    """The inputs of `node` without those at the end that are left out by an empty name."""
+    inputs = node.inputs
+    count = len(inputs)
+    while count and inputs[count - 1] is None:
+        count -= 1
+    return tuple(inputs[:count])
 
 
 def graphs_of(model: ir.Model, *, ours: bool = False) -> Iterator[ir.Graph]:
