@@ -165,7 +165,7 @@ def print_fusion(result: FusionResult, output: Path, *, explain: bool = False) -
         print_norms((*result.norms, *result.fused_before))
         print_near_misses(result.near_misses)
     kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(norm.kind for norm in result.norms).items())
-    total = len(result.norms) + len(result.near_misses)
+    total = len(result.norms) + sum(miss.left == "norm" for miss in result.near_misses)
     text = f"fused {len(result.norms)} of {total} norms" + (f" ({kinds})" if kinds else "")
     if result.fused_before:
         text += f", {len(result.fused_before)} were fused before"

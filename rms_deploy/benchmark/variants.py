@@ -57,8 +57,8 @@ def write_variant(model: ir.Model, form: str, folder: Path) -> Variant:
         return Variant(path, result.model)
     fusion = fuse(model, path, target=form)
     _require(fusion, form)
-    left = len(fusion.near_misses)
-    return Variant(path, fusion.model, f"{left} left decomposed: {fusion.near_misses[0]}" if left else "")
+    left = [miss for miss in fusion.near_misses if miss.left == "norm"]
+    return Variant(path, fusion.model, f"{len(left)} left decomposed: {left[0]}" if left else "")
 
 
 def _require(fusion: FusionResult, form: str) -> None:

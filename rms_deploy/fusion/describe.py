@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from rms_deploy.fusion.grammar.match import Match
 from rms_deploy.fusion.grammar.search import SearchResult
+from rms_deploy.fusion.half_fused import wide_scale
 from rms_deploy.fusion.norm import NOTE, PROOF, Norm
 from rms_deploy.fusion.passes.expand_skip_norm import is_skip_norm, why_not_expanded
 from rms_deploy.fusion.replacement import replacement_for
@@ -49,10 +50,15 @@ def describe_fused(node: ir.Node, facts: Facts) -> Norm:
         partial_size=values["partial_size"],
         rounding=_rounding(dtype, before_scale=values["scale_type"] != ir.DataType.FLOAT),
         scale=_scale(node.inputs[-1], facts),
-        note=node.meta.get(NOTE, ""),
+        note="; ".join(note for note in (node.meta.get(NOTE), _wide_scale(node, facts)) if note),
         max_ulp=None if proof is None else proof.max_ulp,
         unproven="" if proof is None else proof.why_not,
     )
+
+
+def _wide_scale(node: ir.Node, facts: Facts) -> str:
+    shape = wide_scale(node, facts)
+    return shape and f"its scale {shape} is wider than the axes, and stays a Mul"
 
 
 def describe_match(match: Match, facts: Facts) -> Norm:

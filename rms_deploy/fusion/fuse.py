@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from rms_deploy.fusion.describe import describe_foreign, describe_fused, describe_match
 from rms_deploy.fusion.grammar.match import Match
+from rms_deploy.fusion.half_fused import half_fused
 from rms_deploy.fusion.near_miss import NearMiss
 from rms_deploy.fusion.norm import Norm
 from rms_deploy.fusion.passes.decomposed_form import is_decomposed_form
@@ -47,7 +48,7 @@ class FusionResult:
     fused_before: tuple[Norm, ...]
     """Norms that were one of our ops before, or in the form of the target."""
     near_misses: tuple[NearMiss, ...]
-    """What looks like RMSNorm and is not fused."""
+    """What looks like RMSNorm and is not fused, and the scales and residuals that stay outside of a norm that is."""
     written: bool = False
     """Whether the model was written to a file."""
 
@@ -141,6 +142,10 @@ def fuse(
         skip=skip,
         keep=is_decomposed_form if form is NormForm.DECOMPOSED else _never,
     )
+    near_misses = result.near_misses
+    if form is not NormForm.DECOMPOSED:
+        has_residuals = residual and form is not NormForm.STANDARD
+        near_misses = (*near_misses, *half_fused(fused, facts, residual=has_residuals))
     after = [(node, describe_fused(node, facts)) for node in norm_nodes(fused)]
     kept = [describe_foreign(node, facts) for node in _in_form(form, fused) if skip(node, facts)]
     kept += [replace(describe_match(match, facts), note="") for match in result.kept]
@@ -148,7 +153,7 @@ def fuse(
     if modified or not functions or form is not NormForm.FUSED:
         lowered = lower(fused, form, functions=functions, facts=facts, modified=modified)
         fused, modified = lowered.model, lowered.modified
-    written = output is not None and not (require_all and result.near_misses)
+    written = output is not None and not (require_all and near_misses)
     if output is not None and written:
         unchanged = None if modified or isinstance(model, ir.Model) else model
         save_model(fused, output, external=save_as_external, unchanged=unchanged)
@@ -156,7 +161,7 @@ def fuse(
         fused,
         norms=tuple(norm for node, norm in after if node not in before),
         fused_before=(*(norm for node, norm in after if node in before), *kept),
-        near_misses=result.near_misses,
+        near_misses=near_misses,
         written=written,
     )
 

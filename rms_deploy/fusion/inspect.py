@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from rms_deploy.fusion.describe import describe_foreign, describe_fused, describe_match
 from rms_deploy.fusion.grammar.search import search
+from rms_deploy.fusion.half_fused import half_fused
 from rms_deploy.fusion.near_miss import NearMiss
 from rms_deploy.fusion.norm import Norm
 from rms_deploy.onnx_model.analysis import Facts
@@ -69,4 +70,4 @@ def inspect(model: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> Inspe
                 continue
             misses += result.near_misses
             norms += [describe_match(match, facts) for match in result.matches]
-    return Inspection(tuple(norms), tuple(misses))
+    return Inspection(tuple(norms), (*misses, *half_fused(model, facts)))

@@ -1,8 +1,9 @@
-"""A near miss: what looks like RMSNorm and is not fused, and why."""
+"""A near miss: what looks like RMSNorm and is not fused, or only in part, and why."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import onnx_ir as ir
 
@@ -13,7 +14,7 @@ __all__ = ["NearMiss", "near_miss"]
 
 @dataclass(frozen=True)
 class NearMiss:
-    """Something that looks like RMSNorm and is not fused."""
+    """Something that looks like RMSNorm and is not fused, or a part of a norm that stays outside of its op."""
 
     node: str
     piece: str
@@ -21,6 +22,8 @@ class NearMiss:
     reason: str
     place: str
     """The module that it came from, where the exporter wrote it down."""
+    left: Literal["norm", "scale", "residual"] = "norm"
+    """What is not fused: the norm, or only its scale or its residual Add, and the rest of it is one op."""
 
     def __str__(self) -> str:
         return f"{self.node}: {self.reason}"

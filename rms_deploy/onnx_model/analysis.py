@@ -9,6 +9,7 @@ from typing import Any
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from rms_deploy.onnx_model.equal_values import are_equal
 from rms_deploy.onnx_model.inference import Dim, Known, Shape, dims_of, infer
 from rms_deploy.onnx_model.same_type import same_type
 from rms_deploy.ops.element_types import HALF
@@ -166,6 +167,16 @@ class Facts:
             return value
         return node.inputs[0] if self.is_expanded_to(node, x) else value
 
+    def is_in_branch(self, node: ir.Node, of: ir.Node) -> bool:
+        """Whether `node` is in the graph of another node, or in a branch of an If in it: it runs at most as often."""
+        graph = node.graph
+        while graph is not of.graph:
+            owner = self._owners.get(id(graph))
+            if owner is None or not is_op(owner, "If"):
+                return False
+            graph = owner.graph
+        return True
+
     def is_overridable(self, value: ir.Value) -> bool:
         """Whether a caller may replace this initialiser: it is a graph input too, and the IR is not older than 4."""
         return value.is_initializer() and value.is_graph_input() and self.model.ir_version >= 4
@@ -180,8 +191,8 @@ class Facts:
         return value
 
     def same(self, a: ir.Value, b: ir.Value) -> bool:
-        """Whether two values of one type hold the same numbers."""
-        return a is b or self.origin(a) is self.origin(b)
+        """Whether two values of one type hold the same numbers: one is the other, or both are computed alike."""
+        return a is b or are_equal(a, b, origin=self.origin, dtype=self.dtype, is_overridable=self.is_overridable)
 
     def cast_type(self, node: ir.Node) -> ir.DataType | None:
         """What a Cast or CastLike casts to; None where that is not known."""
@@ -223,6 +234,17 @@ class Facts:
 
     def _inferred_of(self, value: ir.Value) -> Known:
         return self._inferred.get((id(value.graph), value.name), (None, None))
+
+    @cached_property
+    def _owners(self) -> dict[int, ir.Node]:
+        """The nodes whose attributes are graphs, by the ids of these."""
+        return {
+            id(attribute.as_graph()): node
+            for graph in graphs_of(self.model)
+            for node in graph
+            for attribute in node.attributes.values()
+            if attribute.type == ir.AttributeType.GRAPH and not attribute.is_ref()
+        }
 
     @cached_property
     def _inferred(self) -> dict[tuple[int, str | None], Known]:

@@ -107,6 +107,8 @@ def check_report(case, result):
         assert tuple(sorted(norm.kind for norm in result.norms)) == case.kinds
     if case.epsilon is not None:
         assert np.float32(result.norms[0].epsilon) == np.float32(case.epsilon)
+    if not case.is_like_a_norm:
+        assert not result.near_misses
     if case.reason:
         assert result.near_misses, "nothing is said about it"
         assert any(case.reason in f"{miss.piece} {miss.reason}" for miss in result.near_misses), result.near_misses

@@ -6,6 +6,7 @@
 3. Statistics rounded to a half type are less precise than the op's: a gain of precision, which has to be allowed.
 4. A cast of x / rms, or of scale * x / rms, back to the type that x came in belongs to the norm; any other ends it.
 5. Expand of the statistics to the shape of x is what the operators after it do by themselves.
+6. Quantised statistics are near misses.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from rms_deploy.fusion.grammar.match import Match, Stage
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.ops.element_types import ELEMENT_NAMES, HALF
 
-__all__ = ["cast", "expand", "identity"]
+__all__ = ["cast", "expand", "identity", "quantize"]
 
 _PIECE = "casts"
 _WIDE = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
@@ -48,11 +49,21 @@ def cast(match: Match, node: ir.Node, facts: Facts) -> Match | None:
     return match.at(node.outputs[0]).doubting(_PIECE, node, reason)
 
 
+def quantize(match: Match, node: ir.Node, facts: Facts) -> Match | None:
+    """QuantizeLinear, and DequantizeLinear after it"""
+    if match.is_norm or node.inputs[0] is not match.value:
+        return None
+    names = {Stage.MEAN_SQUARE: "mean square", Stage.ROOT: "root"}
+    reason = f"the {names.get(match.stage, 'inverse root')} is quantised; fuse before quantising"
+    dtype = facts.dtype(node.outputs[0]) if node.op_type == "DequantizeLinear" else match.dtype
+    return match.at(node.outputs[0], dtype=dtype or match.dtype).doubting(_PIECE, node, reason)
+
+
 def expand(match: Match, node: ir.Node, facts: Facts) -> Match | None:
     """Expand(statistics, shape of x)"""
     if node.inputs[0] is not match.value or match.is_norm:
         return None
     step = match.at(node.outputs[0])
-    if match.keeps_axes and facts.is_expanded_to(node, match.x):
+    if match.keeps_axes and not match.layout and facts.is_expanded_to(node, match.x):
         return step
     return step.doubting(_PIECE, node, "the statistics are expanded to a shape that is not proven to be that of x")

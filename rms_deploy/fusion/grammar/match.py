@@ -42,6 +42,7 @@ class Match:
     value: ir.Value
     anchor: ir.Node
     x: ir.Value
+    """What is normalised."""
     axes: tuple[int, ...]
     n: int | None
     """Number of elements normalised over, where all dims of the block are static."""
@@ -51,6 +52,10 @@ class Match:
     """Whether the squares were summed and not averaged yet: `value` and the constants are off by a power of n."""
     keeps_axes: bool = True
     """Whether the reduced axes are still there as ones, or not needed, so that the statistics broadcast against x."""
+    layout: tuple[int | str, ...] = ()
+    """How the statistics lie against x: (): as x with ones; `layout.RESHAPED`; or which axis of x each of theirs is."""
+    source: ir.Value | None = None
+    """Of what x and what was squared are views, where x is not what was squared."""
     epsilon: float | None = None
     rms_epsilon: float | None = None
     rms_min: float | None = None

@@ -5,25 +5,40 @@
 3. ReduceL2(x): the root of the sum of squares.
 4. LpNormalization(x), p = 2: x / ReduceL2(x). ONNX defines it as zero for a row of zeros, as a floor makes it.
 5. Axes as attribute, as input, or left out (all axes); positive or negative; one contiguous block.
-6. keepdims 1, or 0 followed by Unsqueeze or Reshape, or 0 where the ones were not needed.
+6. keepdims 1, or 0 followed by what `layout` knows, or 0 where the ones were not needed.
+7. A mean of means, or a sum of sums, over further axes.
+8. A square that is quantised before it is averaged: a near miss.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Final
 
 import onnx_ir as ir
 
 from rms_deploy.fusion.grammar.match import Match, Stage
-from rms_deploy.fusion.grammar.square import centred, square
+from rms_deploy.fusion.grammar.square import centred, square, square_behind
 from rms_deploy.fusion.near_miss import NearMiss, near_miss
-from rms_deploy.onnx_model.analysis import Facts
+from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.onnx_model.constants import integers
-from rms_deploy.onnx_model.inference import Dim
 from rms_deploy.ops.element_types import ELEMENT_NAMES, HALF
 
-__all__ = ["anchor", "anchor_einsum", "anchor_normalized", "reshape", "unsqueeze", "variance"]
+__all__ = [
+    "VARIANCE",
+    "again",
+    "anchor",
+    "anchor_einsum",
+    "anchor_normalized",
+    "block",
+    "block_size",
+    "variance",
+    "with_doubts",
+]
+
+VARIANCE: Final = "variance"
+"""The piece of what is a variance: it belongs to a LayerNorm or the like, and is no near miss."""
 
 _PIECE = "mean_square"
 
@@ -40,7 +55,7 @@ def anchor(node: ir.Node, facts: Facts) -> Match | None:
         return None
     squared: tuple[ir.Value, NearMiss | None] | None
     whole = node.op_type in ("ReduceSumSquare", "ReduceL2")
-    squared = (source, None) if whole else square(facts.origin(source), facts)
+    squared = (source, None) if whole else square_behind(source, facts)
     if squared is None:
         return None
     x, doubt = squared
@@ -55,11 +70,11 @@ def anchor(node: ir.Node, facts: Facts) -> Match | None:
     match = match.at(
         node.outputs[0],
         axes=axes,
-        n=_block_size(axes, facts, x),
+        n=block_size(axes, facts, x),
         dtype=facts.dtype(source) or match.dtype,
         keeps_axes=keeps is None or keeps.as_int() == 1 or _covers_front(axes, facts, x),
     )
-    return _with_doubts(match, facts)
+    return with_doubts(match, facts)
 
 
 def anchor_normalized(node: ir.Node, facts: Facts) -> Match | None:
@@ -68,12 +83,12 @@ def anchor_normalized(node: ir.Node, facts: Facts) -> Match | None:
     p, axis = (node.attributes.get(name) for name in ("p", "axis"))
     if x is None or (p is not None and (p.is_ref() or p.as_int() != 2)) or (axis is not None and axis.is_ref()):
         return None
-    axes = _block((-1 if axis is None else axis.as_int(),), facts.rank(x), node)
+    axes = block((-1 if axis is None else axis.as_int(),), facts.rank(x), node)
     dtype = facts.dtype(x)
     if isinstance(axes, NearMiss) or dtype not in ELEMENT_NAMES:
         return None
     stage = Stage.ROUNDED if dtype in HALF else Stage.NORMED
-    n = _block_size(axes, facts, x)
+    n = block_size(axes, facts, x)
     return Match(stage, node.outputs[0], node, x, axes, n, dtype=dtype, is_sum=True, rms_min=_LEAST_ROOT)
 
 
@@ -95,59 +110,56 @@ def anchor_einsum(node: ir.Node, facts: Facts) -> Match | None:
         return None
     summed = [i for i, letter in enumerate(front) if letter not in out]
     summed += [i - len(back) for i, letter in enumerate(back) if letter not in out]
-    axes = _block(tuple(summed), facts.rank(a) if ellipsis else len(front), node)
+    axes = block(tuple(summed), facts.rank(a) if ellipsis else len(front), node)
     if isinstance(axes, NearMiss):
         return None
-    match = Match(Stage.MEAN_SQUARE, node.outputs[0], node, a, axes, _block_size(axes, facts, a), is_sum=True)
+    match = Match(Stage.MEAN_SQUARE, node.outputs[0], node, a, axes, block_size(axes, facts, a), is_sum=True)
     match = match.at(node.outputs[0], dtype=facts.dtype(a) or match.dtype, keeps_axes=_covers_front(axes, facts, a))
-    return _with_doubts(match, facts)
+    return with_doubts(match, facts)
 
 
-def unsqueeze(match: Match, node: ir.Node, facts: Facts) -> Match | None:
-    """The reduced axes put back as ones."""
-    if match.is_norm or match.keeps_axes:
+def again(match: Match, node: ir.Node, facts: Facts) -> Match | None:
+    """The mean of means, or the sum of sums, over further axes"""
+    if match.stage is not Stage.MEAN_SQUARE or match.epsilon is not None or match.rms_min is not None or match.layout:
         return None
-    attribute = node.attributes.get("axes")
-    axes = integers(node.inputs[1], facts) if len(node.inputs) > 1 else attribute and tuple(attribute.as_ints())
-    rank = facts.rank(match.x)
-    step = match.at(node.outputs[0], keeps_axes=True)
-    if axes == match.axes or (axes and rank and {a % rank for a in axes} == {a % rank for a in match.axes}):
-        return step
-    return step.doubting(_PIECE, node, f"the axes {list(match.axes)} are reduced, but {list(axes or ())} are put back")
+    further, rank = _axes(node, facts, match.value), facts.rank(match.x)
+    if further is None or isinstance(further, NearMiss):
+        return further if further is None else match.at(node.outputs[0]).doubting("axes", node, further.reason)
+    step = match.at(node.outputs[0])
+    if match.is_sum is (node.op_type == "ReduceMean"):
+        return step.doubting(_PIECE, node, "squares are summed over some axes and averaged over others")
+    if rank is None or facts.rank(match.value) is None:
+        return step.doubting("axes", node, "the mean is taken in two steps, and the rank of x is not known")
+    reduced = {axis % rank for axis in match.axes}
+    left = list(range(rank)) if match.keeps_axes else [axis for axis in range(rank) if axis not in reduced]
+    axes = block((*reduced, *(left[axis] for axis in further)), rank, node)
+    if isinstance(axes, NearMiss):
+        return step.doubting("axes", node, axes.reason)
+    keeps = node.attributes.get("keepdims")
+    keeps_last = keeps is None or keeps.as_int() == 1
+    if keeps_last is not match.keeps_axes and not _covers_front(axes, facts, match.x):
+        return step.doubting("axes", node, "one of two means drops the axes that it reduces, and one keeps them")
+    keeps_axes = keeps_last or _covers_front(axes, facts, match.x)
+    return replace(step, axes=axes, n=block_size(axes, facts, match.x), keeps_axes=keeps_axes)
 
 
-def reshape(match: Match, node: ir.Node, facts: Facts) -> Match | None:
-    """The reduced axes put back as ones, or the shape kept"""
-    if match.is_norm or node.inputs[0] is not match.value:
-        return None
-    new, of_x = facts.shape(node.outputs[0]), facts.shape(match.x)
-    step = match.at(node.outputs[0], keeps_axes=True)
-    if of_x is not None and new is not None and len(new) == len(of_x):
-        block = {axis % len(of_x) for axis in match.axes}
-        others = [(new[axis], of_x[axis]) for axis in range(len(of_x)) if axis not in block]
-        if all(new[axis] == 1 for axis in block) and _all_but_one_are_equal(others, facts):
-            return step
-    if facts.same_shape(match.value, node.outputs[0]):
-        return match.at(node.outputs[0])
-    return step.doubting(_PIECE, node, "the mean square is reshaped, not proven to the shape of x with ones")
-
-
-def _all_but_one_are_equal(pairs: list[tuple[Dim, Dim]], facts: Facts) -> bool:
-    """Whether two shapes of one number of elements are equal: all dims but one are, and so the last is."""
-    unproven = [pair for pair in pairs if not facts.same_dim(*pair)]
-    # A dim that may be zero proves nothing of the others.
-    proof = all(isinstance(a, int) and a > 0 for a, b in pairs if (a, b) not in unproven)
-    return not unproven or (len(unproven) == 1 and proof)
-
-
-def variance(match: Match, node: ir.Node, facts: Facts) -> Match | None:  # noqa: ARG001 - as every piece
+def variance(match: Match, node: ir.Node, facts: Facts) -> Match | None:
     """mean(x^2) - mean(x)^2"""
     if match.stage is not Stage.MEAN_SQUARE:
         return None
-    return match.at(node.outputs[0]).doubting(_PIECE, node, "something is subtracted from the mean square: a variance")
+    step = match.at(node.outputs[0])
+    if node.inputs[0] is match.value and node.inputs[1] is not None and _is_square_of_mean(node.inputs[1], facts):
+        return replace(step, doubt=near_miss(VARIANCE, node, "the square of the mean is subtracted: a variance"))
+    return step.doubting(_PIECE, node, "something is subtracted from the mean square")
 
 
-def _with_doubts(match: Match, facts: Facts) -> Match:
+def _is_square_of_mean(value: ir.Value, facts: Facts) -> bool:
+    squared = square(facts.origin(value), facts)
+    mean = None if squared is None else facts.origin(squared[0]).producer()
+    return is_op(mean, "ReduceMean", "ReduceSum", "GlobalAveragePool", "Mul", "Div", "Unsqueeze", "Reshape")
+
+
+def with_doubts(match: Match, facts: Facts) -> Match:
     dtype, node = facts.dtype(match.x), match.anchor
     if dtype is None:
         return match.doubting("casts", node, "the element type of x is not known, and shape inference cannot tell it")
@@ -158,7 +170,7 @@ def _with_doubts(match: Match, facts: Facts) -> Match:
         return match.doubting("casts", node, f"x is squared in {dtype.name.lower()}; the op computes in float32")
     sub = centred(match.x, facts)
     if sub is not None:
-        return match.doubting("square", sub, "x is centred (its mean is subtracted): a LayerNorm")
+        return replace(match, doubt=near_miss(VARIANCE, sub, "x is centred (its mean is subtracted): a LayerNorm"))
     return match
 
 
@@ -170,7 +182,7 @@ def _axes(node: ir.Node, facts: Facts, x: ir.Value) -> tuple[int, ...] | NearMis
     if node.op_type == "GlobalAveragePool":
         if rank is None:
             return near_miss("axes", node, "all axes but two are averaged over, and the rank of x is not known")
-        return _block(tuple(range(2, rank)), rank, node)
+        return block(tuple(range(2, rank)), rank, node)
     if given is not None:
         axes = integers(given, facts)
         if axes is None:
@@ -184,10 +196,10 @@ def _axes(node: ir.Node, facts: Facts, x: ir.Value) -> tuple[int, ...] | NearMis
         if rank is None:
             return near_miss("axes", node, "all axes are reduced, but the rank of x is not known")
         axes = tuple(range(rank))
-    return _block(axes, rank, node)
+    return block(axes, rank, node)
 
 
-def _block(axes: tuple[int, ...], rank: int | None, node: ir.Node) -> tuple[int, ...] | NearMiss:
+def block(axes: tuple[int, ...], rank: int | None, node: ir.Node) -> tuple[int, ...] | NearMiss:
     if rank is None and min(axes) < 0 <= max(axes):
         return near_miss("axes", node, f"the axes {list(axes)} mix both signs, and the rank of x is not known")
     if rank is not None and any(not -rank <= axis < rank for axis in axes):
@@ -200,7 +212,7 @@ def _block(axes: tuple[int, ...], rank: int | None, node: ir.Node) -> tuple[int,
     return tuple(block)
 
 
-def _block_size(axes: tuple[int, ...], facts: Facts, x: ir.Value) -> int | None:
+def block_size(axes: tuple[int, ...], facts: Facts, x: ir.Value) -> int | None:
     shape = facts.shape(x)
     dims = [] if shape is None else [shape[axis] for axis in axes]
     sizes = [dim for dim in dims if isinstance(dim, int)]

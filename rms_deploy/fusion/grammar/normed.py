@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
+from rms_deploy.fusion.grammar.layout import view
 from rms_deploy.fusion.grammar.match import Match, Stage
 from rms_deploy.fusion.grammar.scaled import fits
 from rms_deploy.fusion.grammar.size import averaged, is_power_of_size
@@ -24,6 +25,7 @@ from rms_deploy.ops.element_types import HALF
 __all__ = ["normed", "scale_inverse"]
 
 _PIECE = "normed"
+_LAYOUT = "the mean square is reshaped or transposed, not proven to the shape of x with ones"
 
 
 def normed(match: Match, node: ir.Node, facts: Facts) -> Match | NearMiss | None:
@@ -34,6 +36,12 @@ def normed(match: Match, node: ir.Node, facts: Facts) -> Match | NearMiss | None
     if not match.keeps_axes:
         reason = "the reduced axes were dropped (keepdims = 0) and not put back, so the root does not line up with x"
         return match.doubt or near_miss(_PIECE, node, reason)
+    if (
+        match.layout
+        and view(match, above, facts) is None
+        and not any(view(match, x, facts) for x, _ in _factors(above))
+    ):
+        return match.doubt or near_miss("mean_square", node, _LAYOUT)
     whole = _reading_of(above, match, facts)
     if whole is not None:
         return _normed(whole, node, whole.scale)
@@ -55,7 +63,8 @@ def normed(match: Match, node: ir.Node, facts: Facts) -> Match | NearMiss | None
 def scale_inverse(match: Match, node: ir.Node, facts: Facts) -> Match | None:
     """Div(w, root), Mul(inverse root, w)"""
     scale = _above(match, node)
-    if scale is None or match.scale is not None or not match.keeps_axes or not fits(scale, match, facts):
+    is_plain = match.keeps_axes and not match.layout
+    if scale is None or match.scale is not None or not is_plain or not fits(scale, match, facts):
         return None
     return match.at(node.outputs[0], Stage.INVERSE_ROOT, scale=facts.unexpanded(scale, match.x))
 
@@ -78,6 +87,8 @@ def _above(match: Match, node: ir.Node) -> ir.Value | None:
 
 def _reading_of(x: ir.Value, match: Match, facts: Facts) -> Match | None:
     """The match as one of a norm of `x`, where `x` or its first part was squared; else None."""
+    if match.layout:
+        return view(match, x, facts)
     for reading in readings(match.x, facts):
         if not facts.same(x, reading.x):
             continue
@@ -87,7 +98,7 @@ def _reading_of(x: ir.Value, match: Match, facts: Facts) -> Match | None:
             shape = facts.shape(reading.x)
             n = shape[-1] if shape and isinstance(shape[-1], int) else None
             return replace(match, x=reading.x, n=n, partial_size=reading.partial_size)
-    return None
+    return view(match, x, facts)
 
 
 def _factors(value: ir.Value) -> tuple[tuple[ir.Value, ir.Value], ...]:

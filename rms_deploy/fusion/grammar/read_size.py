@@ -10,6 +10,7 @@ import onnx_ir as ir
 from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.onnx_model.constants import integers, scalar
 from rms_deploy.ops.element_types import HALF
+from rms_deploy.ops.nodes import given_inputs
 
 __all__ = ["read_exponent"]
 
@@ -114,8 +115,9 @@ class _Reading:
 
     def _sliced(self, node: ir.Node, depth: int) -> _Sizes | None:
         whole = self._sizes(node.inputs[0], depth - 1)
-        starts, ends = (integers(node.inputs[i], self.facts) for i in (1, 2)) if len(node.inputs) > 2 else (None, None)
-        steps = integers(node.inputs[4], self.facts) if len(node.inputs) > 4 else (1,)
+        inputs = given_inputs(node)
+        starts, ends = (integers(inputs[i], self.facts) for i in (1, 2)) if len(inputs) > 2 else (None, None)
+        steps = integers(inputs[4], self.facts) if len(inputs) > 4 else (1,)
         if whole is None or whole.is_product or not starts or not ends or steps != (1,):
             return None
         return _Sizes(whole.axes[slice(starts[0], ends[0])])

@@ -1,10 +1,9 @@
 """rms(x): the root of the mean square, with the three constants of the contract, or its inverse.
 
-1. Add: epsilon to the mean square, rms_epsilon to the root.
-2. Max, Clip: a floor under either; under the mean square it is the square of rms_min.
-3. Sqrt, Pow(0.5); Pow(-0.5).
-4. Reciprocal, Div(1, .), Pow(-1): of the mean square or of the root.
-5. The root squared again, before any constant: what ReduceL2 is used for.
+1. Add, Sum of two, Sub of a negative constant: epsilon to the mean square, rms_epsilon to the root.
+2. Sqrt, Pow(0.5); Pow(-0.5).
+3. Reciprocal, Div(1, .), Pow(-1): of the mean square or of the root.
+4. The root squared again, before any constant: what ReduceL2 is used for.
 """
 
 from __future__ import annotations
@@ -12,14 +11,13 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import numpy as np
 import onnx_ir as ir
 
 from rms_deploy.fusion.grammar.match import Match, Stage
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.constants import scalar, why_not_scalar
 
-__all__ = ["add_epsilon", "floor", "invert", "power", "sqrt", "undo_root"]
+__all__ = ["add_epsilon", "invert", "power", "sqrt", "subtract_epsilon", "undo_root"]
 
 _INVERSE = {Stage.MEAN_SQUARE: Stage.INVERSE_MEAN_SQUARE, Stage.ROOT: Stage.INVERSE_ROOT}
 _ROOT = {Stage.MEAN_SQUARE: Stage.ROOT, Stage.INVERSE_MEAN_SQUARE: Stage.INVERSE_ROOT}
@@ -29,42 +27,34 @@ def add_epsilon(match: Match, node: ir.Node, facts: Facts) -> Match | None:
     """mean square + epsilon, root + rms_epsilon"""
     if match.stage not in (Stage.MEAN_SQUARE, Stage.ROOT):
         return None
+    others = [value for value in node.inputs if value is not match.value]
+    if len(node.inputs) != 2 or len(others) != 1:
+        return match.at(node.outputs[0]) if len(node.inputs) == 1 else None
+    return _added(match, node, others[0], scalar(others[0], facts, beside=match.ranked(facts)), facts)
+
+
+def subtract_epsilon(match: Match, node: ir.Node, facts: Facts) -> Match | None:
+    """mean square - (-epsilon), root - (-rms_epsilon)"""
+    if match.stage not in (Stage.MEAN_SQUARE, Stage.ROOT) or node.inputs[0] is not match.value:
+        return None
+    value = scalar(node.inputs[1], facts, beside=match.ranked(facts))
+    return None if value is None else _added(match, node, node.inputs[1], -value, facts)
+
+
+def _added(match: Match, node: ir.Node, other: ir.Value | None, value: float | None, facts: Facts) -> Match:
     name = "epsilon" if match.stage is Stage.MEAN_SQUARE else "rms_epsilon"
-    other = node.inputs[1] if node.inputs[0] is match.value else node.inputs[0]
     step = match.at(node.outputs[0])
-    value = scalar(other, facts, beside=match.ranked(facts))
     if value is None:
         return step.doubting(name, node, f"{name} {why_not_scalar(other, facts)}")
     if not math.isfinite(value) or value < 0:
         return step.doubting(name, node, f"{name} is {value:g}; it must be finite and not negative")
     if match.rms_min is not None:
-        return step.doubting(name, node, f"{name} is added after the floor; the op adds it before")
-    if getattr(match, name) is not None:
-        return step.doubting(name, node, f"{name} is added twice")
+        return (
+            step if value == 0 else step.doubting(name, node, f"{name} is added after the floor; the op adds it before")
+        )
+    if getattr(match, name):
+        return step if value == 0 else step.doubting(name, node, f"{name} is added twice")
     return replace(step, epsilon=value) if name == "epsilon" else replace(step, rms_epsilon=value)
-
-
-def floor(match: Match, node: ir.Node, facts: Facts) -> Match | None:
-    """max(mean square, rms_min^2), max(root, rms_min)"""
-    if match.stage not in (Stage.MEAN_SQUARE, Stage.ROOT):
-        return None
-    step = match.at(node.outputs[0])
-    if node.op_type == "Clip" and len(node.inputs) > 2 and node.inputs[2] is not None:
-        return step.doubting("rms_min", node, "the statistics are clipped from above")
-    if "max" in node.attributes:  # Clip of opset 6
-        return step.doubting("rms_min", node, "the statistics are clipped from above")
-    others = [value for value in node.inputs if value is not match.value]
-    if len(others) != 1 or len(node.inputs) - len(others) != 1:
-        return None
-    value = scalar(others[0], facts, beside=match.ranked(facts))
-    if value is None:
-        return step.doubting("rms_min", node, f"the floor {why_not_scalar(others[0], facts)}")
-    if not math.isfinite(value) or value < 0:
-        return step.doubting("rms_min", node, f"the floor is {value:g}; it must be finite and not negative")
-    if match.rms_min is not None:
-        return step.doubting("rms_min", node, "a second floor")
-    # Sqrt is monotone and correctly rounded, so the root of the larger is the larger of the roots.
-    return match.at(node.outputs[0], rms_min=value if match.stage is Stage.ROOT else float(np.sqrt(np.float32(value))))
 
 
 def sqrt(match: Match, node: ir.Node, facts: Facts) -> Match | None:  # noqa: ARG001 - as every piece
@@ -97,6 +87,8 @@ def power(match: Match, node: ir.Node, facts: Facts) -> Match | None:
     if match.is_norm or node.inputs[0] is not match.value:
         return None
     exponent = scalar(node.inputs[1], facts, beside=match.ranked(facts))
+    if exponent == 1:
+        return match.at(node.outputs[0])
     if exponent == 0.5:
         return sqrt(match, node, facts)
     if exponent == 2 and match.stage is Stage.ROOT:

@@ -13,11 +13,21 @@ import onnx_ir as ir
 
 from rms_deploy.fusion.grammar.match import Match, Stage
 from rms_deploy.onnx_model.analysis import Facts
+from rms_deploy.onnx_model.constants import scalar
 from rms_deploy.ops.element_types import ELEMENT_NAMES
 
-__all__ = ["fits", "scaled"]
+__all__ = ["fits", "scaled", "times_one"]
 
 _NEXT = {Stage.NORMED: Stage.SCALED, Stage.ROUNDED: Stage.DONE}
+
+
+def times_one(match: Match, node: ir.Node, facts: Facts) -> Match | None:
+    """value * 1, value / 1"""
+    if (node.op_type == "Div" and node.inputs[0] is not match.value) or (match.is_sum and match.summed == 1):
+        return None
+    other = node.inputs[1] if node.inputs[0] is match.value else node.inputs[0]
+    one = None if other is match.value else scalar(other, facts, beside=match.ranked(facts))
+    return match.at(node.outputs[0]) if one == 1 else None
 
 
 def scaled(match: Match, node: ir.Node, facts: Facts) -> Match | None:

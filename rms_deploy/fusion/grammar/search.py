@@ -17,20 +17,24 @@ from typing import Final
 
 import onnx_ir as ir
 
-from rms_deploy.fusion.grammar import casts, foreign, mean_square, normed, root, scaled, size
+from rms_deploy.fusion.grammar import casts, floor, foreign, layout, mean_square, normed, pooling, root, scaled, size
 from rms_deploy.fusion.grammar.match import Match, Stage
 from rms_deploy.fusion.near_miss import NearMiss, near_miss
 from rms_deploy.onnx_model.analysis import Facts
-from rms_deploy.ops.foreign_ops import RMS_NORMALIZATION, SIMPLIFIED_LAYER_NORMALIZATION
+from rms_deploy.ops.foreign_ops import CONTRIB_DOMAIN, RMS_NORMALIZATION, SIMPLIFIED_LAYER_NORMALIZATION
+from rms_deploy.ops.nodes import label
 
 __all__ = ["SearchResult", "search"]
 
 _Piece = Callable[[Match, ir.Node, Facts], Match | NearMiss | None]
 
 _ANCHORS: dict[tuple[str, str], Callable[[ir.Node, Facts], Match | None]] = {
+    ("", "AveragePool"): pooling.anchor_pool,
+    ("", "Conv"): pooling.anchor_product,
     ("", "Einsum"): mean_square.anchor_einsum,
     ("", "GlobalAveragePool"): mean_square.anchor,
     ("", "LpNormalization"): mean_square.anchor_normalized,
+    ("", "MatMul"): pooling.anchor_product,
     ("", "ReduceL2"): mean_square.anchor,
     ("", "ReduceMean"): mean_square.anchor,
     ("", "ReduceSum"): mean_square.anchor,
@@ -43,23 +47,47 @@ _ANCHORS: dict[tuple[str, str], Callable[[ir.Node, Facts], Match | None]] = {
 }
 
 _PIECES: dict[str, tuple[_Piece, ...]] = {
+    "Abs": (floor.never_negative,),
     "Add": (root.add_epsilon,),
     "Cast": (casts.cast,),
     "CastLike": (casts.cast,),
-    "Clip": (root.floor,),
-    "Div": (size.average, root.invert, normed.normed, normed.scale_inverse),
+    "Clip": (floor.clip,),
+    "Div": (scaled.times_one, size.average, root.invert, normed.normed, normed.scale_inverse),
+    "DequantizeLinear": (casts.quantize,),
     "Expand": (casts.expand,),
+    "Flatten": (layout.reshape,),
     "Identity": (casts.identity,),
-    "Max": (root.floor,),
-    "Mul": (size.average, root.undo_root, normed.normed, normed.scale_inverse, scaled.scaled),
+    "Max": (floor.floor,),
+    "Min": (floor.ceiling,),
+    "Mul": (scaled.times_one, size.average, root.undo_root, normed.normed, normed.scale_inverse, scaled.scaled),
     "Pow": (root.power,),
+    "QuantizeLinear": (casts.quantize,),
     "Reciprocal": (root.invert,),
-    "Reshape": (mean_square.reshape,),
+    "ReduceMean": (mean_square.again,),
+    "ReduceSum": (mean_square.again,),
+    "Relu": (floor.never_negative,),
+    "Reshape": (layout.reshape,),
     "Sqrt": (root.sqrt,),
-    "Sub": (mean_square.variance,),
-    "Unsqueeze": (mean_square.unsqueeze,),
+    "Squeeze": (layout.squeeze,),
+    "Sub": (root.subtract_epsilon, mean_square.variance),
+    "Sum": (root.add_epsilon,),
+    "Transpose": (layout.transpose,),
+    "Unsqueeze": (layout.unsqueeze,),
+    "Where": (floor.where,),
 }
 
+
+_DOMAINS: Final = dict.fromkeys(("DequantizeLinear", "QuantizeLinear"), ("", CONTRIB_DOMAIN))
+"""Of the operators that pieces take from other domains too."""
+
+_PRODUCTS: Final = ("Conv", "MatMul")
+"""Anchors that weight squares, which much else does too: they are near misses only where a root follows."""
+
+_ASIDE: Final = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Shape", "Size")
+"""What reads statistics beside the norm."""
+
+_STAGES: Final = {Stage.MEAN_SQUARE: "mean_square", Stage.INVERSE_MEAN_SQUARE: "mean_square"}
+_STAGES.update({Stage.ROOT: "root", Stage.INVERSE_ROOT: "root"})
 
 _MAX_STEPS: Final = 1024
 _MAX_DOUBTED_STEPS: Final = 128
@@ -77,13 +105,17 @@ class SearchResult:
     near_misses: list[NearMiss] = field(default_factory=list)
     furthest: Match | None = None
     """The match of the latest stage, whether a norm came of it or not."""
+    is_variance: bool = False
+    """Whether the squares are those of a LayerNorm or the like."""
     steps: int = 0
     """Values whose consumers were looked at."""
     _known: set[NearMiss] = field(default_factory=set)
 
     def add(self, miss: NearMiss) -> None:
-        """Keep `miss` once."""
-        if miss not in self._known:
+        """Keep `miss` once; a variance is none."""
+        if miss.piece == mean_square.VARIANCE:
+            self.is_variance = True
+        elif miss not in self._known:
             self._known.add(miss)
             self.near_misses.append(miss)
 
@@ -100,10 +132,25 @@ def search(anchor: ir.Node, facts: Facts, *, allow_gain: bool = False) -> Search
         return result
     _follow(match, facts, result, allow_gain=allow_gain)
     last = result.furthest
-    nothing = not result.matches and not result.near_misses
-    if nothing and last is not None and last.stage > Stage.MEAN_SQUARE and not (last.is_sum or last.is_norm):
-        result.add(last.doubt or near_miss("normed", anchor, "nothing divides x by its root"))
+    if last is not None and not (result.matches or result.near_misses or result.is_variance):
+        is_product = anchor.op_type in _PRODUCTS and last.stage == Stage.MEAN_SQUARE
+        if not is_product and anchor.op_type != "LpNormalization":
+            result.add(last.doubt or _end_of(last))
     return result
+
+
+def _end_of(match: Match) -> NearMiss:
+    """Why nothing comes of the statistics that `match` reached."""
+    anchor = match.anchor
+    node = next((node for node in match.value.consumers() if node.op_type not in _ASIDE), None)
+    if node is None:
+        return near_miss("normed", anchor, "nothing divides x by its root")
+    if node.graph is not anchor.graph:
+        return near_miss(
+            "normed", anchor, f"{label(node)} is in another graph than the mean square, and no branch of it"
+        )
+    name = label(node) if node.op_type in label(node) else f"{label(node)} ({node.op_type})"
+    return near_miss(_STAGES.get(match.stage, "normed"), anchor, f"{name} is not a piece of a norm")
 
 
 def _follow(start: Match, facts: Facts, result: SearchResult, *, allow_gain: bool) -> None:
@@ -123,7 +170,7 @@ def _follow(start: Match, facts: Facts, result: SearchResult, *, allow_gain: boo
         if match.doubt is not None:
             facts.visits[match.value, match.stage] += 1
         result.steps += 1
-        if result.furthest is None or match.stage > result.furthest.stage:
+        if result.furthest is None or match.stage >= result.furthest.stage:
             result.furthest = match
         steps = [_step(match, node, facts) for node in match.value.consumers()]
         if match.is_norm and (match.value.is_graph_output() or not all(isinstance(step, Match) for step in steps)):
@@ -153,7 +200,10 @@ def _why_not(match: Match, *, allow_gain: bool) -> NearMiss | None:
 
 
 def _step(match: Match, node: ir.Node, facts: Facts) -> Match | NearMiss | None:
-    if node.domain != "" or node.graph is not match.anchor.graph:
+    if node.domain not in _DOMAINS.get(node.op_type, ("",)):
+        return None
+    here = match.value.producer() if match.is_norm else match.anchor  # a scale in a branch does not take its norm there
+    if here is None or (node.graph is not here.graph and (match.is_norm or not facts.is_in_branch(node, here))):
         return None
     for piece in _PIECES.get(node.op_type, ()):
         step = piece(match, node, facts)

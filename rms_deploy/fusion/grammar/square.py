@@ -15,8 +15,9 @@ import onnx_ir as ir
 from rms_deploy.fusion.near_miss import NearMiss, near_miss
 from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.onnx_model.constants import integers, scalar, why_not_scalar
+from rms_deploy.ops.nodes import given_inputs
 
-__all__ = ["Reading", "centred", "readings", "square"]
+__all__ = ["Reading", "centred", "readings", "square", "square_behind"]
 
 _PIECE = "square"
 
@@ -51,6 +52,20 @@ def square(value: ir.Value, facts: Facts) -> tuple[ir.Value, NearMiss | None] | 
     return a, near_miss(_PIECE, node, reason)
 
 
+def square_behind(value: ir.Value, facts: Facts) -> tuple[ir.Value, NearMiss | None] | None:
+    """`square`, also where x squared was quantised since, which is a near miss."""
+    value = facts.origin(value)
+    back = value.producer()
+    if back is None or back.op_type != "DequantizeLinear" or back.inputs[0] is None:
+        return square(value, facts)
+    node = back.inputs[0].producer()
+    if node is None or node.op_type != "QuantizeLinear" or node.inputs[0] is None:
+        return None
+    squared = square(facts.origin(node.inputs[0]), facts)
+    reason = "the square is quantised; fuse before quantising"
+    return None if squared is None else (squared[0], squared[1] or near_miss("casts", node, reason))
+
+
 def readings(x: ir.Value, facts: Facts) -> Iterator[Reading]:
     """What may be divided by the root of the mean of x^2: x; v, where x = |v|; v, where x is the first part of v."""
     yield Reading(x)
@@ -64,11 +79,21 @@ def readings(x: ir.Value, facts: Facts) -> Iterator[Reading]:
 
 
 def centred(x: ir.Value, facts: Facts) -> ir.Node | None:
-    """The Sub of x = v - mean(v): what is normalised then is a LayerNorm, or a variance."""
+    """The Sub of x = v - mean(v), or its Add of -mean(v): what is normalised is a LayerNorm, or a variance."""
     node = facts.origin(x).producer()
-    if node is None or not is_op(node, "Sub") or node.inputs[0] is None or node.inputs[1] is None:
+    if node is None or not is_op(node, "Sub", "Add") or node.inputs[0] is None or node.inputs[1] is None:
         return None
-    return node if _is_mean(node.inputs[1], node.inputs[0], facts, _MAX_STEPS) else None
+    if node.op_type == "Sub":
+        return node if _is_mean(node.inputs[1], node.inputs[0], facts, _MAX_STEPS) else None
+    pairs = (node.inputs, reversed(node.inputs))
+    return node if any(_is_negative_mean(mean, of, facts) for of, mean in pairs) else None
+
+
+def _is_negative_mean(value: ir.Value | None, of: ir.Value | None, facts: Facts) -> bool:
+    negative = None if value is None else value.producer()
+    if negative is None or of is None or not is_op(negative, "Neg"):
+        return False
+    return _is_mean(negative.inputs[0], of, facts, _MAX_STEPS)
 
 
 def _is_mean(value: ir.Value | None, of: ir.Value, facts: Facts, steps: int) -> bool:
@@ -84,12 +109,13 @@ def _is_mean(value: ir.Value | None, of: ir.Value, facts: Facts, steps: int) -> 
 
 def _leading(node: ir.Node, facts: Facts) -> int | None:
     """k if `node` is Slice(data, 0, k) along the last axis with step 1, else None."""
-    if len(node.inputs) < 3 or node.inputs[0] is None:
+    inputs = given_inputs(node)
+    if len(inputs) < 3 or inputs[0] is None:
         return None
-    starts, ends = integers(node.inputs[1], facts), integers(node.inputs[2], facts)
-    axes = integers(node.inputs[3], facts) if len(node.inputs) > 3 and node.inputs[3] is not None else None
-    steps = integers(node.inputs[4], facts) if len(node.inputs) > 4 and node.inputs[4] is not None else (1,)
-    shape = facts.shape(node.inputs[0])
+    starts, ends = integers(inputs[1], facts), integers(inputs[2], facts)
+    axes = integers(inputs[3], facts) if len(inputs) > 3 else None
+    steps = integers(inputs[4], facts) if len(inputs) > 4 else (1,)
+    shape = facts.shape(inputs[0])
     if starts != (0,) or steps != (1,) or ends is None or len(ends) != 1 or axes is None or not shape:
         return None
     last, size = shape[-1], ends[0]

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import onnx_ir as ir
 
-from rms_deploy.fusion.norm import NOTE, PROOF
+from rms_deploy.fusion.norm import PROOF
 from rms_deploy.fusion.passes.rewriting import annotate, remove_if_dead, successor
 from rms_deploy.fusion.proof.prove import Proof
 from rms_deploy.fusion.proof.prove_pass import PassProver
 from rms_deploy.onnx_model.analysis import Facts, is_op
+from rms_deploy.onnx_model.inference import Shape
 from rms_deploy.ops.contract import DOMAIN
-from rms_deploy.ops.nodes import graphs_of
+from rms_deploy.ops.nodes import graphs_of, label
 
-__all__ = ["FuseAddRMSNorm", "FuseAddRMSNormResult"]
+__all__ = ["FuseAddRMSNorm", "FuseAddRMSNormResult", "add_of", "why_not_merged"]
+
+_WHY_NOT: Final = "rms_deploy.residual"
+"""Key of a norm's `meta`: why running it kept its Add outside."""
 
 
 @dataclass
@@ -35,7 +40,8 @@ class FuseAddRMSNorm(ir.passes.InPlacePass):
     4. The op stands where the Add stood. If its scale is computed later, it stands where the norm stood, provided that
        nothing before reads the sum.
     5. Of several norms of one sum, the first takes the Add.
-    6. With `prove`, each is run in both forms first. Where they differ, the Add and the norm stay, and a note says why.
+    6. With `prove`, each is run in both forms first. Where they differ, the Add and the norm stay.
+    7. A Sum of two is an Add.
     """
 
     def __init__(self, facts: Facts | None = None, *, prove: bool = False) -> None:
@@ -53,8 +59,8 @@ class FuseAddRMSNorm(ir.passes.InPlacePass):
             nodes = tuple(graph)
             position = {node: index for index, node in enumerate(nodes)}
             for norm in nodes:
-                add = _add_of(norm)
-                if add is not None and not _is_residual(add, facts):
+                add = add_of(norm)
+                if add is not None and not _is_residual(add, norm, facts):
                     is_decided = is_decided and _is_known(add, facts)
                     continue
                 place = None if add is None else _place(add, norm, position)
@@ -65,30 +71,64 @@ class FuseAddRMSNorm(ir.passes.InPlacePass):
 
 
 def _holds(add: ir.Node, norm: ir.Node, prover: PassProver | None) -> bool:
-    """Case 6: whether both forms agree, or are not run; a note on the norm says where they do not."""
+    """Case 6: whether both forms agree, or are not run."""
     if prover is None:
         return True
     proof = prover([add, norm], [norm.outputs[0], add.outputs[0]])
     if not proof.passed:
-        notes = (norm.meta.get(NOTE), f"its Add stays: {proof.why_not}")
-        norm.meta[NOTE] = "; ".join(note for note in notes if note)
+        norm.meta[_WHY_NOT] = proof.why_not
         return False
     before: Proof | None = norm.meta.get(PROOF)
     norm.meta[PROOF] = proof if before is None else before.then(proof)
     return True
 
 
-def _add_of(norm: ir.Node) -> ir.Node | None:
+def add_of(norm: ir.Node) -> ir.Node | None:
     """The Add that makes the X of an RMSNorm."""
     if norm.domain != DOMAIN or norm.op_type != "RMSNorm" or norm.inputs[0] is None:
         return None
     add = norm.inputs[0].producer()
-    if add is None or not is_op(add, "Add") or add.graph is not norm.graph or None in add.inputs:
+    if add is None or not is_op(add, "Add", "Sum") or len(add.inputs) != 2 or None in add.inputs:
         return None
     return add
 
 
-def _is_residual(add: ir.Node, facts: Facts) -> bool:
+def why_not_merged(add: ir.Node, norm: ir.Node, facts: Facts) -> str | None:
+    """Why `add`, whose sum `norm` normalises, stays outside; None where it is no residual: a bias, a broadcast."""
+    a, b = add.inputs
+    assert a is not None
+    assert b is not None
+    if any(is_op(value.producer(), "Constant") or value.const_value is not None for value in (a, b)):
+        return None
+    one, other = facts.shape(a), facts.shape(b)
+    if add.graph is not norm.graph:
+        return f"the Add {label(add)} is in another graph"
+    if _WHY_NOT in norm.meta:
+        return f"the Add {label(add)} stays: {norm.meta[_WHY_NOT]}"
+    if facts.are_alike(a, b):
+        return f"the Add {label(add)} stays: its sum is read before the scale of the norm is computed"
+    if one is not None and other is not None and _is_broadcast(one, other):
+        return None
+    texts = f"{a.name} ({_text(one)}) and {b.name} ({_text(other)})"
+    return f"the Add {label(add)} stays: {texts} are not proven to have one shape"
+
+
+def _is_broadcast(one: Shape, other: Shape) -> bool:
+    """Whether the shapes are known to differ, or one of them says by a 1 that it is to be broadcast."""
+    if len(one) != len(other):
+        return True
+    return any(
+        a != b and (1 in (a, b) or (isinstance(a, int) and isinstance(b, int))) for a, b in zip(one, other, strict=True)
+    )
+
+
+def _text(shape: Shape | None) -> str:
+    return "of unknown shape" if shape is None else f"[{', '.join('?' if dim is None else str(dim) for dim in shape)}]"
+
+
+def _is_residual(add: ir.Node, norm: ir.Node, facts: Facts) -> bool:
+    if add.graph is not norm.graph:
+        return False
     a, b = add.inputs
     return a is not None and b is not None and facts.are_alike(a, b)
 

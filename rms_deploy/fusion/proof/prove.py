@@ -77,8 +77,7 @@ class Prover:
 
 
 def _prove(subgraph: Subgraph, *, gains: bool) -> Proof:
-    n = math.prod(subgraph.shapes["x"][axis] for axis in subgraph.axes)
-    return compare(subgraph.original, subgraph.rewritten(), subgraph.shapes, n, gains=gains)
+    return compare(subgraph.original, subgraph.rewritten(), subgraph.shapes, subgraph.n, gains=gains)
 
 
 def compare(

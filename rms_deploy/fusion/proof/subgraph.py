@@ -28,7 +28,17 @@ MAX_ELEMENTS: Final = 2**20
 """Elements of an input beyond which a norm is not run."""
 MAX_RANK: Final = 32
 """Axes that numpy has in all versions."""
-_SHAPE_DEPENDENT: Final = ("Reshape", "Expand", "Shape", "Size")
+_SHAPE_DEPENDENT: Final = (
+    "AveragePool",
+    "Expand",
+    "Flatten",
+    "MatMul",
+    "Conv",
+    "Reshape",
+    "Shape",
+    "Size",
+    "Transpose",
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,10 @@ class Subgraph:
     axes: tuple[int, ...]
     scale: str | None
     opset: int
+    n: int
+    """Number of elements normalised over."""
+    view: tuple[onnx.NodeProto, ...]
+    """What makes X of the input x, where X is a reshaped or transposed view of it."""
     key: bytes = field(repr=False)
     """Equal for subgraphs that compute the same."""
 
@@ -50,6 +64,8 @@ class Subgraph:
         dtypes = {value.name: ir.DataType(value.type.tensor_type.elem_type) for value in self.original.graph.input}
         names = dict.fromkeys(("x", self.scale or "x"))  # x may be its own scale
         inputs = [ir.Value(name=name, type=ir.TensorType(dtypes[name])) for name in names]
+        source = inputs[0]
+        x = ir.Value(name=self.view[-1].output[0], type=source.type) if self.view else source
         nodes: list[ir.Node] = []
 
         def add(op_type: str, sources: list[ir.Value], dtype: ir.DataType, **attributes: float) -> ir.Value:
@@ -57,7 +73,7 @@ class Subgraph:
             nodes[-1].outputs[0].type = ir.TensorType(dtype)
             return nodes[-1].outputs[0]
 
-        wide = inputs[0]
+        wide = x
         if wide.dtype != self.op.dtype:
             wide = add("Cast", [wide], self.op.dtype, to=self.op.dtype)
         scale = inputs[-1] if self.scale else add("Constant", [], ir.DataType.FLOAT, value_float=1.0)
@@ -69,31 +85,39 @@ class Subgraph:
         graph = ir.Graph(inputs, [y], nodes=nodes, opset_imports={"": max(self.opset, 13), DOMAIN: 1}, name="subgraph")
         model = ir.Model(graph, ir_version=8)
         attach_functions(model)
-        return ir.to_proto(model)
+        proto = ir.to_proto(model)
+        if self.view:
+            nodes_after = list(proto.graph.node)
+            del proto.graph.node[:]
+            proto.graph.node.extend((*self.view, *nodes_after))
+            proto.graph.initializer.extend(self.original.graph.initializer)
+        return proto
 
 
 def cut(match: Match, op: Replacement, facts: Facts) -> Subgraph | str:
     """The subgraph of `match`, or why it cannot be cut out."""
     x = facts.origin(op.x)
-    names: dict[ir.Value, str] = {x: "x"}
+    source = x if match.source is None else facts.origin(match.source)
+    names: dict[ir.Value, str] = {source: "x"}
     if op.scale is not None:
         names.setdefault(op.scale, "scale")
-    nodes = _slice(match.value, names)
-    if nodes is None:
+    nodes = _slice(match.value, names, facts)
+    view = () if source is x else _slice(x, names, facts)
+    if nodes is None or view is None:
         return "it depends on more nodes than are run"
     fixed = any(node.op_type in _SHAPE_DEPENDENT for node in nodes)
     sizes: dict[str, int] = {}
     graph = onnx.GraphProto(name="subgraph")
     shapes: dict[str, tuple[int, ...]] = {}
     for value, name in list(names.items()):
-        if not _is_leaf(value, names, x, op.scale):
+        if not _is_leaf(value, names, source, op.scale) or name in shapes:
             continue
-        array = None if value in (x, op.scale) else constant(value, facts)
+        array = None if value in (source, op.scale) else constant(value, facts)
         dtype = facts.dtype(value)
         if array is not None:
             graph.initializer.append(onnx.numpy_helper.from_array(array, name))
             continue
-        shape = concrete(value, facts, sizes, match.axes if value is x and not fixed else None)
+        shape = concrete(value, facts, sizes, match.axes if value is source and not fixed else None)
         is_constant = value.const_value is not None or is_op(value.producer(), "Constant")
         if shape is None or dtype is None or (is_constant and value is not op.scale):
             return f"the type or the shape of {value.name} is not known"
@@ -101,8 +125,9 @@ def cut(match: Match, op: Replacement, facts: Facts) -> Subgraph | str:
         graph.input.append(onnx.helper.make_tensor_value_info(name, int(dtype), shape))
     if any(math.prod(shape) > MAX_ELEMENTS for shape in shapes.values()):
         return "its static shape is too large to be run"
-    rank = len(shapes["x"])
-    if rank > MAX_RANK or any(not -rank <= axis < rank for axis in match.axes):
+    of_x = shapes["x"] if source is x else concrete(x, facts, sizes, None)
+    rank = 0 if of_x is None else len(of_x)
+    if of_x is None or rank > MAX_RANK or any(not -rank <= axis < rank for axis in match.axes):
         return f"it cannot be run over the axes {list(match.axes)} of a tensor of rank {rank}"
     graph.node.extend(renamed(node, names) for node in nodes)
     graph.output.add(name=names[match.value])
@@ -113,10 +138,12 @@ def cut(match: Match, op: Replacement, facts: Facts) -> Subgraph | str:
     attributes = sorted(op.attributes.items())
     key = graph.SerializeToString(deterministic=True) + repr((op.op_type, attributes, op.dtype)).encode()
     scale = None if op.scale is None else names[op.scale]
-    return Subgraph(original, shapes, op, match.axes, scale, opset, key)
+    n = math.prod(of_x[axis] for axis in match.axes)
+    made = tuple(renamed(node, names) for node in view)
+    return Subgraph(original, shapes, op, match.axes, scale, opset, n, made, key)
 
 
-def _slice(end: ir.Value, names: dict[ir.Value, str]) -> list[ir.Node] | None:
+def _slice(end: ir.Value, names: dict[ir.Value, str], facts: Facts) -> list[ir.Node] | None:
     """The nodes between the named values, x first, and `end`, sorted; names what they read. None if too many."""
     nodes: dict[ir.Node, None] = {}
     entered: set[ir.Node] = set()
@@ -125,7 +152,9 @@ def _slice(end: ir.Value, names: dict[ir.Value, str]) -> list[ir.Node] | None:
     while waiting:
         value, expanded = waiting.pop()
         node = value.producer()
-        if value in names and not expanded:
+        if not expanded and value not in names and facts.dtype(value) == facts.dtype(x) and facts.same(value, x):
+            names[value] = names[x]
+        if value in names and not expanded and value is not end:
             continue
         if node is None or not _is_run(node):
             names[value] = f"v{len(names)}"

@@ -9,8 +9,9 @@ from .decoys import DECOYS
 from .exporters import EXPORTERS
 from .native import NATIVE
 from .pieces import PIECES
+from .rare import RARE
 from .residual import RESIDUAL
 
 __all__ = ["CASES", "Case"]
 
-CASES: list[Case] = [*PIECES, *CASTS, *NATIVE, *RESIDUAL, *CONTEXT, *EXPORTERS, *DECOYS]
+CASES: list[Case] = [*PIECES, *CASTS, *NATIVE, *RESIDUAL, *CONTEXT, *EXPORTERS, *RARE, *DECOYS]

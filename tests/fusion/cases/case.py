@@ -56,6 +56,7 @@ class Case:
     group: str
     name: str
     text: str
+    """Constants need no declaration; `_` is an input or output that is left out."""
     norms: int | tuple[int, ...] | None
     """RMSNorms in it, or each number that is right. None: may be fused or not; only the numbers count."""
     inputs: str = "float[b,s,8] x"
@@ -72,6 +73,8 @@ class Case:
     """Keyword arguments of `fuse`."""
     reason: str = ""
     """What a near miss has to mention."""
+    is_like_a_norm: bool = True
+    """False: no near miss speaks of it, as of a LayerNorm."""
     formula: Formula | None = None
     """The truth, where no evaluator knows the ops."""
     feeds: Arrays = field(default_factory=dict)
@@ -140,6 +143,9 @@ def parse(case: Case) -> onnx.ModelProto:
     header = f'<ir_version: {10 if case.opset > 20 else 8}, opset_import: ["" : {case.opset}{domains}]>'
     graph = f"g ({case.inputs}) => ({case.outputs}) {{ {case.text} }}"
     model = onnx.parser.parse_model(f"{header} {graph} {case.functions}")
+    for node in model.graph.node:  # the text has no name that is empty
+        for names in (node.input, node.output):
+            names[:] = ["" if name == "_" else name for name in names]
     constants = {**CONSTANTS, **case.constants}
     for name in _undeclared(model.graph):
         array = np.asarray(constants[name])

@@ -178,7 +178,7 @@ _EITHER: list[tuple[str, str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 DECOYS: list[Case] = [
-    *(Case("decoy", name, text, 0, reason="LayerNorm", cancels=True) for name, text in _LAYER_NORMS.items()),
+    *(Case("decoy", name, text, 0, is_like_a_norm=False, cancels=True) for name, text in _LAYER_NORMS.items()),
     *(Case("decoy", name, text, 0) for name, text in _DECOYS.items()),
     *(Case("decoy", name, text, 0, **more) for name, text, more in _FORMS),
     *(Case("decoy", name, text, 0, reason="epsilon", **more) for name, text, more in _EPSILONS),

@@ -342,7 +342,7 @@ _FOUND = [  # by the generator
     Case("found", "x centred with a mean that is unsqueezed",
          "k = ReduceMean <keepdims=0> (x, last) u = Unsqueeze (k, last) d = Sub (x, u) q = Pow (d, two) "
          "m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (d, r) y = Mul (n, w)", 0, cancels=True,
-         reason="LayerNorm"),
+         is_like_a_norm=False),
     Case("found", "norms of two element types in an old opset",
          norm(mean=_OLD_MEAN) + " c = Cast <to=1> (z) q2 = Mul (c, c) m2 = ReduceMean <axes=[-1]> (q2) "
          "e2 = Add (m2, eps) r2 = Sqrt (e2) n2 = Div (c, r2) h = Cast <to=10> (n2) y2 = Mul (h, w16)", 2, opset=13,

@@ -82,10 +82,10 @@ NEAR_MISSES = {
     "sum * n": (f"{SQUARE} t = ReduceSum (q, last) m = Mul (t, eight)", "mean_square", "scaled by 8, not 0.125"),
     "sum / a per-channel number": (f"{SQUARE} t = ReduceSum (q, last) m = Div (t, scale)", "mean_square", "no scalar"),
     "sum": (f"{SQUARE} t = ReduceSum (q, last) s0 = Sqrt (t) m = Mul (s0, s0)", "mean_square", "L2 norm"),
-    "variance": (
-        f"{SQUARE} t = ReduceMean (q, last) c = ReduceMean (x, last) d = Mul (c, c) m = Sub (t, d)",
+    "another tensor subtracted": (
+        f"{SQUARE} t = ReduceMean (q, last) c = ReduceMax (x, last) m = Sub (t, c)",
         "mean_square",
-        "a variance",
+        "something is subtracted",
     ),
     "put back elsewhere": (
         f"{SQUARE} {axes(1)} d = ReduceMean <keepdims = 0> (q, last) m = Unsqueeze (d, a)",

@@ -66,7 +66,7 @@ def test_two_scales_before_it_is_divided(build, near_miss):
 
 
 def test_the_root_divided_by_x_is_a_near_miss(build, near_miss):
-    near_miss(build(f"{ROOT} y = Div (r, x)"), piece="normed", reason="nothing divides x")
+    near_miss(build(f"{ROOT} y = Div (r, x)"), piece="root", reason="y (Div) is not a piece of a norm")
 
 
 def test_one_root_may_divide_x_and_another_tensor(build, check):

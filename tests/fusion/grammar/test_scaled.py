@@ -56,7 +56,10 @@ def test_a_scale_beside_a_last_axis_of_unknown_size_stays_outside(build, check):
     """Were it 1 at run time, the product would be wider than x."""
     feeds = {"x": np.random.default_rng(0).standard_normal((2, 3, 1)).astype(np.float32)}
     model = build(f"{CORE} y = Mul (n, scale)", inputs="float[b,s,h] x", outputs="float[b,s,8] y")
-    assert "Mul" in [node.op_type for node in check(model, feeds=feeds).model.graph]
+    result = check(model, feeds=feeds, near_misses=1)
+    assert "Mul" in [node.op_type for node in result.model.graph]
+    assert (result.near_misses[0].left, result.near_misses[0].piece) == ("scale", "scaled")
+    assert "the shape of x is not known" in result.near_misses[0].reason
 
 
 def test_the_second_of_two_scales_stays_outside(build, check):

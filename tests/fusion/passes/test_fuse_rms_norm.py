@@ -73,13 +73,14 @@ SHARED = {
 
 @pytest.mark.parametrize(("more", "output"), SHARED.values(), ids=SHARED)
 def test_what_something_else_reads_stays(more, output, build, check):
-    model = check(build(f"{NORM} {more}", outputs=f"float[b,s,8] y, {output}")).model
+    left = "n)" in more  # its scale stays a Mul
+    model = check(build(f"{NORM} {more}", outputs=f"float[b,s,8] y, {output}"), near_misses=int(left)).model
     assert ops(model).count("RMSNorm") == 1
 
 
 @pytest.mark.parametrize(("value", "shape"), [("m", "b,s,1"), ("r", "b,s,1"), ("q", "b,s,8"), ("n", "b,s,8")])
 def test_outputs_of_the_graph_stay(value, shape, build, check):
-    check(build(NORM, outputs=f"float[b,s,8] y, float[{shape}] {value}"))
+    check(build(NORM, outputs=f"float[b,s,8] y, float[{shape}] {value}"), near_misses=int(value == "n"))
 
 
 def test_one_mean_square_for_several_norms(build, check):
@@ -132,7 +133,8 @@ def test_a_scale_inside_a_body_does_not_join_the_norm_outside(build, check):
         >
     """
     feeds = {"x": np.random.default_rng(0).standard_normal((2, 3, 8)).astype(np.float32), "c": np.array(True)}
-    result = check(build(body, inputs="float[b,s,8] x, bool c"), feeds=feeds)
+    result = check(build(body, inputs="float[b,s,8] x, bool c"), feeds=feeds, near_misses=1)
+    assert "read by others too" in result.near_misses[0].reason
     assert result.norms[0].scale == "float32[]"
 
 

@@ -122,9 +122,10 @@ def test_a_wrong_residual_stays_an_add(change, reason, build, monkeypatch):
     monkeypatch.setattr(fuse_add_rms_norm, "_replace", with_its_inputs(change))
     result = fuse(model)
     assert [norm.kind for norm in result.norms] == ["RMSNorm"]
-    assert not result.near_misses
-    assert result.norms[0].note.startswith("its Add stays: run on random rows, the op differs: ")
-    assert reason in result.norms[0].note
+    (miss,) = result.near_misses
+    assert (miss.piece, miss.left) == ("residual", "residual")
+    assert miss.reason.startswith("the Add h stays: run on random rows, the op differs: ")
+    assert reason in miss.reason
     assert ir.to_proto(result.model).SerializeToString(deterministic=True) == apart
     assert fuse(model, verify=False).norms[0].kind == "AddRMSNorm", "without the proof it would be fused"
 

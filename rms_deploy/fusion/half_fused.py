@@ -1,0 +1,111 @@
+"""What stays outside of a norm that is one of our ops: a scale that it could have taken, or a residual Add."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+import onnx_ir as ir
+
+from rms_deploy.fusion.near_miss import NearMiss, near_miss
+from rms_deploy.fusion.passes.fuse_add_rms_norm import add_of, why_not_merged
+from rms_deploy.onnx_model.analysis import Facts, is_op
+from rms_deploy.onnx_model.constants import scalar
+from rms_deploy.onnx_model.inference import Shape
+from rms_deploy.ops.nodes import axes_of, norm_nodes
+
+__all__ = ["half_fused", "wide_scale"]
+
+_COMPUTED: Final = ("Add", "Cast", "CastLike", "DequantizeLinear", "Expand", "Identity", "Mul", "Reshape", "Unsqueeze")
+"""Operators between a weight and the Mul that reads it."""
+
+_MAX_NODES: Final = 16
+
+
+def half_fused(model: ir.Model, facts: Facts, *, residual: bool = True) -> Iterator[NearMiss]:
+    """The parts of norms that stay outside, each with its reason.
+
+    `residual`: whether a residual Add is one. A Mul whose scale the op cannot take is none: see `wide_scale`.
+    """
+    for node in norm_nodes(model):
+        reason = _scale_outside(node, facts)
+        if reason is not None:
+            yield replace(near_miss("scaled", node, reason), left="scale")
+        add = add_of(node) if residual else None
+        reason = None if add is None else why_not_merged(add, node, facts)
+        if reason is not None:
+            yield replace(near_miss("residual", node, reason), left="residual")
+
+
+def wide_scale(node: ir.Node, facts: Facts) -> str:
+    """The shape of the weights that `node` is multiplied with after it, if they are wider than its axes; or empty."""
+    for mul, weight, _ in _weights(node, facts):
+        shape = facts.shape(weight)
+        if shape is not None and _fits(shape, _shape_of(node, facts), axes_of(node)) is False:
+            return f"{list(shape)} ({mul.name or weight.name})"
+    return ""
+
+
+def _scale_outside(node: ir.Node, facts: Facts) -> str | None:
+    for _, weight, is_quantised in _weights(node, facts):
+        shape, of_x = facts.shape(weight), _shape_of(node, facts)
+        fits = None if shape is None else _fits(shape, of_x, axes_of(node))
+        if is_quantised:
+            return f"x / rms is quantised before it is scaled by {weight.name}; fuse before quantising"
+        if fits:
+            return f"x / rms is read by others too, so its scale {weight.name} stays a Mul"
+        if fits is None:
+            unknown = f"{weight.name}, its scale," if shape is None else "x"
+            return f"the shape of {unknown} is not known, so its scale {weight.name} stays a Mul"
+    return None
+
+
+def _weights(node: ir.Node, facts: Facts) -> Iterator[tuple[ir.Node, ir.Value, bool]]:
+    """The Muls of what `node`, which has no scale of its own, gives with weights; and whether it is quantised first."""
+    if scalar(node.inputs[-1], facts) != 1:
+        return
+    values = [(node.outputs[0], False)]
+    for value, is_quantised in values:  # grows
+        for reader in value.consumers():
+            if reader.op_type in ("QuantizeLinear", "DequantizeLinear") and reader.inputs[0] is value:
+                values.append((reader.outputs[0], True))
+            elif is_op(reader, "Mul"):
+                other = reader.inputs[1] if reader.inputs[0] is value else reader.inputs[0]
+                if other is not None and other is not value and _is_weight(other):
+                    yield reader, other, is_quantised
+
+
+def _is_weight(value: ir.Value) -> bool:
+    """Whether `value` is computed from initialisers and constants alone, in a few nodes."""
+    waiting = [value]
+    for source in waiting:  # grows
+        node = source.producer()
+        if node is None:
+            if source.const_value is None:
+                return False
+        elif not is_op(node, "Constant"):
+            if node.op_type not in _COMPUTED or len(waiting) > _MAX_NODES:
+                return False
+            waiting += (value for value in node.inputs if value is not None)
+    return True
+
+
+def _shape_of(node: ir.Node, facts: Facts) -> Shape | None:
+    values = (value for value in (*node.inputs[:-1], node.outputs[0]) if value is not None)
+    return next((shape for value in values if (shape := facts.shape(value)) is not None), None)
+
+
+def _fits(scale: Shape, x: Shape | None, axes: tuple[int, ...]) -> bool | None:
+    """Whether a scale varies along `axes` alone; None: that is not known."""
+    if all(dim == 1 for dim in scale):
+        return True
+    if x is None or any(dim is None for dim in scale):
+        return None
+    if len(scale) > len(x):
+        return False
+    reduced = {axis % len(x) for axis in axes}
+    pairs = [(dim, x[axis], axis in reduced) for axis, dim in enumerate(scale, len(x) - len(scale))]
+    if any(dim != 1 and (not inside or (isinstance(of_x, int) and dim != of_x)) for dim, of_x, inside in pairs):
+        return False
+    return None if any(inside and dim != of_x for dim, of_x, inside in pairs) else True

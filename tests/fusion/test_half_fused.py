@@ -1,0 +1,80 @@
+"""What stays outside of a norm is listed, with its reason."""
+
+import pytest
+
+from rms_deploy.fusion.fuse import fuse
+from rms_deploy.fusion.inspect import inspect
+
+CORE = "q = Mul (h, h) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (h, r)"
+UNKNOWN = "h = local.F (x)"
+
+
+@pytest.fixture
+def left(build):
+    """The parts that stay outside in a model, as `fuse`, a second `fuse`, and `inspect` list them."""
+
+    def look(body, **options):
+        result = fuse(build(body, **options))
+        assert len(result.norms) == 1
+        found = [(miss.left, miss.reason) for miss in result.near_misses]
+        for again in (fuse(result.model), inspect(result.model)):
+            assert [(miss.left, miss.reason) for miss in again.near_misses] == found
+        return found
+
+    return look
+
+
+def test_a_scale_beside_an_unknown_shape(left):
+    ((part, reason),) = left(f"h = Reshape (x, z) {CORE} y = Mul (n, scale)", inputs="float[b,s,8] x, int64[3] z")
+    assert part == "scale"
+    assert reason == "the shape of x is not known, so its scale scale stays a Mul"
+
+
+def test_a_scale_beside_other_readers(left):
+    ((part, reason),) = left(f"h = Identity (x) {CORE} k = Exp (n) j = Mul (n, scale) y = Add (k, j)")
+    assert part == "scale"
+    assert "read by others too" in reason
+
+
+def test_what_the_caller_gives_is_no_scale(left):
+    assert not left(f"h = Identity (x) {CORE} y = Mul (n, g)", inputs="float[b,s,8] x, float[b,1,8] g")
+
+
+def test_a_wide_scale_is_a_note(build):
+    wide = "g = Constant <value = float[2,8] {1,2,3,4,5,6,7,8,8,7,6,5,4,3,2,1}> ()"
+    result = fuse(
+        build(f"{wide} h = Identity (x) {CORE} y = Mul (n, g)", inputs="float[b,2,8] x", outputs="float[b,2,8] y")
+    )
+    assert not result.near_misses
+    assert result.norms[0].note.startswith("its scale [2, 8] (")
+
+
+def test_a_residual_of_unknown_shape(left):
+    ((part, reason),) = left(
+        f"g = Reshape (x, z) h = Add (x, g) {CORE} y = Identity (n)", inputs="float[b,s,8] x, int64[3] z"
+    )
+    assert part == "residual"
+    assert reason.startswith("the Add h stays: x ([b, s, 8]) and g ([")
+    assert reason.endswith("are not proven to have one shape")
+
+
+@pytest.mark.parametrize("other", ["float[8] z", "float[b,1,8] z", "float[1,s,8] z"])
+def test_a_broadcast_is_no_residual(other, left):
+    assert not left(f"h = Add (x, z) {CORE} y = Identity (n)", inputs=f"float[b,s,8] x, {other}")
+
+
+def test_a_bias_is_no_residual(left):
+    assert not left(f"h = Add (x, scale) {CORE} y = Identity (n)")
+
+
+def test_a_residual_that_is_not_wanted_is_not_listed(build):
+    model = build(f"h = Add (x, z) {CORE} y = Identity (n)", inputs="float[b,s,8] x, float[c,s,8] z")
+    assert [miss.left for miss in fuse(model).near_misses] == ["residual"]
+    assert not fuse(model, residual=False).near_misses
+    assert not fuse(model, target="decomposed").near_misses
+
+
+def test_require_all_writes_nothing_for_a_part(build, tmp_path):
+    model = build(f"h = Add (x, z) {CORE} y = Identity (n)", inputs="float[b,s,8] x, float[c,s,8] z")
+    assert not fuse(model, tmp_path / "fused.onnx", require_all=True).written
+    assert not (tmp_path / "fused.onnx").exists()
