@@ -40,15 +40,15 @@ def half_fused(model: ir.Model, facts: Facts, *, residual: bool = True) -> Itera
 
 def wide_scale(node: ir.Node, facts: Facts) -> str:
     """The shape of the weights that `node` is multiplied with after it, if they are wider than its axes; or empty."""
-    for mul, weight, _ in _weights(node, facts):
+    for weight, _ in _weights(node, facts):
         shape = facts.shape(weight)
         if shape is not None and _fits(shape, _shape_of(node, facts), axes_of(node)) is False:
-            return f"{list(shape)} ({mul.name or weight.name})"
+            return str(list(shape))
     return ""
 
 
 def _scale_outside(node: ir.Node, facts: Facts) -> str | None:
-    for _, weight, is_quantised in _weights(node, facts):
+    for weight, is_quantised in _weights(node, facts):
         shape, of_x = facts.shape(weight), _shape_of(node, facts)
         fits = None if shape is None else _fits(shape, of_x, axes_of(node))
         if is_quantised:
@@ -61,8 +61,8 @@ def _scale_outside(node: ir.Node, facts: Facts) -> str | None:
     return None
 
 
-def _weights(node: ir.Node, facts: Facts) -> Iterator[tuple[ir.Node, ir.Value, bool]]:
-    """The Muls of what `node`, which has no scale of its own, gives with weights; and whether it is quantised first."""
+def _weights(node: ir.Node, facts: Facts) -> Iterator[tuple[ir.Value, bool]]:
+    """The weights by which the result of a `node` without a scale is multiplied, and whether it is quantised first."""
     if scalar(node.inputs[-1], facts) != 1:
         return
     values = [(node.outputs[0], False)]
@@ -73,7 +73,7 @@ def _weights(node: ir.Node, facts: Facts) -> Iterator[tuple[ir.Node, ir.Value, b
             elif is_op(reader, "Mul"):
                 other = reader.inputs[1] if reader.inputs[0] is value else reader.inputs[0]
                 if other is not None and other is not value and _is_weight(other):
-                    yield reader, other, is_quantised
+                    yield other, is_quantised
 
 
 def _is_weight(value: ir.Value) -> bool:

@@ -26,6 +26,8 @@ class Replacement:
     dtype: ir.DataType
     """Type of X and Y."""
     attributes: dict[str, _Attribute]
+    factor: ir.Value | None = None
+    """What Y is multiplied by afterwards."""
 
     def needs_cast(self, facts: Facts) -> bool:
         """Whether X must be cast to the type of the op first."""
@@ -57,7 +59,7 @@ def replacement_for(match: Match, facts: Facts) -> Replacement:
         "scale_type": int(dtype) if match.rounds_before_scale else ELEMENT_TYPES["float32"],
     }
     if match.partial_size is None:
-        return Replacement("RMSNorm", x, scale, dtype, attributes)
+        return Replacement("RMSNorm", x, scale, dtype, attributes, match.factor)
     return Replacement("PartialRMSNorm", x, scale, dtype, {**attributes, "partial_size": match.partial_size})
 
 

@@ -39,7 +39,12 @@ def cast(match: Match, node: ir.Node, facts: Facts) -> Match | None:
     if to in _WIDE and not match.is_narrow:
         return match.at(node.outputs[0], dtype=to)
     if match.is_norm:
-        if to not in HALF or to != facts.dtype(facts.origin(match.x)) or match.stage not in _NARROWED:
+        if (
+            match.factor is not None
+            or to not in HALF
+            or to != facts.dtype(facts.origin(match.x))
+            or match.stage not in _NARROWED
+        ):
             return None
         return match.at(node.outputs[0], _NARROWED[match.stage], dtype=to)
     name = "another type" if to is None else ELEMENT_NAMES.get(to, to.name.lower())

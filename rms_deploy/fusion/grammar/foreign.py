@@ -1,7 +1,8 @@
 """Norms that are one node already, as anchors: their output is a scaled norm, and casts may follow.
 
 1. RMSNormalization (ONNX, opset 23 and later): rounds x / rms to the type of x, then scales. torch's exporter also
-   writes it with x in float16 and scale in float32, which ONNX does not define; it means to scale in float32.
+   writes it with x in float16 and scale in float32, or the other way round, which ONNX does not define; it means to
+   scale in float32. A scale that is wider than the axes, such as one per head, stays a product after the norm.
 2. SimplifiedLayerNormalization (ONNX Runtime, in its own domain or in ONNX's): scales in float32, rounds once.
 """
 
@@ -14,10 +15,10 @@ from typing import Final
 import onnx_ir as ir
 
 from rms_deploy.fusion.grammar.match import Match, Stage
-from rms_deploy.fusion.grammar.scaled import fits
+from rms_deploy.fusion.grammar.scaled import fits, is_inside
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.inference import Shape
-from rms_deploy.ops.element_types import ELEMENT_NAMES
+from rms_deploy.ops.element_types import ELEMENT_NAMES, HALF
 from rms_deploy.ops.foreign_ops import FOREIGN_NORMS, RMS_NORMALIZATION
 
 __all__ = ["anchor_foreign"]
@@ -52,6 +53,9 @@ def anchor_foreign(node: ir.Node, facts: Facts) -> Match | None:
         block = _smaller(shape, match, facts)
         if block is not None:
             return replace(match, scale_shape=block)
+        if (match.rounds_before_scale or facts.dtype(x) == ir.DataType.FLOAT) and is_inside(scale, match, facts):
+            stage = Stage.NORMED if match.dtype == ir.DataType.FLOAT else Stage.ROUNDED
+            return match.at(output, stage, scale=None, factor=scale, rounds_before_scale=False)
         return match.doubting("scaled", node, f"scale has the shape {shape and list(shape)}, which is not that of axes")
     return match
 
@@ -88,12 +92,16 @@ def _typed(match: Match, facts: Facts) -> Match:
     of_x, of_scale = facts.dtype(match.x), facts.dtype(match.scale)
     if of_x not in ELEMENT_NAMES or of_scale is None:
         return match.doubting("foreign", match.anchor, "x is not known to be float32, float16 or bfloat16")
+    is_standard = match.anchor.op_type == RMS_NORMALIZATION.op_type
     if of_scale == ir.DataType.FLOAT != of_x == match.value.dtype:  # not what ONNX says, but what the file does
         return match.at(match.value, dtype=of_x)
     if of_scale == ir.DataType.FLOAT:
         return match.at(match.value, Stage.SCALED)
+    is_mirrored = is_standard and of_x == ir.DataType.FLOAT and of_scale in HALF
+    if is_mirrored and match.value.dtype in (None, of_x):
+        return match.at(match.value, Stage.SCALED)
     if of_scale == of_x:
-        return match.at(match.value, dtype=of_x, rounds_before_scale=match.anchor.op_type == RMS_NORMALIZATION.op_type)
+        return match.at(match.value, dtype=of_x, rounds_before_scale=is_standard)
     return match.doubting(
         "foreign", match.anchor, f"scale is {of_scale.name.lower()} beside x in {ELEMENT_NAMES[of_x]}"
     )

@@ -23,6 +23,7 @@ from rms_deploy.fusion.grammar.square import centred, square, square_behind
 from rms_deploy.fusion.near_miss import NearMiss, near_miss
 from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.onnx_model.constants import integers
+from rms_deploy.onnx_model.last_size import last_size
 from rms_deploy.ops.element_types import ELEMENT_NAMES, HALF
 
 __all__ = [
@@ -214,6 +215,8 @@ def block(axes: tuple[int, ...], rank: int | None, node: ir.Node) -> tuple[int, 
 
 def block_size(axes: tuple[int, ...], facts: Facts, x: ir.Value) -> int | None:
     shape = facts.shape(x)
+    if axes == (-1,) and (shape is None or not isinstance(shape[-1], int)):
+        return last_size(x, facts)
     dims = [] if shape is None else [shape[axis] for axis in axes]
     sizes = [dim for dim in dims if isinstance(dim, int)]
     return math.prod(sizes) if dims and len(sizes) == len(dims) else None

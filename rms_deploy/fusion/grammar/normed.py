@@ -14,12 +14,10 @@ import onnx_ir as ir
 
 from rms_deploy.fusion.grammar.layout import view
 from rms_deploy.fusion.grammar.match import Match, Stage
-from rms_deploy.fusion.grammar.scaled import fits
-from rms_deploy.fusion.grammar.size import averaged, is_power_of_size
+from rms_deploy.fusion.grammar.scaled import factors, fits, without_size
 from rms_deploy.fusion.grammar.square import readings
 from rms_deploy.fusion.near_miss import NearMiss, near_miss
-from rms_deploy.onnx_model.analysis import Facts, is_op
-from rms_deploy.onnx_model.constants import scalar
+from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.ops.element_types import HALF
 
 __all__ = ["normed", "scale_inverse"]
@@ -36,21 +34,16 @@ def normed(match: Match, node: ir.Node, facts: Facts) -> Match | NearMiss | None
     if not match.keeps_axes:
         reason = "the reduced axes were dropped (keepdims = 0) and not put back, so the root does not line up with x"
         return match.doubt or near_miss(_PIECE, node, reason)
-    if (
-        match.layout
-        and view(match, above, facts) is None
-        and not any(view(match, x, facts) for x, _ in _factors(above))
-    ):
+    if match.layout and view(match, above, facts) is None and not any(view(match, x, facts) for x, _ in factors(above)):
         return match.doubt or near_miss("mean_square", node, _LAYOUT)
-    whole = _reading_of(above, match, facts)
+    mean, product = without_size(match, node, above, facts) if match.is_sum else (match, above)
+    whole = _reading_of(product, mean, facts)
     if whole is not None:
         return _normed(whole, node, whole.scale)
-    for x, scale in _factors(above):
-        part = _reading_of(x, match, facts)
+    for x, scale in factors(product):
+        part = _reading_of(x, mean, facts)
         if part is None:
             continue
-        if match.is_sum and is_power_of_size(scale, scalar(scale, facts), 0.5, match, facts):
-            return _normed(averaged(part, node), node, part.scale)
         if match.scale is None and fits(scale, part, facts):
             return _normed(part, node, facts.unexpanded(scale, part.x))
     if scale_inverse(match, node, facts) is not None:
@@ -63,8 +56,11 @@ def normed(match: Match, node: ir.Node, facts: Facts) -> Match | NearMiss | None
 def scale_inverse(match: Match, node: ir.Node, facts: Facts) -> Match | None:
     """Div(w, root), Mul(inverse root, w)"""
     scale = _above(match, node)
-    is_plain = match.keeps_axes and not match.layout
-    if scale is None or match.scale is not None or not is_plain or not fits(scale, match, facts):
+    if scale is None or match.scale is not None or not match.keeps_axes or match.layout:
+        return None
+    if match.is_sum:
+        match, scale = without_size(match, node, scale, facts)
+    if not fits(scale, match, facts):
         return None
     return match.at(node.outputs[0], Stage.INVERSE_ROOT, scale=facts.unexpanded(scale, match.x))
 
@@ -99,12 +95,3 @@ def _reading_of(x: ir.Value, match: Match, facts: Facts) -> Match | None:
             n = shape[-1] if shape and isinstance(shape[-1], int) else None
             return replace(match, x=reading.x, n=n, partial_size=reading.partial_size)
     return view(match, x, facts)
-
-
-def _factors(value: ir.Value) -> tuple[tuple[ir.Value, ir.Value], ...]:
-    """The operands of the product that `value` is, in both orders."""
-    node = value.producer()
-    if node is None or not is_op(node, "Mul") or node.inputs[0] is None or node.inputs[1] is None:
-        return ()
-    a, b = node.inputs[0], node.inputs[1]
-    return ((a, b), (b, a))

@@ -89,6 +89,8 @@ _ASIDE: Final = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "S
 _STAGES: Final = {Stage.MEAN_SQUARE: "mean_square", Stage.INVERSE_MEAN_SQUARE: "mean_square"}
 _STAGES.update({Stage.ROOT: "root", Stage.INVERSE_ROOT: "root"})
 
+_L2_NORM: Final = "x is divided by the root of the sum of squares: an L2 norm"
+
 _MAX_STEPS: Final = 1024
 _MAX_DOUBTED_STEPS: Final = 128
 """Values up to which consumers are followed, and up to which those of a match in doubt are. A norm has some ten."""
@@ -142,6 +144,8 @@ def search(anchor: ir.Node, facts: Facts, *, allow_gain: bool = False) -> Search
 def _end_of(match: Match) -> NearMiss:
     """Why nothing comes of the statistics that `match` reached."""
     anchor = match.anchor
+    if match.is_norm and match.is_sum:
+        return near_miss("mean_square", anchor, _L2_NORM)
     node = next((node for node in match.value.consumers() if node.op_type not in _ASIDE), None)
     if node is None:
         return near_miss("normed", anchor, "nothing divides x by its root")
@@ -173,7 +177,8 @@ def _follow(start: Match, facts: Facts, result: SearchResult, *, allow_gain: boo
         if result.furthest is None or match.stage >= result.furthest.stage:
             result.furthest = match
         steps = [_step(match, node, facts) for node in match.value.consumers()]
-        if match.is_norm and (match.value.is_graph_output() or not all(isinstance(step, Match) for step in steps)):
+        ends = match.is_norm and not (match.is_sum and match.factor is not None)  # before it, its norm has ended
+        if ends and (match.value.is_graph_output() or not all(isinstance(step, Match) for step in steps)):
             miss = _why_not(match, allow_gain=allow_gain)
             if miss is None:
                 result.matches.append(match)
@@ -191,7 +196,7 @@ def _why_not(match: Match, *, allow_gain: bool) -> NearMiss | None:
     if match.doubt is not None:
         return match.doubt
     if match.is_sum:
-        return near_miss("mean_square", match.anchor, "x is divided by the root of the sum of squares: an L2 norm")
+        return near_miss("mean_square", match.anchor, _L2_NORM)
     if match.dtype == ir.DataType.DOUBLE:
         return near_miss("casts", match.anchor, "the norm ends in float64; the op computes in float32")
     if match.gain is not None and not allow_gain:

@@ -53,6 +53,8 @@ class FuseRMSNorm(ir.passes.InPlacePass):
     5. Nodes and initialisers that only the norm read are removed; what something else reads stays.
     6. With `one_body`, norms whose constants are not those of the first norm of their kind are near misses.
 
+    7. What x / rms is multiplied by and the op cannot take, because it is wider than the axes, is a Mul after it.
+
     The main graph, the bodies inside it, and local functions are treated alike. Function bodies are not attached.
     """
 
@@ -184,12 +186,13 @@ def _replace(
     annotate(x, facts)
     annotate(scale, facts)
     output = successor(match.value, facts)
+    y = output if op.factor is None else ir.Value(name=output.name, type=output.type, shape=op.x.shape)
     node = ir.Node(
         DOMAIN,
         op.op_type,
         [x, scale],
         explicit_attributes(op.op_type, op.attributes),
-        outputs=[output],
+        outputs=[y],
         name=last.name,
         doc_string=last.doc_string,
         metadata_props=dict(last.metadata_props),
@@ -198,6 +201,12 @@ def _replace(
     if match.gain is not None:
         node.meta[NOTE] = f"precision gained: {match.gain.reason}"
     graph.insert_after(last, node)
+    if op.factor is not None:  # case 7
+        facts.add(y, like=op.x)
+        product = ir.Node("", "Mul", [y, op.factor], outputs=[output], metadata_props=dict(last.metadata_props))
+        product.name = last.name and f"{last.name}/scale"
+        graph.insert_after(node, product)
+        new.names.settle([node, product], keep=[node, output])
     match.value.replace_all_uses_with(output, replace_graph_outputs=True)
     graph.opset_imports[DOMAIN] = VERSION
     remove_if_dead(last)  # case 5

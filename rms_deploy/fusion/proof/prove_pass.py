@@ -9,7 +9,7 @@ import onnx
 import onnx.helper
 import onnx_ir as ir
 
-from rms_deploy.fusion.proof.prove import Proof, compare
+from rms_deploy.fusion.proof.prove import Proof, compare, proven
 from rms_deploy.fusion.proof.subgraph import MAX_ELEMENTS, MAX_RANK, concrete, renamed
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.ops.contract import DOMAIN
@@ -32,6 +32,9 @@ class PassProver:
 
     def __call__(self, nodes: Sequence[ir.Node], outputs: Sequence[ir.Value]) -> Proof:
         """Run `nodes`, sorted, of which the last is a norm; the first of `outputs` is that of the norm."""
+        return proven(lambda: self._run(nodes, outputs))
+
+    def _run(self, nodes: Sequence[ir.Node], outputs: Sequence[ir.Value]) -> Proof:
         cut = self._cut(nodes, outputs)
         if isinstance(cut, str):
             return Proof(None, cut)

@@ -51,6 +51,7 @@ class Subgraph:
     op: Replacement
     axes: tuple[int, ...]
     scale: str | None
+    factor: str | None
     opset: int
     n: int
     """Number of elements normalised over."""
@@ -62,9 +63,9 @@ class Subgraph:
     def rewritten(self) -> onnx.ModelProto:
         """The norm as our op, with its function body."""
         dtypes = {value.name: ir.DataType(value.type.tensor_type.elem_type) for value in self.original.graph.input}
-        names = dict.fromkeys(("x", self.scale or "x"))  # x may be its own scale
-        inputs = [ir.Value(name=name, type=ir.TensorType(dtypes[name])) for name in names]
-        source = inputs[0]
+        names = ("x", self.scale or "x", self.factor or "x")  # x may be its own scale
+        inputs = {name: ir.Value(name=name, type=ir.TensorType(dtypes[name])) for name in names}
+        source = inputs["x"]
         x = ir.Value(name=self.view[-1].output[0], type=source.type) if self.view else source
         nodes: list[ir.Node] = []
 
@@ -76,13 +77,19 @@ class Subgraph:
         wide = x
         if wide.dtype != self.op.dtype:
             wide = add("Cast", [wide], self.op.dtype, to=self.op.dtype)
-        scale = inputs[-1] if self.scale else add("Constant", [], ir.DataType.FLOAT, value_float=1.0)
+        scale = inputs[self.scale] if self.scale else add("Constant", [], ir.DataType.FLOAT, value_float=1.0)
         if scale.dtype not in (self.op.dtype, ir.DataType.FLOAT):
             scale = add("Cast", [scale], ir.DataType.FLOAT, to=ir.DataType.FLOAT)
         y = ir.Value(name="y", type=ir.TensorType(self.op.dtype))
         attributes = explicit_attributes(self.op.op_type, self.op.attributes)
         nodes.append(ir.Node(DOMAIN, self.op.op_type, [wide, scale], attributes, outputs=[y]))
-        graph = ir.Graph(inputs, [y], nodes=nodes, opset_imports={"": max(self.opset, 13), DOMAIN: 1}, name="subgraph")
+        if self.factor:
+            nodes.append(ir.node("Mul", [y, inputs[self.factor]]))
+            y = nodes[-1].outputs[0]
+            y.name, y.type = "scaled", ir.TensorType(self.op.dtype)
+        graph = ir.Graph(
+            list(inputs.values()), [y], nodes=nodes, opset_imports={"": max(self.opset, 13), DOMAIN: 1}, name="subgraph"
+        )
         model = ir.Model(graph, ir_version=8)
         attach_functions(model)
         proto = ir.to_proto(model)
@@ -101,25 +108,28 @@ def cut(match: Match, op: Replacement, facts: Facts) -> Subgraph | str:
     names: dict[ir.Value, str] = {source: "x"}
     if op.scale is not None:
         names.setdefault(op.scale, "scale")
+    if op.factor is not None:
+        names.setdefault(op.factor, "factor")
+    given = (source, op.scale, op.factor)
     nodes = _slice(match.value, names, facts)
     view = () if source is x else _slice(x, names, facts)
     if nodes is None or view is None:
         return "it depends on more nodes than are run"
-    fixed = any(node.op_type in _SHAPE_DEPENDENT for node in nodes)
+    fixed = op.factor is not None or any(node.op_type in _SHAPE_DEPENDENT for node in nodes)
     sizes: dict[str, int] = {}
     graph = onnx.GraphProto(name="subgraph")
     shapes: dict[str, tuple[int, ...]] = {}
     for value, name in list(names.items()):
-        if not _is_leaf(value, names, source, op.scale) or name in shapes:
+        if not _is_leaf(value, names, given) or name in shapes:
             continue
-        array = None if value in (source, op.scale) else constant(value, facts)
+        array = None if value in given else constant(value, facts)
         dtype = facts.dtype(value)
         if array is not None:
             graph.initializer.append(onnx.numpy_helper.from_array(array, name))
             continue
         shape = concrete(value, facts, sizes, match.axes if value is source and not fixed else None)
         is_constant = value.const_value is not None or is_op(value.producer(), "Constant")
-        if shape is None or dtype is None or (is_constant and value is not op.scale):
+        if shape is None or dtype is None or (is_constant and value not in given):
             return f"the type or the shape of {value.name} is not known"
         shapes[name] = shape
         graph.input.append(onnx.helper.make_tensor_value_info(name, int(dtype), shape))
@@ -137,10 +147,10 @@ def cut(match: Match, op: Replacement, facts: Facts) -> Subgraph | str:
     original.opset_import.add(domain=CONTRIB_DOMAIN, version=1)
     attributes = sorted(op.attributes.items())
     key = graph.SerializeToString(deterministic=True) + repr((op.op_type, attributes, op.dtype)).encode()
-    scale = None if op.scale is None else names[op.scale]
+    scale, factor = (None if value is None else names[value] for value in (op.scale, op.factor))
     n = math.prod(of_x[axis] for axis in match.axes)
     made = tuple(renamed(node, names) for node in view)
-    return Subgraph(original, shapes, op, match.axes, scale, opset, n, made, key)
+    return Subgraph(original, shapes, op, match.axes, scale, factor, opset, n, made, key)
 
 
 def _slice(end: ir.Value, names: dict[ir.Value, str], facts: Facts) -> list[ir.Node] | None:
@@ -206,9 +216,9 @@ def _comes_from(value: ir.Value, x: ir.Value) -> bool:
     return False
 
 
-def _is_leaf(value: ir.Value, names: dict[ir.Value, str], x: ir.Value, scale: ir.Value | None) -> bool:
+def _is_leaf(value: ir.Value, names: dict[ir.Value, str], given: tuple[ir.Value | None, ...]) -> bool:
     node = value.producer()
-    if value is x or value is scale or node is None:
+    if value in given or node is None:
         return True
     inside = node.op_type == "Constant" or bool(node.inputs)
     return not (inside and _is_run(node) and all(source is None or source in names for source in node.inputs))

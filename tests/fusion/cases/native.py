@@ -24,6 +24,10 @@ def _two_types(feeds: Arrays) -> list[Any]:
     return [rms_norm(feeds["x"], CONSTANTS["w"], epsilon=_DEFAULT_EPSILON)]
 
 
+def _half_scale(feeds: Arrays) -> list[Any]:
+    return [rms_norm(feeds["x"], CONSTANTS["w16"].astype(np.float32), epsilon=_DEFAULT_EPSILON)]
+
+
 def _rounded_before_scale(weight: str) -> Any:
     # the function of the specification; onnx's evaluator has code of its own that leaves the rounding out
     def formula(feeds: Arrays) -> list[Any]:
@@ -87,6 +91,9 @@ NATIVE: list[Case] = [
     Case("native", "RMSNormalization of two types, as torch's exporter writes it",
          "n = RMSNormalization (x, w) y = Cast <to=10> (n)", 1,
          inputs="float16[b,s,8] x", outputs="float16[b,s,8] y", opset=23, valid=False, formula=_two_types),
+    Case("native", "RMSNormalization of two types, the other way round",
+         "c = Cast <to=1> (x) n = RMSNormalization (c, w16) y = Cast <to=10> (n)", 1,
+         inputs="float16[b,s,8] x", outputs="float16[b,s,8] y", opset=23, valid=False, formula=_half_scale),
     Case("native", "SimplifiedLayerNormalization", "y = SimplifiedLayerNormalization <axis=-1, epsilon=0.25> (x, w)", 1,
          valid=False, epsilon=0.25),
     Case("native", "SimplifiedLayerNormalization, positive axis",

@@ -132,6 +132,40 @@ _EQUAL: list[tuple[str, str, dict[str, Any]]] = [
      {"constants": {"b2": np.float32([1.5, -0.7, 0.3, 2.1, -1.2, 0.9, 1.1, 0.4])[::-1] / 3}}),
 ]  # fmt: skip
 
+_HEADS = {
+    "inputs": "float[b,2,s,8] x",
+    "outputs": "float[b,2,s,8] y",
+    "constants": {"g": np.float32(np.linspace(-1, 2, 16)).reshape(2, 1, 8)},
+    "zero_row": False,
+}
+_L2 = "l = ReduceL2 (x, last) d = Div (x, l)"
+_ROOT_N: list[tuple[str, str, dict[str, Any]]] = [
+    ("* w * sqrt n", f"{_L2} k = Mul (d, w) y = Mul (k, root8)", {}),
+    ("* sqrt n * w", f"{_L2} k = Mul (root8, d) y = Mul (w, k)", {}),
+    ("* (w * sqrt n)", f"{_L2} k = Mul (w, root8) y = Mul (d, k)", {}),
+    ("* (sqrt n * w)", f"{_L2} k = Mul (root8, w) y = Mul (k, d)", {}),
+    ("* w / n^-0.5", f"{_L2} k = Mul (d, w) y = Div (k, inverse_root8)", {}),
+    ("x * w above", "l = ReduceL2 (x, last) k = Mul (x, w) d = Div (k, l) y = Mul (d, root8)", {}),
+    ("x * w * sqrt n above", "l = ReduceL2 (x, last) k = Mul (x, w) j = Mul (k, root8) y = Div (j, l)", {}),
+    ("w * sqrt n above, times x", "l = ReduceL2 (x, last) k = Mul (w, root8) j = Div (k, l) y = Mul (x, j)", {}),
+    ("* a scale per head * sqrt n", f"{_L2} k = Mul (d, g) y = Mul (k, root8)", _HEADS),
+    ("* sqrt n * a scale per head", f"{_L2} k = Mul (d, root8) y = Mul (g, k)", _HEADS),
+    ("* (a scale per head * sqrt n)", f"{_L2} k = Mul (g, root8) y = Mul (k, d)", _HEADS),
+    ("* w * a scale per head * sqrt n", f"{_L2} k = Mul (d, w) j = Mul (k, g) y = Mul (j, root8)", _HEADS),
+    ("* (1 + w) * sqrt n", f"{_L2} j = Add (w, one) k = Mul (d, j) y = Mul (k, root8)", {}),
+    ("* a scale that makes it grow * sqrt n", f"{_L2} k = Mul (d, c) y = Mul (k, root8)",
+     {"constants": {"c": np.float32([1, 2]).reshape(2, 1, 1, 1)}, "outputs": "float[2,b,s,8] y"}),
+    ("* a scale per row * sqrt n", f"{_L2} k = Mul (d, g) y = Mul (k, root8)",
+     {"inputs": "float[b,s,8] x, float[b,1,8] g"}),
+]  # fmt: skip
+_WIDE: list[tuple[str, str, dict[str, Any]]] = [
+    ("RMSNormalization with a scale per head", "y = RMSNormalization <axis=-1, epsilon=1e-5> (x, g)",
+     {"inputs": "float[b,s,2,8] x", "outputs": "float[b,s,2,8] y",
+      "constants": {"g": np.float32(np.linspace(-1, 2, 16)).reshape(2, 8)}}),
+    ("RMSNormalization with a scale per head in front", "y = RMSNormalization <axis=-1, epsilon=1e-5> (x, g)",
+     {**_HEADS, "zero_row": True}),
+]  # fmt: skip
+
 _EIGHTHS = np.full((8, 1), 0.125, np.float32)
 _POOLED: list[tuple[str, str, dict[str, Any]]] = [
     ("AveragePool", norm(mean="m = AveragePool <kernel_shape=[8]> (q)"), {}),
@@ -179,6 +213,8 @@ _DECOYS: list[tuple[str, str, str, dict[str, Any]]] = [
      "another tensor",
      {"inputs": "uint8[b,s,8] g", "opset": 21, "constants": {"f": np.float32(0.05), "f2": np.float32(0.06),
                                                                 "z8": np.uint8(128)}}),
+    ("* w * sqrt of another n", f"{_L2} k = Mul (d, w) y = Mul (k, c)", "an L2 norm",
+     {"constants": {"c": np.float32(7**0.5)}, "zero_row": False}),
     ("AveragePool of windows", norm(mean="m = AveragePool <kernel_shape=[3], pads=[1,1]> (q)"), "windows", {}),
     ("MatMul with other weights", norm(mean="m = MatMul (q, c)"), "is not 1/n",
      {"constants": {"c": np.float32(np.linspace(0.1, 0.2, 8)).reshape(8, 1)}}),
@@ -217,6 +253,8 @@ RARE: list[Case] = [
         for name, text in _TWO_STEPS.items()
     ),
     *(Case("layout", name, text, 1, **more) for name, text, more in _LAYOUTS),
+    *(Case("root of n", name, text, 1, **{"zero_row": False, **more}) for name, text, more in _ROOT_N),
+    *(Case("wide", name, text, 1, opset=23, **more) for name, text, more in _WIDE),
     *(Case("equal", name, text, 1, **more) for name, text, more in _EQUAL),
     *(Case("no reduction", name, text, 1, **more) for name, text, more in _POOLED),
     *(Case("Where", name, norm(root=text), 1) for name, text in _WHERE.items()),
