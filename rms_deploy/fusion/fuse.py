@@ -174,17 +174,19 @@ def _fuse_norms(
     Returns:
         The result of the last round, whether the model was changed in any, and what is known of it.
     """
-    modified = False
+    modified = thorough = False
     while True:
-        facts = Facts(model)
+        facts = Facts(model, thorough=thorough)
         result = FuseRMSNorm(facts, prove=prove, **options)(model)
         assert isinstance(result, FuseRMSNormResult)
         sums = FuseAddRMSNorm(facts, prove=prove)(model) if residual else None
         assert sums is None or isinstance(sums, FuseAddRMSNormResult)
         changed = result.modified or (sums is not None and sums.modified)
         modified |= changed
-        if not changed or (result.is_decided and (sums is None or sums.is_decided)):
+        is_decided = result.is_decided and (sums is None or sums.is_decided)
+        if is_decided or (thorough and not changed):
             return result, modified, facts
+        thorough = True
 
 
 def _never(match: Match, facts: Facts) -> bool:  # noqa: ARG001 - the signature of a filter

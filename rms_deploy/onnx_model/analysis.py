@@ -60,8 +60,10 @@ class Facts:
     Names are the keys of what was inferred, so facts survive the replacement of a value by one of the same name.
     """
 
-    def __init__(self, model: ir.Model) -> None:
+    def __init__(self, model: ir.Model, *, thorough: bool = False) -> None:
+        """Of `model`; `thorough`: infer several times where that may tell more."""
         self.model = model
+        self._thorough = thorough
         self._by_use: dict[ir.Value, ir.DataType | None] = {}
         self.constants: dict[ir.Value, NDArray[Any] | None] = {}
         """The elements of values that `constants` has looked at; None: they are not the same in every run."""
@@ -248,7 +250,7 @@ class Facts:
 
     @cached_property
     def _inferred(self) -> dict[tuple[int, str | None], Known]:
-        return infer(self.model)
+        return infer(self.model, thorough=self._thorough)
 
     @cached_property
     def _ambiguous(self) -> frozenset[str]:

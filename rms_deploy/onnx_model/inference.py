@@ -7,6 +7,7 @@ enforces, from initialisers, and, of operators that onnx does not know, from wha
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import onnx
 import onnx_ir as ir
@@ -15,15 +16,23 @@ from rms_deploy.onnx_model.body_protos import WITH_BODIES
 from rms_deploy.onnx_model.calls import Calls
 from rms_deploy.onnx_model.carried_shapes import infer_with_loops
 from rms_deploy.onnx_model.inferable import Dim, GraphForInference, Known, Shape, dims_of
+from rms_deploy.onnx_model.reshaped_sizes import settle_reshapes
 from rms_deploy.ops import schemas
 
 __all__ = ["Dim", "Known", "Shape", "dims_of", "infer"]
 
+_REDUCING: Final = ("ReduceL2", "ReduceMean", "ReduceSum", "ReduceSumSquare", "RMSNormalization")
+
+_MAX_ROUNDS: Final = 3
+"""Inferences after the first, each of which knows more of the results of Reshapes."""
+
 _Inferred = dict[tuple[int, str | None], Known]
 
 
-def infer(model: ir.Model) -> _Inferred:
+def infer(model: ir.Model, *, thorough: bool = False) -> _Inferred:
     """Element type and shape of the values of all graphs, by (id of the graph, name).
+
+    `thorough`: also where the last sizes of what is reduced are numbers, infer again with what follows for Reshapes.
 
     1. The main graph and the bodies inside it.
     2. Local functions, each after all that call it: what every call passes in the same type and shape is known inside.
@@ -35,33 +44,44 @@ def infer(model: ir.Model) -> _Inferred:
     main.add_declared_inputs()
     if calls.may_be_inlined():
         main.add_functions()
-    known = _inferred(main)
+    known = _inferred(main, thorough=thorough)
     for function in calls.in_order():
         body = GraphForInference(model, function.graph)
         for index, value in enumerate(function.inputs):
             dtype, shape = _common([_passed(caller, index, known) for caller in calls.of(function)])
             if dtype is not None:
                 body.add_input(value.name, dtype, shape)
-        known.update(_inferred(body))
+        known.update(_inferred(body, thorough=thorough))
     return known
 
 
-def _inferred(graph: GraphForInference) -> _Inferred:
+def _inferred(graph: GraphForInference, *, thorough: bool) -> _Inferred:
     """What is known of the values of one graph, and of the bodies inside it."""
     graph.add_content()
     known: _Inferred = {}
     for body in graph.foreign_bodies:
         inside = GraphForInference(graph.model, body)
         inside.add_declared_inputs()
-        known.update(_inferred(inside))
+        known.update(_inferred(inside, thorough=thorough))
     try:
         proto = infer_with_loops(graph.proto, data_prop=graph.propagates_data)
+        for _ in range(_MAX_ROUNDS if thorough or _leaves_open(proto.graph) else 0):
+            if not settle_reshapes(proto.graph, graph.proto.graph):
+                break
+            proto = infer_with_loops(graph.proto, data_prop=graph.propagates_data)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
         return known  # nothing more is known than what the file enforces
     for owner, found in _pairs(graph.graph, proto.graph):
         for value in (*found.input, *found.value_info, *found.output):
             known[id(owner), value.name] = graph.known(value.type.tensor_type)
     return known
+
+
+def _leaves_open(graph: onnx.GraphProto) -> bool:
+    """Whether the last size of anything that is reduced is no number, of which the sizes of norms depend."""
+    read = {node.input[0] for node in graph.node if node.op_type in _REDUCING and node.input}
+    infos = (info.type.tensor_type for info in (*graph.input, *graph.value_info) if info.name in read)
+    return any(tensor.shape.dim and not tensor.shape.dim[-1].HasField("dim_value") for tensor in infos)
 
 
 def _pairs(graph: ir.Graph, proto: onnx.GraphProto) -> Iterator[tuple[ir.Graph, onnx.GraphProto]]:

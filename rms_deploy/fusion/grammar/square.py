@@ -20,6 +20,7 @@ from rms_deploy.ops.nodes import given_inputs
 __all__ = ["Reading", "centred", "readings", "square", "square_behind"]
 
 _PIECE = "square"
+_QUANTISED = "the square is quantised; fuse before quantising"
 
 _AFTER_A_SUM = ("Mul", "Div", "Unsqueeze", "Reshape", "Expand")
 """What makes a mean of a sum, or puts it in shape."""
@@ -59,11 +60,14 @@ def square_behind(value: ir.Value, facts: Facts) -> tuple[ir.Value, NearMiss | N
     if back is None or back.op_type != "DequantizeLinear" or back.inputs[0] is None:
         return square(value, facts)
     node = back.inputs[0].producer()
+    if node is not None and node.op_type == "QLinearMul" and len(node.inputs) > 3:
+        a, b = node.inputs[0], node.inputs[3]
+        is_square = a is not None and b is not None and facts.same(a, b)
+        return (a, near_miss("casts", node, _QUANTISED)) if a is not None and is_square else None
     if node is None or node.op_type != "QuantizeLinear" or node.inputs[0] is None:
         return None
     squared = square(facts.origin(node.inputs[0]), facts)
-    reason = "the square is quantised; fuse before quantising"
-    return None if squared is None else (squared[0], squared[1] or near_miss("casts", node, reason))
+    return None if squared is None else (squared[0], squared[1] or near_miss("casts", node, _QUANTISED))
 
 
 def readings(x: ir.Value, facts: Facts) -> Iterator[Reading]:

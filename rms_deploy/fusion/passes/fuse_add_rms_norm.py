@@ -61,7 +61,7 @@ class FuseAddRMSNorm(ir.passes.InPlacePass):
             for norm in nodes:
                 add = add_of(norm)
                 if add is not None and not _is_residual(add, norm, facts):
-                    is_decided = is_decided and _is_known(add, facts)
+                    is_decided = is_decided and why_not_merged(add, norm, facts) is None
                     continue
                 place = None if add is None else _place(add, norm, position)
                 if add is not None and place is not None and _holds(add, norm, prover):
@@ -131,11 +131,6 @@ def _is_residual(add: ir.Node, norm: ir.Node, facts: Facts) -> bool:
         return False
     a, b = add.inputs
     return a is not None and b is not None and facts.are_alike(a, b)
-
-
-def _is_known(add: ir.Node, facts: Facts) -> bool:
-    shapes = [facts.shape(value) for value in add.inputs if value is not None]
-    return all(shape is not None and None not in shape for shape in shapes)
 
 
 def _place(add: ir.Node, norm: ir.Node, position: dict[ir.Node, int]) -> ir.Node | None:
