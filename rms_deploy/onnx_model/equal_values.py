@@ -85,7 +85,7 @@ def _are_equal_attributes(a: ir.Attr, b: ir.Attr) -> bool:
     if a.is_ref() or b.is_ref() or a.type != b.type or a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
         return False
     if a.type == ir.AttributeType.TENSOR:
-        return _are_equal_tensors(a.as_tensor(), b.as_tensor())
+        return _are_equal_tensors(a.value, b.value)
     return bool(a.value == b.value)
 
 
@@ -98,7 +98,8 @@ def _tensor(value: ir.Value) -> ir.TensorProtocol | None:
     if attribute is None or attribute.is_ref():
         return None
     if attribute.type == ir.AttributeType.TENSOR:
-        return attribute.as_tensor()
+        tensor: ir.TensorProtocol = attribute.value  # as_tensor() looks at all methods of a protocol
+        return tensor
     kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
     return ir.tensor(np.asarray(attribute.value, kinds[attribute.name])) if attribute.name in kinds else None
 

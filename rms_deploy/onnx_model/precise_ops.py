@@ -40,7 +40,7 @@ def precise_op(node: ir.Node, graph: onnx.GraphProto) -> bool:
 def _slice(node: ir.Node, graph: onnx.GraphProto) -> bool:
     """Case 1: Gather, with as many indices as nobody knows."""
     inputs = given_inputs(node)
-    if len(inputs) < 4 or all(_integers(value) is not None for value in inputs[1:]):
+    if len(inputs) < 4 or all(map(_is_constant, inputs[1:3])):
         return False
     axes, name, output = _integers(inputs[3]), inputs[0] and inputs[0].name, node.outputs[0].name
     if not axes or len(set(axes)) != len(axes) or 0 in axes or not name or not output:
@@ -111,12 +111,17 @@ def _tensor(value: ir.Value | None) -> ir.TensorProtocol | None:
         if attribute is None or attribute.is_ref():
             return None
         if attribute.type == ir.AttributeType.TENSOR:
-            tensor = attribute.as_tensor()
+            tensor = attribute.value
         elif attribute.name in ("value_int", "value_ints"):
             tensor = ir.tensor(np.asarray(attribute.value, np.int64))
     if tensor is None or tensor.size > _MAX_REPEATS or isinstance(tensor, ir.ExternalTensor):
         return None
     return None if tensor.dtype == ir.DataType.STRING else tensor
+
+
+def _is_constant(value: ir.Value | None) -> bool:
+    node = None if value is None else value.producer()
+    return value is None or value.const_value is not None or (node is not None and node.op_type == "Constant")
 
 
 def _integers(value: ir.Value | None) -> tuple[int, ...] | None:

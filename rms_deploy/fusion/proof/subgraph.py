@@ -158,11 +158,14 @@ def _slice(end: ir.Value, names: dict[ir.Value, str], facts: Facts) -> list[ir.N
     nodes: dict[ir.Node, None] = {}
     entered: set[ir.Node] = set()
     x = next(iter(names))
+    maker = x.producer()
+    like_x = ("Identity", "" if maker is None else maker.op_type)
     waiting: list[tuple[ir.Value, bool]] = [(end, False)]
     while waiting:
         value, expanded = waiting.pop()
         node = value.producer()
-        if not expanded and value not in names and facts.dtype(value) == facts.dtype(x) and facts.same(value, x):
+        may_be_x = node is not None and node.op_type in like_x and value not in names and not expanded
+        if may_be_x and facts.dtype(value) == facts.dtype(x) and facts.same(value, x):
             names[value] = names[x]
         if value in names and not expanded and value is not end:
             continue
@@ -198,7 +201,7 @@ def _is_run(node: ir.Node) -> bool:
 def _is_outside(attribute: ir.Attr) -> bool:
     """Whether it is a graph, which reads what it likes, or a tensor whose data are in another file."""
     if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
-        return isinstance(attribute.as_tensor(), ir.ExternalTensor)
+        return isinstance(attribute.value, ir.ExternalTensor)
     return attribute.type == ir.AttributeType.GRAPH
 
 
