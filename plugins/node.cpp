@@ -133,7 +133,8 @@ void check_shapes(const Node& node, const Shape& x, const Shape* residual, const
   const Block block = block_of(node, x.rank);
   if (residual != nullptr &&
       (residual->rank != x.rank || !std::equal(x.dims, x.dims + x.rank, residual->dims, agree))) {
-    throw Error(node.label + ": R has shape " + shape_text(*residual) + "; use that of X, " + shape_text(x));
+    throw Error(node.label + ": R has shape " + shape_text(*residual) + "; use that of X, " + shape_text(x) +
+                ", or fuse without residual Adds (fuse --no-residual): they broadcast, and this op does not");
   }
   check_scale(node, x, scale, block);
   const int64_t n = product(x, block.first, block.last);

@@ -103,7 +103,7 @@ def build(
         )
         request = EngineRequest(api, source, options, embed_plugin, BuildProgress(on_progress))
         unfused = count_unfused(source.model)
-        if unfused:
+        if unfused and norm != "decomposed":  # what a runtime has as one op may stay so
             _log.warning("%s: %d norms are not fused; run `rms_deploy.fuse` first", source.name, unfused)
         start = perf_counter()
         engine = interruptible(

@@ -40,6 +40,8 @@ def _type_faults(node: ir.Node, facts: Facts) -> Iterator[str]:
     names = {ir.DataType(number): name for name, number in ELEMENT_TYPES.items()}
     inputs = dict(zip((name for name, _ in OPS[node.op_type].inputs), node.inputs, strict=False))
     types = {name: None if value is None else facts.dtype(value) for name, value in inputs.items()}
+    # TensorRT's parser makes float32 of float64
+    types = {name: ir.DataType.FLOAT if dtype == ir.DataType.DOUBLE else dtype for name, dtype in types.items()}
     x = types.get("X")
     for name, dtype in types.items():
         if dtype is None:

@@ -26,7 +26,7 @@ def model(node, x="float", scale="float"):
         (f'{NORM} <plugin_namespace = "mine">', (), "namespace: is 'mine'; the plugin's is 'rms_deploy'"),
         ("own.RMSNorm", (), "namespace: is 'own'; the plugin's is 'rms_deploy'"),
         ('trt.plugins.RMSNorm <plugin_namespace = "mine">', (), "namespace: is 'mine'"),
-        (NORM, ("double", "double"), "type: X is double; the plugin takes float32, float16, bfloat16"),
+        (NORM, ("int32", "int32"), "type: X is int32; the plugin takes float32, float16, bfloat16"),
         (NORM, ("float16", "bfloat16"), "scale is bfloat16 and X float16; the plugin takes float16 or float32 here"),
         (NORM, ("float", "float16"), "type: scale is float16 and X float32; the plugin takes float32 here"),
     ],
@@ -42,6 +42,7 @@ def test_each_fault_is_named(node, types, fault):
     [
         (NORM, ()),
         (NORM, ("float16", "float")),
+        (NORM, ("double", "double")),
         (f'{NORM} <plugin_version = "1", plugin_namespace = "rms_deploy">', ()),
         ('trt.plugins.RMSNorm <plugin_version = "1", plugin_namespace = "rms_deploy">', ()),
         ("own.Other", ()),
