@@ -104,7 +104,7 @@ def view(match: Match, of: ir.Value, facts: Facts) -> Match | None:
         return None
     if match.layout and match.layout != RESHAPED:
         return _transposed(match, of, facts)
-    if match.axes[-1] != -1 or not match.n or facts.same(of, match.x):
+    if match.axes[-1:] != (-1,) or not match.n or facts.same(of, match.x):
         return None
     shape, rows = facts.shape(of), facts.shape(match.value)
     if shape is None or rows is None or len(shape) != len(rows):

@@ -50,3 +50,20 @@ def test_other_rows_are_near_misses(body, build):
     result = fuse(build(f"{body} y = Div (x, r)", inputs="float[5,5,8] x", outputs="float[5,5,8] y"))
     assert not result.norms
     assert result.near_misses
+
+
+def test_axes_that_nobody_knows_are_no_fault(build):
+    result = fuse(build("t = Identity (x) " + ROOT.replace("last", "a") + " y = Div (z, k)", inputs=DOUBTFUL))
+    assert not result.norms
+    assert "the axes are not constant" in result.near_misses[0].reason
+
+
+def test_a_model_with_bodies(build):
+    body = f"""{shape("z", 0, 0, 1)} q = Mul (x, x) m = ReduceMean <keepdims = 0> (q, last) k = Sqrt (m)
+        r = Reshape (k, z) n = Div (x, r)
+        y = If (c) <then_branch = t () => (float[b,s,8] y1) {{ y1 = Neg (n) }},
+            else_branch = f () => (float[b,s,8] y2) {{ y2 = Exp (n) }}>"""
+    assert len(fuse(build(body, inputs="float[b,s,8] x, bool c")).norms) == 1
+
+
+DOUBTFUL = "float[b,s,8] x, float[b,s,8] z, int64[1] a"
