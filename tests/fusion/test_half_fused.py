@@ -36,6 +36,14 @@ def test_a_scale_beside_other_readers(left):
     assert "read by others too" in reason
 
 
+def test_a_scale_behind_a_quantisation(left):
+    quantised = "i = QuantizeLinear (n, half, zero) k = DequantizeLinear (i, half, zero)"
+    zero = "zero = Constant <value = uint8 {128}> ()"
+    ((part, reason),) = left(f"{zero} h = Identity (x) {CORE} {quantised} y = Mul (k, scale)")
+    assert part == "scale"
+    assert reason == "x / rms is quantised before it is scaled by scale; fuse before quantising"
+
+
 def test_what_the_caller_gives_is_no_scale(left):
     assert not left(f"h = Identity (x) {CORE} y = Mul (n, g)", inputs="float[b,s,8] x, float[b,1,8] g")
 

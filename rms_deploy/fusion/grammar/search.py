@@ -150,9 +150,7 @@ def _end_of(match: Match) -> NearMiss:
     if node is None:
         return near_miss("normed", anchor, "nothing divides x by its root")
     if node.graph is not anchor.graph:
-        return near_miss(
-            "normed", anchor, f"{label(node)} is in another graph than the mean square, and no branch of it"
-        )
+        return near_miss("normed", anchor, f"{label(node)} is in a body of its own, which may run more often")
     name = label(node) if node.op_type in label(node) else f"{label(node)} ({node.op_type})"
     return near_miss(_STAGES.get(match.stage, "normed"), anchor, f"{name} is not a piece of a norm")
 

@@ -138,6 +138,34 @@ def test_a_scale_inside_a_body_does_not_join_the_norm_outside(build, check):
     assert result.norms[0].scale == "float32[]"
 
 
+BRANCHES = """
+    q = Mul (x, x) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) i = Identity (r)
+    y = If (c) <
+        then_branch = t () => (float[b,s,8] y1) { n = Div (x, i) y1 = Mul (n, scale) },
+        else_branch = f () => (float[b,s,8] y2) { y2 = Div (x, r) }
+    >
+"""
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_root_outside_of_the_branches_that_divide(taken, build, check):
+    feeds = {"x": np.random.default_rng(0).standard_normal((2, 3, 8)).astype(np.float32), "c": np.array(taken)}
+    result = check(build(BRANCHES, inputs="float[b,s,8] x, bool c"), norms=2, feeds=feeds)
+    assert ops(result.model) == ["If"]
+
+
+def test_a_root_outside_of_a_loop_that_divides_stays(build):
+    """The norm would be computed in every iteration."""
+    body = """
+        q = Mul (x, x) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) k = Constant <value = int64 {3}> ()
+        y = Loop (k, , x) <body = b (int64 i, bool c, float[b,s,8] v) => (bool d, float[b,s,8] w) {
+            d = Identity (c) w = Div (x, r) }>
+    """
+    result = fuse(build(body))
+    assert not result.norms
+    assert [miss.reason for miss in result.near_misses] == ["w is in a body of its own, which may run more often"]
+
+
 def test_the_body_of_a_loop(build, check):
     inner = "q = Mul (v, v) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (v, r) w = Mul (n, scale)"
     body = f"""
