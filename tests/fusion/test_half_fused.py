@@ -57,6 +57,14 @@ def test_a_wide_scale_is_a_note(build):
     assert result.norms[0].note == "its scale [2, 8] is wider than the axes, and stays a Mul"
 
 
+def test_a_wide_scale_beside_a_symbol_is_run(build):
+    two = "g = Constant <value = float[2,1,8] {1,2,3,4,5,6,7,8,8,7,6,5,4,3,2,1}> () "
+    root = "k = Constant <value = float {2.828427124}> () l = ReduceL2 (x, last) d = Div (x, l) "
+    body = f"{two} {root} j = Mul (d, g) y = Mul (j, k)"
+    (norm,) = fuse(build(body, inputs="float[b,h,s,8] x", outputs="float[b,h,s,8] y")).norms
+    assert norm.max_ulp is not None
+
+
 def test_a_residual_of_unknown_shape(left):
     ((part, reason),) = left(
         f"g = Reshape (x, z) h = Add (x, g) {CORE} y = Identity (n)", inputs="float[b,s,8] x, int64[3] z"

@@ -116,7 +116,7 @@ def cut(match: Match, op: Replacement, facts: Facts) -> Subgraph | str:
     if nodes is None or view is None:
         return "it depends on more nodes than are run"
     fixed = op.factor is not None or any(node.op_type in _SHAPE_DEPENDENT for node in nodes)
-    sizes: dict[str, int] = {}
+    sizes = _sizes_beside(op.factor, x, facts)
     graph = onnx.GraphProto(name="subgraph")
     shapes: dict[str, tuple[int, ...]] = {}
     for value, name in list(names.items()):
@@ -225,6 +225,13 @@ def _is_leaf(value: ir.Value, names: dict[ir.Value, str], given: tuple[ir.Value 
         return True
     inside = node.op_type == "Constant" or bool(node.inputs)
     return not (inside and _is_run(node) and all(source is None or source in names for source in node.inputs))
+
+
+def _sizes_beside(factor: ir.Value | None, x: ir.Value, facts: Facts) -> dict[str, int]:
+    """The sizes that symbols of `x` need for a product with `factor`."""
+    shape, of_x = None if factor is None else facts.shape(factor), facts.likely_shape(x)
+    pairs = zip(reversed(shape or ()), reversed(of_x or ()), strict=False)
+    return {dim: size for size, dim in pairs if isinstance(dim, str) and isinstance(size, int) and size > 1}
 
 
 def concrete(
