@@ -9,11 +9,12 @@ from typing import Final
 import onnx_ir as ir
 
 from rms_deploy.fusion.near_miss import NearMiss, near_miss
-from rms_deploy.fusion.passes.fuse_add_rms_norm import add_of, why_not_merged
+from rms_deploy.fusion.passes.fuse_add_rms_norm import add_of, sum_of, why_not_merged
 from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.onnx_model.constants import scalar
 from rms_deploy.onnx_model.inference import Shape
-from rms_deploy.ops.nodes import axes_of, norm_nodes
+from rms_deploy.ops.contract import RMS_NORM
+from rms_deploy.ops.nodes import axes_of, label, norm_nodes
 
 __all__ = ["half_fused", "wide_scale"]
 
@@ -32,8 +33,7 @@ def half_fused(model: ir.Model, facts: Facts, *, residual: bool = True) -> Itera
         reason = _scale_outside(node, facts)
         if reason is not None:
             yield replace(near_miss("scaled", node, reason), left="scale")
-        add = add_of(node) if residual else None
-        reason = None if add is None else why_not_merged(add, node, facts)
+        reason = _residual_outside(node, facts) if residual else None
         if reason is not None:
             yield replace(near_miss("residual", node, reason), left="residual")
 
@@ -45,6 +45,25 @@ def wide_scale(node: ir.Node, facts: Facts) -> str:
         if shape is not None and _fits(shape, _shape_of(node, facts), axes_of(node)) is False:
             return str(list(shape))
     return ""
+
+
+def _residual_outside(node: ir.Node, facts: Facts) -> str | None:
+    add, x = add_of(node), node.inputs[0]
+    if add is not None:
+        return why_not_merged(add, node, facts)
+    before = None if x is None or node.op_type != RMS_NORM.name else facts.origin(x)
+    add = None if before is None else sum_of(before)
+    is_residual = add is not None and all(value is not None and not _is_weight(value) for value in add.inputs)
+    if add is None or before is None or not is_residual or not facts.are_alike(*_operands(add)):
+        return None
+    return f"the Add {label(add)} stays: its sum is cast before it is normalised"
+
+
+def _operands(add: ir.Node) -> tuple[ir.Value, ir.Value]:
+    a, b = add.inputs
+    assert a is not None
+    assert b is not None
+    return a, b
 
 
 def _scale_outside(node: ir.Node, facts: Facts) -> str | None:

@@ -74,6 +74,13 @@ def test_a_residual_of_unknown_shape(left):
     assert reason.endswith("are not proven to have one shape")
 
 
+def test_a_sum_that_is_cast(left):
+    body = f"t = Add (x, z) h = Cast <to = 1> (t) {CORE} y = Mul (n, scale)"
+    ((part, reason),) = left(body, inputs="float16[b,s,8] x, float16[b,s,8] z")
+    assert part == "residual"
+    assert reason == "the Add t stays: its sum is cast before it is normalised"
+
+
 @pytest.mark.parametrize("other", ["float[8] z", "float[b,1,8] z", "float[1,s,8] z"])
 def test_a_broadcast_is_no_residual(other, left):
     assert not left(f"h = Add (x, z) {CORE} y = Identity (n)", inputs=f"float[b,s,8] x, {other}")

@@ -9,6 +9,7 @@ import pytest
 from rms_deploy.ops.nodes import (
     axes_of,
     float_of,
+    given_inputs,
     graphs_of,
     int_of,
     label,
@@ -88,3 +89,11 @@ def test_the_module_that_a_node_came_from(name, scopes, place) -> None:
     if scopes is not None:
         node.metadata_props["pkg.torch.onnx.name_scopes"] = scopes
     assert place_of(node) == place
+
+
+def test_inputs_at_the_end_that_are_left_out_are_not_given():
+    a, b = ir.Value(name="a"), ir.Value(name="b")
+    assert given_inputs(ir.node("Clip", [a, None, b])) == (a, None, b)
+    assert given_inputs(ir.node("Clip", [a, b, None])) == (a, b)
+    assert given_inputs(ir.node("Clip", [a, None, None])) == (a,)
+    assert given_inputs(ir.node("Constant", [])) == ()

@@ -16,7 +16,7 @@ from rms_deploy.onnx_model.inference import Shape
 from rms_deploy.ops.contract import DOMAIN
 from rms_deploy.ops.nodes import graphs_of, label
 
-__all__ = ["FuseAddRMSNorm", "FuseAddRMSNormResult", "add_of", "why_not_merged"]
+__all__ = ["FuseAddRMSNorm", "FuseAddRMSNormResult", "add_of", "sum_of", "why_not_merged"]
 
 _WHY_NOT: Final = "rms_deploy.residual"
 """Key of a norm's `meta`: why running it kept its Add outside."""
@@ -87,7 +87,12 @@ def add_of(norm: ir.Node) -> ir.Node | None:
     """The Add that makes the X of an RMSNorm."""
     if norm.domain != DOMAIN or norm.op_type != "RMSNorm" or norm.inputs[0] is None:
         return None
-    add = norm.inputs[0].producer()
+    return sum_of(norm.inputs[0])
+
+
+def sum_of(value: ir.Value) -> ir.Node | None:
+    """The Add, or Sum of two, that makes `value`."""
+    add = value.producer()
     if add is None or not is_op(add, "Add", "Sum") or len(add.inputs) != 2 or None in add.inputs:
         return None
     return add

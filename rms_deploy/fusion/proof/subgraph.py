@@ -13,16 +13,16 @@ import onnx_ir as ir
 from onnx_ir import serde
 
 from rms_deploy.fusion.grammar.match import Match
+from rms_deploy.fusion.proof.node_slice import is_run, nodes_between
 from rms_deploy.fusion.replacement import Replacement, explicit_attributes
 from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.onnx_model.constants import constant
 from rms_deploy.ops.contract import DOMAIN
-from rms_deploy.ops.foreign_ops import CONTRIB_DOMAIN, SIMPLIFIED_LAYER_NORMALIZATION
+from rms_deploy.ops.foreign_ops import CONTRIB_DOMAIN
 from rms_deploy.ops.functions import attach_functions
 
 __all__ = ["MAX_ELEMENTS", "MAX_RANK", "Subgraph", "concrete", "cut", "renamed"]
 
-_MAX_NODES: Final = 64
 _SYMBOL_SIZES: Final = (2, 3, 5, 7)
 MAX_ELEMENTS: Final = 2**20
 """Elements of an input beyond which a norm is not run."""
@@ -111,8 +111,8 @@ def cut(match: Match, op: Replacement, facts: Facts) -> Subgraph | str:
     if op.factor is not None:
         names.setdefault(op.factor, "factor")
     given = (source, op.scale, op.factor)
-    nodes = _slice(match.value, names, facts)
-    view = () if source is x else _slice(x, names, facts)
+    nodes = nodes_between(match.value, names, facts)
+    view = () if source is x else nodes_between(x, names, facts)
     if nodes is None or view is None:
         return "it depends on more nodes than are run"
     fixed = op.factor is not None or any(node.op_type in _SHAPE_DEPENDENT for node in nodes)
@@ -153,78 +153,12 @@ def cut(match: Match, op: Replacement, facts: Facts) -> Subgraph | str:
     return Subgraph(original, shapes, op, match.axes, scale, factor, opset, n, made, key)
 
 
-def _slice(end: ir.Value, names: dict[ir.Value, str], facts: Facts) -> list[ir.Node] | None:
-    """The nodes between the named values, x first, and `end`, sorted; names what they read. None if too many."""
-    nodes: dict[ir.Node, None] = {}
-    entered: set[ir.Node] = set()
-    x = next(iter(names))
-    maker = x.producer()
-    like_x = ("Identity", "" if maker is None else maker.op_type)
-    waiting: list[tuple[ir.Value, bool]] = [(end, False)]
-    while waiting:
-        value, expanded = waiting.pop()
-        node = value.producer()
-        may_be_x = node is not None and node.op_type in like_x and value not in names and not expanded
-        if may_be_x and facts.dtype(value) == facts.dtype(x) and facts.same(value, x):
-            names[value] = names[x]
-        if value in names and not expanded and value is not end:
-            continue
-        if node is None or not _is_run(node):
-            names[value] = f"v{len(names)}"
-            continue
-        if expanded:
-            names.setdefault(value, f"v{len(names)}")
-            nodes[node] = None
-            continue
-        entered.add(node)
-        if len(entered) > _MAX_NODES:
-            return None
-        waiting.append((value, True))
-        for source in node.inputs:
-            if source is None or source in names:
-                continue
-            if node.op_type in ("Shape", "Size") and not _comes_from(source, x):
-                names[source] = f"v{len(names)}"  # only its shape counts
-            else:
-                waiting.append((source, False))
-    return list(nodes)
-
-
-def _is_run(node: ir.Node) -> bool:
-    """Whether onnx's evaluator has the op, or gets it from `reference_ops`, and all of it is in the node."""
-    is_known = node.domain == "" or (
-        node.domain == CONTRIB_DOMAIN and node.op_type == SIMPLIFIED_LAYER_NORMALIZATION.op_type
-    )
-    return is_known and not any(_is_outside(attribute) for attribute in node.attributes.values())
-
-
-def _is_outside(attribute: ir.Attr) -> bool:
-    """Whether it is a graph, which reads what it likes, or a tensor whose data are in another file."""
-    if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
-        return isinstance(attribute.value, ir.ExternalTensor)
-    return attribute.type == ir.AttributeType.GRAPH
-
-
-def _comes_from(value: ir.Value, x: ir.Value) -> bool:
-    """Whether `value` is computed from `x` in a few nodes, and so may be part of the norm itself."""
-    reached, waiting = {value}, [value]
-    for source in waiting:
-        if source is x:
-            return True
-        node = source.producer()
-        if node is not None and len(reached) < _MAX_NODES:
-            new = [i for i in dict.fromkeys(node.inputs) if i is not None and i not in reached]
-            reached.update(new)
-            waiting += new
-    return False
-
-
 def _is_leaf(value: ir.Value, names: dict[ir.Value, str], given: tuple[ir.Value | None, ...]) -> bool:
     node = value.producer()
     if value in given or node is None:
         return True
     inside = node.op_type == "Constant" or bool(node.inputs)
-    return not (inside and _is_run(node) and all(source is None or source in names for source in node.inputs))
+    return not (inside and is_run(node) and all(source is None or source in names for source in node.inputs))
 
 
 def _sizes_beside(factor: ir.Value | None, x: ir.Value, facts: Facts) -> dict[str, int]:
