@@ -1,9 +1,12 @@
 """The body of each op as an ONNX function, so that a model runs where our library is not.
 
 The body is spelled Pow, ReduceMean, Add, Sqrt, Div, Mul: the form that ONNX Runtime's and TensorRT's optimisers know.
-It is driven by the attributes of the op and written anew for each model, with nothing that the model's nodes do not
-need: no casts where all are float32, no `rms_epsilon` or `rms_min` arithmetic where all have the default. Where ONNX
-Runtime would fuse it wrongly, it squares by Mul, which no optimiser takes for a part of a norm.
+It is driven by the attributes of the op, with no `rms_epsilon` or `rms_min` arithmetic where all nodes have the
+default. Where ONNX Runtime would fuse it wrongly, it squares by Mul, which no optimiser takes for a part of a norm.
+
+`function_body` does not depend on element types, as other tools convert a model and leave its functions as they are:
+X is cast to float32, and Y to whatever X is. The text is one for all opsets from 18 on. `node_body` is for one node,
+whose element types stay what they are, and has the casts only that the node needs.
 """
 
 from __future__ import annotations
@@ -22,35 +25,52 @@ from rms_deploy.errors import InputError
 from rms_deploy.ops.contract import DOMAIN, ELEMENT_TYPES, PARTIAL_RMS_NORM, Op
 from rms_deploy.ops.misread_scale import is_misread
 
-__all__ = ["CONSTANT_OPSET", "function_body"]
+__all__ = ["CAST_LIKE_OPSET", "CONSTANT_OPSET", "function_body", "node_body"]
 
 _FLOAT32 = ELEMENT_TYPES["float32"]
 CONSTANT_OPSET: Final = 12
 """The first in which a Constant takes its value from an attribute of the function around it, as value_float."""
+CAST_LIKE_OPSET: Final = 15
+"""The first with CastLike, by which one body serves all element types."""
 _FLOAT_ATTRIBUTES = (onnx.AttributeProto.FLOAT, onnx.AttributeProto.FLOATS)
 
 
 def function_body(op: Op, nodes: Iterable[ir.Node], *, opset: int) -> onnx.FunctionProto:
     """The body of `op` that serves all of `nodes`, in the operators of ONNX `opset`.
 
-    Below `CONSTANT_OPSET` the constants of the nodes are written into the body.
+    Below `CAST_LIKE_OPSET` it is for the element type of the nodes, and below `CONSTANT_OPSET` their constants are
+    written into it.
 
     Raises:
         InputError: the opset has no operator for what the nodes need.
     """
     nodes = list(nodes)
-    needs = _Needs.of(op, nodes, opset)
+    return _written(op, nodes, _Needs.of(op, nodes, opset, typed=opset < CAST_LIKE_OPSET))
+
+
+def node_body(op: Op, node: ir.Node, *, opset: int) -> onnx.FunctionProto:
+    """The same for one node and the element types that it has.
+
+    Raises:
+        InputError: the opset has no operator for what the node needs.
+    """
+    return _written(op, [node], _Needs.of(op, [node], opset, typed=True))
+
+
+def _written(op: Op, nodes: list[ir.Node], needs: _Needs) -> onnx.FunctionProto:
     lines = "\n".join(f"  {line}" for line in _body(op, needs))
     inputs, outputs = (", ".join(name for name, _ in names) for names in (op.inputs, op.outputs))
     attributes = ", ".join(attribute.name for attribute in op.attributes)
     text = (
-        f'<domain: "{DOMAIN}", opset_import: ["" : {opset}]>\n'
+        f'<domain: "{DOMAIN}", opset_import: ["" : {needs.opset}]>\n'
         f"{op.name} <{attributes}> ({inputs}) => ({outputs}) {{\n{lines}\n}}"
     )
     function = onnx.parser.parse_function(text)
     function.doc_string = op.meaning
-    if opset < CONSTANT_OPSET:
-        _write_constants(function, op, nodes, opset)
+    for node in function.node:
+        node.name = node.output[0]  # some converters cannot do without
+    if needs.opset < CONSTANT_OPSET:
+        _write_constants(function, op, nodes, needs.opset)
     return function
 
 
@@ -78,22 +98,23 @@ class _Needs:
     """What the nodes of one op have in common, and so what their shared body must express."""
 
     opset: int
-    x_type: int | None  # None: several, or unknown
+    x_type: int | None  # None: any
     scale_casts: bool  # some scale may not have the type that the multiplication is done in
-    round_before_scale: bool | None  # None: both orders occur
+    round_before_scale: bool | None  # None: as `scale_type` of each node says
     rms_epsilon: bool
     rms_min: bool
     several_axes: bool
     misread: bool  # by ONNX Runtime's fusion
 
     @classmethod
-    def of(cls, op: Op, nodes: list[ir.Node], opset: int) -> _Needs:
+    def of(cls, op: Op, nodes: list[ir.Node], opset: int, *, typed: bool) -> _Needs:
         x_types = {_element_type(node.inputs[0]) for node in nodes}
-        x_type = x_types.pop() if len(x_types) == 1 else None
+        x_type = x_types.pop() if typed and len(x_types) == 1 else None
         orders = {_attribute(op, node, "scale_type") != _FLOAT32 for node in nodes}
-        if x_type is None and opset < 15:
+        if x_type is None and opset < CAST_LIKE_OPSET:
             raise InputError(
-                f"{op.name}: opset {opset} cannot express norms of several element types in one model; use opset >= 15"
+                f"{op.name}: opset {opset} cannot express norms of several element types in one model; use opset >= "
+                f"{CAST_LIKE_OPSET}"
             )
         several_axes = any(len(_attribute(op, node, "axes")) > 1 for node in nodes)
         if op is PARTIAL_RMS_NORM and several_axes and opset < 18:
@@ -101,8 +122,8 @@ class _Needs:
         return cls(
             opset=opset,
             x_type=x_type,
-            scale_casts=any(_element_type(n.inputs[-1]) != _attribute(op, n, "scale_type") for n in nodes),
-            round_before_scale=orders.pop() if len(orders) == 1 else None,
+            scale_casts=not typed or any(_element_type(n.inputs[-1]) != _attribute(op, n, "scale_type") for n in nodes),
+            round_before_scale=orders.pop() if typed and len(orders) == 1 else None,
             rms_epsilon=any(_attribute(op, node, "rms_epsilon") != 0 for node in nodes),
             rms_min=any(_attribute(op, node, "rms_min") != 0 for node in nodes),
             several_axes=several_axes,

@@ -20,6 +20,7 @@ from rms_deploy.errors import InputError
 from rms_deploy.ops import reference
 from rms_deploy.ops.contract import ADD_RMS_NORM, DOMAIN, ELEMENT_TYPES, PARTIAL_RMS_NORM, RMS_NORM, Op
 from rms_deploy.ops.element_types import element_dtype
+from rms_deploy.ops.function_body import node_body
 from rms_deploy.ops.functions import attach_functions
 
 rng = np.random.default_rng(0)
@@ -128,22 +129,85 @@ def op_types(model: ir.Model, name: str) -> list[str]:
     return [node.op_type for node in model.functions[(DOMAIN, name, "")]]
 
 
-def test_body_holds_nothing_unneeded() -> None:
-    plain = ["Constant", "Pow", "Constant", "ReduceMean", "Constant", "Add", "Sqrt", "Div", "Mul"]
-    assert op_types(model_of(RMS_NORM, (2, 8), (8,)), "RMSNorm") == plain
-    assert "Cast" in op_types(model_of(RMS_NORM, (2, 8), (8,), dtype="bfloat16"), "RMSNorm")
+def test_the_body_is_one_text_for_all_types_orders_and_opsets() -> None:
+    """So what converts a model and leaves its functions alone leaves them right; a newer opset needs a new import."""
+    for op in (RMS_NORM, PARTIAL_RMS_NORM, ADD_RMS_NORM):
+        partial = {"partial_size": 3} if op is PARTIAL_RMS_NORM else {}
+        texts = set()
+        for dtype, opset in itertools.product(ELEMENT_TYPES, (18, 20, 21, 23, 24)):
+            for scale_type in {1, ELEMENT_TYPES[dtype]}:
+                model = model_of(op, (2, 8), (8,), dtype=dtype, opset=opset, scale_type=scale_type, **partial)
+                body = ir.to_proto(model).functions[0]
+                assert [(i.domain, i.version) for i in body.opset_import] == [("", opset)]
+                body.ClearField("opset_import")
+                texts.add(body.SerializeToString(deterministic=True))
+        assert len(texts) == 1, op.name
+
+
+def test_the_nodes_of_a_body_have_names() -> None:
+    for op, opset in itertools.product((RMS_NORM, ADD_RMS_NORM), (11, 13, 17, 20)):
+        names = [node.name for node in model_of(op, (2, 8), (8,), opset=opset).functions[(DOMAIN, op.name, "")]]
+        assert all(names)
+        assert len(set(names)) == len(names)
+
+
+def test_bounds_of_the_root_are_there_where_a_node_has_them() -> None:
+    assert "Max" not in op_types(model_of(RMS_NORM, (2, 8), (8,)), "RMSNorm")
     assert "Max" in op_types(model_of(RMS_NORM, (2, 8), (8,), rms_min=1.0), "RMSNorm")
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_onnxruntime_fuses_the_inlined_body(dtype: str, tmp_path) -> None:
+def test_the_body_of_one_node_holds_nothing_unneeded() -> None:
+    def written(**options: object) -> list[str]:
+        (node,) = model_of(RMS_NORM, (2, 8), (8,), **options).graph
+        return [node.op_type for node in node_body(RMS_NORM, node, opset=20).node]
+
+    plain = ["Constant", "Pow", "Constant", "ReduceMean", "Constant", "Add", "Sqrt", "Div", "Mul"]
+    assert written() == plain
+    assert written(dtype="bfloat16") == ["Cast", *plain[:-1], "Cast", "Mul", "Cast"]
+    assert written(dtype="bfloat16", scale_type=16) == ["Cast", *plain[:-1], "Cast", "Mul"]
+
+
+def optimized(model: ir.Model, path: str) -> list[str]:
+    """The operators of a model as ONNX Runtime loads it by default."""
     options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    model = model_of(RMS_NORM, (2, 8), (8,), dtype=dtype)
-    ort.InferenceSession(ir.to_proto(model).SerializeToString(), options)
-    names = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
-    assert "SimplifiedLayerNormalization" in names, names
+    options.optimized_model_filepath = path
+    ort.InferenceSession(ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return [node.op_type for node in onnx.load(path).graph.node]
+
+
+@pytest.mark.parametrize("opset", [13, 17, 18, 20, 21, 23])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_onnxruntime_fuses_the_inlined_body(dtype: str, opset: int, tmp_path) -> None:
+    """In float32 nothing else is left of it; the CPU provider casts around what it has no kernel for in float16."""
+    text = {"float32": "float", "float16": "float16"}[dtype]
+    model = ir.from_onnx_text(f"""<ir_version: 9, opset_import: ["": {opset}, "rms_deploy": 1]>
+    g ({text}[b,8] x, {text}[8] scale) => ({text}[b,8] y) <{text}[b,8] a, {text}[b,8] n> {{
+        a = Neg (x)
+        n = rms_deploy.RMSNorm (a, scale)
+        y = Neg (n)
+    }}""")
+    attach_functions(model)
+    names = optimized(model, str(tmp_path / "optimized.onnx"))
+    if dtype == "float16":
+        names = [name for name in names if name != "Cast"]
+    assert names == ["Neg", "SimplifiedLayerNormalization", "Neg"]
+
+
+@pytest.mark.parametrize("to", ["float32", "float16"])
+@pytest.mark.parametrize("op", [RMS_NORM, ADD_RMS_NORM])
+def test_a_body_serves_the_model_in_another_type(op: Op, to: str, tmp_path) -> None:
+    """What converts a model to half precision changes its graph, and leaves its functions as they are."""
+    before = model_of(op, (2, 64), (64,), dtype="float16" if to == "float32" else "float32")
+    after = model_of(op, (2, 64), (64,), dtype=to)
+    after.functions.clear()
+    after.functions.update(before.functions)
+    onnx.checker.check_model(ir.to_proto(after), full_check=True)
+    assert "SimplifiedLayerNormalization" in optimized(after, str(tmp_path / "optimized.onnx"))
+    feeds = {name: rng.normal(size=(2, 64) if kind == "T" else 64).astype(to) for name, kind in op.inputs}
+    exact = reference.rms_norm(
+        sum(feeds[name] for name, kind in op.inputs if kind == "T"), feeds["scale"], dtype=np.float64
+    )
+    assert_close(run_as_written(after, feeds)[0], exact, roundings=1)
 
 
 def test_one_body_serves_mixed_nodes() -> None:

@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from rms_deploy.fusion.passes.new_nodes import NewNodes
 from rms_deploy.ops.contract import DOMAIN, OPS
-from rms_deploy.ops.function_body import function_body
+from rms_deploy.ops.function_body import node_body
 from rms_deploy.ops.nodes import write_defaults
 
 __all__ = ["LowerToPrimitives"]
@@ -36,7 +36,7 @@ class LowerToPrimitives(ir.passes.InPlacePass):
             nodes = [node for node in ir.traversal.RecursiveGraphIterator(root) if _is_ours(node)]
             for node in nodes:
                 write_defaults(node)
-                _place(node, function_body(OPS[node.op_type], [node], opset=opset), into)
+                _place(node, node_body(OPS[node.op_type], node, opset=opset), into)
             if nodes:
                 root.opset_imports.setdefault("", opset)
                 root.opset_imports.pop(DOMAIN, None)

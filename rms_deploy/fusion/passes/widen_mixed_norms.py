@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import onnx_ir as ir
 
 from rms_deploy.fusion.passes.new_nodes import NewNodes
@@ -11,12 +9,10 @@ from rms_deploy.fusion.passes.rewriting import successor
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.ops.contract import ADD_RMS_NORM, RMS_NORM
 from rms_deploy.ops.element_types import HALF
+from rms_deploy.ops.function_body import CAST_LIKE_OPSET
 from rms_deploy.ops.nodes import int_of, norm_nodes
 
 __all__ = ["WidenMixedNorms"]
-
-_CAST_LIKE_OPSET: Final = 15
-"""The first with CastLike, by which one body serves all element types."""
 
 
 class WidenMixedNorms(ir.passes.InPlacePass):
@@ -30,7 +26,7 @@ class WidenMixedNorms(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Widen in place."""
-        nodes = list(norm_nodes(model)) if model.opset_imports[""] < _CAST_LIKE_OPSET else []
+        nodes = list(norm_nodes(model)) if model.opset_imports[""] < CAST_LIKE_OPSET else []
         types = {None if node.inputs[0] is None else node.inputs[0].dtype for node in nodes}
         if len(types) < 2 or None in types:
             return ir.passes.PassResult(model, False)
