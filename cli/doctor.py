@@ -63,6 +63,8 @@ def _print_model(model: ModelDiagnosis) -> None:
     _line(f"{model.model}: {model.norm_count} fused norms{more}")
     for name, found in model.plugins.items():
         _line(f"{name}: {found}")
+    for broken in model.broken:
+        _line(f"{broken}; rms-deploy fuse mends it")
     for fault in model.faults:
         _line(f"fault: {fault}")
 

@@ -172,6 +172,8 @@ def print_fusion(result: FusionResult, output: Path, *, explain: bool = False) -
     if result.written:
         text += f" -> {output}"
     stdout.print(text, markup=False, soft_wrap=True)
+    for repair in result.repairs:
+        stdout.print(f"mended {repair}", markup=False, soft_wrap=True)
     if result.worst_ulp is not None:
         run = sum(norm.max_ulp is not None for norm in result.norms)
         stdout.print(f"ran {run} of them in both forms: at most {result.worst_ulp} ulp apart", markup=False)

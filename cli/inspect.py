@@ -38,3 +38,5 @@ def command(model: Path, as_json: bool) -> None:
     counts = ", ".join(f"{count} {what}" for what, count in result.count().items()) or "no norms"
     misses = f"; {near_misses(len(result.near_misses))}" if result.near_misses else ""
     stdout.print(f"{counts}{misses}", markup=False, soft_wrap=True)
+    for fault in result.faults:
+        stdout.print(f"{fault}; rms-deploy fuse mends it", markup=False, soft_wrap=True)

@@ -17,6 +17,7 @@ from rms_deploy.engine.parser_input import count_unfused, with_plugin_norms
 from rms_deploy.engine.plugin_faults import plugin_faults
 from rms_deploy.engine.source_model import SourceModel, source_model
 from rms_deploy.errors import InstallationError, RmsDeployError
+from rms_deploy.fusion.inspect import inspect
 from rms_deploy.libraries import onnxruntime_library, tensorrt_library
 from rms_deploy.runtime.gpus import Gpu, gpu_problem, gpus
 from rms_deploy.runtime.machine import versions
@@ -57,6 +58,8 @@ class ModelDiagnosis:
     """Why a norm finds no plugin: its name, version, namespace or a type; or the library is not loaded."""
     plugins: dict[str, str]
     """By runtime: how many norms become plugins when it parses the model, or why it refuses the model."""
+    broken: tuple[str, ...] = ()
+    """What other tools broke, which `fuse` mends: `runs only with the library (5 norms): no body`."""
 
 
 @dataclass(frozen=True)
@@ -150,4 +153,11 @@ def _model(source: SourceModel, runtimes: tuple[RuntimeDiagnosis, ...], here: di
             continue
         plugins[runtime.name] = f"{len(found)} of {len(names)} fused norms become plugin layers"
         faults += [f"{name}: {runtime.name} takes no plugin for it" for name in sorted(names - found)]
-    return ModelDiagnosis(source.name, len(names), count_unfused(source.model), tuple(faults), plugins)
+    return ModelDiagnosis(
+        source.name,
+        len(names),
+        count_unfused(source.model),
+        tuple(faults),
+        plugins,
+        inspect(source.model).faults,
+    )

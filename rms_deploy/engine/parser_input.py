@@ -10,6 +10,7 @@ from onnx_ir.passes.common import InlinePass
 
 from rms_deploy.fusion.fuse import fuse
 from rms_deploy.fusion.passes.lower_to_plugins import raise_plugins
+from rms_deploy.fusion.passes.restore_ops import restore_ops
 from rms_deploy.fusion.targets import lower
 from rms_deploy.ops.contract import DOMAIN, PLUGIN_VERSION
 from rms_deploy.ops.forms import NormForm
@@ -64,6 +65,7 @@ def _copy(model: ir.Model) -> ir.Model:
     """With the functions of others inlined, so that each norm is a node of its own."""
     copy = model.clone()
     raise_plugins(copy)
+    restore_ops(copy)
     if any(function.domain != DOMAIN for function in copy.functions.values()):
         InlinePass(lambda function: function.domain != DOMAIN)(copy)
     return copy

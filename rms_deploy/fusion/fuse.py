@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -23,8 +24,10 @@ from rms_deploy.fusion.passes.decomposed_form import is_decomposed_form
 from rms_deploy.fusion.passes.fuse_add_rms_norm import FuseAddRMSNorm, FuseAddRMSNormResult
 from rms_deploy.fusion.passes.fuse_rms_norm import FuseRMSNorm, FuseRMSNormResult
 from rms_deploy.fusion.passes.lower_to_plugins import raise_plugins
+from rms_deploy.fusion.passes.restore_ops import restore_ops
 from rms_deploy.fusion.targets import lower
 from rms_deploy.onnx_model.analysis import Facts
+from rms_deploy.onnx_model.body_faults import body_faults
 from rms_deploy.onnx_model.file import open_model, save_model
 from rms_deploy.ops.foreign_ops import FOREIGN_NORMS, foreign_norm
 from rms_deploy.ops.forms import NormForm, norm_form
@@ -49,6 +52,8 @@ class FusionResult:
     """Norms that were one of our ops before, or in the form of the target."""
     near_misses: tuple[NearMiss, ...]
     """What looks like RMSNorm and is not fused, and the scales and residuals that stay outside of a norm that is."""
+    repairs: tuple[str, ...] = ()
+    """What was wrong with norms that were fused before, and is mended: `5 norms: no body`."""
     written: bool = False
     """Whether the model was written to a file."""
 
@@ -63,6 +68,7 @@ class FusionResult:
             "norm_count": len(self.norms),
             "fused_before_count": len(self.fused_before),
             "near_miss_count": len(self.near_misses),
+            "repairs": list(self.repairs),
             "norms": [asdict(norm) for norm in self.norms],
             "fused_before": [asdict(norm) for norm in self.fused_before],
             "near_misses": [asdict(miss) for miss in self.near_misses],
@@ -129,6 +135,7 @@ def fuse(
     form = norm_form(target, argument="target")
     fused = open_model(model)
     raised = form is not NormForm.TENSORRT_PLUGIN and raise_plugins(fused)
+    faults = list(restore_ops(fused).values())
     before = set(norm_nodes(fused))
     if verify is None:
         verify = sum(len(graph) for graph in fused.graphs()) <= VERIFY_LIMIT
@@ -149,7 +156,9 @@ def fuse(
     after = [(node, describe_fused(node, facts)) for node in norm_nodes(fused)]
     kept = [describe_foreign(node, facts) for node in _in_form(form, fused) if skip(node, facts)]
     kept += [replace(describe_match(match, facts), note="") for match in result.kept]
-    modified |= raised
+    if before and functions and form is NormForm.FUSED:
+        faults += [fault for node, fault in body_faults(fused, facts).items() if node in before]
+    modified |= raised or bool(faults)
     if modified or not functions or form is not NormForm.FUSED:
         lowered = lower(fused, form, functions=functions, facts=facts, modified=modified)
         fused, modified = lowered.model, lowered.modified
@@ -162,6 +171,7 @@ def fuse(
         norms=tuple(norm for node, norm in after if node not in before),
         fused_before=(*(norm for node, norm in after if node in before), *kept),
         near_misses=near_misses,
+        repairs=tuple(f"{count} norm{'s' * (count > 1)}: {fault}" for fault, count in Counter(faults).items()),
         written=written,
     )
 

@@ -15,6 +15,8 @@ from rms_deploy.fusion.grammar.search import search
 from rms_deploy.fusion.half_fused import half_fused
 from rms_deploy.fusion.near_miss import NearMiss
 from rms_deploy.fusion.norm import Norm
+from rms_deploy.fusion.norm_faults import note_faults
+from rms_deploy.fusion.passes.restore_ops import restore_ops
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.file import open_model
 from rms_deploy.ops.contract import DOMAIN, OPS
@@ -30,6 +32,8 @@ class Inspection:
 
     norms: tuple[Norm, ...]
     near_misses: tuple[NearMiss, ...]
+    faults: tuple[str, ...] = ()
+    """What other tools broke, which `fuse` mends: `runs only with the library (5 norms): no body`."""
 
     def count(self) -> dict[str, int]:
         """How many there are of each form and kind, such as `fused RMSNorm`."""
@@ -41,6 +45,7 @@ class Inspection:
             "norm_count": len(self.norms),
             "near_miss_count": len(self.near_misses),
             "form_count": self.count(),
+            "faults": list(self.faults),
             "norms": [asdict(norm) for norm in self.norms],
             "near_misses": [asdict(miss) for miss in self.near_misses],
         }
@@ -56,7 +61,9 @@ def inspect(model: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> Inspe
         ModelFileError: the file cannot be read.
     """
     model = open_model(model)
+    restored = restore_ops(model)
     facts = Facts(model)
+    faults = note_faults(model, facts, restored)
     norms: list[Norm] = []
     misses: list[NearMiss] = []
     for graph in graphs_of(model):
@@ -70,4 +77,4 @@ def inspect(model: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> Inspe
                 continue
             misses += result.near_misses
             norms += [describe_match(match, facts) for match in result.matches]
-    return Inspection(tuple(norms), (*misses, *half_fused(model, facts)))
+    return Inspection(tuple(norms), (*misses, *half_fused(model, facts)), faults)

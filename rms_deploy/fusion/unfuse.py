@@ -15,6 +15,7 @@ from rms_deploy.fusion.near_miss import NearMiss
 from rms_deploy.fusion.norm import Norm
 from rms_deploy.fusion.passes.fuse_rms_norm import FuseRMSNorm, FuseRMSNormResult
 from rms_deploy.fusion.passes.lower_to_plugins import raise_plugins
+from rms_deploy.fusion.passes.restore_ops import restore_ops
 from rms_deploy.fusion.targets import lower
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.file import open_model, save_model
@@ -66,7 +67,7 @@ def unfuse(
     if output is not None:
         check_output(Path(output))
     unfused = open_model(model)
-    raised = raise_plugins(unfused)
+    raised = raise_plugins(unfused) | bool(restore_ops(unfused))
     facts = Facts(unfused)
     result = FuseRMSNorm(facts, skip=_is_decomposed)(unfused)
     assert isinstance(result, FuseRMSNormResult)

@@ -7,7 +7,7 @@ ONNX Runtime. Of operators that none of them knows nothing is asked.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Final
 
@@ -165,6 +165,7 @@ def _our_rule(domain: str, op_type: str) -> NodeRule | None:
         return None
     schemas.register()
     rule = _of_schema(onnx.defs.get_schema(op_type, max_inclusive_version=VERSION, domain=DOMAIN), is_newer=False)
+    rule = replace(rule, min_outputs=1, needed_outputs=(0,))  # tools prune a Sum that nobody reads; `fuse` restores it
     if domain == DOMAIN:
         return rule
     text = int(onnx.AttributeProto.STRING)

@@ -21,13 +21,14 @@ def invoke(*arguments):
 def found(monkeypatch):
     """What `rms_deploy.doctor` finds."""
 
-    def find(*, faults=(), problem="", gpus=(), gpu_problem=""):
+    def find(*, faults=(), problem="", gpus=(), gpu_problem="", broken=()):
         runtimes = (
             RuntimeDiagnosis("onnxruntime", "1.30", "/lib/a.so", registered=True, problem=""),
             RuntimeDiagnosis("tensorrt", None, None, registered=False, problem="not installed"),
             RuntimeDiagnosis("tensorrt-rtx", "1.7", "/lib/b.so", registered=not problem, problem=problem),
         )
-        model = ModelDiagnosis("m.onnx", 3, 2, faults, {"tensorrt-rtx": "3 of 3 fused norms become plugin layers"})
+        plugins = {"tensorrt-rtx": "3 of 3 fused norms become plugin layers"}
+        model = ModelDiagnosis("m.onnx", 3, 2, faults, plugins, broken)
         diagnosis = Diagnosis("0.1", "3.11", "Linux", gpus, gpu_problem, runtimes, model)
         monkeypatch.setattr(package, "doctor", lambda _model: diagnosis, raising=False)
 
@@ -74,6 +75,13 @@ def test_a_fault_of_the_model(found):
     result = invoke("doctor", "m.onnx")
     assert result.exit_code == 1
     assert result.stdout.endswith("fault: x: name: there is no such plugin\n")
+
+
+def test_what_fuse_mends_is_no_fault(found):
+    found(broken=("runs only with the library (3 norms): no body",))
+    result = invoke("doctor", "m.onnx")
+    assert result.exit_code == 0
+    assert result.stdout.endswith("\nruns only with the library (3 norms): no body; rms-deploy fuse mends it\n")
 
 
 def test_of_this_machine(tmp_path):

@@ -51,6 +51,7 @@ def test_a_norm_that_becomes_a_plugin(path, library):
     rtx = next(runtime for runtime in diagnosis.runtimes if runtime.name == "tensorrt-rtx")
     assert (rtx.registered, rtx.library, rtx.problem) == (True, str(library), "")
     assert (diagnosis.model.norm_count, diagnosis.model.unfused_count) == (1, 0)
+    assert diagnosis.model.broken == ("runs only with the library (1 norm): no body",)
     assert diagnosis.model.plugins["tensorrt-rtx"] == "1 of 1 fused norms become plugin layers"
     assert diagnosis.healthy
     assert json.loads(json.dumps(diagnosis.to_dict()))["healthy"] is True

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import onnx
+import onnx.compose
 import onnx_ir as ir
 
 from rms_deploy.engine.parser_input import count_unfused, fused_norms, with_decomposed_norms, with_plugin_norms
+from rms_deploy.fusion.fuse import fuse
 from rms_deploy.onnx_model.file import load_model
 
 
@@ -26,6 +28,15 @@ def test_decomposed_norms_leave_neither_node_nor_function(small):
     prepared = with_decomposed_norms(load_model(small()))
     assert not [node for node in prepared.graph if node.domain == "rms_deploy"]
     assert not prepared.functions
+
+
+def test_norms_that_other_tools_changed_are_norms(small):
+    model = onnx.compose.add_prefix(ir.to_proto(fuse(small()).model), "a_")
+    assert {node.op_type for node in model.graph.node} >= {"a_RMSNorm", "a_AddRMSNorm"}
+    expected = [op for _, op in fused_norms(load_model(small()))]
+    assert [op for _, op in fused_norms(ir.from_proto(model))] == expected
+    assert [norm.op for norm in with_plugin_norms(ir.from_proto(model))[1]] == expected
+    assert not [n for n in with_decomposed_norms(ir.from_proto(model)).graph if n.domain == "rms_deploy"]
 
 
 def test_a_name_that_two_nodes_have_is_replaced(small):
