@@ -14,6 +14,7 @@ from rms_deploy.fusion.passes.lower_to_plugins import LowerToPlugins
 from rms_deploy.fusion.passes.lower_to_primitives import LowerToPrimitives
 from rms_deploy.fusion.passes.lower_to_standard import STANDARD_OPSET, LowerToStandard
 from rms_deploy.fusion.passes.proven_shapes import proven_shapes
+from rms_deploy.fusion.passes.rename_inlined import rename_inlined
 from rms_deploy.fusion.passes.rewriting import annotate
 from rms_deploy.fusion.passes.widen_mixed_norms import WidenMixedNorms
 from rms_deploy.onnx_model.analysis import Facts
@@ -74,6 +75,7 @@ def lower(
     if functions:
         modified |= WidenMixedNorms()(model).modified
         modified |= FitScales(facts)(model).modified
+        modified |= rename_inlined(model)
         attach_functions(model)
     else:
         _drop_functions(model)

@@ -51,6 +51,14 @@ class Names:
         """`name` for a value, or one that begins with it and is not taken; no other value gets it."""
         return self._pools[0].unique(name)
 
+    def rename(self, named: ir.Value | ir.Node, name: str) -> None:
+        """Give a value, or a node, of the graphs `name`, or one that begins with it and is not taken."""
+        values, nodes = self._pools
+        if isinstance(named, ir.Value):
+            _rename(named, values.unique(name))
+        else:
+            named.name = nodes.unique(name)
+
     def is_taken(self, name: str) -> bool:
         """Whether a value has this name."""
         return name in self._pools[0].taken
