@@ -45,19 +45,24 @@ def function_body(op: Op, nodes: Iterable[ir.Node], *, opset: int) -> onnx.Funct
         InputError: the opset has no operator for what the nodes need.
     """
     nodes = list(nodes)
-    return _written(op, nodes, _Needs.of(op, nodes, opset, typed=opset < CAST_LIKE_OPSET))
+    function = _written(op, _Needs.of(op, nodes, opset, typed=opset < CAST_LIKE_OPSET))
+    if opset < CONSTANT_OPSET:
+        _write_constants(function, op, nodes, opset)
+    return function
 
 
 def node_body(op: Op, node: ir.Node, *, opset: int) -> onnx.FunctionProto:
-    """The same for one node and the element types that it has.
+    """The same for one node and the element types that it has, with constants as the tensors that every runtime takes.
 
     Raises:
         InputError: the opset has no operator for what the node needs.
     """
-    return _written(op, [node], _Needs.of(op, [node], opset, typed=True))
+    function = _written(op, _Needs.of(op, [node], opset, typed=True))
+    _write_constants(function, op, [node], opset)
+    return function
 
 
-def _written(op: Op, nodes: list[ir.Node], needs: _Needs) -> onnx.FunctionProto:
+def _written(op: Op, needs: _Needs) -> onnx.FunctionProto:
     lines = "\n".join(f"  {line}" for line in _body(op, needs))
     inputs, outputs = (", ".join(name for name, _ in names) for names in (op.inputs, op.outputs))
     attributes = ", ".join(attribute.name for attribute in op.attributes)
@@ -69,8 +74,6 @@ def _written(op: Op, nodes: list[ir.Node], needs: _Needs) -> onnx.FunctionProto:
     function.doc_string = op.meaning
     for node in function.node:
         node.name = node.output[0]  # some converters cannot do without
-    if needs.opset < CONSTANT_OPSET:
-        _write_constants(function, op, nodes, needs.opset)
     return function
 
 

@@ -6,7 +6,6 @@ import onnx_ir as ir
 
 from rms_deploy.fusion.grammar.match import Match
 from rms_deploy.onnx_model.analysis import Facts, is_op
-from rms_deploy.ops.function_body import CONSTANT_OPSET
 
 __all__ = ["is_decomposed_form"]
 
@@ -15,8 +14,7 @@ def is_decomposed_form(match: Match, facts: Facts) -> bool:
     """Whether a norm is spelled as the body of our op, from the square to x / rms, in float32.
 
     Pow(x, 2) or Mul(x, x), ReduceMean, Add of the epsilon, Sqrt, Add and Max where there is something to add or to
-    bound, Div. The constants are nodes that hold one float, which tells the body from what exporters write; below
-    `CONSTANT_OPSET` they are any Constant nodes.
+    bound, Div. The constants are nodes.
     """
     mean = match.anchor
     square = mean.inputs[0].producer() if mean.inputs and mean.inputs[0] is not None else None
@@ -24,11 +22,11 @@ def is_decomposed_form(match: Match, facts: Facts) -> bool:
         return False
     biased = _reader(mean)
     root = _reader(biased)
-    if not _adds_constant(biased, "Add", facts) or not is_op(root, "Sqrt"):
+    if not _adds_constant(biased, "Add") or not is_op(root, "Sqrt"):
         return False
     end = _reader(root)
     for op_type in ("Add", "Max"):
-        if _adds_constant(end, op_type, facts):
+        if _adds_constant(end, op_type):
             end = _reader(end)
     return end is not None and is_op(end, "Div")
 
@@ -37,7 +35,7 @@ def _is_square(node: ir.Node, facts: Facts) -> bool:
     x = node.inputs[0]
     if x is None or facts.dtype(x) != ir.DataType.FLOAT:
         return False
-    return _adds_constant(node, "Pow", facts) or (is_op(node, "Mul") and node.inputs[1] is x)
+    return _adds_constant(node, "Pow") or (is_op(node, "Mul") and node.inputs[1] is x)
 
 
 def _reader(node: ir.Node | None) -> ir.Node | None:
@@ -47,11 +45,8 @@ def _reader(node: ir.Node | None) -> ir.Node | None:
     return node.outputs[0].consumers()[0]
 
 
-def _adds_constant(node: ir.Node | None, op_type: str, facts: Facts) -> bool:
+def _adds_constant(node: ir.Node | None, op_type: str) -> bool:
     """Whether `node` is this operator, with a constant as the body has it for its second operand."""
     if node is None or not is_op(node, op_type) or len(node.inputs) != 2 or node.inputs[1] is None:
         return False
-    constant = node.inputs[1].producer()
-    if constant is None or not is_op(constant, "Constant"):
-        return False
-    return "value_float" in constant.attributes or facts.model.opset_imports.get("", 0) < CONSTANT_OPSET
+    return is_op(node.inputs[1].producer(), "Constant")

@@ -25,7 +25,16 @@ def decomposed(model):
     return fuse(model, target=NormForm.DECOMPOSED)
 
 
-@pytest.mark.parametrize("body", [OURS, OURS.replace("Pow (x, t)", "Mul (x, x)")])
+@pytest.mark.parametrize(
+    "body",
+    [
+        OURS,
+        OURS.replace("Pow (x, t)", "Mul (x, x)"),
+        OURS.replace("<value_float = 1e-5>", "<value = float {1e-5}>").replace(
+            "<value_float = 2.0>", "<value = float {2}>"
+        ),
+    ],
+)
 def test_ours_stays_and_was_in_the_form_before(body, build):
     model = build(body)
     result = decomposed(model)

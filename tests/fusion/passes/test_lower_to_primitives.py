@@ -55,6 +55,18 @@ def test_the_body_takes_the_place_of_the_node(body, dtype, operators):
     assert kinds == operators if operators else "Slice" in kinds
 
 
+@pytest.mark.parametrize("opset", [11, 13, 18, 23])
+def test_constants_are_tensors(opset):
+    """The other forms of a Constant are unknown to TVM and onnx2torch."""
+    model = parsed(BODIES["constants of the root"][0], opset=opset)
+    lowered(model)
+    constants = [node for node in model.graph if node.op_type == "Constant"]
+    assert {name for node in constants for name in node.attributes} == {"value"}
+    floats = [node.attributes["value"].value.numpy() for node in constants if node.outputs[0].name != "Axes"]
+    assert [float(value) for value in floats] == [2, pytest.approx(1e-6), 0.5, 0.25]
+    assert {value.dtype.name for value in floats} == {"float32"}
+
+
 def test_each_node_gets_the_body_that_it_needs():
     model = parsed("A = rms_deploy.RMSNorm <rms_min = 0.25> (X, scale) Y = rms_deploy.RMSNorm (A, scale)")
     model.graph[0].outputs[0].type = ir.TensorType(ir.DataType.FLOAT)  # as `lower` writes down what the file leaves out
