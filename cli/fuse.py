@@ -78,8 +78,9 @@ def command(
     Where MODEL is a folder, every .onnx file in it and in the folders in it is fused, each in a process of its own. One
     that fails is reported, the others go on, and the exit code is 1.
 
-    What cannot be proven to be RMSNorm stays as it is: a near miss. Each op carries its ONNX function body, so the
-    result runs everywhere: fused where the rms-deploy library is loaded, inlined where it is not.
+    What cannot be proven to be RMSNorm stays as it is: a near miss. Each op carries its ONNX function body: it is one
+    kernel where the rms-deploy library is loaded, and the runtime inlines the body where it is not. What other tools
+    broke of a MODEL that was fused before is mended.
     """
     options |= {"functions": not no_functions, "residual": not no_residual, "require_all": require_all}
     if model.is_dir():
