@@ -40,6 +40,8 @@ __all__ = ["VERIFY_LIMIT", "FusionResult", "fuse"]
 VERIFY_LIMIT: Final = 20_000
 """Nodes of a model up to which its norms are run by default, which then takes some seconds."""
 
+_OLD_BODY: Final = "a body that another version wrote"
+
 
 @dataclass(frozen=True)
 class FusionResult:
@@ -159,9 +161,11 @@ def fuse(
     if before and functions and form is NormForm.FUSED:
         faults += [fault for node, fault in body_faults(fused, facts).items() if node in before]
     modified |= raised or bool(faults)
-    if modified or not functions or form is not NormForm.FUSED:
-        lowered = lower(fused, form, functions=functions, facts=facts, modified=modified)
-        fused, modified = lowered.model, lowered.modified
+    is_old = not modified and functions and form is NormForm.FUSED
+    lowered = lower(fused, form, functions=functions, facts=facts, modified=modified)
+    if is_old and lowered.modified:
+        faults = [_OLD_BODY] * len(before)
+    fused, modified = lowered.model, lowered.modified
     written = output is not None and not (require_all and near_misses)
     if output is not None and written:
         unchanged = None if modified or isinstance(model, ir.Model) else model

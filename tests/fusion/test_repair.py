@@ -64,6 +64,10 @@ def prefixed(model):
 def in_half_with_an_old_body(model):
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    with_an_old_body(model)
+
+
+def with_an_old_body(model):
     (index,) = [index for index, function in enumerate(model.functions) if function.name == "RMSNorm"]
     model.functions[index].CopyFrom(onnx.parser.parse_function(OLD_BODY))
 
@@ -119,6 +123,18 @@ def test_fuse_mends_it(path, tmp_path):
     again = fuse(tmp_path / "mended.onnx", tmp_path / "again.onnx")
     assert not again.repairs
     assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "mended.onnx").read_bytes()
+
+
+def test_a_body_of_another_version_is_written_anew(tmp_path):
+    model = fused()
+    with_an_old_body(model)
+    onnx.save(model, tmp_path / "old.onnx")
+    assert inspect(tmp_path / "old.onnx").faults == ()
+    assert len(unfuse(tmp_path / "old.onnx").norms) == 2
+    result = fuse(tmp_path / "old.onnx", tmp_path / "new.onnx")
+    assert result.repairs == ("2 norms: a body that another version wrote",)
+    assert {f.name: f for f in onnx.load(tmp_path / "new.onnx").functions} == {f.name: f for f in fused().functions}
+    assert fuse(tmp_path / "new.onnx").repairs == ()
 
 
 def test_inspect_says_it(break_it, path):
