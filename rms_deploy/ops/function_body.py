@@ -24,6 +24,7 @@ import onnx_ir as ir
 from rms_deploy.errors import InputError
 from rms_deploy.ops.contract import DOMAIN, ELEMENT_TYPES, PARTIAL_RMS_NORM, Op
 from rms_deploy.ops.misread_scale import is_misread
+from rms_deploy.ops.nodes import axes_of
 
 __all__ = ["CAST_LIKE_OPSET", "CONSTANT_OPSET", "function_body", "node_body"]
 
@@ -79,6 +80,12 @@ def _written(op: Op, needs: _Needs) -> onnx.FunctionProto:
 
 def _write_constants(function: onnx.FunctionProto, op: Op, nodes: list[ir.Node], opset: int) -> None:
     """Give each Constant of the body its value as a tensor, the one form that there is below `CONSTANT_OPSET`."""
+    references = [name for node in nodes for name in node.attributes if _is_reference(node, name)]
+    if references:
+        raise InputError(
+            f"{op.name}: {references[0]} is an attribute of the function around it, and has no value there; inline the "
+            "functions of the model first"
+        )
     for node in function.node:
         if node.op_type != "Constant":
             continue
@@ -119,7 +126,7 @@ class _Needs:
                 f"{op.name}: opset {opset} cannot express norms of several element types in one model; use opset >= "
                 f"{CAST_LIKE_OPSET}"
             )
-        several_axes = any(len(_attribute(op, node, "axes")) > 1 for node in nodes)
+        several_axes = any(len(axes_of(node)) > 1 or _is_reference(node, "axes") for node in nodes)
         if op is PARTIAL_RMS_NORM and several_axes and opset < 18:
             raise InputError(f"{op.name}: over several axes needs opset >= 18, the model has {opset}")
         return cls(
@@ -136,6 +143,12 @@ class _Needs:
 
 def _element_type(value: ir.Value | None) -> int | None:
     return None if value is None or value.dtype is None else int(value.dtype)
+
+
+def _is_reference(node: ir.Node, name: str) -> bool:
+    """Whether an attribute is one of the function around the node, which each call may set."""
+    attribute = node.attributes.get(name)
+    return attribute is not None and attribute.is_ref()
 
 
 def _attribute(op: Op, node: ir.Node, name: str) -> Any:

@@ -85,11 +85,11 @@ def label(node: ir.Node) -> str:
 
 
 def axes_of(node: ir.Node) -> tuple[int, ...]:
-    """The attribute `axes` of a node of ours."""
+    """The attribute `axes` of a node of ours; the default too where only the calls of a function say it."""
     attribute = node.attributes.get("axes")
     default = OPS[node.op_type].defaults()["axes"]
     assert isinstance(default, tuple)
-    return default if attribute is None else tuple(attribute.as_ints())
+    return default if attribute is None or attribute.is_ref() else tuple(attribute.as_ints())
 
 
 def float_of(node: ir.Node, name: str) -> float:

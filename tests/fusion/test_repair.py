@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from rms_deploy import onnxruntime_library
 from rms_deploy.cli.main import rms_deploy
+from rms_deploy.errors import InputError
 from rms_deploy.fusion.fuse import fuse
 from rms_deploy.fusion.inspect import inspect
 from rms_deploy.fusion.unfuse import unfuse
@@ -183,3 +184,35 @@ def test_the_commands(path, tmp_path):
     assert json.loads(invoke("fuse", path, "-o", tmp_path / "out.onnx", "--json"))["repairs"] == ["2 norms: no body"]
     assert "mended 2 norms: no body" in invoke("fuse", path, "-o", tmp_path / "out.onnx")
     assert "mends" not in invoke("inspect", tmp_path / "out.onnx")
+
+
+REFERENCE = """<ir_version: 9, opset_import: ["": 20, "rms_deploy": 1, "own": 1]>
+g (float[2,3,8] x, float[8] w) => (float[2,3,8] y) {{ y = own.F <value = {value}> (x, w) }}
+<domain: "own", opset_import: ["": 20, "rms_deploy": 1]>
+F <value> (x, w) => (y) {{ y = rms_deploy.{op} <{kind} = @value> (x, w) }}"""
+
+
+@pytest.mark.parametrize(
+    ("op", "kind", "value"),
+    [
+        ("RMSNorm", "epsilon: float", "0.5"),
+        ("RMSNorm", "rms_min: float", "4.0"),
+        ("RMSNorm", "axes: ints", "[1, 2]"),
+        ("PartialRMSNorm", "partial_size = 12, axes: ints", "[1, 2]"),
+    ],
+)
+def test_an_attribute_of_the_function_around_a_norm(op, kind, value):
+    """Each call may set it: a body can follow it, and what has to have its value says so."""
+    model = onnx.parser.parse_model(REFERENCE.format(op=op, kind=kind, value=value))
+    mended = fuse(model).model
+    x = np.random.default_rng(0).standard_normal((2, 3, 8)).astype(np.float32)
+    axes = (1, 2) if "axes" in kind else (2,)
+    first = x.reshape(2, -1)[:, :12] if op == "PartialRMSNorm" else x
+    mean = np.mean(first**2, axis=-1 if op == "PartialRMSNorm" else axes, keepdims=True).reshape(2, -1, 1)
+    root = np.sqrt(mean + (0.5 if "epsilon" in kind else 1e-6))
+    expected = x / np.maximum(root, 4.0 if "min" in kind else 0)
+    session = ort.InferenceSession(ir.to_proto(mended).SerializeToString(), providers=["CPUExecutionProvider"])
+    (y,) = session.run(None, {"x": x, "w": np.ones(8, np.float32)})
+    np.testing.assert_allclose(y, expected, rtol=4e-6)  # sums of at most 24 squares in another order
+    with pytest.raises(InputError, match="is an attribute of the function around it"):
+        unfuse(model)

@@ -63,3 +63,16 @@ def test_another_type_and_a_body_for_one_type():
     model = fused(14)
     in_float16(model)
     assert faults(model) == 2 * ["a body that does not take float16"]
+
+
+@pytest.mark.parametrize("axes", [[], [-(2**40)], [2**40]])
+def test_axes_that_no_tensor_has(axes):
+    model = fused()
+    model.graph[0].attributes["axes"] = ir.AttrInt64s("axes", axes)
+    assert set(faults(model)) <= {"a body that does not take float32"}
+
+
+def test_an_opset_that_onnx_does_not_know():
+    model = fused()
+    model.opset_imports[""] = 900
+    assert faults(model) == []

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from rms_deploy.onnx_model.malformed import MalformedError
 from rms_deploy.onnx_model.names import Names
-from rms_deploy.ops.contract import DOMAIN, OPS, Op
+from rms_deploy.onnx_model.node_rules import node_rule
+from rms_deploy.ops.contract import DOMAIN, OPS, VERSION, Op
 from rms_deploy.ops.element_types import ELEMENT_NAMES
 from rms_deploy.ops.nodes import graphs_of, int_of
 
@@ -48,9 +50,25 @@ def restore_ops(model: ir.Model) -> dict[ir.Node, str]:
 
 
 def _renamed(node: ir.Node) -> Op | None:
-    """The op whose name follows a prefix, and whose inputs `node` has."""
+    """The op whose name follows a prefix, if `node` may be one."""
     name = max((name for name in OPS if node.op_type.endswith(name)), key=len, default=None)
-    return None if name is None or len(node.inputs) != len(OPS[name].inputs) else OPS[name]
+    return None if name is None or not _fits(node, name) else OPS[name]
+
+
+def _fits(node: ir.Node, name: str) -> bool:
+    """Whether `node` has the inputs, outputs and attributes of the op; a call of a function may have any."""
+    rule = node_rule(DOMAIN, name, VERSION)
+    assert rule is not None
+    inputs = [None if value is None else value.name for value in node.inputs]
+    try:
+        rule.check_ends(name, inputs, [value.name for value in node.outputs])
+        rule.check_needed(name, node.attributes)
+        for attribute in node.attributes.values():
+            if rule.attributes.get(attribute.name) != attribute.type:
+                rule.check_attribute(name, attribute.name, attribute.type)
+    except MalformedError:
+        return False
+    return True
 
 
 def _rename(model: ir.Model, key: ir.OperatorIdentifier, name: str) -> None:

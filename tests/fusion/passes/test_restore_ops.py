@@ -74,6 +74,22 @@ def test_another_op_of_our_domain_is_left_alone():
     assert faults == []
 
 
+@pytest.mark.parametrize(
+    "node",
+    [
+        "y = rms_deploy.a_RMSNorm (x)",
+        "y = rms_deploy.a_PartialRMSNorm (x, w)",
+        'y = rms_deploy.a_RMSNorm <epsilon = "small"> (x, w)',
+        "y, s = rms_deploy.a_RMSNorm (x, w)",
+        "y, s, t = rms_deploy.a_AddRMSNorm (x, x, w)",
+    ],
+)
+def test_what_no_op_of_ours_takes_is_left_alone(node):
+    text = f"""<ir_version: 9, opset_import: ["": 20, "rms_deploy": 1]>
+    g (float[b,8] x, float[8] w) => (float[b,8] y) {{ {node} }}"""
+    assert restored(onnx.parser.parse_model(text))[1] == []
+
+
 @pytest.mark.parametrize("how", ["pruned", "left out"])
 def test_a_sum_that_nobody_reads(how, run):
     proto = fused()
