@@ -66,6 +66,8 @@ def all_graphs(roots: Iterable[ir.Graph]) -> Iterator[ir.Graph]:
     for graph in graphs:  # grows
         yield graph
         for node in graph:
+            if node.domain == DOMAIN and node.op_type in OPS:
+                continue  # our ops hold no graphs, and have most of the attributes of a fused model
             if node.attributes:
                 graphs.extend(bodies_of(node))
 
