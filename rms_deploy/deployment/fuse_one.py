@@ -76,5 +76,5 @@ def fuse_one(name: str, model: Path, output: Path, options: Mapping[str, Any]) -
     )
 
 
-def _near_misses(misses: Sequence[Mapping[str, str]]) -> tuple[NearMiss, ...]:
+def _near_misses(misses: Sequence[Mapping[str, Any]]) -> tuple[NearMiss, ...]:
     return tuple(NearMiss(**miss) for miss in misses)

@@ -15,6 +15,7 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from rms_deploy.errors import RunError
 from rms_deploy.onnx_model.analysis import Facts, is_op
+from rms_deploy.onnx_model.body_faults import body_faults
 from rms_deploy.onnx_model.fold_constants import FoldConstants
 from rms_deploy.onnx_model.inline_functions import inline_functions
 from rms_deploy.onnx_model.names import Names
@@ -94,8 +95,8 @@ def wide_feeds(feeds: _Arrays, to: ir.DataType) -> dict[str, NDArray[Any]]:
 
 
 def lacks_functions(model: ir.Model) -> bool:
-    """Whether one of our ops has no body in the model."""
-    return any(node.op_identifier() not in model.functions for node in norm_nodes(model))
+    """Whether one of our ops has no body in the model, or one that other tools left behind."""
+    return any(True for _ in norm_nodes(model)) and bool(body_faults(model, Facts(model)))
 
 
 def stream_weights(

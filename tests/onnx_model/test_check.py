@@ -422,7 +422,8 @@ def test_graphs_nested_deeper_than_protobuf_reads(tmp_path: Path) -> None:
         body = part(1, part(5, part(6, body)))  # a node's attribute's graph
     whole = model([]).SerializeToString() + part(7, body)
     (tmp_path / "m.onnx").write_bytes(whole)
-    with pytest.raises(ModelFileError, match="its graphs are nested deeper than protobuf reads"):
+    # protobuf before 7 does not say why it cannot read a file
+    with pytest.raises(ModelFileError, match="its graphs are nested deeper than protobuf reads|or is truncated"):
         load_model(tmp_path / "m.onnx")
 
 

@@ -6,8 +6,9 @@ from typing import Final
 
 import onnx_ir as ir
 
-from rms_deploy.onnx_model.names import Names, all_graphs
+from rms_deploy.onnx_model.names import Names
 from rms_deploy.ops.contract import DOMAIN, OPS
+from rms_deploy.ops.nodes import all_graphs
 
 __all__ = ["rename_inlined"]
 
