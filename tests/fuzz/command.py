@@ -6,7 +6,8 @@ from click.testing import CliRunner
 
 from rms_deploy.cli.main import rms_deploy
 
-from .oracle import OracleError, Trial
+from .oracle import Trial
+from .original import OracleError
 
 __all__ = ["command_line"]
 

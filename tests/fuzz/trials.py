@@ -20,7 +20,8 @@ from .command import command_line
 from .content import lost
 from .graphs import DATA_FILE, Sample, generate
 from .mutations import mutate_bytes
-from .oracle import CANARY, Options, OracleError, Original, Trial, element_of, one_line
+from .oracle import CANARY, Options, Trial, one_line
+from .original import OracleError, Original, element_of
 from .structure import break_names, mutate_structure
 
 __all__ = ["KINDS", "Outcome", "attempt"]
@@ -133,7 +134,7 @@ def _again(trial: Trial, output: Path) -> None:
     again = trial.folder / "again.onnx"
     rms_deploy.fuse(output, again, **trial.options.keywords())
     trial.stage("compare")
-    if again.read_bytes() != before:
+    if again.read_bytes() not in (before, before.replace(b"fused.onnx.data", b"again.onnx.data")):
         raise OracleError("fusing twice gives other bytes", "")
 
 
@@ -177,7 +178,7 @@ def _mutated(trial: Trial, damaged: tuple[Sample, Path], rng: np.random.Generato
             command(path)
         except RmsDeployError as error:
             one_line(error)
-    if rng.random() < 0.02:
+    if rng.random() < 0.001:  # it starts a process
         command_line(trial, "verify", str(path), str(path))
     if rng.random() < 0.02:
         command_line(trial, "doctor", str(path))

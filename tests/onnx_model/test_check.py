@@ -423,7 +423,7 @@ def test_graphs_nested_deeper_than_protobuf_reads(tmp_path: Path) -> None:
     whole = model([]).SerializeToString() + part(7, body)
     (tmp_path / "m.onnx").write_bytes(whole)
     # protobuf before 7 does not say why it cannot read a file
-    with pytest.raises(ModelFileError, match="its graphs are nested deeper than protobuf reads|or is truncated"):
+    with pytest.raises(ModelFileError, match=r"its graphs are nested deeper than protobuf reads|or is truncated"):
         load_model(tmp_path / "m.onnx")
 
 
