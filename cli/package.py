@@ -49,11 +49,13 @@ def _instances(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
 @dim_option
 @click.option("--server-path", metavar="FOLDER",
               help="Where the server sees the repository, such as /models.  [default: where it is]")  # fmt: skip
+@click.option("--gpu-type", metavar="TYPE", help="Which engine of a folder of `build --ray`, such as L4.")
 @json_option
 def command(model: Path, repository: Path, as_json: bool, **options: Any) -> None:
     """Write MODEL, a fused ONNX file, into a repository that Triton Inference Server loads as it is.
 
-    The backend onnxruntime is the server's own, with our library. tensorrt takes an engine of `rms-deploy build`.
+    The backend onnxruntime is the server's own, with our library. tensorrt takes an engine of `rms-deploy build`, or
+    a folder of engines of `build --ray`.
     python needs rms-deploy in the server's Python, for servers without the others. --shape and --dim are those of
     --warmup.
     """

@@ -26,7 +26,7 @@ from typing import Final
 from rms_deploy.errors import InputError
 from rms_deploy.output_file import atomic_path
 
-__all__ = ["INDEX", "IndexedEngine", "read_index", "write_index"]
+__all__ = ["INDEX", "IndexedEngine", "engine_for", "read_index", "write_index"]
 
 INDEX: Final = "index.json"
 """The name of the file."""
@@ -72,3 +72,19 @@ def read_index(folder: str | os.PathLike[str]) -> tuple[IndexedEngine, ...]:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: is no index of engines; `rms_deploy.build_for_gpus` writes one") from error
+
+
+def engine_for(folder: str | os.PathLike[str], gpu_type: str | None) -> IndexedEngine:
+    """The engine of a folder that is for one GPU type; None: the only one.
+
+    Raises:
+        InputError: the folder has no index, or none or several engines are meant.
+    """
+    engines = read_index(folder)
+    found = [engine for engine in engines if gpu_type in (None, engine.gpu_type)]
+    if len(found) == 1:
+        return found[0]
+    here = ", ".join(engine.gpu_type for engine in engines) or "no engine"
+    if gpu_type is None:
+        raise InputError(f"{os.fspath(folder)}: give `gpu_type`, one of {here}")
+    raise InputError(f"{os.fspath(folder)}: `gpu_type` is {gpu_type!r}; the folder has {here}")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, get_args
 
+from rms_deploy.deployment.engine_index import engine_for
 from rms_deploy.deployment.model_config import ModelConfig, check_instances
 from rms_deploy.deployment.repository import CONFIG, ModelVersion, add_version
 from rms_deploy.deployment.result import PackageResult
@@ -38,6 +39,7 @@ def package(
     shapes: Mapping[str, Sequence[int]] | None = None,
     dims: Mapping[str, int] | None = None,
     server_path: str | None = None,
+    gpu_type: str | None = None,
 ) -> PackageResult:
     """Write a model into a repository that Triton Inference Server loads as it is.
 
@@ -51,7 +53,7 @@ def package(
 
     Args:
         model: a fused model: a file, a proto or an onnx-ir model; for the backend tensorrt, an engine of
-            `rms_deploy.build`.
+            `rms_deploy.build`, or the folder of `rms_deploy.build_for_gpus`.
         repository: the folder of models; it is made if it is not there.
         server: Triton Inference Server.
         backend: onnxruntime: the server's own ONNX Runtime, with our library; tensorrt: an engine; python: a model.py
@@ -69,6 +71,7 @@ def package(
         shapes: of that run's inputs, by name.
         dims: sizes of named dynamic dimensions, in that run.
         server_path: where the server sees `repository`, such as /models in a container; default: where it is here.
+        gpu_type: which engine of a folder is packaged, by the GPU type that its index names; default: the only one.
 
     Raises:
         InputError: an option out of range, or a model that Triton cannot serve.
@@ -79,6 +82,11 @@ def package(
     _check(server, backend, version, max_batch_size, max_queue_delay, threads)
     check_instances(instances or {})
     repository = Path(repository)
+    if gpu_type is not None and not _is_folder(model):
+        raise InputError("`gpu_type` chooses from a folder of engines; give that folder")
+    if backend == "tensorrt" and isinstance(model, str | os.PathLike) and _is_folder(model):
+        indexed = engine_for(model, gpu_type)
+        name, model = name or Path(indexed.model).stem, Path(model, indexed.engine)
     source: Source = EngineSource(model) if backend == "tensorrt" else OnnxSource(model, backend)
     if source.largest_batch is not None and max_batch_size > source.largest_batch:
         raise InputError(
@@ -109,6 +117,10 @@ def package(
         command=("tritonserver", f"--model-repository={seen.rpartition('/')[0]}", *source.server_options(seen)),
         notes=() if is_own else (f"{repository / name / CONFIG} was there and keeps its options",),
     )
+
+
+def _is_folder(model: ModelLike) -> bool:
+    return isinstance(model, str | os.PathLike) and Path(model).is_dir()
 
 
 def _check(

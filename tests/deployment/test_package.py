@@ -10,6 +10,7 @@ import pytest
 
 import rms_deploy
 from rms_deploy.deployment import sources
+from rms_deploy.deployment.engine_index import IndexedEngine, write_index
 from rms_deploy.errors import InputError, InstallationError, ModelFileError, OutputError
 
 from .made_config import parsed
@@ -58,6 +59,30 @@ def test_for_the_python_backend(tmp_path, norm):
     assert tree(tmp_path / "models") == ["decoder/3/model.onnx", "decoder/3/model.py", "decoder/config.pbtxt"]
     read = parsed((tmp_path / "models" / "decoder" / "config.pbtxt").read_text())
     assert (read.name, read.backend, read.HasField("model_operations")) == ("decoder", "python", False)
+
+
+def test_an_engine_of_a_folder(tmp_path):
+    record = {"runtime": "tensorrt", "optimization_profiles": [{"x": {"min": [1, 8], "opt": [2, 8], "max": [4, 8]}}]}
+    record |= {
+        end: {name: {"dtype": "float16", "shape": ["batch", 8]}} for end, name in (("inputs", "x"), ("outputs", "y"))
+    }
+    engines = []
+    for gpu_type in ("L4", "H100"):
+        engines.append(
+            IndexedEngine(gpu_type, "sm0", f"n-{gpu_type}.engine", f"n-{gpu_type}.engine.json", "../norm.onnx")
+        )
+        (tmp_path / engines[-1].engine).write_text(gpu_type)
+        (tmp_path / engines[-1].record).write_text(json.dumps({**record, "plugin": {"embedded": True}}))
+    write_index(tmp_path, engines)
+    rms_deploy.package(tmp_path, tmp_path / "models", backend="tensorrt", gpu_type="H100")
+    assert (tmp_path / "models" / "norm" / "1" / "model.plan").read_text() == "H100"
+    with pytest.raises(InputError, match="give `gpu_type`, one of L4, H100"):
+        rms_deploy.package(tmp_path, tmp_path / "m", backend="tensorrt")
+    with pytest.raises(InputError, match="`gpu_type` is 'A10'; the folder has L4, H100"):
+        rms_deploy.package(tmp_path, tmp_path / "m", backend="tensorrt", gpu_type="A10")
+    with pytest.raises(InputError, match="`gpu_type` chooses from a folder of engines"):
+        rms_deploy.package(tmp_path / "n-L4.engine", tmp_path / "m", backend="tensorrt", gpu_type="L4")
+    assert not (tmp_path / "m").exists()
 
 
 def test_for_the_tensorrt_backend(tmp_path):
