@@ -24,6 +24,7 @@ from rms_deploy.fusion.near_miss import NearMiss, near_miss
 from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.onnx_model.constants import integers
 from rms_deploy.onnx_model.last_size import last_size
+from rms_deploy.onnx_model.tensor_check import MAX_RANK
 from rms_deploy.ops.element_types import ELEMENT_NAMES, HALF
 
 __all__ = [
@@ -203,8 +204,9 @@ def _axes(node: ir.Node, facts: Facts, x: ir.Value) -> tuple[int, ...] | NearMis
 def block(axes: tuple[int, ...], rank: int | None, node: ir.Node) -> tuple[int, ...] | NearMiss:
     if rank is None and min(axes) < 0 <= max(axes):
         return near_miss("axes", node, f"the axes {list(axes)} mix both signs, and the rank of x is not known")
-    if rank is not None and any(not -rank <= axis < rank for axis in axes):
-        return near_miss("axes", node, f"the axes {list(axes)} are out of range for rank {rank}")
+    most, of = (MAX_RANK, "any rank") if rank is None else (rank, f"rank {rank}")
+    if any(not -most <= axis < most for axis in axes):
+        return near_miss("axes", node, f"the axes {list(axes)} are out of range for {of}")
     block = sorted(axes if rank is None else {axis % rank for axis in axes})
     if not block or block != list(range(block[0], block[0] + len(block))):
         return near_miss("axes", node, f"the axes {list(axes)} are not one contiguous block")

@@ -34,6 +34,16 @@ def test_matches(mean, build, check):
     assert (norm.axes, norm.n) == ((-1,), 8)
 
 
+@pytest.mark.parametrize("axis", [64, -65, 2**31])
+def test_an_axis_that_no_tensor_has(axis, build):
+    body = f"f = local.F (x) s = Mul (f, f) {axes(axis)} m = ReduceMean (s, a) e = Add (m, eps) r = Sqrt (e) y = Div (f, r)"
+    model = build(body)
+    model.opset_import.add(domain="local", version=1)
+    result = fuse(model)
+    assert not result.norms
+    assert [miss.reason for miss in result.near_misses] == [f"the axes [{axis}] are out of range for any rank"]
+
+
 def test_axes_as_attribute(build, check):
     check(build(f"{SQUARE} m = ReduceMean <axes = [-1]> (q) {REST}", opset=13))
 
