@@ -21,6 +21,7 @@ from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.convert_opset import convert_opset
 from rms_deploy.ops.contract import DOMAIN, OPS
 from rms_deploy.ops.forms import NormForm
+from rms_deploy.ops.function_body import CAST_LIKE_OPSET
 from rms_deploy.ops.functions import attach_functions
 from rms_deploy.ops.nodes import all_graphs, norm_nodes, require_onnx_opset
 
@@ -76,6 +77,8 @@ def lower(
         modified |= WidenMixedNorms()(model).modified
         modified |= FitScales(facts)(model).modified
         modified |= rename_inlined(model)
+        if model.opset_imports[""] < CAST_LIKE_OPSET:  # the bodies name the type
+            _annotate(model, facts)
         attach_functions(model)
     else:
         _drop_functions(model)

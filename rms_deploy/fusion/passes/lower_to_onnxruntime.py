@@ -70,6 +70,8 @@ def _why_no_scale(node: ir.Node) -> str | None:
         return "the shape or the type of scale is not known"
     if scale.dtype != x.dtype and _is_wide(scale, x) and math.prod(_static(scale.shape)) != 1:
         return f"{_NORM} has no scale in float32 beside X in a half type"
+    if any(dim == 0 for dim in scale.shape):
+        return f"{_NORM} refuses axes without elements"
     return None if block_of(node) or _is_vector(node) else "scale is no vector, and the size of the axes is not static"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 
+import onnx.parser
 import onnx_ir as ir
 
 from rms_deploy.fusion.fuse import fuse
@@ -38,3 +39,12 @@ def test_it_says_that_it_rounds_otherwise(build, caplog):
         result = fuse(model, target="onnxruntime").model
     assert ops(result) == ["SimplifiedLayerNormalization"]
     assert "1 norms round to a half type before they scale" in caplog.text
+
+
+def test_a_scale_without_elements_says_that_the_axes_have_none(caplog):
+    text = """<ir_version: 8, opset_import: ["" : 18, "local" : 1, "rms_deploy" : 1]> g (float[n] x, float[0] g) => (float y)
+        { f = local.F (x) h = Cast <to = 1> (f) y = rms_deploy.RMSNorm (h, g) }"""
+    with caplog.at_level(logging.WARNING):
+        result = fuse(onnx.parser.parse_model(text), target="onnxruntime").model
+    assert ops(result) == ["F", "Cast", "RMSNorm"]
+    assert "stays a rms_deploy node: SimplifiedLayerNormalization refuses axes without elements" in caplog.text
