@@ -7,7 +7,7 @@ from typing import Final
 
 import onnx_ir as ir
 
-from rms_deploy.fusion.passes.fit_scales import FitScales
+from rms_deploy.fusion.passes.fit_scales import FitScales, may_be_misread
 from rms_deploy.fusion.passes.import_domains import import_domains
 from rms_deploy.fusion.passes.lower_to_onnxruntime import LowerToOnnxRuntime
 from rms_deploy.fusion.passes.lower_to_plugins import LowerToPlugins
@@ -23,6 +23,7 @@ from rms_deploy.ops.contract import DOMAIN, OPS
 from rms_deploy.ops.forms import NormForm
 from rms_deploy.ops.function_body import CAST_LIKE_OPSET
 from rms_deploy.ops.functions import attach_functions
+from rms_deploy.ops.misread_scale import MISREAD
 from rms_deploy.ops.nodes import all_graphs, norm_nodes, require_onnx_opset
 
 __all__ = ["lower"]
@@ -71,6 +72,9 @@ def lower(
         _annotate_calls(model, facts)
     if target in _PASSES:
         _annotate(model, facts)
+        if target is NormForm.DECOMPOSED:
+            for node in norm_nodes(model):
+                node.meta[MISREAD] = may_be_misread(node, facts)
         with proven_shapes(model, facts):
             modified |= _PASSES[target]()(model).modified
     if functions:

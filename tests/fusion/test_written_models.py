@@ -103,6 +103,9 @@ GRAPHS = {
         f"{norm('x', 'a', 'a', 'eps')} {norm('a', 'y', 'b')}", "float[8] x", "float[8] y"
     ),
     "one dim of unknown size, without scale": graph(norm("x", "y", "", ""), "float[n] x", "float[n] y"),
+    "one dim that nothing proves, a scalar scale": graph(
+        f"i = Identity (last) s = ReduceSum (x, i) h = Mul (x, s) {norm('h', 'y', '', 'eps')}", "float[n] x", "float[n] y"
+    ),
     "a scale of one element": graph(
         norm("x", "y", "a", "one"), constants="float eps = {1e-5}, int64[1] last = {-1}, float[1] one = {3}"
     ),

@@ -13,7 +13,7 @@ from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.ops.misread_scale import MISREAD, misread
 from rms_deploy.ops.nodes import axes_of, norm_nodes
 
-__all__ = ["FitScales"]
+__all__ = ["FitScales", "may_be_misread"]
 
 
 class FitScales(ir.passes.InPlacePass):
@@ -38,7 +38,7 @@ class FitScales(ir.passes.InPlacePass):
         for node in norm_nodes(model):
             by_op.setdefault(node.op_type, []).append(node)
         for nodes in by_op.values():
-            wrong = [node for node in nodes if _is_wrong(node, facts)]
+            wrong = [node for node in nodes if may_be_misread(node, facts)]
             sizes = [_size(node, facts) for node in wrong]
             if len(wrong) < len(nodes) and all(sizes):  # case 2
                 for node, size in zip(wrong, sizes, strict=True):
@@ -50,7 +50,8 @@ class FitScales(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified)
 
 
-def _is_wrong(node: ir.Node, facts: Facts) -> bool:
+def may_be_misread(node: ir.Node, facts: Facts) -> bool:
+    """Whether ONNX Runtime would fuse the body of a norm wrongly, or might, as it may know more of the shapes."""
     scale = node.inputs[-1]
     assert scale is not None
     shape = facts.shape(scale)
