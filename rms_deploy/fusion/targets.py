@@ -82,7 +82,9 @@ def lower(
         modified |= FitScales(facts)(model).modified
         modified |= rename_inlined(model)
         if model.opset_imports[""] < CAST_LIKE_OPSET:  # the bodies name the type
-            _annotate(model, facts)
+            for x in (node.inputs[0] for node in norm_nodes(model)):
+                if x is not None and x.type is None:
+                    annotate(x, facts)
         attach_functions(model)
     else:
         _drop_functions(model)
