@@ -30,6 +30,15 @@ def _devices(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     return tuple(device.strip() for device in (value or "").split(",") if device.strip())
 
 
+def _no_type(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        raise click.UsageError(
+            f"{param.opts[0]}: an engine has the types of its model; export that in the type, as by "
+            "`rms-deploy export --dtype float16`",
+            ctx,
+        )
+
+
 @click.command("build", short_help="A TensorRT or TensorRT-RTX engine from an ONNX model.")
 @click.argument("model", type=click.Path(path_type=Path), required=False)
 @click.option("--onnx", type=click.Path(path_type=Path), help="MODEL, as trtexec takes it.")
@@ -48,6 +57,8 @@ def _devices(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     callback=_devices,
     help="Of TensorRT-RTX: build for these GPUs, such as sm120,sm89; none needs to be here. [default: all it knows]",
 )
+@click.option("--fp16", is_flag=True, hidden=True, expose_value=False, callback=_no_type)
+@click.option("--bf16", is_flag=True, hidden=True, expose_value=False, callback=_no_type)
 @click.option("--workspace", type=click.IntRange(min=1), metavar="MIB", help="Device memory that layers may use.")
 @click.option(
     "--timing-cache", "--timingCacheFile", type=click.Path(path_type=Path), help="Read if it is there, and updated."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class ExportedNorm:
 class ExportResult:
     """What `export` did."""
 
-    model: ir.Model
+    model: ir.Model = field(repr=False)
     path: Path | None
     """The file; None: it wrote none."""
     norms: tuple[ExportedNorm, ...]

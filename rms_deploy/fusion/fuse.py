@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -47,7 +47,7 @@ _OLD_BODY: Final = "a body that another version wrote"
 class FusionResult:
     """What `fuse` did."""
 
-    model: ir.Model
+    model: ir.Model = field(repr=False)
     norms: tuple[Norm, ...]
     """Norms that are one op now and were not before."""
     fused_before: tuple[Norm, ...]

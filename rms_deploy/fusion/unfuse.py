@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ __all__ = ["UnfusionResult", "unfuse"]
 class UnfusionResult:
     """What `unfuse` did."""
 
-    model: ir.Model
+    model: ir.Model = field(repr=False)
     norms: tuple[Norm, ...]
     """Norms that were one op, and are primitives now."""
     near_misses: tuple[NearMiss, ...]

@@ -128,6 +128,13 @@ def test_wrong_usage(options, message, asked):
     assert not asked
 
 
+@pytest.mark.parametrize("option", ["--fp16", "--bf16"])
+def test_the_types_are_those_of_the_model(option):
+    result = invoke("build", "m.onnx", option)
+    assert result.exit_code == 2
+    assert f"{option}: an engine has the types of its model" in result.stderr
+
+
 def test_options_reach_the_library(asked):
     invoke("build", "models/m.onnx", "--device", "sm120, sm89", "--no-embed-plugin", "--workspace", "64", "--refit")
     assert str(asked[0]["output"]) == "m.engine"

@@ -43,3 +43,11 @@ def test_it_keeps_the_order_of_rounding(dtype, order, build, run, feeds_of, asse
     primitives = ir.to_proto(unfuse(fused.model).model)
     assert_equal(run(primitives, feeds_of(model)), run(model, feeds_of(model)))
     assert fuse(primitives).norms[0].rounding == fused.norms[0].rounding
+
+
+def test_the_model_is_no_part_of_what_is_printed(build):
+    model = build("y = rms_deploy.RMSNorm (x, scale)")
+    model.opset_import.add(domain="rms_deploy", version=1)
+    for result in (unfuse(model), fuse(model)):
+        assert result.model is not None
+        assert "model=" not in repr(result)
