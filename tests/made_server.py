@@ -130,7 +130,7 @@ def _handler(model: Model) -> type[BaseHTTPRequestHandler]:
                 self.reply(200, model.metadata())
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            body = self.rfile.read(int(self.headers["Content-Length"] or 0))  # an empty one may have none
             if self.path == "/v2/repository/index":
                 self.reply(200, model.index()) if model.counts else self.reply(404)
                 return

@@ -129,6 +129,7 @@ NOT_BEFORE_1_24 = {
     ("opset 7, a scalar scale", NormForm.STANDARD): "a scalar scale",
     ("opset 8, a scalar scale", NormForm.STANDARD): "a scalar scale",
     ("one dim of unknown size, without scale", NormForm.STANDARD): "a scalar scale",
+    ("one dim that nothing proves, a scalar scale", NormForm.STANDARD): "a scalar scale",
     ("a unit scale of integers", NormForm.STANDARD): "a scalar scale",
     ("bfloat16 without scale", NormForm.ONNXRUNTIME): "bfloat16",
 }
