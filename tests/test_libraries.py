@@ -77,7 +77,7 @@ for find in (libraries.onnxruntime_library, libraries.tensorrt_library):
     except InstallationError as error:
         print(error)
 """
-    command = [sys.executable, "-c", script]
+    command = [sys.executable, "-S", "-c", script]  # an editable install would find its own package first
     done = subprocess.run(command, cwd=package.parent, capture_output=True, text=True, check=False, env={"PATH": ""})
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

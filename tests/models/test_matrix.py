@@ -81,7 +81,7 @@ def check(name: str, tmp_path: Path, norms: int | None = None, model_norm: str |
     plain, fused = tmp_path / "plain.onnx", tmp_path / "fused.onnx"
     export(name, plain, model_norm=model_norm, **options)
     result = fuse(plain, fused)
-    assert not result.near_misses
+    assert not [miss for miss in result.near_misses if miss.left == "norm"]
     assert len(result.norms) + len(result.fused_before) == norms
     with_library, ops = run(fused, source, library=True)
     assert ops.total() == norms

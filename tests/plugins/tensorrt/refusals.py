@@ -60,7 +60,8 @@ NODES: dict[str, dict[str, Any]] = {
     },
     "R has rank 2; use 3, that of X": {"op": "AddRMSNorm", "residual": ("sequence", 64)},
     # from here on, what only the build knows: shapes
-    "R has shape [-1,-1,32]; use that of X, [-1,-1,64]": {
+    "R has shape [-1,-1,32]; use that of X, [-1,-1,64], or fuse without residual Adds (fuse --no-residual): they "
+    "broadcast, and this op does not": {
         "op": "AddRMSNorm",
         "residual": ("batch", "sequence", 32),
     },
