@@ -88,8 +88,8 @@ def differs(
     """Why the results are not the same, or nothing.
 
     Within 8 eps of the largest element of its row, an element is equal: a norm in another order of rounding is off by
-    4. Beyond that, the original is run with noise of one eps after every operator: 16 times what this moves is equal. No noise gets into the bodies of Loop, Scan and
-    If: where there are some, 64 eps are equal too.
+    4. Beyond that, the original is run with noise of one eps after every operator: 16 times what this moves is equal.
+    No noise gets into the bodies of Loop, Scan and If: where there are some, 64 eps are equal too.
     """
     if list(actual) != list(expected):
         return f"outputs are {list(actual)}, were {list(expected)}"
