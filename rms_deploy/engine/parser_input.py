@@ -6,12 +6,12 @@ from collections import Counter
 from typing import Literal, NamedTuple
 
 import onnx_ir as ir
-from onnx_ir.passes.common import InlinePass
 
 from rms_deploy.fusion.fuse import fuse
 from rms_deploy.fusion.passes.lower_to_plugins import raise_plugins
 from rms_deploy.fusion.passes.restore_ops import restore_ops
 from rms_deploy.fusion.targets import lower
+from rms_deploy.onnx_model.inline_functions import inline_functions
 from rms_deploy.ops.contract import DOMAIN, PLUGIN_VERSION
 from rms_deploy.ops.forms import NormForm
 from rms_deploy.ops.nodes import norm_nodes, write_defaults
@@ -67,7 +67,7 @@ def _copy(model: ir.Model) -> ir.Model:
     raise_plugins(copy)
     restore_ops(copy)
     if any(function.domain != DOMAIN for function in copy.functions.values()):
-        InlinePass(lambda function: function.domain != DOMAIN)(copy)
+        inline_functions(copy, lambda function: function.domain != DOMAIN)
     return copy
 
 

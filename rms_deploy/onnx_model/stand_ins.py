@@ -25,7 +25,7 @@ __all__ = ["stand_in"]
 
 def stand_in(node: ir.Node, graph: onnx.GraphProto) -> bool:
     """Add operators that onnx knows, of the same types and shapes, in the place of one of ONNX Runtime's."""
-    if not node.inputs or node.inputs[0] is None or not node.outputs[0].name:
+    if not node.inputs or node.inputs[0] is None or not node.outputs or not node.outputs[0].name:
         return False
     norm, call = foreign_norm(node), _Call(node, graph)
     if norm is not None and norm.adds_residual:
