@@ -84,8 +84,6 @@ def command(
     """
     options |= {"functions": not no_functions, "residual": not no_residual, "require_all": require_all}
     if model.is_dir():
-        if jobs is not None and ray is not None:
-            raise click.UsageError("--jobs is for this machine; with --ray each node fuses as many as it has CPUs")
         options |= {"jobs": jobs, "ray": ray}
         _fuse_folder(model, output, options, explain=explain, as_json=as_json)
         return

@@ -101,15 +101,18 @@ def build_for_gpus(
     indexed = [engine.indexed for engine in engines if engine.indexed is not None]
     if indexed:
         write_index(target, indexed)
+    else:
+        (target / INDEX).unlink(missing_ok=True)  # of engines that this run was to replace
     return EngineSet(engines)
 
 
 def _types(nodes: Sequence[Node]) -> dict[str, tuple[Node, ...]]:
-    """The nodes of each GPU type."""
+    """The nodes of each GPU type; those without a GPU only where none has one."""
     named = sorted((node for node in nodes if node.gpu_type), key=lambda node: node.gpu_type)
     if not named:
         raise RunError(f"none of the {len(nodes)} nodes announces a GPU type; Ray does so where it finds a GPU")
-    return {gpu_type: tuple(own) for gpu_type, own in groupby(named, key=lambda node: node.gpu_type)}
+    found = {gpu_type: tuple(own) for gpu_type, own in groupby(named, key=lambda node: node.gpu_type)}
+    return {gpu_type: tuple(node for node in own if node.has_gpu) or own for gpu_type, own in found.items()}
 
 
 def _built(

@@ -55,20 +55,24 @@ def fuse_folder(
     Args:
         folder: where the models are.
         output: where the fused models go, under the same names; is created; may be `folder` itself.
-        jobs: models at a time; each has a process of its own. Default: one for each usable core, or all that the nodes
-            of the cluster have.
+        jobs: models at a time; each has a process of its own. Default: one for each usable core. On a cluster each
+            node fuses as many as it has CPUs.
         ray: the Ray cluster whose nodes fuse them, as of `sweep`. Models travel with their data. Default: this machine.
         on_progress: is called with the models done, the models in all, and the model that was done last.
         options: of `fuse`, for every model.
 
     Raises:
-        InputError: there is no such folder, no model in it, or an option is out of range.
+        InputError: there is no such folder, no model in it, an option is out of range, or `jobs` is given with `ray`.
         OutputError: `output` is a file, or cannot be created.
+        RunError: no cluster answers, or a node does not run this version of rms-deploy.
+        MissingDependencyError: Ray is not installed.
     """
     source, target = Path(folder), Path(output)
     norm_form(options.get("target", "fused"), argument="target")
     if jobs is not None and jobs < 1:
         raise InputError(f"`jobs` is {jobs}; use at least 1")
+    if jobs is not None and ray is not None:
+        raise InputError("`jobs` is for this machine; with `ray` each node fuses as many as it has CPUs")
     names = _models(source, target)
     for parent in dict.fromkeys((target / name).parent for name in names):
         create_folder(parent)

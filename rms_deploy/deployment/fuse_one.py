@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,10 +71,6 @@ def fuse_one(name: str, model: Path, output: Path, options: Mapping[str, Any]) -
         round(perf_counter() - start, 3),
         fused_count=answer["norm_count"],
         fused_before_count=answer["fused_before_count"],
-        near_misses=_near_misses(answer["near_misses"]),
+        near_misses=tuple(NearMiss(**miss) for miss in answer["near_misses"]),
         written=answer["written"],
     )
-
-
-def _near_misses(misses: Sequence[Mapping[str, Any]]) -> tuple[NearMiss, ...]:
-    return tuple(NearMiss(**miss) for miss in misses)

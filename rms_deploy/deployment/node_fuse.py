@@ -71,7 +71,8 @@ def _received(name: str, result: dict[str, Any] | RmsDeployError, output: Path) 
     with TemporaryDirectory(prefix="rms-deploy-fuse-") as folder:
         write_files(result["files"], folder)
         try:
-            save_model(load_model(Path(folder, Path(_FUSED).name)), output)
+            fused = Path(folder, Path(_FUSED).name)
+            save_model(load_model(fused), output, unchanged=fused)
         except OutputError as error:
             return replace(fusion, written=False, failure=str(error))
     return fusion

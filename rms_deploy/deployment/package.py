@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, Literal, TypeGuard, get_args
 
 from rms_deploy.deployment.engine_index import engine_for
 from rms_deploy.deployment.model_config import ModelConfig, check_instances
@@ -84,7 +84,9 @@ def package(
     repository = Path(repository)
     if gpu_type is not None and not _is_folder(model):
         raise InputError("`gpu_type` chooses from a folder of engines; give that folder")
-    if backend == "tensorrt" and isinstance(model, str | os.PathLike) and _is_folder(model):
+    if _is_folder(model):
+        if backend != "tensorrt":
+            raise InputError(f'{os.fspath(model)}: is a folder; give a model, or `backend="tensorrt"` for its engines')
         indexed = engine_for(model, gpu_type)
         name, model = name or Path(indexed.model).stem, Path(model, indexed.engine)
     source: Source = EngineSource(model) if backend == "tensorrt" else OnnxSource(model, backend)
@@ -119,7 +121,7 @@ def package(
     )
 
 
-def _is_folder(model: ModelLike) -> bool:
+def _is_folder(model: ModelLike) -> TypeGuard[str | os.PathLike[str]]:
     return isinstance(model, str | os.PathLike) and Path(model).is_dir()
 
 

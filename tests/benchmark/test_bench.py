@@ -18,7 +18,7 @@ from rms_deploy.benchmark.worker.process import BenchmarkProcess
 from rms_deploy.errors import InputError, ModelFileError
 from rms_deploy.onnx_model.file import load_model
 
-from .made_models import norm, write
+from ..made_models import fused_norm, write
 
 METHOD = Method(rounds=3, duration=0.03, warmup=0.0)
 QUICK = {"method": METHOD}
@@ -73,7 +73,7 @@ def test_every_candidate_is_measured_in_every_round_and_another_begins_each(tmp_
 
 
 def test_a_model_with_our_ops_is_measured_without_the_library_too(tmp_path):
-    plain, fused = write(tmp_path / "a.onnx"), norm(tmp_path / "b.onnx")
+    plain, fused = write(tmp_path / "a.onnx"), fused_norm(tmp_path / "b.onnx")
     result = bench([plain, fused], also_without_library=True, **QUICK)
     assert not result.failed
     rows = [(candidate.model, candidate.library) for candidate in result.candidates]
@@ -207,7 +207,7 @@ def test_inputs_come_from_a_file(tmp_path, monkeypatch):
 
 
 def test_variants_of_one_model_are_made_compared_and_their_operators_timed(tmp_path):
-    path = norm(tmp_path / "a.onnx")
+    path = fused_norm(tmp_path / "a.onnx")
     result = bench([path], compare=("decomposed", "fused", "onnxruntime"), operator_times=True, **QUICK)
     assert not result.failed, [candidate.failure for candidate in result.candidates]
     assert [candidate.name for candidate in result.candidates] == ["decomposed", "fused", "onnxruntime"]
@@ -218,7 +218,7 @@ def test_variants_of_one_model_are_made_compared_and_their_operators_timed(tmp_p
 
 
 def test_models_in_memory_are_written_and_named_by_their_places(tmp_path):
-    path = norm(tmp_path / "a.onnx")
+    path = fused_norm(tmp_path / "a.onnx")
     proto = onnx.load(path)
     before = proto.SerializeToString()
     result = bench([proto, path, load_model(path)], **QUICK)

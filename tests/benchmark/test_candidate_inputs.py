@@ -11,7 +11,7 @@ from rms_deploy.benchmark.model_files import ModelFiles
 from rms_deploy.benchmark.worker.inputs import read
 from rms_deploy.errors import InputError
 
-from .made_models import write
+from ..made_models import write
 
 
 def steps_of(folder, *paths, **options):

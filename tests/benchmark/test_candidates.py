@@ -9,7 +9,7 @@ from rms_deploy.benchmark.model_files import ModelFiles
 from rms_deploy.benchmark.worker.runtimes import LOADERS
 from rms_deploy.errors import InputError
 
-from .made_models import norm, write
+from ..made_models import fused_norm, write
 
 
 def found(folder, models, **options):
@@ -22,7 +22,7 @@ def test_the_runtimes_are_those_that_can_be_loaded():
 
 
 def test_every_file_runs_on_every_runtime_and_the_name_says_which(tmp_path):
-    path = norm(tmp_path / "a.onnx")
+    path = fused_norm(tmp_path / "a.onnx")
     runtimes = ("onnxruntime", "onnxruntime-cuda", "torch")
     made = found(tmp_path, path, runtimes=runtimes, module="m:f", also_without_library=True)
     assert [(c.name, c.runtime, c.library) for c in made] == [
@@ -38,7 +38,7 @@ def test_every_file_runs_on_every_runtime_and_the_name_says_which(tmp_path):
 
 
 def test_variants_stand_in_the_place_of_their_model(tmp_path):
-    path = norm(tmp_path / "a.onnx")
+    path = fused_norm(tmp_path / "a.onnx")
     made = found(tmp_path, path, compare=("original", "decomposed"))
     assert [(c.name, c.model, c.norm_counts) for c in made] == [
         ("original", str(path), {"fused RMSNorm": 1}),
@@ -86,7 +86,7 @@ def test_an_endpoint_gets_the_inputs_of_the_first_file(tmp_path):
     file, served = found(tmp_path, [path, url], also_without_library=True)
     assert (served.name, served.model, served.target, served.signature) == (url, url, url, file.signature)
     assert (served.runtime, served.library) == (ENDPOINT, False)
-    variants = found(tmp_path, [norm(tmp_path / "n.onnx"), url], compare=("original", "fused"))
+    variants = found(tmp_path, [fused_norm(tmp_path / "n.onnx"), url], compare=("original", "fused"))
     assert [candidate.name for candidate in variants] == ["original", "fused", url]
 
 

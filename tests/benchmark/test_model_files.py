@@ -12,7 +12,7 @@ from rms_deploy.benchmark.model_files import GivenModel, ModelFiles
 from rms_deploy.errors import ModelFileError
 from rms_deploy.onnx_model.file import load_model
 
-from .made_models import norm, write
+from ..made_models import fused_norm, write
 
 QUICK = {"method": Method(rounds=1, duration=0.0, warmup=0.0)}
 
@@ -48,7 +48,7 @@ def _read(monkeypatch):
 
 
 def test_a_file_is_read_when_it_is_asked_for_and_once(tmp_path, read):
-    path = str(norm(tmp_path / "a.onnx"))
+    path = str(fused_norm(tmp_path / "a.onnx"))
     files = ModelFiles(tmp_path)
     files.take(path)
     assert read == []
@@ -62,7 +62,7 @@ def test_a_file_is_read_when_it_is_asked_for_and_once(tmp_path, read):
 
 
 def test_a_benchmark_reads_each_file_once(tmp_path, read):
-    paths = [str(norm(tmp_path / f"{name}.onnx")) for name in "ab"]
+    paths = [str(fused_norm(tmp_path / f"{name}.onnx")) for name in "ab"]
     assert not bench(paths, also_without_library=True, sweep={"batch": (1, 2)}, **QUICK).failed
     assert read == paths
     read.clear()

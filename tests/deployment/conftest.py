@@ -8,30 +8,15 @@ from pathlib import Path
 
 import onnx
 import onnx.parser
-import onnx_ir as ir
 import pytest
 
-from rms_deploy.onnx_model.file import save_model
-from rms_deploy.ops.functions import attach_functions
-
+from ..made_models import fused_norm
 from .loopback_cluster import LoopbackCluster
-
-
-def fused(path: Path) -> Path:
-    """One of our ops over a dynamic batch, with its function body."""
-    text = (
-        '<ir_version: 8, opset_import: ["" : 18, "rms_deploy" : 1]> g (float[batch,8] x) => (float[batch,8] y) '
-        "<float[8] w = {1, 2, 3, 4, 5, 6, 7, 8}> { y = rms_deploy.RMSNorm(x, w) }"
-    )
-    model = ir.from_proto(onnx.parser.parse_model(text))
-    attach_functions(model)
-    save_model(model, path)
-    return path
 
 
 @pytest.fixture
 def norm(tmp_path):
-    return fused(tmp_path / "norm.onnx")
+    return fused_norm(tmp_path / "norm.onnx")
 
 
 @pytest.fixture

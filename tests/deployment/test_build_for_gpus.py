@@ -10,11 +10,11 @@ from rms_deploy.deployment import build_for_gpus as module
 from rms_deploy.deployment import node_build
 from rms_deploy.deployment.build_for_gpus import build_for_gpus
 from rms_deploy.deployment.cluster import Node
-from rms_deploy.deployment.engine_index import IndexedEngine, read_index
+from rms_deploy.deployment.engine_index import IndexedEngine, read_index, write_index
 from rms_deploy.errors import InputError, ModelFileError, OutputError, RunError
 
+from ..made_models import decomposed_norm
 from .here import Here, use
-from .made_models import norm
 
 OPTIONS = {"runtime": "tensorrt-rtx", "optimization_profiles": [{"x": ((1, 8),) * 3}]}
 
@@ -38,7 +38,7 @@ def rtx():
 @pytest.mark.usefixtures("rtx")
 def test_an_engine_for_each_type(cluster, tmp_path):
     here, seen = cluster(node("T4"), node("L4"), node("L4"), node("")), []
-    model = norm(tmp_path / "a.onnx")
+    model = decomposed_norm(tmp_path / "a.onnx")
     built = build_for_gpus(model, tmp_path / "out", on_progress=lambda *step: seen.append(step), devices=(), **OPTIONS)
     assert read_index(tmp_path / "out") == (
         IndexedEngine("L4", "sm89", "a-L4.engine", "a-L4.engine.json", "../a.onnx"),
@@ -57,7 +57,7 @@ def test_an_engine_for_each_type(cluster, tmp_path):
 @pytest.mark.usefixtures("rtx")
 def test_one_that_fails_stops_no_other(cluster, tmp_path):
     cluster(node("L4"), node("X99"))
-    built = build_for_gpus(norm(tmp_path / "a.onnx"), tmp_path / "out", **OPTIONS)
+    built = build_for_gpus(decomposed_norm(tmp_path / "a.onnx"), tmp_path / "out", **OPTIONS)
     assert [engine.gpu_type for engine in built.failed] == ["X99"]
     assert built.failed[0].failure.startswith("GPU type X99: its compute capability is not known")
     assert [engine.gpu_type for engine in read_index(tmp_path / "out")] == ["L4"]
@@ -65,9 +65,12 @@ def test_one_that_fails_stops_no_other(cluster, tmp_path):
 
 
 def test_a_node_with_a_gpu_builds_on_it(cluster, tmp_path, monkeypatch):
-    here = cluster(node("L4", has_gpu=True))
+    """And engines of an earlier run, which this one was to replace, are in no index."""
+    here = cluster(node("L4"), node("L4", has_gpu=True))
+    (tmp_path / "out").mkdir()
+    write_index(tmp_path / "out", [IndexedEngine("L4", "sm89", "a-L4.engine", "a-L4.engine.json", "../a.onnx")])
     monkeypatch.setattr(here, "_result", lambda _: RunError("not now"))
-    build_for_gpus(norm(tmp_path / "a.onnx"), tmp_path / "out")
+    build_for_gpus(decomposed_norm(tmp_path / "a.onnx"), tmp_path / "out")
     assert here.groups == [["at-L4"]]
     assert not (tmp_path / "out" / "index.json").exists()
 
@@ -76,12 +79,12 @@ def test_the_gpu_of_the_node_is_taken(cluster, tmp_path, monkeypatch):
     here, taken = cluster(node("L4", has_gpu=True), node("T4")), []
     monkeypatch.setattr(here, "run", lambda calls, **needs: taken.append((len(calls), needs)) or iter(()))
     with pytest.raises(KeyError):  # no result for a type is a bug of the cluster
-        build_for_gpus(norm(tmp_path / "a.onnx"), tmp_path / "out")
+        build_for_gpus(decomposed_norm(tmp_path / "a.onnx"), tmp_path / "out")
     assert taken == [(1, {"gpus": 1}), (1, {"gpus": 0})]
 
 
 def test_mistakes(cluster, tmp_path):
-    model = norm(tmp_path / "a.onnx")
+    model = decomposed_norm(tmp_path / "a.onnx")
     cluster(node(""))
     with pytest.raises(RunError, match="none of the 1 nodes announces a GPU type"):
         build_for_gpus(model, tmp_path / "out")

@@ -15,7 +15,7 @@ from rms_deploy.deployment.cluster import Node, cluster
 from rms_deploy.deployment.engine_index import read_index
 from rms_deploy.errors import InputError, RunError
 
-from .made_models import norm, write
+from ..made_models import decomposed_norm, write
 
 OPTIONS = ["--compare", "original", "--no-library", "--rounds", "2", "--duration", "1", "--warmup", "0.5"]
 SIZES = (1, 2, 3, 4, 5)
@@ -33,7 +33,6 @@ def forms(value):
     return [forms(each) for each in value[:1]] if isinstance(value, list) else type(value).__name__
 
 
-@pytest.mark.network
 @pytest.mark.slow
 def test_a_sweep_survives_a_killed_node(loopback, tmp_path):
     """Every point is in the report once; only the one that the node was at has begun twice."""
@@ -90,7 +89,6 @@ with cluster(sys.argv[1]) as connected:
 """
 
 
-@pytest.mark.network
 @pytest.mark.slow
 def test_nodes_of_two_kinds_fuse_and_build(loopback, tmp_path):
     loopback.start("127.0.0.2", '--resources={"accelerator_type:GeForce-RTX-5090": 1}')
@@ -104,13 +102,13 @@ def test_nodes_of_two_kinds_fuse_and_build(loopback, tmp_path):
     assert twice == "this process is connected to a Ray cluster already; call ray.shutdown() first"
 
     (tmp_path / "zoo").mkdir()
-    norm(tmp_path / "zoo" / "a.onnx")
+    decomposed_norm(tmp_path / "zoo" / "a.onnx")
     fuse = command("fuse", tmp_path / "zoo", "-o", tmp_path / "fused", "--ray", loopback.address)
     subprocess.run(fuse, capture_output=True, timeout=120, env=loopback.environment, check=True)
     assert "RMSNorm" in [node.op_type for node in onnx.load(tmp_path / "fused" / "a.onnx").graph.node]
 
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed")
-    model = norm(tmp_path / "a.onnx")
+    model = decomposed_norm(tmp_path / "a.onnx")
     build = command("build", model, "-o", tmp_path / "out", "--ray", loopback.address, "--shape", "x=1x8")
     done = subprocess.run(build, capture_output=True, text=True, timeout=120, env=loopback.environment, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout

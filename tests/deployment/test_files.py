@@ -8,7 +8,7 @@ import pytest
 from rms_deploy.deployment.files import files_of, read_file, write_files
 from rms_deploy.errors import ModelFileError
 
-from .made_models import with_data, write
+from ..made_models import with_data, write
 
 
 def test_a_model_travels_with_its_data(tmp_path):

@@ -79,6 +79,8 @@ def test_what_is_no_folder_of_models(tmp_path, zoo):
         fuse_folder(zoo, zoo / "readme.txt")
     with pytest.raises(InputError, match="`jobs` is 0; use at least 1"):
         fuse_folder(zoo, tmp_path / "out", jobs=0)
+    with pytest.raises(InputError, match="`jobs` is for this machine"):
+        fuse_folder(zoo, tmp_path / "out", jobs=2, ray="local")
     with pytest.raises(InputError, match="target"):
         fuse_folder(zoo, tmp_path / "out", target="tvm")
 

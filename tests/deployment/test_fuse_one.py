@@ -10,11 +10,11 @@ from rms_deploy.benchmark.worker.process import BenchmarkProcess
 from rms_deploy.deployment.fuse_one import ModelFusion, fuse_one
 from rms_deploy.fusion.near_miss import NearMiss
 
-from .made_models import norm
+from ..made_models import decomposed_norm
 
 
 def test_it_counts(tmp_path):
-    fusion = fuse_one("a", norm(tmp_path / "a.onnx"), tmp_path / "out.onnx", {})
+    fusion = fuse_one("a", decomposed_norm(tmp_path / "a.onnx"), tmp_path / "out.onnx", {})
     assert (fusion.model, fusion.norm_count, fusion.fused_count, fusion.written) == ("a", 1, 1, True)
     assert fusion.seconds > 0
     assert [node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node] == ["RMSNorm"]
@@ -28,7 +28,7 @@ def test_a_refused_model_is_a_failure(tmp_path):
 def test_a_process_that_is_killed_is_a_failure(tmp_path, monkeypatch):
     code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     monkeypatch.setattr(BenchmarkProcess, "command", staticmethod(lambda _: [sys.executable, "-S", "-c", code]))
-    fusion = fuse_one("a", norm(tmp_path / "a.onnx"), tmp_path / "out.onnx", {})
+    fusion = fuse_one("a", decomposed_norm(tmp_path / "a.onnx"), tmp_path / "out.onnx", {})
     assert (fusion.failure, fusion.written) == ("its process was killed by SIGKILL", False)
 
 

@@ -10,14 +10,14 @@ from rms_deploy.deployment.node_build import build_on_node
 from rms_deploy.errors import InputError
 from rms_deploy.runtime.gpus import Gpu
 
-from .made_models import norm
+from ..made_models import decomposed_norm
 
 OPTIONS = {"runtime": "tensorrt-rtx", "norm": "decomposed", "optimization_profiles": [{"x": ((1, 8),) * 3}]}
 
 
 @pytest.fixture
 def files(tmp_path):
-    return {"a.onnx": read_file(norm(tmp_path / "a.onnx"))}
+    return {"a.onnx": read_file(decomposed_norm(tmp_path / "a.onnx"))}
 
 
 @pytest.fixture(autouse=True)

@@ -8,15 +8,15 @@ import pytest
 from rms_deploy.deployment import node_fuse
 from rms_deploy.deployment.fuse_folder import fuse_folder
 
+from ..made_models import decomposed_norm, with_data
 from .here import Here, use
-from .made_models import norm, with_data
 
 
 @pytest.fixture
 def zoo(tmp_path):
     folder = tmp_path / "zoo"
     (folder / "deep").mkdir(parents=True)
-    norm(folder / "deep" / "b.onnx")
+    decomposed_norm(folder / "deep" / "b.onnx")
     with_data(folder / "data.onnx")
     (folder / "a.onnx").write_bytes(b"no model")
     return folder

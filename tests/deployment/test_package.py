@@ -80,6 +80,8 @@ def test_an_engine_of_a_folder(tmp_path):
         rms_deploy.package(tmp_path, tmp_path / "m", backend="tensorrt")
     with pytest.raises(InputError, match="`gpu_type` is 'A10'; the folder has L4, H100"):
         rms_deploy.package(tmp_path, tmp_path / "m", backend="tensorrt", gpu_type="A10")
+    with pytest.raises(InputError, match=r'is a folder; give a model, or `backend="tensorrt"` for its engines'):
+        rms_deploy.package(tmp_path, tmp_path / "m", gpu_type="L4")
     with pytest.raises(InputError, match="`gpu_type` chooses from a folder of engines"):
         rms_deploy.package(tmp_path / "n-L4.engine", tmp_path / "m", backend="tensorrt", gpu_type="L4")
     assert not (tmp_path / "m").exists()

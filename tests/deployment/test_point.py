@@ -11,7 +11,7 @@ from rms_deploy.deployment.files import read_file
 from rms_deploy.deployment.point import measure_point
 from rms_deploy.errors import InputError
 
-from .made_models import write
+from ..made_models import write
 
 QUICK = Method(rounds=2, duration=0.02, warmup=0)
 

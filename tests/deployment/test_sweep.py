@@ -15,8 +15,8 @@ from rms_deploy.deployment import sweep as module
 from rms_deploy.deployment.sweep import sweep
 from rms_deploy.errors import InputError, ModelFileError
 
+from ..made_models import decomposed_norm, write
 from .here import Here, use
-from .made_models import norm, write
 
 QUICK = Method(rounds=6, duration=0.06, warmup=0)
 
@@ -58,7 +58,7 @@ def test_every_row_has_its_machine(here, tmp_path):
 
 def test_each_model_by_itself_with_variants(here, tmp_path):
     here()
-    models = [norm(tmp_path / "a.onnx"), norm(tmp_path / "b.onnx")]
+    models = [decomposed_norm(tmp_path / "a.onnx"), decomposed_norm(tmp_path / "b.onnx")]
     result = sweep(models, method=QUICK, compare=("decomposed", "fused"), sweep={"batch": (1, 2, 3)})
     assert names(result) == [
         (f"{model}, batch {size}", variant)
@@ -111,7 +111,7 @@ def test_points_of_another_method_are_not_mixed(here, tmp_path):
 
 def test_a_broken_model_stops_no_other(here, tmp_path):
     here()
-    good, bad = norm(tmp_path / "a.onnx"), tmp_path / "b.onnx"
+    good, bad = decomposed_norm(tmp_path / "a.onnx"), tmp_path / "b.onnx"
     bad.write_bytes(b"no model")
     result = sweep([good, bad], method=QUICK, compare=("fused",), resume=tmp_path / "points")
     assert [candidate.failure for candidate in result.candidates] == [None]

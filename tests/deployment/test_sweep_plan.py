@@ -8,7 +8,7 @@ from rms_deploy.benchmark.model_files import GivenModel
 from rms_deploy.deployment.sweep_plan import model_sets, sweep_tasks
 from rms_deploy.errors import ModelFileError
 
-from .made_models import write
+from ..made_models import write
 
 
 @pytest.fixture
