@@ -33,7 +33,7 @@ def infer_with_loops(proto: onnx.ModelProto, *, data_prop: bool) -> onnx.ModelPr
 
     `data_prop`: whether onnx propagates the data of shape computations.
 
-    Changes `proto`: what is assumed of the loops is written to it.
+    Changes `proto`: what is proven of the loops is written to it.
 
     Raises:
         InferenceError, RuntimeError, ValueError: onnx cannot infer anything.
@@ -52,6 +52,8 @@ def infer_with_loops(proto: onnx.ModelProto, *, data_prop: bool) -> onnx.ModelPr
         for assumption, value in zip(assumptions, _carried(proto.graph, {}), strict=True):
             assumption.write(value)
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=data_prop)
+    for value in _carried(proto.graph, {}):
+        _Assumption().write(value)  # what was not proven, and the next inference would read
     return bare
 
 

@@ -63,3 +63,14 @@ def test_too_many_rounds_prove_nothing(build, monkeypatch):
     monkeypatch.setattr(carried_shapes, "_MAX_ROUNDS", 1)
     model = ir.from_proto(build(f"{HEAD} {{ j = Identity (k) d = Exp (a) }}>", inputs=INPUTS))
     assert shape_of(model, "y") is None
+
+
+def test_what_too_many_rounds_left_open_is_not_read_later(build, monkeypatch):
+    monkeypatch.setattr(carried_shapes, "_MAX_ROUNDS", 1)
+    proto = build(f"{HEAD} {{ j = Identity (k) d = Mul (a, tall) }}>", inputs=INPUTS)
+    (body,) = (attribute.g for attribute in proto.graph.node[0].attribute)
+    body.input[2].type.tensor_type.ClearField("shape")
+    for _ in range(2):
+        inferred = carried_shapes.infer_with_loops(proto, data_prop=False)
+        (body,) = (attribute.g for attribute in inferred.graph.node[0].attribute)
+        assert not body.input[2].type.tensor_type.HasField("shape")

@@ -27,9 +27,10 @@ OPEN = {
 }  # fmt: skip
 
 
-def shape_of(body):
+def shape_of(body, *inputs):
+    ends = ", ".join(("float[b,s,64] x", *inputs))
     proto = onnx.parser.parse_model(
-        f'<ir_version: 8, opset_import: ["" : 18]> g (float[b,s,64] x) => (float[?] y) {{ {CONSTANTS} {body} }}'
+        f'<ir_version: 8, opset_import: ["" : 18]> g ({ends}) => (float[?] y) {{ {CONSTANTS} {body} }}'
     )
     proto.graph.output[0].type.tensor_type.ClearField("shape")
     model = ir.from_proto(proto)
@@ -45,3 +46,12 @@ def test_the_size_is_told(body, expected):
 def test_no_size_is_made_up(body):
     shape = shape_of(body)
     assert shape is None or [dim for dim in shape if not isinstance(dim, int) and dim not in ("b", "s")]
+
+
+def test_a_symbol_of_two_inputs_does_not_cancel():
+    """x [b, s, 64] as [b of z, s, -1]: no runtime makes sure that b is one size at both."""
+    body = "u = Shape (z) one = Constant <value_ints = [1]> () f = Gather (u, zero) g = Gather (h, one) \
+        e = Constant <value_ints = [-1]> () t = Concat <axis = 0> (f, g, e) r = Reshape (x, t) y = Exp (r)"
+    assert shape_of(body, "float[k,3] z")[-1] != 64
+    assert shape_of(body.replace("Gather (u", "Gather (h"), "float[k,3] z") == ("b", "s", 64)
+    assert shape_of(body, "float[b,3] z")[-1] != 64
