@@ -6,9 +6,9 @@
 #include <atomic>
 #include <cfenv>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
 #include <new>
-#include <system_error>
 #include <thread>
 
 namespace rms_deploy::torch {
@@ -66,7 +66,7 @@ class Pool {
       for (; started_ < helpers; ++started_) {
         std::thread(&Pool::help, this).detach();
       }
-    } catch (const std::system_error&) {  // fewer helpers
+    } catch (const std::exception&) {  // no thread or no memory for one: fewer helpers
     }
   }
 

@@ -14,6 +14,8 @@ from typing import Final
 import numpy as np
 import onnx_ir as ir
 
+from rms_deploy.onnx_model.constant_tensor import constant_tensor
+
 __all__ = ["MAX_LENGTH", "may_propagate"]
 
 MAX_LENGTH: Final = 2**16
@@ -57,11 +59,7 @@ def _length(value: ir.Value | None, lengths: dict[ir.Value, int]) -> int:
 
 def _asked(value: ir.Value | None) -> int:
     """The product of what a small constant holds; 1 where it is none."""
-    node = None if value is None else value.producer()
-    tensor = None if value is None else value.const_value
-    if node is not None and node.op_type == "Constant":
-        attribute = node.attributes.get("value")
-        tensor = attribute.as_tensor() if attribute is not None and not attribute.is_ref() else None
+    tensor = None if value is None else constant_tensor(value)
     if tensor is None or tensor.size > _MAX_STEPS or isinstance(tensor, ir.ExternalTensor):
         return 1
     array = tensor.numpy()

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-import numpy as np
 import onnx_ir as ir
 
+from rms_deploy.onnx_model.constant_tensor import constant_tensor
 from rms_deploy.ops.foreign_ops import CONTRIB_DOMAIN
 from rms_deploy.ops.nodes import given_inputs
 
@@ -60,7 +60,11 @@ def are_equal(
         looked += 1
         first, second = one.producer(), other.producer()
         if first is None or second is None or first.op_type == second.op_type == "Constant":
-            if is_overridable(one) or is_overridable(other) or not _are_equal_tensors(_tensor(one), _tensor(other)):
+            if (
+                is_overridable(one)
+                or is_overridable(other)
+                or not _are_equal_tensors(constant_tensor(one), constant_tensor(other))
+            ):
                 return False
             continue
         inputs = tuple(zip(given_inputs(first), given_inputs(second), strict=False))
@@ -87,21 +91,6 @@ def _are_equal_attributes(a: ir.Attr, b: ir.Attr) -> bool:
     if a.type == ir.AttributeType.TENSOR:
         return _are_equal_tensors(a.value, b.value)
     return bool(a.value == b.value)
-
-
-def _tensor(value: ir.Value) -> ir.TensorProtocol | None:
-    """What an initialiser or a Constant holds."""
-    node = value.producer()
-    if node is None or node.op_type != "Constant" or node.domain:
-        return value.const_value if node is None else None
-    attribute = next(iter(node.attributes.values()), None)
-    if attribute is None or attribute.is_ref():
-        return None
-    if attribute.type == ir.AttributeType.TENSOR:
-        tensor: ir.TensorProtocol = attribute.value  # as_tensor() looks at all methods of a protocol
-        return tensor
-    kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
-    return ir.tensor(np.asarray(attribute.value, kinds[attribute.name])) if attribute.name in kinds else None
 
 
 def _are_equal_tensors(a: ir.TensorProtocol | None, b: ir.TensorProtocol | None) -> bool:

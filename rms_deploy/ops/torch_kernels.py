@@ -168,13 +168,21 @@ def _check(status: int) -> None:
 
 @cache
 def _library() -> ctypes.CDLL | None:
-    """Loaded once; None: not built, or for another version of this module, or the CPU has no kernel."""
+    """Loaded once; None: not built, or the CPU has no kernel.
+
+    Raises:
+        InstallationError: it cannot be loaded, or is of another version than this module.
+    """
     try:
-        library = ctypes.CDLL(str(torch_library()))
+        path = torch_library()
     except InstallationError:
         return None
-    if library.rms_deploy_torch_version() != _VERSION:
-        return None
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise InstallationError(f"{path}: cannot be loaded: {error}") from error
+    if (version := library.rms_deploy_torch_version()) != _VERSION:
+        raise InstallationError(f"{path}: is of version {version}, {_VERSION} is needed; reinstall rms-deploy")
     library.rms_deploy_torch_problem.restype = ctypes.c_char_p
     problem = library.rms_deploy_torch_problem()
     if problem is not None:

@@ -30,7 +30,8 @@ a traceback. `tests/fuzz` tries that with random models, each from one integer:
 - A valid model is fused for a random target. The result must pass onnx's checker where the original does, load in ONNX
   Runtime where the original does, with our library and without it, and compute the same as the original does
   unoptimised (in onnx's evaluator where ONNX Runtime has no kernel). Equal is: within 8 eps of the largest element of
-  the row, or 16 times what noise of one eps after every operator of the original moves, or 64 eps where it has bodies.
+  the row, or 16 times what noise of one eps after every operator of the original moves, or 64 eps where it has bodies
+  or operators that the evaluator has not.
   Fusing again gives the same bytes, unfusing the same numbers, and a model in memory stays what it was.
 - A damaged one goes through `inspect`, `unfuse` and `fuse`, now and then through `verify` and `doctor`. Either it is
   refused in one line, or what is written is held to the same as above. 10 s and 1 GiB are the limits, and nothing of a

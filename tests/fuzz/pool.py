@@ -123,7 +123,7 @@ class _Worker:
         frame = _last_frame(self.log.read_text(errors="replace"))
         _kept(self.folder, self.keep, self.kind, self.seed, only=stage != "original")
         self.end()
-        if stage in ("original", "generate", "idle"):
+        if stage == "original":
             return Outcome(self.seed, f"the runtime ends on the original: {why}")
         return Outcome(self.seed, "failed", f"{why} in {stage}", frame)
 

@@ -89,13 +89,16 @@ def differs(
 
     Within 8 eps of the largest element of its row, an element is equal: a norm in another order of rounding is off by
     4. Beyond that, the original is run with noise of one eps after every operator: 16 times what this moves is equal.
-    No noise gets into the bodies of Loop, Scan and If: where there are some, 64 eps are equal too.
+    No noise gets into the bodies of Loop, Scan and If: where there are some, 64 eps are equal too; 17 were seen
+    where only a body rounds in another order. So they are where the evaluator has not every operator.
     """
     if list(actual) != list(expected):
         return f"outputs are {list(actual)}, were {list(expected)}"
     eps = float(ml_dtypes.finfo(element).eps)
     allowed: Arrays | None = None
     for name, right in expected.items():
+        if actual[name].dtype != right.dtype:
+            return f"an output is {actual[name].dtype}, was {right.dtype}"
         if actual[name].shape != right.shape:
             return f"the shape of an output is {actual[name].shape}, was {right.shape}"
         a, e = actual[name].astype(np.float64), right.astype(np.float64)
@@ -106,10 +109,10 @@ def differs(
         if allowed is None:
             try:
                 allowed = noise(original, feeds)
-            except Exception:  # the evaluator has not every operator: a coarse limit then
+            except Exception:  # the evaluator has not every operator
                 allowed = {}
-        least = 64 if _has_bodies(original) else 8
-        if not _within(a, e, least * eps * row + 16 * allowed.get(name, 1e4 * eps * row)):
+        least = 64 if name not in allowed or _has_bodies(original) else 8
+        if not _within(a, e, least * eps * row + 16 * allowed.get(name, 0)):
             worst = np.nanmax(np.abs(a - e) / (row + 1e-30), initial=0)
             return f"an output is off by {worst:.1e} of the largest element of its row"
     return ""
@@ -117,5 +120,11 @@ def differs(
 
 def _within(a: NDArray[Any], e: NDArray[Any], tolerance: Any) -> bool:
     with np.errstate(all="ignore"):
-        same = (a == e) | (np.isnan(a) & np.isnan(e)) | (np.abs(a - e) <= tolerance) | ~np.isfinite(e)
+        same = (
+            (a == e)
+            | (np.isnan(a) & np.isnan(e))
+            | (np.abs(a - e) <= tolerance)
+            | np.isinf(e)
+            | (np.isnan(e) & ~np.isfinite(a))
+        )
     return bool(np.all(same))

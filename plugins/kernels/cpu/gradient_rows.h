@@ -90,7 +90,7 @@ class GradientRows {
       read(begin, end);
       write(begin, end);
       unfolded += end - begin;
-      if (unfolded >= kFoldRows || end == last) {
+      if (unfolded + rows > kFoldRows || end == last) {
         folded ? fold<true>(share) : fold<false>(share);
         folded = true;
         unfolded = 0;

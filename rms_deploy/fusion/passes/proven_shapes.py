@@ -34,15 +34,17 @@ def proven_shapes(model: ir.Model, facts: Facts) -> Iterator[None]:
                 if value.graph is not None and value.name is not None:
                     said.setdefault(value.graph, {})[value.name] = value.shape
                 value.shape = None if proven is None else ir.Shape(proven)
-    yield
-    for value, shape in changed:
-        value.shape = shape
-    for graph in graphs_of(model) if said else ():
-        names = said.get(graph, {})
-        for node in graph if names else ():
-            for value in node.outputs:
-                if value.name in names:
-                    value.shape = names[value.name]
+    try:
+        yield
+    finally:
+        for value, shape in changed:
+            value.shape = shape
+        for graph in graphs_of(model) if said else ():
+            names = said.get(graph, {})
+            for node in graph if names else ():
+                for value in node.outputs:
+                    if value.name in names:
+                        value.shape = names[value.name]
 
 
 def _is_proven(said: Shape, proven: Shape | None, axes: tuple[int, ...] | None) -> bool:
