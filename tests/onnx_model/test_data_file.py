@@ -123,7 +123,7 @@ def test_killed_at_every_point(tmp_path: Path, kill: Kill, before: str, kind: st
         assert not (folder / "model.onnx.data").is_symlink()
         if not was_killed:
             break
-    assert point > 8
+    assert point > 6  # 8 to 23: Python versions differ by one
 
 
 def test_killed_again_and_again(tmp_path: Path, kill: Kill) -> None:
