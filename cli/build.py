@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,10 +174,11 @@ def _progress(title: str) -> Iterator[Callable[[float, str], None] | None]:
 
 
 def _print_record(record: EngineRecord) -> None:
-    if record.timing is not None:
-        _print_timing(record.timing)
-    kind = "plugin layers" if record.norm == "plugin" else "decomposed, no plugin layers"
-    norms = f"norms: {record.norm_count} of {record.norm_count} are {kind} ({record.reason})"
+    if record.timings:
+        _print_timings(record.timings)
+    kind = "decomposed, no plugin layers" if record.norm == "decomposed" else "plugin layers"
+    count = record.norm_count if record.norm == "decomposed" else record.plugin_count
+    norms = f"norms: {count} of {record.norm_count} are {kind} ({record.reason})"
     devices = ", ".join(record.devices) or "the runtime's choice of devices"
     size = f"{record.bytes / 2**20:.1f} MiB in {record.seconds:.1f} s"
     stdout.print(
@@ -187,17 +188,18 @@ def _print_record(record: EngineRecord) -> None:
     )
 
 
-def _print_timing(timing: NormTiming) -> None:
-    low, high = timing.speedup.low, timing.speedup.high
-    interval = "" if low is None else f"{low:.3f} ... {high:.3f}"
-    rows = [
-        ("decomposed", f"{timing.decomposed.median:.1f} us", "", "", ""),
-        (
-            "plugin",
-            f"{timing.plugin.median:.1f} us",
-            f"{timing.speedup.value:.3f}x",
-            interval,
-            timing.speedup.verdict,
-        ),
-    ]
-    print_table(("norms", "median", "times faster", "95 % interval", "verdict"), rows)
+def _print_timings(timings: Sequence[NormTiming]) -> None:
+    rows = []
+    for timing in timings:
+        low, high = timing.speedup.low, timing.speedup.high
+        rows.append(
+            (
+                ", ".join(timing.plugins) or "none",
+                ", ".join(timing.against) or "none",
+                f"{timing.latency.median:.1f} us",
+                f"{timing.speedup.value:.3f}x",
+                "" if low is None else f"{low:.3f} ... {high:.3f}",
+                timing.speedup.verdict,
+            )
+        )
+    print_table(("plugins", "against", "median", "times faster", "95 % interval", "verdict"), rows)

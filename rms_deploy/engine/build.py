@@ -62,8 +62,9 @@ def build(
         output: the engine.
         runtime: "tensorrt" or "tensorrt-rtx"; default: the one that is installed.
         norm: what the fused norms become. plugin: our kernels; decomposed: Pow, ReduceMean and so on, statistics in
-            float32, for TensorRT to fuse with their neighbours; auto: both are built and timed on this GPU, and the
-            faster is kept; without a GPU: decomposed.
+            float32, for TensorRT to fuse with their neighbours; auto: both are built and timed on this GPU, then some
+            engines in which norms of one kind and size differ, and the fastest is kept; without a GPU, or where the
+            plugins fail: decomposed.
         optimization_profiles: of each, the smallest, usual and largest shape of each input by name; default: one, of
             which a dynamic dimension goes from 1 to 16 times the size that the other functions guess.
         devices: compute capabilities to build for, such as sm120, with or without a GPU; TensorRT-RTX only. Default:
@@ -113,7 +114,7 @@ def build(
             engine=os.fspath(output),
             seconds=round(perf_counter() - start, 3),
             unfused_count=unfused,
-            notes=tuple(_notes(request, optimization_profiles)),
+            notes=(*_notes(request, optimization_profiles), *engine.notes),
             **_described(request, engine),
         )
     _write(Path(output), engine.plan, record, timing_cache)
@@ -168,7 +169,7 @@ def _described(request: EngineRequest, engine: BuiltEngine) -> dict[str, Any]:
         "outputs": {name: spec.to_dict() for name, spec in output_specs(source.model).items()},
         "norm": engine.norm,
         "reason": engine.reason,
-        "timing": engine.timing,
+        "timings": engine.timings,
         "norms": engine.norms,
         "layers": recorded_layers(engine.plan.layers),
         "plugin": engine.plugin,

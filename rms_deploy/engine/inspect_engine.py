@@ -118,7 +118,8 @@ def _inspected(
         raise InstallationError(gpu_problem())
     api = tensorrt(record.get("runtime"))
     embedded = bool((record.get("plugin") or {}).get("embedded"))
-    engine = deserialized(api, plan, name=os.fspath(path), embedded_plugin=embedded)
+    holds_runtime = bool((record.get("options") or {}).get("version_compatible"))
+    engine = deserialized(api, plan, name=os.fspath(path), embedded_plugin=embedded, holds_runtime=holds_runtime)
     text = engine.create_engine_inspector().get_engine_information(api.module.LayerInformationFormat.JSON)
     ops = {norm.layer: norm.op for norm in norms if norm.layer}
     try:

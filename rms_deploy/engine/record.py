@@ -21,15 +21,21 @@ __all__ = ["EngineNorm", "EngineRecord", "NormTiming", "file_hash", "model_hashe
 
 @dataclass(frozen=True)
 class NormTiming:
-    """Both engines of `norm="auto"`, timed in turns at the usual shapes of the first optimization profile.
+    """Two engines of `norm="auto"`, timed one after the other at the usual shapes of the first optimization profile.
 
     In microseconds.
     """
 
-    plugin: Latency
-    decomposed: Latency
+    plugins: tuple[str, ...]
+    """The kinds of norms that are plugins in this engine, such as `RMSNorm 4096 float16`; the others are decomposed."""
+    against: tuple[str, ...]
+    """The same of the engine that it is compared with, the best so far."""
+    latency: Latency
+    latency_against: Latency
     speedup: Speedup
-    """How many times faster the plugin is."""
+    """How many times faster it is than the one that it is compared with."""
+    cuda_graph: bool
+    """Whether both ran as CUDA graphs."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +68,8 @@ class EngineRecord:
     norm: NormChoice
     reason: str
     """Why this choice."""
-    timing: NormTiming | None
-    """None: nothing was timed."""
+    timings: tuple[NormTiming, ...]
+    """What was timed, in order; none where only one engine was built."""
     norms: tuple[EngineNorm, ...]
     """The fused norms of the model."""
     unfused_count: int
@@ -95,8 +101,8 @@ class EngineRecord:
         """For JSON."""
         profiles = [{name: r._asdict() for name, r in profile.items()} for profile in self.optimization_profiles]
         result = {**asdict(self), "optimization_profiles": profiles}
-        if self.timing is not None:
-            result["timing"]["speedup"]["verdict"] = self.timing.speedup.verdict
+        for written, timing in zip(result["timings"], self.timings, strict=True):
+            written["speedup"]["verdict"] = timing.speedup.verdict
         layers = result.pop("layers")  # many lines, so they come last
         return {**result, "norm_count": self.norm_count, "plugin_count": self.plugin_count, "layers": layers}
 

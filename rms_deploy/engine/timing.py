@@ -1,53 +1,89 @@
-"""Plugin against decomposed: two engines of one model, timed in turns on this GPU."""
+"""Two engines of one model, timed one after the other on this GPU."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
-import onnx_ir as ir
+from numpy.typing import NDArray
 
-from rms_deploy.benchmark.latency import Latency, Speedup
+from rms_deploy.benchmark.latency import Latency
 from rms_deploy.benchmark.timing import measure
-from rms_deploy.benchmark.turns import turns
-from rms_deploy.engine.record import NormTiming
-from rms_deploy.onnx_model.inputs import random_inputs
-from rms_deploy.onnx_model.optimization_profiles import OptimizationProfile
 from rms_deploy.runtime.tensorrt_api import TensorRT
 
-__all__ = ["time_engines"]
+__all__ = ["EngineTimes", "TimedPlan", "time_engines"]
 
-_ROUNDS: Final = 20
+_ORDER: Final = (0, 1, 1, 0)
+"""Which of the two is loaded: a clock that rises or falls then favours neither."""
+_ROUNDS: Final = 10
+"""Each time that an engine is loaded."""
 _ROUND_SECONDS: Final = 0.1
 _WARMUP_SECONDS: Final = 0.5
 
 
+class TimedPlan(NamedTuple):
+    """An engine that was built, and is not written yet."""
+
+    data: Any
+    embeds_plugin: bool
+    holds_runtime: bool
+    """Whether it is version-compatible."""
+
+
+class EngineTimes(NamedTuple):
+    """Of two engines."""
+
+    candidate: Latency
+    other: Latency
+    cuda_graph: bool
+    """Whether both ran as CUDA graphs; False: the runtime cannot capture one of them."""
+
+
 def time_engines(
-    api: TensorRT, plugin: Any, decomposed: Any, model: ir.Model, profile: OptimizationProfile, *, embedded: bool
-) -> NormTiming:
-    """Run both on the same inputs of the profile's usual shapes, as CUDA graphs, a tenth of a second each in turns.
+    api: TensorRT, candidate: TimedPlan, other: TimedPlan, feeds: Mapping[str, NDArray[Any]]
+) -> EngineTimes:
+    """Run both on the same inputs, each loaded twice: first, second, second, first.
+
+    Only one is in the memory of the GPU at a time, so that a model which fills it can be timed.
 
     Args:
         api: the runtime that built them.
-        plugin: a plan.
-        decomposed: another one.
-        model: that both were built from.
-        profile: the first of theirs.
-        embedded: the first plan holds the plugin library.
+        candidate: one engine.
+        other: another one.
+        feeds: of both.
 
     Raises:
-        RunError: one of them does not run here.
+        RunError: one of them does not load or run here.
+        InstallationError, MissingDependencyError: nothing runs engines here.
     """
+    plans = (candidate, other)
+    for cuda_graph in (True, False):
+        rounds: tuple[list[list[float]], list[list[float]]] = ([], [])
+        for index in _ORDER:
+            measured = _measured(api, plans[index], feeds, cuda_graph=cuda_graph)
+            if measured is None:
+                break
+            rounds[index].extend(measured)
+        else:
+            return EngineTimes(Latency.of(rounds[0]), Latency.of(rounds[1]), cuda_graph)
+    raise AssertionError("an engine is only left out where a CUDA graph was asked for")
+
+
+def _measured(
+    api: TensorRT, plan: TimedPlan, feeds: Mapping[str, NDArray[Any]], *, cuda_graph: bool
+) -> list[list[float]] | None:
+    """Microseconds of the runs of each round; None: a CUDA graph is asked for, and the runtime cannot capture it."""
     from rms_deploy.runtime import tensorrt_session as runtime
 
-    feeds = random_inputs(model, {name: shapes.opt for name, shapes in profile.items()})
-    runs = [
-        runtime.bound_run(runtime.session(plan, runtime=api.name, embedded_plugin=holds, cuda_graph=True), feeds)
-        for plan, holds in ((plugin, embedded), (decomposed, False))
-    ]
-    for run in runs:
-        measure(run, _WARMUP_SECONDS)
-    rounds: list[list[list[float]]] = [[], []]
-    for _, index in turns(range(len(runs)), _ROUNDS):
-        rounds[index].append(measure(runs[index], _ROUND_SECONDS))
-    ours, theirs = (Latency.of(each) for each in rounds)
-    return NormTiming(ours, theirs, Speedup.of(theirs, ours))
+    session = runtime.session(
+        plan.data,
+        runtime=api.name,
+        embedded_plugin=plan.embeds_plugin,
+        holds_runtime=plan.holds_runtime,
+        cuda_graph=cuda_graph,
+    )
+    run = runtime.bound_run(session, feeds)
+    if run.cuda_graph != cuda_graph:
+        return None
+    measure(run, _WARMUP_SECONDS)
+    return [measure(run, _ROUND_SECONDS) for _ in range(_ROUNDS)]

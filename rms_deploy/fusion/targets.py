@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Set
+from functools import partial
 from typing import Final
 
 import onnx_ir as ir
@@ -43,6 +45,7 @@ def lower(
     functions: bool = True,
     facts: Facts | None = None,
     modified: bool = False,
+    keep: Set[str] = frozenset(),
 ) -> ir.passes.PassResult:
     """Write our nodes in the form `target`; what it cannot express stays our node, and a warning says why.
 
@@ -52,6 +55,7 @@ def lower(
         functions: give our nodes that remain their function bodies.
         facts: of the model, if they were looked up before.
         modified: whether the model was changed before, so that nobody asks whether it is now.
+        keep: the names of nodes of ours that stay what they are where the target is `NormForm.DECOMPOSED`.
 
     Returns:
         The model, or a new one in another opset, and whether it says anything else than before.
@@ -71,12 +75,12 @@ def lower(
     if not functions or target is NormForm.TENSORRT_PLUGIN:
         _annotate_calls(model, facts)
     if target in _PASSES:
-        modified |= _written(model, target, facts)
+        modified |= _written(model, target, facts, keep)
     if functions:
         if WidenMixedNorms()(model).modified:
             facts, modified = Facts(model), True
             if target in _PASSES:
-                _written(model, target, facts)
+                _written(model, target, facts, keep)
         modified |= FitScales(facts)(model).modified
         modified |= rename_inlined(model)
         if model.opset_imports[""] < CAST_LIKE_OPSET:  # the bodies name the type
@@ -92,14 +96,15 @@ def lower(
     return ir.passes.PassResult(model, modified or model is not given or _said_of_ours(model) != before)
 
 
-def _written(model: ir.Model, target: NormForm, facts: Facts) -> bool:
+def _written(model: ir.Model, target: NormForm, facts: Facts, keep: Set[str]) -> bool:
     """Run the pass of the target; whether it changed anything."""
     _annotate(model, facts)
     if target is NormForm.DECOMPOSED:
         for node in norm_nodes(model):
             node.meta[MISREAD] = may_be_misread(node, facts)
+    make = partial(LowerToPrimitives, keep) if target is NormForm.DECOMPOSED else _PASSES[target]
     with proven_shapes(model, facts):
-        return _PASSES[target]()(model).modified
+        return make()(model).modified
 
 
 def _said_of_ours(model: ir.Model) -> tuple[object, ...]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -141,32 +141,42 @@ class _Torch:
         self.stream = int(self._stream.cuda_stream)
 
     def allocate(self, nbytes: int) -> Buffer:
-        with self._torch.cuda.stream(self._stream):
+        with self._on_stream():
             return _TorchBuffer(self._torch.empty(max(nbytes, 1), dtype=self._torch.uint8, device="cuda"), nbytes)
 
     def upload(self, buffer: Buffer, array: NDArray[Any]) -> None:
         assert isinstance(buffer, _TorchBuffer)
-        with self._torch.cuda.stream(self._stream):
+        with self._on_stream():
             buffer.tensor[: array.nbytes].copy_(self._bytes(array), non_blocking=True)
 
     def download(self, array: NDArray[Any], buffer: Buffer) -> None:
         assert isinstance(buffer, _TorchBuffer)
-        with self._torch.cuda.stream(self._stream):
+        with self._on_stream():
             self._bytes(array).copy_(buffer.tensor[: array.nbytes])
 
     def synchronize(self) -> None:
-        self._stream.synchronize()
+        with self._on_stream():
+            self._stream.synchronize()
 
     def capture(self, enqueue: Callable[[], None]) -> Callable[[], None]:
         graph = self._torch.cuda.CUDAGraph()
-        with self._torch.cuda.graph(graph, stream=self._stream):
+        with self._on_stream(), self._torch.cuda.graph(graph, stream=self._stream):
             enqueue()
 
         def launch() -> None:
-            with self._torch.cuda.stream(self._stream):
+            with self._on_stream():
                 graph.replay()
 
         return launch
+
+    @contextmanager
+    def _on_stream(self) -> Iterator[None]:
+        """torch reports what CUDA refuses, such as memory, as RuntimeError."""
+        try:
+            with self._torch.cuda.stream(self._stream):
+                yield
+        except RuntimeError as error:
+            raise RunError(f"torch: {str(error).splitlines()[0]}") from error
 
     def _bytes(self, array: NDArray[Any]) -> Any:
         flat = array.reshape(-1).view(np.uint8)

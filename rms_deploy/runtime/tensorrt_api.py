@@ -112,6 +112,23 @@ class TensorRT:
         """
         return not self.is_rtx
 
+    def execution_context(self, engine: Any) -> Any:
+        """A context; None: there is no memory for it.
+
+        TensorRT-RTX compiles kernels for the shapes that it meets: before the run that needs them, not beside runs of
+        slower kernels, which a measurement or a CUDA graph would take in.
+        """
+        if not self.is_rtx:
+            return engine.create_execution_context()
+        config = engine.create_runtime_config()
+        strategies = self.module.DynamicShapesKernelSpecializationStrategy
+        config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+        return engine.create_execution_context(config)
+
+    def can_capture(self, context: Any, stream: int) -> bool:
+        """Whether a run of `context` can become a CUDA graph: TensorRT-RTX cannot always, and is asked."""
+        return not self.is_rtx or bool(context.is_stream_capturable(stream))
+
     def logger(self) -> Any:
         """The one logger of this process, because TensorRT keeps the first that it is given."""
         return _logger(self.module)

@@ -29,7 +29,7 @@ _TYPES: Final[dict[str, np.dtype[Any]]] = {
 }
 
 
-def deserialized(api: TensorRT, plan: Any, *, name: str, embedded_plugin: bool) -> Any:
+def deserialized(api: TensorRT, plan: Any, *, name: str, embedded_plugin: bool, holds_runtime: bool = False) -> Any:
     """Load a plan onto the GPU.
 
     Args:
@@ -38,14 +38,14 @@ def deserialized(api: TensorRT, plan: Any, *, name: str, embedded_plugin: bool) 
         name: what messages call the engine.
         embedded_plugin: the plan holds our plugin library, and may run that code; if not, our library is loaded where
             this installation has it.
+        holds_runtime: the plan is version-compatible and holds the lean runtime, code of TensorRT's own.
 
     Raises:
         RunError: TensorRT refuses the engine.
     """
     loader = api.module.Runtime(api.logger())
-    if embedded_plugin:
-        loader.engine_host_code_allowed = True
-    else:
+    loader.engine_host_code_allowed = embedded_plugin or holds_runtime
+    if not embedded_plugin:
         with suppress(InstallationError):
             load_plugins(api)
     with api.errors() as errors:

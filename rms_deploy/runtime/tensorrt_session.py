@@ -17,7 +17,7 @@ from rms_deploy.runtime.engine_file import read_engine, read_record
 from rms_deploy.runtime.tensorrt_api import TensorRT, tensorrt, text_of
 from rms_deploy.runtime.tensorrt_engine import deserialized, optimization_profiles, tensor_types
 
-__all__ = ["EngineSession", "bound_run", "matching_profile", "run", "session"]
+__all__ = ["BoundRun", "EngineSession", "bound_run", "matching_profile", "run", "session"]
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,27 @@ class EngineSession:
     cuda_graph: bool
 
 
+@dataclass(frozen=True)
+class BoundRun:
+    """Runs on the same inputs at each call, and waits for the end."""
+
+    launch: Callable[[], None]
+    cuda_graph: bool
+    """Whether it launches a graph."""
+    _bound: _Bound
+
+    def __call__(self) -> None:
+        """Run once."""
+        self.launch()
+        self._bound.session.device.synchronize()
+
+
 def session(
     engine: str | os.PathLike[str] | Any,
     *,
     runtime: str | None = None,
     embedded_plugin: bool | None = None,
+    holds_runtime: bool | None = None,
     cuda_graph: bool = False,
 ) -> EngineSession:
     """Load an engine.
@@ -48,7 +64,9 @@ def session(
         runtime: "tensorrt" or "tensorrt-rtx"; default: as the record beside the engine says, else what is installed.
         embedded_plugin: the engine holds our plugin library, and may run that code; default: as the record says, else
             no. Without, our library is loaded if this installation has it.
-        cuda_graph: `bound_run` launches a graph.
+        holds_runtime: the engine is version-compatible, and may run the lean runtime that it holds; default: as the
+            record says, else no.
+        cuda_graph: `bound_run` launches a graph, if the runtime can capture one.
 
     Raises:
         ModelFileError: there is no such file.
@@ -63,9 +81,11 @@ def session(
     device = cuda_device()
     if embedded_plugin is None:
         embedded_plugin = bool((record.get("plugin") or {}).get("embedded"))
-    loaded = deserialized(api, plan, name=name, embedded_plugin=embedded_plugin)
+    if holds_runtime is None:
+        holds_runtime = bool((record.get("options") or {}).get("version_compatible"))
+    loaded = deserialized(api, plan, name=name, embedded_plugin=embedded_plugin, holds_runtime=holds_runtime)
     with api.errors() as errors:
-        context = loaded.create_execution_context()
+        context = api.execution_context(loaded)
     if context is None:
         raise RunError(f"{name}: {api.name} {api.version} does not load it: {text_of(errors)}")
     inputs, outputs = tensor_types(api, loaded)
@@ -88,7 +108,7 @@ def run(running: EngineSession, feeds: Mapping[str, NDArray[Any]]) -> dict[str, 
     return bound.results
 
 
-def bound_run(running: EngineSession, feeds: Mapping[str, NDArray[Any]]) -> Callable[[], None]:
+def bound_run(running: EngineSession, feeds: Mapping[str, NDArray[Any]]) -> BoundRun:
     """A function that runs on these inputs and waits for the end; inputs and outputs stay on the GPU.
 
     Raises:
@@ -96,19 +116,14 @@ def bound_run(running: EngineSession, feeds: Mapping[str, NDArray[Any]]) -> Call
         RunError: the run fails; also from the function.
     """
     with running.api.errors() as errors:
-        context = running.engine.create_execution_context()
+        context = running.api.execution_context(running.engine)
     if context is None:  # such as for want of memory
         raise RunError(f"the engine does not run: {text_of(errors)}")
     bound = _bind(running, context, feeds)
     bound.enqueue()  # what only the first run does belongs neither in a graph nor in a measurement
     running.device.synchronize()
-    launch = running.device.capture(bound.enqueue) if running.cuda_graph else bound.enqueue
-
-    def run_bound(_alive: object = bound) -> None:
-        launch()
-        running.device.synchronize()
-
-    return run_bound
+    cuda_graph = running.cuda_graph and running.api.can_capture(context, running.device.stream)
+    return BoundRun(running.device.capture(bound.enqueue) if cuda_graph else bound.enqueue, cuda_graph, bound)
 
 
 def matching_profile(profiles: tuple[OptimizationProfile, ...], shapes: Mapping[str, tuple[int, ...]]) -> int:

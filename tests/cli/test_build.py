@@ -54,7 +54,7 @@ def asked(monkeypatch):
             outputs={},
             norm="decomposed",
             reason="asked for",
-            timing=None,
+            timings=(),
             norms=(),
             unfused_count=0,
             layers={},

@@ -90,7 +90,7 @@ def test_names_of_the_engine_inspector(engine, inspected):
         EngineLayer("__myl_MulAdd_myl0_1", "", ""),
         EngineLayer("norm_myl0_2", "", "RMSNorm"),
     )
-    assert loaded == [(b"plan", {"name": str(engine(RECORD)), "embedded_plugin": True})]
+    assert loaded == [(b"plan", {"name": str(engine(RECORD)), "embedded_plugin": True, "holds_runtime": False})]
 
 
 def test_types_of_the_engine_inspector_without_a_record(engine, inspected):

@@ -6,7 +6,13 @@ import onnx
 import onnx.compose
 import onnx_ir as ir
 
-from rms_deploy.engine.parser_input import count_unfused, fused_norms, with_decomposed_norms, with_plugin_norms
+from rms_deploy.engine.parser_input import (
+    count_unfused,
+    fused_norms,
+    norm_kinds,
+    with_decomposed_norms,
+    with_plugin_norms,
+)
 from rms_deploy.fusion.fuse import fuse
 from rms_deploy.onnx_model.file import load_model
 
@@ -28,6 +34,24 @@ def test_decomposed_norms_leave_neither_node_nor_function(small):
     prepared = with_decomposed_norms(load_model(small()))
     assert not [node for node in prepared.graph if node.domain == "rms_deploy"]
     assert not prepared.functions
+
+
+def test_some_norms_become_plugins_and_the_others_get_their_bodies(small):
+    model = load_model(small())
+    names = [norm.name for norm in fused_norms(model)]
+    prepared, norms = with_plugin_norms(model, {names[1]})
+    assert [norm.name for norm in norms] == names
+    assert [node.name for node in prepared.graph if node.domain == "rms_deploy"] == [names[1]]
+    assert [node.op_type for node in prepared.graph].count("ReduceMean") == 2
+    assert not prepared.functions
+
+
+def test_kinds_of_norms_with_the_largest_first(small):
+    model = load_model(small())
+    names = [norm.name for norm in fused_norms(model)]
+    kinds = norm_kinds(model)
+    assert [str(kind) for kind in kinds] == ["AddRMSNorm 64 float32", "RMSNorm 64 float32", "PartialRMSNorm 64 float32"]
+    assert list(kinds.values()) == [{name} for name in names]
 
 
 def test_norms_that_other_tools_changed_are_norms(small):

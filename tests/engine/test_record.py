@@ -30,7 +30,7 @@ def record():
         outputs={},
         norm="plugin",
         reason="as asked for",
-        timing=NormTiming(fast, slow, Speedup.of(slow, fast)),
+        timings=(NormTiming(("RMSNorm 8 float32",), (), fast, slow, Speedup.of(slow, fast), cuda_graph=True),),
         norms=(EngineNorm("a", "RMSNorm", "a"), EngineNorm("b", "AddRMSNorm", None)),
         unfused_count=3,
         layers={"a": "PLUGIN_V3"},
@@ -51,7 +51,10 @@ def test_json(record):
     assert written["norms"][1] == {"name": "b", "op": "AddRMSNorm", "layer": None}
     assert (written["norm_count"], written["plugin_count"], written["unfused_count"]) == (2, 1, 3)
     assert list(written)[-1] == "layers"
-    assert (written["layers"], written["timing"]["speedup"]["verdict"]) == ({"a": "PLUGIN_V3"}, "faster")
+    (timing,) = written["timings"]
+    assert (timing["plugins"], timing["against"]) == (["RMSNorm 8 float32"], [])
+    assert (timing["latency"]["median"], timing["latency_against"]["median"]) == (10, 12)
+    assert (timing["speedup"]["verdict"], written["layers"]) == ("faster", {"a": "PLUGIN_V3"})
 
 
 def test_layers_of_nodes_by_name():

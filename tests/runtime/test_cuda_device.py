@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from rms_deploy.errors import InstallationError, MissingDependencyError
+from rms_deploy.errors import InstallationError, MissingDependencyError, RunError
 from rms_deploy.runtime import cuda_device
 from rms_deploy.runtime.gpus import Gpu, gpus
 
@@ -43,6 +44,24 @@ def test_nothing_that_allocates_memory_of_the_gpu(monkeypatch):
     monkeypatch.setattr(cuda_device, "gpu_problem", str)
     with pytest.raises(MissingDependencyError, match=r"needs one of them; run: pip install cuda-python"):
         cuda_device.cuda_device()
+
+
+def test_what_torch_refuses_is_one_line(monkeypatch):
+    def no_memory(*_, **__):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB\nCompile with TORCH_USE_CUDA_DSA")
+
+    stream = SimpleNamespace(cuda_stream=7)
+    cuda = SimpleNamespace(is_available=lambda: True, Stream=lambda: stream, stream=lambda _: nullcontext())
+    torch = SimpleNamespace(cuda=cuda, empty=no_memory, uint8="uint8")
+
+    def only_torch(name):
+        if name != "torch":
+            raise ImportError(name)
+        return torch
+
+    monkeypatch.setattr(cuda_device, "import_module", only_torch)
+    with pytest.raises(RunError, match=r"^torch: CUDA out of memory\. Tried to allocate 2 GiB$"):
+        cuda_device.cuda_device().allocate(2 << 30)
 
 
 @pytest.mark.gpu

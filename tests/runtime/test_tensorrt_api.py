@@ -104,6 +104,27 @@ def test_networks_are_strongly_typed_where_that_is_a_choice():
     assert TensorRT("tensorrt", none).network(builder) == 0
 
 
+def test_rtx_compiles_before_it_runs_and_is_asked_what_it_can_capture():
+    """An engine of TensorRT-RTX does not load without a GPU: the calls, on the names that its module has."""
+    strategies = SimpleNamespace(EAGER="eager")
+    module = SimpleNamespace(DynamicShapesKernelSpecializationStrategy=strategies)
+    engine = SimpleNamespace(create_runtime_config=SimpleNamespace, create_execution_context=lambda *given: given)
+    (config,) = TensorRT("tensorrt-rtx", module).execution_context(engine)
+    assert config.dynamic_shapes_kernel_specialization_strategy == "eager"
+    assert TensorRT("tensorrt", module).execution_context(engine) == ()
+    context = SimpleNamespace(is_stream_capturable=lambda stream: stream == 7)
+    assert [TensorRT("tensorrt-rtx", module).can_capture(context, stream) for stream in (7, 8)] == [True, False]
+    assert TensorRT("tensorrt", module).can_capture(None, 8)
+
+
+def test_rtx_has_the_names_that_are_used(rtx):
+    module = rtx.module
+    assert "EAGER" in module.DynamicShapesKernelSpecializationStrategy.__members__
+    assert hasattr(module.ICudaEngine, "create_runtime_config")
+    assert hasattr(module.IRuntimeConfig, "dynamic_shapes_kernel_specialization_strategy")
+    assert hasattr(module.IExecutionContext, "is_stream_capturable")
+
+
 def test_tensorrt_without_a_gpu(monkeypatch):
     def refuse(_logger):
         raise TypeError("pybind11::init(): factory function returned nullptr")

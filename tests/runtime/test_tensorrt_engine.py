@@ -82,11 +82,13 @@ def loading(monkeypatch):
     return make
 
 
-@pytest.mark.parametrize(("embedded", "first"), [(True, ("engine_host_code_allowed", True)), (False, "plugins")])
-def test_code_of_the_engine_runs_only_where_it_holds_the_plugin(embedded, first, loading):
+@pytest.mark.parametrize(("embedded", "before"), [(True, []), (False, ["plugins"])])
+@pytest.mark.parametrize("holds_runtime", [False, True])
+def test_code_of_the_engine_runs_only_where_it_holds_some(embedded, before, holds_runtime, loading):
     api, done = loading("an engine")
-    assert deserialized(api, b"plan", name="e", embedded_plugin=embedded) == "an engine"
-    assert done == [first, b"plan"]
+    given = {"embedded_plugin": embedded, "holds_runtime": holds_runtime}
+    assert deserialized(api, b"plan", name="e", **given) == "an engine"
+    assert done == [("engine_host_code_allowed", embedded or holds_runtime), *before, b"plan"]
 
 
 def test_an_engine_that_tensorrt_refuses(loading):

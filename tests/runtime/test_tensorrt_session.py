@@ -81,6 +81,13 @@ class Context:
 
 class Api:
     module = SimpleNamespace(TensorLocation=SimpleNamespace(HOST="host"))
+    captures = True
+
+    def execution_context(self, engine):
+        return engine.create_execution_context()
+
+    def can_capture(self, _context, _stream):
+        return self.captures
 
     def errors(self):
         return self
@@ -124,6 +131,16 @@ def test_a_bound_run_runs_each_time(cuda_graph, running):
     run()
     run()
     assert session.context.runs == before + 2
+
+
+def test_what_cannot_be_captured_runs_without_a_graph(running):
+    session = running(cuda_graph=True)
+    assert tensorrt.bound_run(session, {"x": np.ones((2, 4), np.float32)}).cuda_graph
+    session.api.captures = False
+    run = tensorrt.bound_run(session, {"x": np.ones((2, 4), np.float32)})
+    before = session.context.runs
+    run()
+    assert (run.cuda_graph, session.context.runs) == (False, before + 1)
 
 
 def test_a_failure_is_one_line(running):

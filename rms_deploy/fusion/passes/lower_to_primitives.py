@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 import onnx
 import onnx_ir as ir
 
@@ -25,6 +27,11 @@ class LowerToPrimitives(ir.passes.InPlacePass):
         InputError: the model's opset has no operator for what a node needs.
     """
 
+    def __init__(self, keep: Set[str] = frozenset()) -> None:
+        """`keep`: the names of nodes of ours that stay."""
+        super().__init__()
+        self.keep = keep
+
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Lower in place."""
         for key in [key for key in model.functions if key[0] == DOMAIN and key[1] in OPS]:
@@ -33,15 +40,20 @@ class LowerToPrimitives(ir.passes.InPlacePass):
         modified = False
         for root in (model.graph, *(f.graph for f in model.functions.values() if f.domain != DOMAIN)):
             opset = root.opset_imports.get("", model.opset_imports[""])
-            nodes = [node for node in ir.traversal.RecursiveGraphIterator(root) if _is_ours(node)]
+            nodes = [
+                node
+                for node in ir.traversal.RecursiveGraphIterator(root)
+                if _is_ours(node) and node.name not in self.keep
+            ]
             for node in nodes:
                 write_defaults(node)
                 _place(node, node_body(OPS[node.op_type], node, opset=opset), into)
             if nodes:
                 root.opset_imports.setdefault("", opset)
-                root.opset_imports.pop(DOMAIN, None)
+                if not self.keep:
+                    root.opset_imports.pop(DOMAIN, None)
             modified |= bool(nodes)
-        if modified:
+        if modified and not self.keep:
             model.opset_imports.pop(DOMAIN, None)
         return ir.passes.PassResult(model, modified)
 
