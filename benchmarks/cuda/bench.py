@@ -1,17 +1,22 @@
-"""The CUDA kernels beside a device-to-device copy, torch, torch.compile and Triton: see README.md."""
+"""The CUDA kernels beside a device-to-device copy and what else is installed: see README.md."""
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import json
 import statistics
 import tempfile
 from pathlib import Path
 
 import torch
 from peers import EPSILON, Enqueue, build, peers
+from table import Measured, fill, rows_of
 
-ROWS = (1, 8, 64, 512, 4096, 65536)
-LENGTHS = (128, 1024, 4096, 8192, 16384)
+from rms_deploy.runtime.gpus import gpus
+
+ROWS = (1, 8, 64, 512, 4096, 32768)
+LENGTHS = (128, 1024, 4096, 8192, 16384, 65536)
 LAUNCHES = 20  # of one graph
 REPLAYS = 30
 Buffers = list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
@@ -69,11 +74,19 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["bfloat16", "float16", "float32"], default="bfloat16")
     parser.add_argument("--rows", type=int, nargs="*", default=ROWS)
     parser.add_argument("--n", type=int, nargs="*", default=LENGTHS)
+    parser.add_argument("--output", type=Path, help="JSON file for the figures")
+    parser.add_argument("--fill", action="store_true", help="write them into the table of README.md")
     arguments = parser.parse_args()
+    results = []
     dtype = getattr(torch, arguments.dtype)
     with tempfile.TemporaryDirectory() as folder:
         library = build(Path(folder))
-        print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {arguments.dtype}")
+        today = datetime.datetime.now(tz=datetime.timezone.utc).date()
+        title = (
+            f"{today}, {torch.cuda.get_device_name()}, driver {gpus()[0].driver}, torch {torch.__version__}, "
+            f"{arguments.dtype}: `python benchmarks/cuda/bench.py --dtype {arguments.dtype} --fill`"
+        )
+        print(title)
         print(f"{'rows x n':>14} {'L2':>5} {'kernel':>14} {'us':>9} {'spread':>7} {'GB/s':>7} {'% of copy':>9}")
         for rows, n in ((rows, n) for rows in arguments.rows for n in arguments.n):
             for cold in (True, False):
@@ -84,11 +97,18 @@ def main() -> None:
                         check(name, enqueue, buffers)
                     time, spread = microseconds(enqueue, buffers)
                     copy = time if name == "copy" else copy
+                    results.append(Measured(rows, n, cold, name, time, copy))
                     speed = 2 * rows * n * dtype.itemsize / time / 1000
                     print(
                         f"{f'{rows}x{n}':>14} {'cold' if cold else 'warm':>5} {name:>14} {time:9.2f} {spread:7.2f} "
                         f"{speed:7.0f} {100 * copy / time:9.0f}", flush=True,
                     )  # fmt: skip
+    print("\n".join(["", *rows_of(results)]))
+    if arguments.output is not None:
+        text = json.dumps({"title": title, "results": [result._asdict() for result in results]}, indent=1)
+        arguments.output.write_text(text + "\n")
+    if arguments.fill:
+        fill(Path(__file__).with_name("README.md"), results, title)
 
 
 if __name__ == "__main__":

@@ -80,6 +80,42 @@ def _triton(x: torch.Tensor, scale: torch.Tensor, y: torch.Tensor) -> None:
     _triton_kernel[(x.shape[0],)](x, scale, y, x.shape[1], EPSILON, block=block, num_warps=warps)
 
 
+def _flashinfer() -> Enqueue:
+    from flashinfer.norm import rmsnorm
+
+    return lambda x, scale, y: rmsnorm(x, scale, EPSILON, out=y)
+
+
+def _quack() -> Enqueue:
+    from quack import rmsnorm
+
+    return lambda x, scale, y: rmsnorm(x, scale, eps=EPSILON)  # noqa: ARG005
+
+
+def _liger() -> Enqueue:
+    from liger_kernel.ops.rms_norm import LigerRMSNormFunction
+
+    return lambda x, scale, y: LigerRMSNormFunction.apply(x, scale, EPSILON)  # noqa: ARG005
+
+
+def _vllm() -> Enqueue:
+    from vllm import _custom_ops
+
+    return lambda x, scale, y: _custom_ops.rms_norm(y, x, scale, EPSILON)
+
+
+_INSTALLED = {"flashinfer": _flashinfer, "quack": _quack, "liger": _liger, "vllm": _vllm}
+"""Peers that are run if they are installed."""
+
+
+def _installed(name: str, make: Callable[[], Enqueue]) -> dict[str, Enqueue]:
+    try:
+        return {name: make()}
+    except ImportError as error:
+        print(f"{name}: not run: {error}")
+        return {}
+
+
 def peers(library: ctypes.CDLL) -> dict[str, Enqueue]:
     """By name; 'copy' is the limit. torch.compile is compiled anew for each shape."""
     torch.compiler.reset()
@@ -92,4 +128,5 @@ def peers(library: ctypes.CDLL) -> dict[str, Enqueue]:
         "torch": lambda x, scale, y: functional.rms_norm(x, (x.shape[1],), scale, EPSILON),  # noqa: ARG005
         "torch.compile": lambda x, scale, y: compiled(x, scale),  # noqa: ARG005
         "triton": _triton,
+        **{name: enqueue for item in _INSTALLED.items() for name, enqueue in _installed(*item).items()},
     }
