@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import platform
 from pathlib import Path
 
 from .report import KindReport, Report
@@ -63,7 +65,14 @@ _LEFT = """## What is left
 def write_page(report: Report, path: Path) -> None:
     """The page of this report."""
     versions = ", ".join(f"{name} {number}" for name, number in report.versions.items())
-    lines = [_HEAD, f"Tried with {versions}.", "", "| | tried | failed | of these mended |", "|---|--:|--:|--:|"]
+    today = datetime.datetime.now(tz=datetime.timezone.utc).date()
+    lines = [
+        _HEAD,
+        f"Until {today}, on {platform.system()} {platform.machine()} with {versions}.",
+        "",
+        "| | tried | failed | of these mended |",
+        "|---|--:|--:|--:|",
+    ]
     for kind, part in report.kinds.items():
         failed = [failure["count"] for failure in part.failures.values()]
         mended = [failure["count"] for failure in part.failures.values() if failure["mended"]]
