@@ -64,7 +64,26 @@ def failures(result: BenchmarkResult) -> Iterator[str]:
                 yield f"{candidate.name}: {candidate.note}"
             if candidate.settled is False and result.method.warmup:
                 yield f"{candidate.name}{at}: still drifted after {result.method.warmup:g} s of warm-up"
+    yield from _shortened(result)
     yield from _busy(result)
+
+
+def _shortened(result: BenchmarkResult) -> Iterator[str]:
+    """The points that had fewer launches or rounds than the method asks for, and an A/A pair that failed."""
+    method = result.method
+    for point in result.points:
+        at = f" at {point_name(point)}" if point_name(point) else ""
+        wanted = method.launches, method.rounds
+        found = next(((len(m), max(map(len, m))) for m in _round_medians(point)), wanted)
+        if found != wanted:
+            why = "a run takes long" if method.max_time is None else "a run takes long, or the time was over"
+            yield f"measured{at} in {found[0]} of {wanted[0]} launches of {found[1]} of {wanted[1]} rounds: {why}"
+        if point.again is not None and point.again.failure is not None and point.candidates[0].failure is None:
+            yield f"{point.again.name}{at}: its second copy failed, so the noise is not known: {point.again.failure}"
+
+
+def _round_medians(point: Point) -> Iterator[tuple[tuple[float, ...], ...]]:
+    return (c.latency.round_medians for c in point.candidates if c.latency is not None)
 
 
 def _busy(result: BenchmarkResult) -> Iterator[str]:
