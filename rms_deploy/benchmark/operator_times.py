@@ -42,9 +42,10 @@ class OperatorTimes:
 
     The profiler makes every node some microseconds longer, because ONNX Runtime formats the event of a node within the
     time of that node. Models of many small nodes would look slower than they are. Therefore the run is also timed
-    without the profiler, and the difference is subtracted from all nodes in equal parts. Two errors remain: the true
-    cost grows with the number of inputs of a node, and ONNX Runtime cuts times off to whole microseconds. Shares of a
-    few percent are therefore rough.
+    without the profiler, and the difference is subtracted from all nodes in equal parts, which are at most the time of
+    the shortest: where runs are long, the difference is mostly noise. Two errors remain: the true cost grows with the
+    number of inputs of a node, and ONNX Runtime cuts times off to whole microseconds. Shares of a few percent are
+    therefore rough.
     """
 
     operators: tuple[Operator, ...]
@@ -105,7 +106,8 @@ def fold(
     found = {key: [run.get(key, []) for run in runs] for key in keys}
     measured = {key: (median(map(len, each)), median(map(sum, each))) for key, each in found.items()}
     calls, total = (sum(values) for values in zip(*measured.values(), strict=True)) if measured else (0, 0)
-    overhead = max(0.0, (total - latency) / calls) if calls else 0.0
+    shortest = min((microseconds / nodes for nodes, microseconds in measured.values() if nodes), default=0.0)
+    overhead = min(max(0.0, (total - latency) / calls), shortest + 1) if calls else 0.0  # 1 us may be cut off
     operators = [
         Operator(*key, nodes, max(0.0, microseconds - nodes * overhead))
         for key, (nodes, microseconds) in measured.items()
