@@ -126,8 +126,10 @@ def _measure(
 ) -> tuple[tuple[CandidateResult, ...], CandidateResult | None]:
     """All candidates on the same inputs; and, where there is something to compare, the first of them once more."""
     runs = [CandidateRun(entry, method) for entry in entries]
-    again = CandidateRun(entries[0], method) if len(entries) > 1 and method.launches >= MIN_LAUNCHES else None
-    pair = [again] if again is not None else []
+    again = None
+    if len(entries) > 1 and method.launches >= MIN_LAUNCHES:
+        again = CandidateRun(replace(entries[0], name=f"{entries[0].name} (A/A)"), method)
+    pair = [] if again is None else [again]
     progress.begin()
     measure_launches(
         [*runs, *pair],
@@ -137,10 +139,12 @@ def _measure(
         end=end,
         further_steps=len(runs) * operator_times,
     )
-    for run, arrays in zip(runs, inputs, strict=True):
-        if operator_times:
-            progress.next(f"operator times of {run.name}")
+    for run, arrays in zip(runs, inputs, strict=True) if operator_times else ():
+        progress.next(f"operator times of {run.name}")
+        if end is None or perf_counter() < end:
             run.time_operators(arrays)
+        else:
+            run.note = "no operator times: `max_time` was over"
     first = runs[0]
     second = None if again is None else again.result(first)
     noise = None if second is None or second.speedup is None else second.speedup.spread

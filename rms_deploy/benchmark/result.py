@@ -72,8 +72,8 @@ class Point:
     provenance: Provenance | None = None
     """Where and when it was measured; None: as the whole result was."""
     again: CandidateResult | None = None
-    """The first candidate a second time, in the same launches: what its `speedup` shows (A/A) is noise. None: there is
-    nothing to compare, or there are too few launches."""
+    """The first candidate a second time, in the same launches, with "(A/A)" after its name: what its `speedup` shows is
+    noise. None: there is nothing to compare, or there are too few launches."""
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def test_launches_start_all_anew_and_the_first_takes_part_twice(tmp_path, monkey
     assert len(started) == 3 * 3
     (point,) = result.points
     assert [candidate.name for candidate in point.candidates] == [str(path) for path in paths]
-    assert point.again.name == str(paths[0])
+    assert point.again.name == f"{paths[0]} (A/A)"
     for candidate in (*point.candidates, point.again):
         assert [len(rounds) for rounds in candidate.latency.round_medians] == [2, 2, 2]
         assert candidate.latency.low <= candidate.latency.high
@@ -297,6 +297,13 @@ def test_operator_times_that_fail_are_a_note(tmp_path, monkeypatch):
     assert candidate.latency is not None
     assert candidate.operator_times is None
     assert candidate.note == "no operator times: its process ended with exit code 5: lost a pointer"
+
+
+def test_operator_times_end_with_the_time(tmp_path):
+    method = replace(METHOD, max_time=0.001)
+    (candidate,) = bench(write(tmp_path / "a.onnx"), library=False, operator_times=True, method=method).candidates
+    assert candidate.latency is not None
+    assert candidate.note == "no operator times: `max_time` was over"
 
 
 @pytest.mark.slow

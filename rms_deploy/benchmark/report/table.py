@@ -76,10 +76,10 @@ def _shortened(result: BenchmarkResult) -> Iterator[str]:
         wanted = method.launches, method.rounds
         found = next(((len(m), max(map(len, m))) for m in _round_medians(point)), wanted)
         if found != wanted:
-            why = "a run takes long" if method.max_time is None else "a run takes long, or the time was over"
+            why = "a run takes long" if method.max_time is None else "a run takes long, or `max_time` was over"
             yield f"measured{at} in {found[0]} of {wanted[0]} launches of {found[1]} of {wanted[1]} rounds: {why}"
         if point.again is not None and point.again.failure is not None and point.candidates[0].failure is None:
-            yield f"{point.again.name}{at}: its second copy failed, so the noise is not known: {point.again.failure}"
+            yield f"{point.again.name}{at} failed, so the noise is not known: {point.again.failure}"
 
 
 def _round_medians(point: Point) -> Iterator[tuple[tuple[float, ...], ...]]:

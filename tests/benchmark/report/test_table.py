@@ -106,13 +106,13 @@ def test_fewer_launches_than_asked_for_are_said():
     line = "measured in 5 of 9 launches of 2 of 8 rounds: a run takes long"
     assert line in list(failures(asked))
     limited = replace(asked, method=replace(asked.method, max_time=60.0))
-    assert f"{line}, or the time was over" in list(failures(limited))
+    assert f"{line}, or `max_time` was over" in list(failures(limited))
     assert not any("launches" in text for text in failures(made))
 
 
 def test_a_second_copy_that_failed_is_said():
     made = result(sweep=False)
-    again = CandidateResult("<m&1>.onnx", name="decomposed", failure="no memory")
+    again = CandidateResult("<m&1>.onnx", name="decomposed (A/A)", failure="no memory")
     made = replace(made, points=(replace(made.points[0], again=again),))
-    assert "decomposed: its second copy failed, so the noise is not known: no memory" in list(failures(made))
+    assert "decomposed (A/A) failed, so the noise is not known: no memory" in list(failures(made))
     assert from_dict(json.loads(json.dumps(made.to_dict()))) == made
