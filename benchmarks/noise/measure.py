@@ -3,10 +3,10 @@
     python benchmarks/noise/measure.py --runs 40 -o benchmarks/noise/aa.json
     python benchmarks/noise/measure.py --runs 10 --slower 3 -o benchmarks/noise/slower.json
 
-Each run is one call of `rms_deploy.bench` with its default launches and rounds on llama-tiny and a copy of the same bytes
-(A/A), or with --slower a copy with nodes added until it takes so many percent longer. The nodes are a chain of Sin on a
-tensor of its own, of which each costs the same few microseconds; their number follows from timing both graphs in one
-process.
+Each run is one call of `rms_deploy.bench` with its default launches and rounds on llama-tiny and a copy of the same
+bytes (A/A), or with --slower a copy with nodes added until it takes so many percent longer. The nodes are a chain of
+Sin on a tensor of its own, of which each costs the same few microseconds; their number follows from timing both graphs
+in one process.
 """
 
 from __future__ import annotations
