@@ -82,11 +82,11 @@ def _sweep(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @click.option("--duration", type=_POSITIVE, default=2.0, show_default=True,
               help="Seconds measured per candidate, over all launches and rounds.")  # fmt: skip
 @click.option("--iterations", type=click.IntRange(min=0), default=0, show_default=True,
-              help="Runs measured per candidate at least, even if that takes longer.")  # fmt: skip
+              help="Runs measured per candidate at least, even if that takes longer, as trtexec does.")  # fmt: skip
 @click.option("--warmup", type=_POSITIVE, default=1.0, show_default=True,
               help="Seconds after which the warm-up of a launch ends even if the latency still drifts.")  # fmt: skip
 @click.option("--max-time", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
-              help="End within this time, loading included, and measure less for that.")  # fmt: skip
+              help="End within this time, loading included, by measuring less; with --ray, each point.")  # fmt: skip
 @click.option("--timeout", type=_POSITIVE, default=600.0, show_default=True,
               help="Seconds without an answer after which a candidate has failed.")  # fmt: skip
 @click.option("--percentile", "percentiles", type=click.FloatRange(0, 100), multiple=True, default=(90.0, 99.0),

@@ -45,7 +45,8 @@ def measure_launches(
     launch, longest = 0, 0.0
     while launch < (plan.launches if plan else method.launches):
         begin = perf_counter()
-        if plan and end is not None and begin + longest > end:
+        is_late = plan is not None and end is not None and begin + longest > end
+        if is_late or all(run.failure is not None for run in runs):
             break
         with ExitStack() as stack:
             order = _rotated(list(zip(runs, inputs, strict=True)), launch)

@@ -33,7 +33,8 @@ class Method:
     warmup: float = 1.0
     """Seconds after which the warm-up of a launch ends even if the latency still drifts."""
     max_time: float | None = None
-    """Seconds that the benchmark takes, loading included: it measures less, so as to end in time. None: no limit."""
+    """Seconds in which `bench` ends, loading included, as it measures less; on a cluster each point does. None: no
+    limit."""
     timeout: float = 600.0
     """Seconds without an answer, beyond those it was asked to run, after which a candidate counts as hung."""
     percentiles: tuple[float, ...] = (90.0, 99.0)

@@ -15,7 +15,8 @@ class Run:
 
     failure = None
 
-    def __init__(self, name, log, clock, *, load=1.0, run_seconds=0.001):
+    def __init__(self, name, log, clock, *, load=1.0, run_seconds=0.001, fails=""):
+        self.fails = name in fails
         self.name, self.log, self.clock, self.load_seconds, self.run_seconds = name, log, clock, load, run_seconds
 
     def start(self, _process):
@@ -25,6 +26,7 @@ class Run:
         assert inputs == f"inputs of {self.name}"
         self.log.append(("load", self.name))
         self.clock[0] += self.load_seconds
+        self.failure = "refused" if self.fails else None
 
     def measure(self, seconds, runs):
         self.log.append(("measure", self.name, runs))
@@ -88,3 +90,10 @@ def test_no_launch_begins_that_would_end_too_late(measured):
 def test_the_first_round_is_measured_even_if_the_time_is_over(measured):
     log, _, _ = measured(Method(launches=3, rounds=4, duration=1.0), end=1.0, load=3.0)
     assert names(log, "measure") == "ab"
+
+
+def test_one_that_fails_is_not_started_again_and_the_others_are(measured):
+    log, _, _ = measured(Method(launches=3, rounds=1, duration=0.1), fails="b")
+    assert names(log, "start") == "abaa"
+    log, _, _ = measured(Method(launches=3, rounds=1, duration=0.1), fails="ab")
+    assert names(log, "start") == "ab"
