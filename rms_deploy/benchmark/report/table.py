@@ -157,7 +157,16 @@ def as_csv(result: BenchmarkResult) -> str:
             "median_high_us",
         ),
         *(f"{name}_us" for name in percentiles),
-        *("runs_per_second", "speedup", "speedup_low", "speedup_high", "verdict", "load_seconds", "first_run_seconds"),
+        *(
+            "runs_per_second",
+            "speedup",
+            "speedup_low",
+            "speedup_high",
+            "noise",
+            "verdict",
+            "load_seconds",
+            "first_run_seconds",
+        ),
         *("memory_before_bytes", "peak_memory_bytes", "norms_share", "matmul_share", "rest_share"),
         *("server_queue_us", "server_compute_us", "server_batched", "failure"),
     ]
@@ -214,7 +223,7 @@ def _numbers(candidate: CandidateResult) -> dict[str, object]:
         values |= {f"{name}_us": value for name, value in latency.percentiles.items()}
     if speedup is not None:
         values |= {"speedup": speedup.value, "speedup_low": speedup.low, "speedup_high": speedup.high}
-        values["verdict"] = speedup.verdict
+        values |= {"noise": speedup.noise, "verdict": speedup.verdict}
     if candidate.server is not None:
         values |= {f"server_{name}_us": getattr(candidate.server, name) for name in ("queue", "compute")}
         values["server_batched"] = candidate.server.batched
