@@ -20,7 +20,7 @@ _LAUNCHES: Final = 5
 """Each loads both engines anew. A loaded engine keeps its place in memory, and that sets its speed."""
 _ROUNDS: Final = 4
 _ROUND_SECONDS: Final = 0.1
-_WARMUP_SECONDS: Final = 0.5
+_WARMUP_SECONDS: Final = 0.2
 
 
 def time_engines(
