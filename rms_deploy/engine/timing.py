@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 
 from rms_deploy.benchmark.latency import Latency
 from rms_deploy.benchmark.timing import measure
+from rms_deploy.benchmark.turns import turns
 from rms_deploy.runtime.tensorrt_api import TensorRT
 
 __all__ = ["EngineTimes", "TimedPlan", "time_engines"]
 
-_ORDER: Final = (0, 1, 1, 0)
-"""Which of the two is loaded: a clock that rises or falls then favours neither."""
-_ROUNDS: Final = 10
-"""Each time that an engine is loaded."""
+_LAUNCHES: Final = 5
+"""Each loads both engines anew. A loaded engine keeps its place in memory, and that sets its speed."""
+_ROUNDS: Final = 4
 _ROUND_SECONDS: Final = 0.1
-_WARMUP_SECONDS: Final = 0.5
+_WARMUP_SECONDS: Final = 0.2
 
 
 class TimedPlan(NamedTuple):
@@ -42,7 +42,7 @@ class EngineTimes(NamedTuple):
 def time_engines(
     api: TensorRT, candidate: TimedPlan, other: TimedPlan, feeds: Mapping[str, NDArray[Any]]
 ) -> EngineTimes:
-    """Run both on the same inputs, each loaded twice: first, second, second, first.
+    """Run both on the same inputs, in some launches: first, second; second, first; and so on.
 
     Only one is in the memory of the GPU at a time, so that a model which fills it can be timed.
 
@@ -58,14 +58,14 @@ def time_engines(
     """
     plans = (candidate, other)
     for cuda_graph in (True, False):
-        rounds: tuple[list[list[float]], list[list[float]]] = ([], [])
-        for index in _ORDER:
-            measured = _measured(api, plans[index], feeds, cuda_graph=cuda_graph)
-            if measured is None:
+        launches: tuple[list[list[list[float]]], list[list[list[float]]]] = ([], [])
+        for _, index in turns((0, 1), _LAUNCHES):
+            rounds = _measured(api, plans[index], feeds, cuda_graph=cuda_graph)
+            if rounds is None:
                 break
-            rounds[index].extend(measured)
+            launches[index].append(rounds)
         else:
-            return EngineTimes(Latency.of(rounds[0]), Latency.of(rounds[1]), cuda_graph)
+            return EngineTimes(Latency.of(launches[0]), Latency.of(launches[1]), cuda_graph)
     raise AssertionError("an engine is only left out where a CUDA graph was asked for")
 
 

@@ -34,21 +34,6 @@ class EngineSession:
     cuda_graph: bool
 
 
-@dataclass(frozen=True)
-class BoundRun:
-    """Runs on the same inputs at each call, and waits for the end."""
-
-    launch: Callable[[], None]
-    cuda_graph: bool
-    """Whether it launches a graph."""
-    _bound: _Bound
-
-    def __call__(self) -> None:
-        """Run once."""
-        self.launch()
-        self._bound.session.device.synchronize()
-
-
 def session(
     engine: str | os.PathLike[str] | Any,
     *,
@@ -102,10 +87,29 @@ def run(running: EngineSession, feeds: Mapping[str, NDArray[Any]]) -> dict[str, 
     """
     bound = _bind(running, running.context, feeds)
     bound.enqueue()
-    for name, array in bound.results.items():
-        running.device.download(array, bound.buffers[name])
+    bound.download()
     running.device.synchronize()
     return bound.results
+
+
+@dataclass(frozen=True)
+class BoundRun:
+    """Runs an engine on the same inputs each time it is called, and waits for the end."""
+
+    device: CudaDevice
+    launch: Callable[[], None]
+    """Put one run on the device's stream, as a CUDA graph or call by call."""
+    upload: Callable[[], None]
+    """Put the copies of all inputs to the GPU on the stream."""
+    download: Callable[[], None]
+    """Put the copies of all outputs from the GPU on the stream."""
+    cuda_graph: bool = False
+    """Whether `launch` launches a graph."""
+
+    def __call__(self) -> None:
+        """Run once."""
+        self.launch()
+        self.device.synchronize()
 
 
 def bound_run(running: EngineSession, feeds: Mapping[str, NDArray[Any]]) -> BoundRun:
@@ -123,7 +127,8 @@ def bound_run(running: EngineSession, feeds: Mapping[str, NDArray[Any]]) -> Boun
     bound.enqueue()  # what only the first run does belongs neither in a graph nor in a measurement
     running.device.synchronize()
     cuda_graph = running.cuda_graph and running.api.can_capture(context, running.device.stream)
-    return BoundRun(running.device.capture(bound.enqueue) if cuda_graph else bound.enqueue, cuda_graph, bound)
+    launch = running.device.capture(bound.enqueue) if cuda_graph else bound.enqueue
+    return BoundRun(running.device, launch, bound.upload, bound.download, cuda_graph)
 
 
 def matching_profile(profiles: tuple[OptimizationProfile, ...], shapes: Mapping[str, tuple[int, ...]]) -> int:
@@ -157,6 +162,15 @@ class _Bound:
         with self.session.api.errors() as errors:
             if not self.context.execute_async_v3(self.session.device.stream):
                 raise RunError(f"the engine does not run: {text_of(errors)}")
+
+    def upload(self) -> None:
+        for name, array in self.arrays.items():
+            if name in self.buffers:  # a shape tensor stays on the host
+                self.session.device.upload(self.buffers[name], array)
+
+    def download(self) -> None:
+        for name, array in self.results.items():
+            self.session.device.download(array, self.buffers[name])
 
 
 def _bind(running: EngineSession, context: Any, feeds: Mapping[str, NDArray[Any]]) -> _Bound:

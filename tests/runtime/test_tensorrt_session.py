@@ -143,6 +143,18 @@ def test_what_cannot_be_captured_runs_without_a_graph(running):
     assert (run.cuda_graph, session.context.runs) == (False, before + 1)
 
 
+def test_copies_are_parts_of_their_own(running):
+    session = running()
+    x = np.arange(8, dtype=np.float32).reshape(2, 4)
+    run = tensorrt.bound_run(session, {"x": x})
+    x *= 2
+    run.upload()
+    run()
+    received = [array for array in session.device.memory.values() if array.view(np.float32)[-1] == 14]
+    assert len(received) == 2, "the input and the output on the device"
+    run.download()
+
+
 def test_a_failure_is_one_line(running):
     session = running()
     session.context.fails = True
