@@ -5,27 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from functools import cache
 
 import pytest
 
 from .compiling import HERE, PLUGINS, kernels_for_gpu, run
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def ptx(nvcc, tmp_path_factory):
-    """The PTX of the build, for one compute capability."""
-    folder = tmp_path_factory.mktemp("ptx")
-
-    @cache
-    def compiled(virtual):
-        options = ["-std=c++17", "-O3", f"-I{PLUGINS}", "--Werror=all-warnings", f"-arch=compute_{virtual}", "-ptx"]
-        run([nvcc, *options, PLUGINS / "kernels/cuda/norm.cu", "-o", folder / f"{virtual}.ptx"])
-        return folder / f"{virtual}.ptx"
-
-    return compiled
 
 
 GPUS = ("75", "80", "86", "87", "89", "90", "100", "103", "110", "120", "121")

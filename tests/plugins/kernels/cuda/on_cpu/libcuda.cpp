@@ -62,8 +62,13 @@ struct Recorded {
   Function* kernel;
   CUctx_st* context;
   dim3 grid, block;
+  unsigned shared_bytes;
   Arguments arguments;
 };
+
+// Runs a launch in place of the kernel compiled for the CPU.
+using Runner = void (*)(const char* kernel, unsigned grid_x, unsigned grid_y, unsigned block_x, unsigned block_y,
+                        unsigned shared_bytes, const void* arguments, size_t argument_bytes);
 
 std::mutex mutex;
 int version = 13000;
@@ -79,6 +84,7 @@ std::list<Function> functions;
 std::set<std::tuple<CUctx_st*, CUlib_st*, std::string>> loaded;
 std::vector<Launch> launches;
 std::list<std::vector<Recorded>> graphs;
+Runner runner = nullptr;
 
 // The environment says which driver this is; a test in the same process may say it afterwards.
 [[maybe_unused]] const bool configured = [] {
@@ -144,6 +150,11 @@ int load(Function& kernel, CUctx_st* context) {
 }
 
 void run(const Recorded& launch) {
+  if (runner != nullptr) {
+    runner(launch.kernel->name.c_str(), launch.grid.x, launch.grid.y, launch.block.x, launch.block.y,
+           launch.shared_bytes, &launch.arguments, sizeof launch.arguments);
+    return;
+  }
   static void (*function)(Arguments);
   function = launch.kernel->call;
   cuda_on_cpu::kernel_call = [](const void* argument) { function(*static_cast<const Arguments*>(argument)); };
@@ -179,6 +190,9 @@ Launch written_down(const Recorded& recorded, bool captured) {
 extern "C" __attribute__((visibility("default"))) void set_multiprocessors(int count) { multiprocessors = count; }
 
 extern "C" __attribute__((visibility("default"))) void set_reverse(int reverse) { cuda_on_cpu::reverse = reverse != 0; }
+
+// Null: none.
+extern "C" __attribute__((visibility("default"))) void set_runner(Runner to) { runner = to; }
 
 extern "C" __attribute__((visibility("default"))) int take_launches(Launch* to, int most) {
   int count = 0;
@@ -359,7 +373,11 @@ CUDA cuLaunchKernel(Function* function, unsigned grid_x, unsigned grid_y, unsign
   if (const int error = load(*function, context)) {
     return error;
   }
-  const Recorded recorded{function, context, dim3(grid_x, grid_y), dim3(block_x, block_y, block_z),
+  const Recorded recorded{function,
+                          context,
+                          dim3(grid_x, grid_y),
+                          dim3(block_x, block_y, block_z),
+                          shared,
                           *static_cast<const Arguments*>(arguments[0])};
   const bool captured = stream != nullptr && stream->captures;
   launches.push_back(written_down(recorded, captured));
