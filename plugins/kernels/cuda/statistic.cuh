@@ -19,12 +19,12 @@ struct Divisor {
 };
 
 // `holds` says whether float32 was enough: the sum did not overflow, and what underflow may have taken (2^-150 per
-// element) is nothing beside mean + epsilon. NaN gives false.
+// element) is nothing beside mean + epsilon. A NaN is what float64 would give too.
 __device__ __forceinline__ Divisor divisor_of(float sum_of_squares, const Problem& p, bool& holds) {
   const float mean = sum_of_squares / static_cast<float>(p.statistics_size) + p.epsilon;
   const float root = sqrtf(mean) + p.rms_epsilon;
   const float rms = root < p.rms_min ? p.rms_min : root;  // a NaN stays
-  holds = mean >= 0x1p-100F && mean <= 0x1p+126F && rms <= 0x1p+126F;
+  holds = !(mean < 0x1p-100F || mean > 0x1p+126F || rms > 0x1p+126F);
   return {1.0F, 1.0F / rms};
 }
 

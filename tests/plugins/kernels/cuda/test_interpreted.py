@@ -41,6 +41,32 @@ def test_the_launches_are_those_of_the_launcher(interpreted):
     ]
 
 
+FREE = (("mov",), ("cvta",), ("ld", "param"))
+"""Instructions that ptxas drops or makes operands of others."""
+
+PER_ELEMENT = {
+    ("float32", "float32", False): (16.2, 14.3),
+    ("bfloat16", "float32", False): (13.2, 11.8),
+    ("bfloat16", "bfloat16", False): (14.0, 12.4),
+    ("bfloat16", "bfloat16", True): (16.7, 13.7),
+    ("float16", "float16", True): (24.2, 19.8),
+}
+"""Instructions of a thread for each element of rows of 4096, 4 packs a thread. Before: with branches on types for each
+pack, and a multiplication by a power of two. The PTX for float16 unpacks in more instructions than the GPU does."""
+
+
+@pytest.mark.parametrize("case", PER_ELEMENT, ids=lambda case: f"{case[0]}-{case[1]}-{'T' if case[2] else 'once'}")
+def test_instructions_for_each_element(on_cpu, program, case):
+    (dtype, scale_dtype, order), (before, most) = case, PER_ELEMENT[case]
+    kernels = Interpreted(on_cpu, program)
+    x, scale = cases.samples((3, 4096), dtype), cases.weights(4096, scale_dtype)
+    cases.check(kernels, x, scale, tactic=4, round_before_scale=order)
+    ran = [(program.kernels[name].instructions[i].parts, threads) for (name, i), threads in kernels.executed.items()]
+    now = sum(threads for parts, threads in ran if all(parts[: len(free)] != free for free in FREE)) / x.size
+    print(f"{dtype}, scale {scale_dtype}: {before} instructions an element before, {now:.1f} now")
+    assert now <= most
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_the_ptx_for_7_5(on_cpu, ptx, dtype):

@@ -177,3 +177,13 @@ template <class T>
 T __ldcg(const T* from) {
   return loaded(from);
 }
+template <class T>
+void __stcg(T* to, const T& value) {
+  if (reinterpret_cast<uintptr_t>(to) % sizeof(T) != 0) {
+    cuda_on_cpu::fail("misaligned store");
+  }
+  std::memcpy(to, &value, sizeof value);
+}
+inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
+  return static_cast<unsigned>(((static_cast<uint64_t>(high) << 32) | low) >> (shift % 32));
+}

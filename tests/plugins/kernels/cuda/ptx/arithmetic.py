@@ -81,6 +81,14 @@ def shifted(a: Array, count: Array, *, left: bool) -> Array:
     return np.where(count >= bits, lost, result).astype(a.dtype)
 
 
+def funnel_shifted(low: Array, high: Array, count: Array, how: tuple[str, ...]) -> Array:
+    """The lower half of 64 bits shifted right."""
+    if how != ("r", "wrap"):
+        raise PtxError(f"a funnel shift of {how} is not known")
+    both = low.astype(np.uint64) | high.astype(np.uint64) << np.uint64(32)
+    return (both >> (count & np.uint32(31)).astype(np.uint64)).astype(np.uint32)
+
+
 def product(a: Array, b: Array, part: str) -> Array:
     """Of integers: `lo`, the lower half; `wide`, all of it; `hi`, the upper half."""
     if part == "lo":

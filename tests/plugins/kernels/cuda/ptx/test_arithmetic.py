@@ -61,6 +61,12 @@ def test_shifts_past_the_end():
     assert arithmetic.shifted(value.view(np.int32), count, left=False).tolist() == [-0x40000000, -1, -1, -1]
 
 
+def test_a_funnel_shift():
+    low, high = np.uint32([0x33221100]), np.uint32([0x77665544])
+    assert arithmetic.funnel_shifted(low, high, np.uint32([16]), ("r", "wrap")).tolist() == [0x55443322]
+    assert arithmetic.funnel_shifted(low, high, np.uint32([32]), ("r", "wrap")).tolist() == [0x33221100]
+
+
 def test_bytes_are_permuted():
     a, b = np.uint32([0x33221100]), np.uint32([0x77665544])
     assert arithmetic.permuted(a, b, np.uint32([0x7610])).tolist() == [0x77661100]

@@ -214,6 +214,9 @@ class Threads:
             elif root in ("shl", "shr"):
                 a, count = self.read(operands[1], kind), self.read(operands[2], "u32")
                 self.write(target, arithmetic.shifted(a, count, left=root == "shl"), kind)
+            elif root == "shf":
+                low, high, count = (self.read(operand, "u32") for operand in operands[1:])
+                self.write(target, arithmetic.funnel_shifted(low, high, count, instruction.parts[1:3]), kind)
             elif root == "prmt":
                 a, b, selector = (self.read(operand, kind) for operand in operands[1:])
                 self.write(target, arithmetic.permuted(a, b, selector), kind)
