@@ -12,6 +12,7 @@ struct Arguments {
   Problem problem;
   int64_t first;       // row, or tile of columns, of the first block
   int64_t tiles;       // columns: tiles of one outer index
+  int32_t fold;        // columns: 1; or 2, where two rows are taken as one
   bool whole_vectors;  // rows that are not aligned: all tensors have the same misalignment
 };
 

@@ -39,10 +39,11 @@ struct Plan {
   int64_t chunks = 1;           // along y
   int64_t units_per_block = 1;  // rows, or tiles
   int64_t tiles = 1;
+  int32_t fold = 1;
   bool whole_vectors = true;
 };
 
-// What the addresses allow.
+// What the addresses of rows allow.
 struct Alignment {
   bool packs = true;  // all rows start at a multiple of 16 bytes
   bool alike = true;  // all tensors have the same misalignment
@@ -58,11 +59,8 @@ Alignment alignment_of(const Problem& p) {
     alignment.packs = alignment.packs && misalignment(tensor) == 0;
     alignment.alike = alignment.alike && (tensor == nullptr || misalignment(tensor) == misalignment(p.x));
   }
-  const int64_t row = p.inner == 1 ? p.n : p.inner;
-  alignment.packs = alignment.packs && row * bytes_of(p.type) % kPackBytes == 0;
-  if (p.inner == 1) {
-    alignment.packs = alignment.packs && (p.scalar_scale || misalignment(p.scale) == 0);
-  }
+  alignment.packs = alignment.packs && p.n * bytes_of(p.type) % kPackBytes == 0;
+  alignment.packs = alignment.packs && (p.scalar_scale || misalignment(p.scale) == 0);
   for (const void* output : {p.y, p.sum}) {
     alignment.in_place = alignment.in_place || (output != nullptr && (output == p.x || output == p.residual));
   }
@@ -138,17 +136,39 @@ Plan plan_of_rows(const Problem& p, const Kernels& kernels, const Alignment& ali
   return plan;
 }
 
-Plan plan_of_columns(const Problem& p, const Kernels& kernels, const Alignment& alignment) {
+// Bytes of an access: as wide as every row of every tensor is aligned.
+int64_t access_bytes(const Problem& p) {
+  int64_t width = kPackBytes;
+  for (const void* tensor : {p.x, static_cast<const void*>(p.y), p.residual, static_cast<const void*>(p.sum)}) {
+    while (reinterpret_cast<uintptr_t>(tensor) % width != 0) {
+      width /= 2;
+    }
+  }
+  while (p.inner * bytes_of(p.type) % width != 0) {
+    width /= 2;
+  }
+  return width;
+}
+
+// Whether two rows can be taken as one, whose columns then have to be those of one block.
+bool folds(const Problem& p) {
+  Problem folded = p;
+  folded.inner *= 2;
+  return access_bytes(p) == 2 && access_bytes(folded) >= 4 && p.n % 2 == 0 && p.statistics_size % 2 == 0 &&
+         p.inner <= kColumnThreads / 2;
+}
+
+Plan plan_of_columns(const Problem& p, const Kernels& kernels) {
   constexpr int64_t kLineBytes = 128;
-  const int64_t width = alignment.packs ? kPackBytes / bytes_of(p.type) : 1;
-  const int64_t line = kLineBytes / (width * bytes_of(p.type));
-  const int64_t along = power_of_two_from(ceil_div(p.inner, width));
-  const int64_t x = along < line ? along : line;
   Plan plan;
-  plan.kernel = alignment.packs ? kernels.columns : kernels.single_columns;
-  plan.block_x = x;
-  plan.block_y = kColumnThreads / x;
-  plan.tiles = ceil_div(p.inner, x * width);
+  plan.fold = folds(p) ? 2 : 1;
+  const int64_t width = plan.fold == 2 ? 4 : access_bytes(p);
+  const int64_t accesses = ceil_div(p.inner * plan.fold * bytes_of(p.type), width);
+  const int64_t line = plan.fold == 2 ? accesses : kLineBytes / width;
+  plan.kernel = kernels.columns[width == 16 ? 0 : width == 8 ? 1 : width == 4 ? 2 : 3];
+  plan.block_x = power_of_two_from(accesses < line ? accesses : line);
+  plan.block_y = kColumnThreads / plan.block_x;
+  plan.tiles = ceil_div(accesses, plan.block_x);
   plan.blocks = p.outer * plan.tiles;
   return plan;
 }
@@ -156,7 +176,7 @@ Plan plan_of_columns(const Problem& p, const Kernels& kernels, const Alignment& 
 Error enqueue(const Problem& problem, const Plan& plan, Stream stream) {
   for (int64_t block = 0; block < plan.blocks; block += kMaxBlocks) {
     const int64_t blocks = plan.blocks - block < kMaxBlocks ? plan.blocks - block : kMaxBlocks;
-    Arguments arguments{problem, block * plan.units_per_block, plan.tiles, plan.whole_vectors};
+    Arguments arguments{problem, block * plan.units_per_block, plan.tiles, plan.fold, plan.whole_vectors};
     void* pointers[] = {&arguments};
     // A CUkernel in the place of a function is launched in the stream's context.
     const Error error = driver().cuLaunchKernel(
@@ -206,9 +226,9 @@ Error prepare() {
     if (error != Error::kNone) {
       return error;
     }
-    for (const Kernel kernel :
-         {k->rows[0], k->rows[1], k->rows[2], k->rows[3], k->any_rows, k->columns, k->single_columns}) {
-      error = load(kernel);
+    for (const Kernel kernel : {k->rows[0], k->rows[1], k->rows[2], k->rows[3], k->any_rows, k->columns[0],
+                                k->columns[1], k->columns[2], k->columns[3]}) {
+      error = kernel == nullptr ? Error::kNone : load(kernel);
       if (error != Error::kNone) {
         return error;
       }
@@ -229,10 +249,10 @@ Error launch(const Problem& problem, Tactic tactic, Stream stream) {
   if (error != Error::kNone) {
     return error;
   }
-  const Alignment alignment = alignment_of(problem);
   if (problem.inner > 1) {
-    return enqueue(problem, plan_of_columns(problem, *kernels, alignment), stream);
+    return enqueue(problem, plan_of_columns(problem, *kernels), stream);
   }
+  const Alignment alignment = alignment_of(problem);
   int multiprocessors = 0;
   error = multiprocessor_count(multiprocessors);
   if (error != Error::kNone) {

@@ -102,6 +102,21 @@ __device__ __forceinline__ Pack load_pack(const void* from) {
   return {{loaded.x, loaded.y, loaded.z, loaded.w}};
 }
 
+// The first kBytes of a pack, at a multiple of kBytes.
+template <int kBytes>
+__device__ __forceinline__ Pack load_part(const void* from) {
+  if constexpr (kBytes == 16) {
+    return load_pack(from);
+  } else if constexpr (kBytes == 8) {
+    const uint2 loaded = __ldcg(static_cast<const uint2*>(from));
+    return {{loaded.x, loaded.y}};
+  } else if constexpr (kBytes == 4) {
+    return {{__ldcg(static_cast<const uint32_t*>(from))}};
+  } else {
+    return {{__ldcg(static_cast<const uint16_t*>(from))}};
+  }
+}
+
 // The compiler moves no load or store across this.
 __device__ __forceinline__ void keep_order() { asm volatile("" ::: "memory"); }
 
@@ -114,6 +129,27 @@ __device__ __forceinline__ Pack load_constant_pack(const void* from) {
 // The intrinsic is one store: an assignment may become four, where the compiler merges it with narrower ones.
 __device__ __forceinline__ void store_pack(void* to, const Pack& pack) {
   __stcg(static_cast<uint4*>(to), uint4{pack.words[0], pack.words[1], pack.words[2], pack.words[3]});
+}
+
+// The same number. The compiler takes it for another one, and so keeps nothing that was computed of the first.
+__device__ __forceinline__ int64_t anew(int64_t number) {
+#if defined(__CUDACC__)
+  asm volatile("" : "+l"(number));
+#endif
+  return number;
+}
+
+template <int kBytes>
+__device__ __forceinline__ void store_part(void* to, const Pack& pack) {
+  if constexpr (kBytes == 16) {
+    store_pack(to, pack);
+  } else if constexpr (kBytes == 8) {
+    __stcg(static_cast<uint2*>(to), uint2{pack.words[0], pack.words[1]});
+  } else if constexpr (kBytes == 4) {
+    __stcg(static_cast<uint32_t*>(to), pack.words[0]);
+  } else {
+    __stcg(static_cast<uint16_t*>(to), static_cast<uint16_t>(pack.words[0]));
+  }
 }
 
 // Bytes from the multiple of 16 before an address.

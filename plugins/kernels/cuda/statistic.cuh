@@ -67,22 +67,20 @@ __device__ __forceinline__ double wide_square(const Problem& p, int64_t i) {
   return static_cast<double>(value) * static_cast<double>(value);
 }
 
+template <class T>
 __device__ __forceinline__ float scale_at(const Problem& p, int64_t i) {
-  switch (p.scale_type) {
-    case contract::ElementType::kFloat32:
-      return __ldg(static_cast<const float*>(p.scale) + i);
-    case contract::ElementType::kFloat16:
-      return to_float(Float16{__ldg(static_cast<const uint16_t*>(p.scale) + i)});
-    case contract::ElementType::kBFloat16:
-      return to_float(BFloat16{__ldg(static_cast<const uint16_t*>(p.scale) + i)});
+  if constexpr (sizeof(T) == 2) {
+    if (p.scale_type != contract::ElementType::kFloat32) {
+      return to_float(T{__ldg(static_cast<const uint16_t*>(p.scale) + i)});
+    }
   }
-  return 0.0F;
+  return __ldg(static_cast<const float*>(p.scale) + i);
 }
 
 // The scale as it is applied: rounded to T first, or not.
 template <class T>
 __device__ __forceinline__ float applied_scale(const Problem& p, int64_t i) {
-  const float scale = scale_at(p, p.scalar_scale ? 0 : i);
+  const float scale = scale_at<T>(p, p.scalar_scale ? 0 : i);
   return p.round_before_scale ? to_float(from_float<T>(scale)) : scale;
 }
 

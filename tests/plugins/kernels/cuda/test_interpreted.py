@@ -41,6 +41,31 @@ def test_the_launches_are_those_of_the_launcher(interpreted):
     ]
 
 
+@pytest.mark.parametrize(
+    ("shape", "dtype", "kernel"),
+    [
+        ((2, 64, 7 * 7), "bfloat16", "norm_columns_4_bfloat16"),
+        ((2, 64, 14 * 14), "bfloat16", "norm_columns_8_bfloat16"),
+        ((2, 64, 7 * 7), "float32", "norm_columns_4_float32"),
+        ((2, 63, 7 * 7), "bfloat16", "norm_columns_2_bfloat16"),
+    ],
+)
+def test_odd_columns(on_cpu, program, shape, dtype, kernel):
+    """As wide as the rows are aligned; two rows are taken as one if they have an odd number of 16-bit elements."""
+    kernels = Interpreted(on_cpu, program)
+    x, scale = cases.samples(shape, dtype), cases.weights(shape[1], dtype)
+    for size in (None, 32, 33):
+        cases.check(kernels, x, scale, axis=1, partial_size=size)
+    assert kernels.launches[0].kernel == kernel
+    executed = [Interpreted(on_cpu, program) for _ in range(3)]
+    for kernels, value in zip(executed, (1.0, np.nan, np.inf), strict=True):
+        x[0, 3, 5] = value
+        cases.check(kernels, x, scale, axis=1)
+    usual, nan, infinity = (sum(kernels.executed.values()) for kernels in executed)
+    assert nan <= usual
+    assert infinity < 2 * usual  # its column is summed again, by all threads that share it
+
+
 FREE = (("mov",), ("cvta",), ("ld", "param"))
 """Instructions that ptxas drops or makes operands of others."""
 
@@ -85,7 +110,8 @@ def probe(kernels, kernel):
     n = 960 * tactic or 1111  # several warps a row, of which the last thread has no pack
     shape, axis = ((3, n), 1)
     if "columns" in kernel:
-        shape, axis = ((2, 600, 24 if "single" not in kernel else 9), 1)
+        inner = {"16": 24, "8": 12, "4": 9, "2": 9}[kernel.split("_")[2]]  # 9: two rows are taken as one
+        shape, axis = ((2, 601 if "columns_2" in kernel else 600, inner), 1)
     x, residual = cases.samples(shape, dtype), cases.samples(shape, dtype, 1)
     scale, options = cases.weights(shape[axis], dtype), {"axis": axis, "tactic": tactic}
     cases.check(kernels, x, scale, **options)
@@ -93,9 +119,13 @@ def probe(kernels, kernel):
     wide = np.random.default_rng(2).uniform(1e25, 2e25, shape)  # whose squares overflow float32
     wide[0] *= 1e-40
     cases.check(kernels, wide.astype(x.dtype), scale, epsilon=0.0, y_is="x", **options)
+    assert kernel in {launch.kernel for launch in kernels.launches}
 
 
-KERNELS = ["norm_rows_1", "norm_rows_4", "norm_any_rows", "norm_columns", "norm_single_columns"]
+KERNELS = [
+    *("norm_rows_1", "norm_rows_4", "norm_any_rows"),
+    *("norm_columns_16", "norm_columns_8", "norm_columns_4", "norm_columns_2"),
+]
 
 
 def broken(program, kernel, number, instruction):
@@ -122,6 +152,7 @@ def fails(check, *arguments):
 
 @pytest.mark.parametrize("kernel", [f"{name}_bfloat16" for name in KERNELS])
 def test_each_barrier_is_needed(on_cpu, program, kernel):
+    assert not fails(probe, Interpreted(on_cpu, program), kernel)
     barriers = [i for i, one in enumerate(program.kernels[kernel].instructions) if one.parts[0] == "bar"]
     assert len(barriers) >= 2
     missed = [i for i in barriers if not is_caught(on_cpu, broken(program, kernel, i, None), kernel)]

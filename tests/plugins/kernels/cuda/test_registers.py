@@ -22,11 +22,14 @@ def test_no_kernel_spills(ptx, nvcc, gpu):
     log = run(
         [nvcc.with_name("ptxas"), "-v", "-O3", f"-arch=sm_{gpu}", ptx("75" if gpu == "75" else "80"), "-o", "/dev/null"]
     )
-    assert log.count("Compiling entry function") == 21  # 7 kernels for each element type
+    assert log.count("Compiling entry function") == 26  # 8 kernels of float32, 9 of each other type
     frames = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", log)
-    assert len(frames) >= 21
+    assert len(frames) >= 26
     assert set(frames) == {("0", "0", "0")}, log
     assert "lmem" not in log
+    registers = re.findall(r"function '(norm_columns_[248]_\w+)'.*?Used (\d+) registers", log, re.DOTALL)
+    assert len(registers) == 8  # 4 of each multiprocessor's blocks need 64 at most
+    assert max(int(number) for _, number in registers) <= 64
 
 
 def test_the_build_compiles_for_the_gpus_that_are_tested():

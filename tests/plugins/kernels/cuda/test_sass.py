@@ -59,3 +59,5 @@ def test_stores_are_as_wide_as_they_can_be(kernels):
             assert set(accesses("STG", code)) == {16}, name
         elif name.startswith("norm_any_rows"):
             assert set(accesses("STG", code)) == {16, element}, name
+        else:
+            assert set(accesses("STG", code)) == {int(name.split("_")[2])}, name

@@ -26,6 +26,9 @@ struct dim3 {
   unsigned x = 1, y = 1, z = 1;
   dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
 struct uint4 {
   unsigned x, y, z, w;
 };
@@ -159,6 +162,7 @@ inline bool __any_sync(unsigned lanes, bool value) {
   return cuda_on_cpu::wait(cuda_on_cpu::warps[cuda_on_cpu::current / cuda_on_cpu::kWarp], value);
 }
 inline void __syncthreads() { cuda_on_cpu::wait(cuda_on_cpu::block); }
+inline bool __syncthreads_or(bool value) { return cuda_on_cpu::wait(cuda_on_cpu::block, value); }
 
 template <class T>
 T loaded(const T* from) {
@@ -178,7 +182,7 @@ T __ldcg(const T* from) {
   return loaded(from);
 }
 template <class T>
-void __stcg(T* to, const T& value) {
+void __stcg(T* to, T value) {
   if (reinterpret_cast<uintptr_t>(to) % sizeof(T) != 0) {
     cuda_on_cpu::fail("misaligned store");
   }

@@ -69,12 +69,19 @@ class Program:
 
 def _kernel(name: str, parameter_bytes: int, body: str) -> Kernel:
     kernel = Kernel(name, parameter_bytes)
+    own: dict[str, str] = {}  # the registers that a block in braces has for itself
     for statement in re.split(r"[;\n]", body):
         text = statement.strip()
+        if text in ("{", "}"):
+            own = {}
+            continue
+        if declared := re.fullmatch(r"\.reg\s+\.\w+\s+(%\w+)", text):
+            own[declared[1]] = f"{declared[1]}_{len(kernel.instructions)}"
+        text = re.sub(r"%\w+", lambda match: own.get(match[0], match[0]), text)
         while match := re.match(r"([$\w]+):\s*", text):
             kernel.labels[match[1]] = len(kernel.instructions)
             text = text[match.end() :]
-        if text and text[0] not in ".{}":  # a declaration, or the end of a block
+        if text and text[0] != ".":  # a declaration
             kernel.instructions.append(_instruction(text))
     return kernel
 

@@ -132,3 +132,22 @@ def test_a_kernel_and_its_launch_agree_on_the_argument():
     launch = Launch("kernel", (1, 1), (32, 1), 0, bytes(24))
     with pytest.raises(PtxError, match="kernel takes 16 bytes, and the launch has 24"):
         execute(Program.parse(KERNEL.replace("@BODY@", "")), launch, [], Counter())
+
+
+def test_a_barrier_with_a_question():
+    """In the registers of a block in braces, as nvcc writes it."""
+    body = """
+	setp.ne.s32 	%p1, %r1, 40;
+	setp.eq.s32 	%p2, %r1, 40;
+	{
+	.reg .pred 	%p1;
+	.reg .pred 	%p2;
+	setp.eq.s32 	%p1, %r1, 40;
+	bar.red.or.pred 	%p2, 0, %p1;
+	selp.b32 	%r2, 1, 0, %p2;
+	}
+	@%p1 st.global.u32 	[%rd3], %r2;
+	@%p2 st.global.u32 	[%rd3], 9;
+"""
+    assert run(body) == [9 if i == 40 else 1 for i in range(64)]
+    assert run(body.replace("%r1, 40", "%r1, 64")) == [0] * 64

@@ -115,6 +115,8 @@ class Threads:
         if complete.any():
             if instruction.parts[0] == "bar":
                 self.epochs[complete] += 1
+                if instruction.parts[1] == "red":
+                    self._reduce(instruction)
             elif instruction.parts[0] == "shfl":
                 self._shuffle(instruction)
             else:
@@ -136,6 +138,14 @@ class Threads:
         self.write(name, self.read(value, "b32")[source], "b32")
         if is_there:
             self.write(is_there, np.True_, "pred")
+
+    def _reduce(self, instruction: Instruction) -> None:
+        """A barrier that says whether any thread of the block brought true."""
+        target, _, value = instruction.operands
+        if instruction.parts[2] != "or":
+            raise PtxError(f"not known: {instruction.text}")
+        answer = (self.read(value, "pred") & self.active).reshape(-1, self.block_threads).any(axis=1)
+        self.write(str(target), np.repeat(answer, self.block_threads), "pred")
 
     def _vote(self, instruction: Instruction) -> None:
         target, value, members = instruction.operands
