@@ -22,6 +22,8 @@ inline constexpr int kMaxThreads = kVectors <= 4 ? 1024 : 256;
 
 inline constexpr int kAnyRowThreads = 512;
 inline constexpr int kAnyRowVectors = 2;
+inline constexpr int kSharedRowThreads = 1024;
+inline constexpr int kSharedRowVectors = 2;
 inline constexpr int kColumnThreads = 256;
 
 }  // namespace rms_deploy::cuda

@@ -16,6 +16,7 @@ namespace rms_deploy::cuda {
   RMS_DEPLOY_KERNEL(norm_rows_2_##type, (norm_rows<T, 2>), kMaxThreads<2>, 1)                     \
   RMS_DEPLOY_KERNEL(norm_rows_4_##type, (norm_rows<T, 4>), kMaxThreads<4>, 1)                     \
   RMS_DEPLOY_KERNEL(norm_rows_8_##type, (norm_rows<T, 8>), kMaxThreads<8>, 1)                     \
+  RMS_DEPLOY_KERNEL(norm_shared_rows_##type, norm_shared_rows<T>, kSharedRowThreads)              \
   RMS_DEPLOY_KERNEL(norm_any_rows_##type, norm_any_rows<T>, kAnyRowThreads)                       \
   RMS_DEPLOY_KERNEL(norm_columns_16_##type, (norm_columns<T, 16 / sizeof(T)>), kColumnThreads, 2) \
   RMS_DEPLOY_KERNEL(norm_columns_8_##type, (norm_columns<T, 8 / sizeof(T)>), kColumnThreads, 4)   \

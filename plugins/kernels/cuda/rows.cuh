@@ -2,9 +2,9 @@
 // (more than one only where a row takes a warp or less).
 //
 // `norm_rows`, for aligned rows of whole packs that one block can hold, keeps the row in registers between the
-// statistic and the output, so that memory is read once. `norm_any_rows` reads a row twice: any alignment and any
-// length. It may give a row to several blocks: each sums the whole row and writes its part, so that none waits for
-// another; what they read again comes from L2.
+// statistic and the output, so that memory is read once. `norm_shared_rows` keeps a longer one in shared memory.
+// `norm_any_rows` reads a row twice: any alignment and any length. It may give a row to several blocks: each sums the
+// whole row and writes its part, so that none waits for another; what they read again comes from L2.
 #pragma once
 
 #include "kernels/cuda/statistic.cuh"
@@ -92,6 +92,13 @@ class Row {
     const Index chunk = static_cast<Index>(blockDim.x) * kVectors * kWidth<T>;
     return (n_ + phase_ + chunk - 1) / chunk;
   }
+
+  // Of the thread's i-th pack of a chunk, within the row.
+  __device__ __forceinline__ Index number_of_pack(Index chunk, int i) const {
+    return (chunk * kVectors + i) * static_cast<Index>(blockDim.x) + static_cast<Index>(threadIdx.x);
+  }
+
+  __device__ __forceinline__ bool has_pack(Index chunk, int i) const { return first(chunk, i) < n_; }
 
   // x, or x + residual rounded.
   __device__ __forceinline__ void load(Index chunk, Pack (&held)[kVectors]) const {
@@ -194,8 +201,7 @@ class Row {
  private:
   // The first element of the thread's i-th pack; it may be negative where the row starts within the pack.
   __device__ __forceinline__ Index first(Index chunk, int i) const {
-    const Index pack = (chunk * kVectors + i) * static_cast<Index>(blockDim.x) + static_cast<Index>(threadIdx.x);
-    return pack * kWidth<T> - phase_;
+    return number_of_pack(chunk, i) * kWidth<T> - phase_;
   }
 
   __device__ __forceinline__ bool is_whole(Index begin) const {
@@ -333,6 +339,46 @@ __device__ __forceinline__ void norm_rows(const Arguments& arguments) {
     write_row(row.template with_scale<float>(false), held, usual, starts);
   } else {
     write_row(row, held, divisor, starts);
+  }
+}
+
+// The shared memory that a launch asks for.
+__device__ __forceinline__ Pack* shared_packs() {
+#if defined(__CUDACC__)
+  extern __shared__ Pack packs[];
+#else  // the tests, on a CPU
+  Pack* const packs = static_cast<Pack*>(cuda_on_cpu::shared_bytes());
+#endif
+  return packs;
+}
+
+// A thread reads only what it has written, so no barrier is between the two.
+template <class T>
+__device__ __forceinline__ void norm_shared_rows(const Arguments& arguments) {
+  const int64_t number = arguments.first + static_cast<int64_t>(blockIdx.x);
+  const Row<T, kSharedRowVectors, true, int> row(arguments, number);
+  const int chunks = row.chunks();
+  Pack* const packs = shared_packs();
+  float sum = 0.0F;
+  for (int chunk = 0; chunk < chunks; ++chunk) {
+    Pack held[kSharedRowVectors];
+    row.load(chunk, held);
+    sum += row.squares(chunk, held);
+#pragma unroll
+    for (int i = 0; i < kSharedRowVectors; ++i) {
+      if (row.has_pack(chunk, i)) {
+        packs[row.number_of_pack(chunk, i)] = held[i];
+      }
+    }
+  }
+  const Divisor divisor = row_divisor<T>(arguments.problem, number, sum);
+  for (int chunk = 0; chunk < chunks; ++chunk) {
+#pragma unroll
+    for (int i = 0; i < kSharedRowVectors; ++i) {
+      if (row.has_pack(chunk, i)) {
+        row.write(chunk, i, packs[row.number_of_pack(chunk, i)], divisor, row.scale(chunk, i));
+      }
+    }
   }
 }
 

@@ -66,6 +66,36 @@ def test_odd_columns(on_cpu, program, shape, dtype, kernel):
     assert infinity < 2 * usual  # its column is summed again, by all threads that share it
 
 
+@pytest.mark.parametrize(
+    ("gpu", "rows", "n", "kernel", "blocks", "shared_bytes"),
+    [
+        (90, 1, 40000, "norm_any_rows", 16, 0),  # few rows: several blocks for each
+        (90, 10, 40000, "norm_any_rows", 6, 0),
+        (90, 20, 40000, "norm_shared_rows", 1, 80000),
+        (86, 20, 40000, "norm_shared_rows", 1, 80000),
+        (75, 20, 40000, "norm_any_rows", 3, 0),  # whose block has 64 KB
+        (86, 17, 65536, "norm_any_rows", 3, 0),  # 99 KB
+        (90, 17, 65536, "norm_shared_rows", 1, 131072),
+    ],
+)
+def test_long_rows(on_cpu, program, gpu, rows, n, kernel, blocks, shared_bytes):
+    """Blocks for half of the multiprocessors, where rows are few; else one that keeps the row, if the GPU can."""
+    kernels = Interpreted(on_cpu, program)
+    kernels.driver.set_gpu(gpu)
+    kernels.driver.set_multiprocessors(132)
+    try:
+        cases.check(kernels, cases.samples((rows, n), "bfloat16"), cases.weights(n, "bfloat16"))
+    finally:
+        kernels.driver.set_gpu(90)
+        kernels.driver.set_multiprocessors(4)
+    assert {(launch.kernel, launch.grid[1], launch.shared_bytes) for launch in kernels.launches} == {
+        (f"{kernel}_bfloat16", blocks, shared_bytes)
+    }
+    ran = [(program.kernels[name].instructions[i], threads) for (name, i), threads in kernels.executed.items()]
+    loads = sum(threads for one, threads in ran if one.parts[:3] == ("ld", "global", "cg")) * 8 / (rows * n)
+    assert loads == (1 if shared_bytes else pytest.approx(1 + blocks, abs=0.4))  # times that memory or L2 is read
+
+
 FREE = (("mov",), ("cvta",), ("ld", "param"))
 """Instructions that ptxas drops or makes operands of others."""
 
@@ -107,7 +137,7 @@ def probe(kernels, kernel):
     """Runs a kernel on few problems, with its second sum and its writes in place."""
     dtype = kernel.rpartition("_")[2]
     tactic = int(kernel.split("_")[2]) if kernel.startswith("norm_rows") else 0
-    n = 960 * tactic or 1111  # several warps a row, of which the last thread has no pack
+    n = 33000 if "shared" in kernel else 960 * tactic or 1111  # several warps a row; the last threads have no pack
     shape, axis = ((3, n), 1)
     if "columns" in kernel:
         inner = {"16": 24, "8": 12, "4": 9, "2": 9}[kernel.split("_")[2]]  # 9: two rows are taken as one
@@ -123,7 +153,7 @@ def probe(kernels, kernel):
 
 
 KERNELS = [
-    *("norm_rows_1", "norm_rows_4", "norm_any_rows"),
+    *("norm_rows_1", "norm_rows_4", "norm_shared_rows", "norm_any_rows"),
     *("norm_columns_16", "norm_columns_8", "norm_columns_4", "norm_columns_2"),
 ]
 

@@ -22,9 +22,9 @@ def test_no_kernel_spills(ptx, nvcc, gpu):
     log = run(
         [nvcc.with_name("ptxas"), "-v", "-O3", f"-arch=sm_{gpu}", ptx("75" if gpu == "75" else "80"), "-o", "/dev/null"]
     )
-    assert log.count("Compiling entry function") == 26  # 8 kernels of float32, 9 of each other type
+    assert log.count("Compiling entry function") == 29  # 9 kernels of float32, 10 of each other type
     frames = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", log)
-    assert len(frames) >= 26
+    assert len(frames) >= 29
     assert set(frames) == {("0", "0", "0")}, log
     assert "lmem" not in log
     registers = re.findall(r"function '(norm_columns_[248]_\w+)'.*?Used (\d+) registers", log, re.DOTALL)

@@ -55,7 +55,7 @@ def test_stores_are_as_wide_as_they_can_be(kernels):
     """16 bytes; one element where a row starts or ends within them."""
     for name, (_, code) in kernels.items():
         element = 4 if name.endswith("float32") else 2
-        if name.startswith("norm_rows"):
+        if name.startswith(("norm_rows", "norm_shared_rows")):
             assert set(accesses("STG", code)) == {16}, name
         elif name.startswith("norm_any_rows"):
             assert set(accesses("STG", code)) == {16, element}, name

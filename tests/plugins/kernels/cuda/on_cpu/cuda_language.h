@@ -61,12 +61,17 @@ inline ucontext_t scheduler;
 inline unsigned current = 0;
 inline unsigned long progress = 0;
 inline dim3 thread_index, block_index, block_size, grid_size;
+inline std::vector<uint64_t> dynamic_shared;  // what a launch asks for; two words more, for 16-byte alignment
 inline void (*kernel_call)(const void*) = nullptr;
 inline const void* kernel_argument = nullptr;
 
 [[noreturn]] inline void fail(const char* what) {
   std::fprintf(stderr, "cuda_on_cpu: %s\n", what);
   std::abort();
+}
+
+inline void* shared_bytes() {
+  return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(dynamic_shared.data()) + 15) / 16 * 16);
 }
 
 inline void give_way() { swapcontext(&fibres[current].context, &scheduler); }
@@ -98,6 +103,7 @@ inline void run_fibre() {
 inline void run_block() {
   const unsigned threads = block_size.x * block_size.y * block_size.z;
   std::memset(&__start_cuda_shared, 0x4a, static_cast<size_t>(&__stop_cuda_shared - &__start_cuda_shared));
+  std::memset(dynamic_shared.data(), 0x4a, dynamic_shared.size() * sizeof(uint64_t));
   if (fibres.size() < threads) {
     fibres.resize(threads);
   }

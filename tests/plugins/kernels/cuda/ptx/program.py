@@ -77,7 +77,8 @@ def _kernel(name: str, parameter_bytes: int, body: str) -> Kernel:
             continue
         if declared := re.fullmatch(r"\.reg\s+\.\w+\s+(%\w+)", text):
             own[declared[1]] = f"{declared[1]}_{len(kernel.instructions)}"
-        text = re.sub(r"%\w+", lambda match: own.get(match[0], match[0]), text)
+        for name, renamed in own.items():
+            text = re.sub(rf"{name}\b", renamed, text)
         while match := re.match(r"([$\w]+):\s*", text):
             kernel.labels[match[1]] = len(kernel.instructions)
             text = text[match.end() :]
