@@ -26,13 +26,22 @@ def round_before_scale(request):
 @pytest.fixture(scope="session")
 def nvcc() -> Path:
     """The user's, the system's, or PyPI's."""
-    spec = util.find_spec("nvidia")
-    roots = [Path(p) / "cu13" for p in (spec.submodule_search_locations or [] if spec else [])]
-    found = (
-        os.environ.get("CUDACXX")
-        or shutil.which("nvcc")
-        or next((str(root / "bin" / "nvcc") for root in roots if (root / "bin" / "nvcc").exists()), None)
-    )
+    found = os.environ.get("CUDACXX") or shutil.which("nvcc") or _from_pypi("nvcc")
     if found is None:
         pytest.skip("no nvcc: pip install nvidia-cuda-nvcc==13.0.* and its companions of pyproject.toml")
     return Path(found)
+
+
+@pytest.fixture(scope="session")
+def nvdisasm() -> Path:
+    """What prints machine code: the system's, or PyPI's."""
+    found = shutil.which("nvdisasm") or _from_pypi("nvdisasm")
+    if found is None:
+        pytest.skip("no nvdisasm: pip install nvidia-cuda-nvdisasm")
+    return Path(found)
+
+
+def _from_pypi(tool: str) -> str | None:
+    spec = util.find_spec("nvidia")
+    paths = [Path(p) / "cu13" / "bin" / tool for p in (spec.submodule_search_locations or [] if spec else [])]
+    return next((str(path) for path in paths if path.exists()), None)

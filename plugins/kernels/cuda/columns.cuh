@@ -1,7 +1,10 @@
 // inner > 1: the elements of a column are `inner` apart, the columns are neighbours. A thread has kCount neighbouring
-// columns; the x threads of a block lie along the columns, so that they read whole lines, and its y threads share the
-// elements, in groups of kHeld each. The last group stays in registers between the statistic and the output (a
-// usual column has one group); the others are read again.
+// columns, as wide as the rows are aligned; the x threads of a block lie along the columns, so that they read whole
+// lines, and its y threads share the elements, in groups of kHeld each. The last group stays in registers between the
+// statistic and the output (a usual column has one group); the others are read again.
+//
+// Rows of an odd number of 16-bit elements are folded: two rows are taken as one of twice the columns, which starts at
+// a multiple of 4 bytes. A column then has a second half, `inner` columns further on, in the same block.
 #pragma once
 
 #include "kernels/cuda/rows.cuh"
@@ -11,15 +14,21 @@ namespace rms_deploy::cuda {
 inline constexpr int kHeld = 8;
 
 // One sum per thread and column.
-__device__ __forceinline__ float* column_sums() {
+__device__ __forceinline__ float* column_sums(float) {
   __shared__ float sums[kColumnThreads * kWidth<uint16_t>];
   return sums;
 }
 
+// One column at a time.
+__device__ __forceinline__ double* column_sums(double) {
+  __shared__ double sums[kColumnThreads];
+  return sums;
+}
+
 // The sums over the y threads, in a fixed order.
-template <int kCount>
-__device__ __forceinline__ void sum_over_columns(float (&values)[kCount]) {
-  float* sums = column_sums();
+template <int kCount, class Sum>
+__device__ __forceinline__ void sum_over_columns(Sum (&values)[kCount]) {
+  Sum* sums = column_sums(Sum{});
   const int columns = static_cast<int>(blockDim.x);
   const int thread = static_cast<int>(threadIdx.y) * columns + static_cast<int>(threadIdx.x);
 #pragma unroll
@@ -42,40 +51,60 @@ __device__ __forceinline__ void sum_over_columns(float (&values)[kCount]) {
   }
 }
 
-// The kCount columns of one thread: as many as 16 bytes hold, or 1.
+// Adds to the sum of each column that of its other half, from the shared memory that sum_over_columns has left.
+template <int kCount>
+__device__ __forceinline__ void add_other_halves(int inner, float (&values)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    const int column = static_cast<int>(threadIdx.x) * kCount + i;
+    if (column < 2 * inner) {
+      const int other = column < inner ? column + inner : column - inner;
+      values[i] += column_sums(0.0F)[other % kCount * kColumnThreads + other / kCount];
+    }
+  }
+}
+
+// The kCount columns of one thread.
 template <class T, int kCount>
 class Columns {
  public:
-  __device__ __forceinline__ Columns(const Problem& problem, int64_t outer, int64_t column)
-      : p_(problem), offset_(outer * problem.n * problem.inner + column), n_(column < problem.inner ? problem.n : 0) {}
+  // Two halves can lie in one access.
+  static constexpr bool kFolds = sizeof(T) == 2 && kCount == 2;
+
+  __device__ __forceinline__ Columns(const Arguments& arguments, int64_t outer, int64_t column)
+      : p_(arguments.problem),
+        column_(column),
+        fold_(kFolds ? arguments.fold : 1),
+        offset_(outer * p_.n * p_.inner + column),
+        n_(exists() ? p_.n / fold_ : 0) {}
+
+  __device__ __forceinline__ bool exists() const { return column_ < p_.inner * fold_; }
 
   __device__ __forceinline__ int64_t groups() const {
     const int64_t group = static_cast<int64_t>(kHeld) * blockDim.y;
-    return (p_.n + group - 1) / group;
+    return (p_.n / fold_ + group - 1) / group;
   }
 
   // x, or x + residual rounded; zero for what does not exist.
   __device__ __forceinline__ void load(int64_t group, Pack (&held)[kHeld]) const {
-#pragma unroll
-    for (int i = 0; i < kHeld; ++i) {
-      const int64_t number = element_of(group, i);
-      held[i] = number < n_ ? load(p_.x, number) : Pack{};
-    }
+    load(p_.x, group, held);
     if (p_.residual != nullptr) {
+      Pack residual[kHeld];
+      load(p_.residual, group, residual);
 #pragma unroll
       for (int i = 0; i < kHeld; ++i) {
-        const int64_t number = element_of(group, i);
-        held[i] = added<T, kCount>(held[i], number < n_ ? load(p_.residual, number) : Pack{});
+        held[i] = added<T, kCount>(held[i], residual[i]);
       }
     }
   }
 
   // A group has a sum of its own, which keeps the chains of additions short.
   __device__ __forceinline__ void add_squares(int64_t group, const Pack (&held)[kHeld], float (&totals)[kCount]) const {
+    const int end = end_of(group, p_.statistics_size / fold_);
     float sums[kCount] = {};
 #pragma unroll
     for (int i = 0; i < kHeld; ++i) {
-      if (element_of(group, i) < p_.statistics_size) {
+      if (number_of(i) < end) {
         const Floats<T, kCount> values(held[i]);
 #pragma unroll
         for (int k = 0; k < kCount; ++k) {
@@ -89,12 +118,13 @@ class Columns {
     }
   }
 
-  // The float64 sum of squares of column k.
+  // What this thread adds to the float64 sum of squares of column k.
   __device__ __forceinline__ double wide_sum(int k) const {
+    const int64_t first = offset_ + k - (is_second_half(k) ? p_.inner : 0);
     double sum = 0.0;
 #pragma unroll 1
-    for (int64_t number = 0; number < p_.statistics_size; ++number) {
-      sum += wide_square<T>(p_, offset_ + number * p_.inner + k);
+    for (int64_t number = threadIdx.y; number < p_.statistics_size; number += blockDim.y) {
+      sum += wide_square<T>(p_, first + number * p_.inner);
     }
     return sum;
   }
@@ -102,89 +132,127 @@ class Columns {
   // Writes y, and the sum of an add-norm.
   __device__ __forceinline__ void write(int64_t group, const Pack (&held)[kHeld],
                                         const Divisor (&divisors)[kCount]) const {
+    const int end = end_of(group, n_);
+    int64_t number = anew(first_of(group));
+    int64_t at = offset_ + number * p_.inner * fold_;
 #pragma unroll
     for (int i = 0; i < kHeld; ++i) {
-      const int64_t number = element_of(group, i);
       keep_order();  // or the compiler works on all of them at once, in registers that other blocks need
-      if (number < n_) {
-        write(number, held[i], divisors);
+      if (number_of(i) < end) {
+        write(number, at, held[i], divisors);
       }
+      number += blockDim.y;
+      at += step();
     }
   }
 
  private:
-  // The number of this thread's i-th element of a group.
-  __device__ __forceinline__ int64_t element_of(int64_t group, int i) const {
-    return (group * kHeld + i) * blockDim.y + threadIdx.y;
+  // The first element of a group, and of it the elements before `end`, as far as a group goes.
+  __device__ __forceinline__ int64_t first_of(int64_t group) const { return group * kHeld * blockDim.y + threadIdx.y; }
+
+  __device__ __forceinline__ int end_of(int64_t group, int64_t end) const {
+    const int64_t left = end - group * kHeld * blockDim.y;
+    const int most = kHeld * static_cast<int>(blockDim.y);
+    return left < most ? static_cast<int>(left) : most;
   }
 
-  __device__ __forceinline__ void write(int64_t number, const Pack& pack, const Divisor (&divisors)[kCount]) const {
+  // The number of this thread's i-th element within a group.
+  __device__ __forceinline__ int number_of(int i) const {
+    return i * static_cast<int>(blockDim.y) + static_cast<int>(threadIdx.y);
+  }
+
+  // Elements of the tensor from one of this thread's to its next.
+  __device__ __forceinline__ int64_t step() const { return p_.inner * fold_ * blockDim.y; }
+
+  __device__ __forceinline__ void write(int64_t number, int64_t at, const Pack& pack,
+                                        const Divisor (&divisors)[kCount]) const {
     Floats<T, kCount> values(pack);
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
       values.each[k] = divisors[k].divide(values.each[k]);
     }
     round_to<T>(values, p_.round_before_scale);
-    const float scale = applied_scale<T>(p_, number);
+    const float scale = applied_scale<T>(p_, number * fold_);
+    const float second = fold_ == 1 ? scale : applied_scale<T>(p_, number * fold_ + 1);
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
-      values.each[k] *= scale;
+      values.each[k] *= is_second_half(k) ? second : scale;
     }
     if (p_.residual != nullptr && p_.sum != nullptr) {
-      store(p_.sum, number, pack);
+      store_part<kCount * sizeof(T)>(static_cast<T*>(p_.sum) + at, pack);
     }
-    store(p_.y, number, values.rounded());
+    store_part<kCount * sizeof(T)>(static_cast<T*>(p_.y) + at, values.rounded());
   }
 
-  __device__ __forceinline__ Pack load(const void* tensor, int64_t number) const {
-    const T* from = static_cast<const T*>(tensor) + offset_ + number * p_.inner;
-    Pack pack = {};
-    if constexpr (kCount == 1) {
-      set(pack, 0, *from);
-    } else {
-      pack = load_pack(from);
-    }
-    return pack;
-  }
+  __device__ __forceinline__ bool is_second_half(int k) const { return kFolds && column_ + k >= p_.inner; }
 
-  __device__ __forceinline__ void store(void* tensor, int64_t number, const Pack& pack) const {
-    T* to = static_cast<T*>(tensor) + offset_ + number * p_.inner;
-    if constexpr (kCount == 1) {
-      *to = element<T>(pack, 0);
-    } else {
-      store_pack(to, pack);
+  __device__ __forceinline__ void load(const void* tensor, int64_t group, Pack (&held)[kHeld]) const {
+    const int end = end_of(group, n_);
+    const T* from = static_cast<const T*>(tensor) + offset_ + first_of(anew(group)) * p_.inner * fold_;
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) {
+      held[i] = number_of(i) < end ? load_part<kCount * sizeof(T)>(from) : Pack{};
+      from += step();
     }
   }
 
   const Problem& p_;
+  int64_t column_;
+  int64_t fold_;  // rows of the tensor in one row here
   int64_t offset_;
   int64_t n_;  // a column that does not exist has no elements
 };
+
+// The divisors that only float64 can hold; `bad` has a bit for each column. All threads of a block take part. After the
+// barriers of a sum no thread reads what another writes in place.
+template <class T, int kCount>
+__device__ __forceinline__ void set_wide_divisors(const Columns<T, kCount>& columns, const Problem& p, unsigned bad,
+                                                  Divisor (&divisors)[kCount]) {
+#pragma unroll 1
+  for (int k = 0; k < kCount; ++k) {
+    const bool is_bad = (bad >> k & 1U) != 0;
+    if (__syncthreads_or(is_bad)) {
+      double sum[1] = {is_bad ? columns.wide_sum(k) : 0.0};
+      sum_over_columns(sum);
+      const Divisor wide = wide_divisor(sum[0], p);
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {  // a register has no number that is known at run time
+        divisors[i] = i == k && is_bad ? wide : divisors[i];
+      }
+    }
+  }
+}
 
 template <class T, int kCount>
 __device__ __forceinline__ void norm_columns(const Arguments& arguments) {
   const Problem& p = arguments.problem;
   const int64_t tile = arguments.first + static_cast<int64_t>(blockIdx.x);
   const int64_t column = (tile % arguments.tiles * blockDim.x + threadIdx.x) * kCount;
-  const Columns<T, kCount> columns(p, tile / arguments.tiles, column);
+  const Columns<T, kCount> columns(arguments, tile / arguments.tiles, column);
   const int64_t groups = columns.groups();
   Pack held[kHeld];
   float sums[kCount] = {};
+#pragma unroll 1
   for (int64_t group = 0; group < groups; ++group) {
     columns.load(group, held);
     columns.add_squares(group, held, sums);
   }
   sum_over_columns(sums);
+  if (Columns<T, kCount>::kFolds && arguments.fold == 2) {
+    add_other_halves(static_cast<int>(p.inner), sums);
+  }
   Divisor divisors[kCount];
+  unsigned bad = 0;
 #pragma unroll
   for (int k = 0; k < kCount; ++k) {
     bool holds;
     divisors[k] = divisor_of(sums[k], p, holds);
-    if (!holds && column < p.inner) {  // every thread sums the whole column: slow, rare, and little code
-      divisors[k] = wide_divisor(columns.wide_sum(k), p);
-    }
+    bad |= !holds && columns.exists() ? 1U << k : 0U;
   }
-  __syncthreads();  // no thread writes in place what another still sums
+  if (__syncthreads_or(bad != 0)) {
+    set_wide_divisors(columns, p, bad, divisors);
+  }
+#pragma unroll 1
   for (int64_t group = groups - 1; group >= 0; --group) {
     if (group < groups - 1) {
       columns.load(group, held);

@@ -20,7 +20,9 @@ namespace rms_deploy::cuda {
 enum class Error : int32_t { kDriver = -1, kNone = 0, kInvalidValue = 1, kNotInitialized = 3 };
 
 inline constexpr int kMultiprocessorCount = 16;  // of CUdevice_attribute
+inline constexpr int kMaxSharedBytes = 97;       // the same; of a block that asks for more than 48 KB
 inline constexpr int kMaxThreadsPerBlock = 0;    // of CUfunction_attribute
+inline constexpr int kDynamicSharedBytes = 8;    // the same
 
 // name, arguments
 #define RMS_DEPLOY_CUDA_FUNCTIONS(F)                                                                              \
@@ -35,6 +37,7 @@ inline constexpr int kMaxThreadsPerBlock = 0;    // of CUfunction_attribute
   F(cuGetErrorString, (Error error, const char** text))                                                           \
   F(cuInit, (unsigned flags))                                                                                     \
   F(cuKernelGetFunction, (CUfunc_st * *function, CUkern_st * kernel))                                             \
+  F(cuKernelSetAttribute, (int attribute, int value, CUkern_st* kernel, int device))                              \
   F(cuLaunchKernel,                                                                                               \
     (CUfunc_st * function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y, \
      unsigned block_z, unsigned shared_bytes, CUstream_st* stream, void** arguments, void** extra))               \

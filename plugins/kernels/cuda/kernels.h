@@ -12,6 +12,7 @@ struct Arguments {
   Problem problem;
   int64_t first;       // row, or tile of columns, of the first block
   int64_t tiles;       // columns: tiles of one outer index
+  int32_t fold;        // columns: 1; or 2, where two rows are taken as one
   bool whole_vectors;  // rows that are not aligned: all tensors have the same misalignment
 };
 
@@ -21,6 +22,8 @@ inline constexpr int kMaxThreads = kVectors <= 4 ? 1024 : 256;
 
 inline constexpr int kAnyRowThreads = 512;
 inline constexpr int kAnyRowVectors = 2;
+inline constexpr int kSharedRowThreads = 1024;
+inline constexpr int kSharedRowVectors = 2;
 inline constexpr int kColumnThreads = 256;
 
 }  // namespace rms_deploy::cuda

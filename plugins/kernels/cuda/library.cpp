@@ -63,14 +63,15 @@ class Library {
     const struct {
       Kernel& kernel;
       const char* name;
-    } wanted[] = {{kernels.rows[0], "norm_rows_1_"},
-                  {kernels.rows[1], "norm_rows_2_"},
-                  {kernels.rows[2], "norm_rows_4_"},
-                  {kernels.rows[3], "norm_rows_8_"},
-                  {kernels.any_rows, "norm_any_rows_"},
-                  {kernels.columns, "norm_columns_"},
-                  {kernels.single_columns, "norm_single_columns_"}};
+    } wanted[] = {{kernels.rows[0], "norm_rows_1_"},        {kernels.rows[1], "norm_rows_2_"},
+                  {kernels.rows[2], "norm_rows_4_"},        {kernels.rows[3], "norm_rows_8_"},
+                  {kernels.any_rows, "norm_any_rows_"},     {kernels.shared_rows, "norm_shared_rows_"},
+                  {kernels.columns[0], "norm_columns_16_"}, {kernels.columns[1], "norm_columns_8_"},
+                  {kernels.columns[2], "norm_columns_4_"},  {kernels.columns[3], "norm_columns_2_"}};
     for (const auto& [kernel, name] : wanted) {
+      if (&kernel == &kernels.columns[3] && std::string(type) == "float32") {
+        continue;
+      }
       const Error error = driver().cuLibraryGetKernel(&kernel, library_, (std::string(name) + type).c_str());
       if (error != Error::kNone) {
         return error;

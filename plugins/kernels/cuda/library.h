@@ -11,9 +11,9 @@ using Kernel = CUkern_st*;
 // The kernels of one element type.
 struct Kernels {
   Kernel rows[4];  // 1, 2, 4, 8 packs per thread
+  Kernel shared_rows;
   Kernel any_rows;
-  Kernel columns;  // as many per thread as 16 bytes hold
-  Kernel single_columns;
+  Kernel columns[4];  // 16, 8, 4, 2 bytes per access; of float32 without the last
 };
 
 // Sets `kernels` to those of a type, and gives a thread that has no CUDA context one. The first call hands the image to

@@ -12,8 +12,8 @@ namespace rms_deploy::cuda {
 using Stream = CUstream_st*;  // cudaStream_t is the same
 
 // Kernels that compete for a problem; 0 lets `launch` choose by size. 1, 2, 4, 8: packs of 16 bytes that each thread
-// keeps in registers; 16: four blocks per row. A tactic that does not fit the problem or its pointers (rows that are
-// not aligned; 16 where an output has the memory of an input) is taken as 0.
+// keeps in registers; 16: several blocks per row, at least four. A tactic that does not fit the problem or its pointers
+// (rows that are not aligned; 16 where an output has the memory of an input) is taken as 0.
 using Tactic = int32_t;
 inline constexpr Tactic kAutomatic = 0;
 inline constexpr int32_t kMaxTactics = 5;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "contract.h"
 #include "kernels/rounding.h"
 
 namespace rms_deploy::cuda {
@@ -14,6 +15,13 @@ struct alignas(16) Pack {
 
 template <class T>
 inline constexpr int kWidth = 16 / sizeof(T);
+
+template <class T>
+inline constexpr contract::ElementType kElementType = contract::ElementType::kFloat32;
+template <>
+inline constexpr contract::ElementType kElementType<Float16> = contract::ElementType::kFloat16;
+template <>
+inline constexpr contract::ElementType kElementType<BFloat16> = contract::ElementType::kBFloat16;
 
 __device__ __forceinline__ uint32_t bits_of(float value) { return rounding::bits_of(value); }
 __device__ __forceinline__ uint32_t bits_of(Float16 value) { return value.bits; }
@@ -94,10 +102,90 @@ __device__ __forceinline__ Pack load_pack(const void* from) {
   return {{loaded.x, loaded.y, loaded.z, loaded.w}};
 }
 
+// The first kBytes of a pack, at a multiple of kBytes.
+template <int kBytes>
+__device__ __forceinline__ Pack load_part(const void* from) {
+  if constexpr (kBytes == 16) {
+    return load_pack(from);
+  } else if constexpr (kBytes == 8) {
+    const uint2 loaded = __ldcg(static_cast<const uint2*>(from));
+    return {{loaded.x, loaded.y}};
+  } else if constexpr (kBytes == 4) {
+    return {{__ldcg(static_cast<const uint32_t*>(from))}};
+  } else {
+    return {{__ldcg(static_cast<const uint16_t*>(from))}};
+  }
+}
+
 // The compiler moves no load or store across this.
 __device__ __forceinline__ void keep_order() { asm volatile("" ::: "memory"); }
 
-__device__ __forceinline__ void store_pack(void* to, const Pack& pack) { *static_cast<Pack*>(to) = pack; }
+// What nobody writes while the kernel runs.
+__device__ __forceinline__ Pack load_constant_pack(const void* from) {
+  const uint4 loaded = __ldg(static_cast<const uint4*>(from));
+  return {{loaded.x, loaded.y, loaded.z, loaded.w}};
+}
+
+// The intrinsic is one store: an assignment may become four, where the compiler merges it with narrower ones.
+__device__ __forceinline__ void store_pack(void* to, const Pack& pack) {
+  __stcg(static_cast<uint4*>(to), uint4{pack.words[0], pack.words[1], pack.words[2], pack.words[3]});
+}
+
+// The same number. The compiler takes it for another one, and so keeps nothing that was computed of the first.
+__device__ __forceinline__ int64_t anew(int64_t number) {
+#if defined(__CUDACC__)
+  asm volatile("" : "+l"(number));
+#endif
+  return number;
+}
+
+template <int kBytes>
+__device__ __forceinline__ void store_part(void* to, const Pack& pack) {
+  if constexpr (kBytes == 16) {
+    store_pack(to, pack);
+  } else if constexpr (kBytes == 8) {
+    __stcg(static_cast<uint2*>(to), uint2{pack.words[0], pack.words[1]});
+  } else if constexpr (kBytes == 4) {
+    __stcg(static_cast<uint32_t*>(to), pack.words[0]);
+  } else {
+    __stcg(static_cast<uint16_t*>(to), static_cast<uint16_t>(pack.words[0]));
+  }
+}
+
+// Bytes from the multiple of 16 before an address.
+__device__ __forceinline__ unsigned misalignment_of(const void* address) {
+  return static_cast<unsigned>(reinterpret_cast<uintptr_t>(address) % 16);
+}
+
+// kWords words at any even address, put together from the packs that they lie in.
+template <int kWords>
+__device__ __forceinline__ void load_constant_words(const void* from, uint32_t (&words)[kWords]) {
+  const unsigned skipped = misalignment_of(from);
+  const char* packs = static_cast<const char*>(from) - skipped;
+  uint32_t raw[kWords + 4] = {};
+#pragma unroll
+  for (int i = 0; i < kWords + 4; i += 4) {
+    if (i < kWords || skipped != 0) {
+      const Pack pack = load_constant_pack(packs + 4 * i);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        raw[i + j] = pack.words[j];
+      }
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kWords + 2; ++i) {
+    raw[i] = (skipped & 8U) != 0 ? raw[i + 2] : raw[i];
+  }
+#pragma unroll
+  for (int i = 0; i < kWords + 1; ++i) {
+    raw[i] = (skipped & 4U) != 0 ? raw[i + 1] : raw[i];
+  }
+#pragma unroll
+  for (int i = 0; i < kWords; ++i) {
+    words[i] = __funnelshift_r(raw[i], raw[i + 1], (skipped & 2U) * 8);
+  }
+}
 
 template <class T, int kCount = kWidth<T>>
 __device__ __forceinline__ Pack added(const Pack& a, const Pack& b) {

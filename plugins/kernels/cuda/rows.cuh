@@ -2,9 +2,9 @@
 // (more than one only where a row takes a warp or less).
 //
 // `norm_rows`, for aligned rows of whole packs that one block can hold, keeps the row in registers between the
-// statistic and the output, so that memory is read once. `norm_any_rows` reads a row twice: any alignment and any
-// length. It may give a row to several blocks: each sums the whole row and writes its part, so that none waits for
-// another; what they read again comes from L2.
+// statistic and the output, so that memory is read once. `norm_shared_rows` keeps a longer one in shared memory.
+// `norm_any_rows` reads a row twice: any alignment and any length. It may give a row to several blocks: each sums the
+// whole row and writes its part, so that none waits for another; what they read again comes from L2.
 #pragma once
 
 #include "kernels/cuda/statistic.cuh"
@@ -93,6 +93,13 @@ class Row {
     return (n_ + phase_ + chunk - 1) / chunk;
   }
 
+  // Of the thread's i-th pack of a chunk, within the row.
+  __device__ __forceinline__ Index number_of_pack(Index chunk, int i) const {
+    return (chunk * kVectors + i) * static_cast<Index>(blockDim.x) + static_cast<Index>(threadIdx.x);
+  }
+
+  __device__ __forceinline__ bool has_pack(Index chunk, int i) const { return first(chunk, i) < n_; }
+
   // x, or x + residual rounded.
   __device__ __forceinline__ void load(Index chunk, Pack (&held)[kVectors]) const {
 #pragma unroll
@@ -135,16 +142,40 @@ class Row {
     return total;
   }
 
-  __device__ __forceinline__ Floats<T> scale(Index chunk, int i) const {
+  // The first 16 bytes of a pack's scale, of either type.
+  __device__ __forceinline__ Pack start_of_scale(int i) const {
+    static_assert(kAligned, "a pack's scale is packs");
+    const int64_t begin = static_cast<int64_t>(first(0, i)) * (is_scale_float32() ? 4 : sizeof(T));
+    return first(0, i) < n_ && !p_.scalar_scale ? load_constant_pack(static_cast<const char*>(p_.scale) + begin)
+                                                : Pack{};
+  }
+
+  __device__ __forceinline__ Floats<T> scale(Index chunk, int i, const Pack* start = nullptr) const {
     const Index begin = first(chunk, i);
-    Floats<T> scale;
-    if (p_.scale_type == contract::ElementType::kFloat32) {
-      load_scale(static_cast<const float*>(p_.scale), begin, scale);
+    Floats<T> scale = {};
+    if (is_scale_float32()) {
+      load_scale(static_cast<const float*>(p_.scale), begin, start, scale);
+      round_to<T>(scale, p_.round_before_scale);
     } else {
-      load_scale(static_cast<const T*>(p_.scale), begin, scale);
+      load_scale(static_cast<const T*>(p_.scale), begin, start, scale);
     }
-    round_to<T>(scale, p_.round_before_scale);
     return scale;
+  }
+
+  // Whether the scale is a vector of S, and is applied in this order.
+  template <class S>
+  __device__ __forceinline__ bool has_scale(bool round_before_scale) const {
+    return p_.scale_type == kElementType<S> && !p_.scalar_scale && p_.round_before_scale == round_before_scale;
+  }
+
+  // The same row. The compiler leaves out the branches of what is constant here.
+  template <class S>
+  __device__ __forceinline__ Row with_scale(bool round_before_scale) const {
+    Row row = *this;
+    row.p_.scale_type = kElementType<S>;
+    row.p_.scalar_scale = false;
+    row.p_.round_before_scale = round_before_scale;
+    return row;
   }
 
   // Writes y, and the sum of an add-norm.
@@ -170,8 +201,7 @@ class Row {
  private:
   // The first element of the thread's i-th pack; it may be negative where the row starts within the pack.
   __device__ __forceinline__ Index first(Index chunk, int i) const {
-    const Index pack = (chunk * kVectors + i) * static_cast<Index>(blockDim.x) + static_cast<Index>(threadIdx.x);
-    return pack * kWidth<T> - phase_;
+    return number_of_pack(chunk, i) * kWidth<T> - phase_;
   }
 
   __device__ __forceinline__ bool is_whole(Index begin) const {
@@ -208,29 +238,58 @@ class Row {
     }
   }
 
+  // `start`: null, or the first 16 bytes, loaded before.
   template <class S>
-  __device__ __forceinline__ void load_scale(const S* from, Index begin, Floats<T>& scale) const {
-    if (kAligned && !p_.scalar_scale && begin < n_) {
-#pragma unroll
-      for (int k = 0; k < kWidth<T>; k += kWidth<S>) {
-        const uint4 loaded = __ldg(reinterpret_cast<const uint4*>(from + begin + k));
-        const Floats<S> part(Pack{{loaded.x, loaded.y, loaded.z, loaded.w}});
-#pragma unroll
-        for (int j = 0; j < kWidth<S>; ++j) {
-          scale.each[k + j] = part.each[j];
-        }
-      }
-    } else {
-      const S* element = kAligned || p_.scalar_scale ? from : from + begin;
-      const int step = kAligned || p_.scalar_scale ? 0 : 1;
+  __device__ __forceinline__ void load_scale(const S* from, Index begin, const Pack* start, Floats<T>& scale) const {
+    if (p_.scalar_scale) {
+      const float only = to_float(*from);
 #pragma unroll
       for (int k = 0; k < kWidth<T>; ++k) {
-        scale.each[k] = has(begin + k) ? to_float(element[k * step]) : 0.0F;
+        scale.each[k] = only;
+      }
+    } else if (kAligned ? begin < n_ : lies_inside(from + begin, begin)) {
+      constexpr int kWords = kWidth<T> * sizeof(S) / 4;
+      uint32_t words[kWords];
+      if constexpr (kAligned) {
+#pragma unroll
+        for (int i = 0; i < kWords; i += 4) {
+          const Pack pack = i == 0 && start != nullptr ? *start : load_constant_pack(from + begin + i * 4 / sizeof(S));
+#pragma unroll
+          for (int j = 0; j < 4; ++j) {
+            words[i + j] = pack.words[j];
+          }
+        }
+      } else {
+        load_constant_words(from + begin, words);
+      }
+#pragma unroll
+      for (int i = 0; i < kWords; i += 4) {
+        const Floats<S> part(Pack{{words[i], words[i + 1], words[i + 2], words[i + 3]}});
+#pragma unroll
+        for (int j = 0; j < kWidth<S>; ++j) {
+          scale.each[i * 4 / static_cast<int>(sizeof(S)) + j] = part.each[j];
+        }
+      }
+    } else if constexpr (!kAligned) {
+#pragma unroll
+      for (int k = 0; k < kWidth<T>; ++k) {
+        scale.each[k] = has(begin + k) ? to_float(from[begin + k]) : 0.0F;
       }
     }
   }
 
-  const Problem& p_;
+  // Whether the packs that a pack's part of the scale lies in are packs of the scale.
+  template <class S>
+  __device__ __forceinline__ bool lies_inside(const S* part, Index begin) const {
+    const int before = static_cast<int>(misalignment_of(part) / sizeof(S));
+    return begin >= before && begin + kWidth<T> + (before == 0 ? 0 : kWidth<S> - before) <= n_;
+  }
+
+  __device__ __forceinline__ bool is_scale_float32() const {
+    return sizeof(T) == 4 || p_.scale_type == contract::ElementType::kFloat32;
+  }
+
+  Problem p_;
   const T* x_;
   const T* residual_;
   T* y_;
@@ -241,26 +300,85 @@ class Row {
   int phase_;
 };
 
+// Packs whose scale is on its way while the row is summed: as many as the registers hold.
+template <int kVectors>
+inline constexpr int kEarlyScales = kVectors < 4 ? kVectors : 1;
+
+template <class T, int kVectors>
+__device__ __forceinline__ void write_row(const Row<T, kVectors, true, int>& row, const Pack (&held)[kVectors],
+                                          const Divisor& divisor, const Pack (&starts)[kEarlyScales<kVectors>]) {
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    if (i >= kEarlyScales<kVectors>) {
+      keep_order();  // or the compiler loads all scales at once, into registers that it does not have
+    }
+    row.write(0, i, held[i], divisor, row.scale(0, i, i < kEarlyScales<kVectors> ? &starts[i] : nullptr));
+  }
+}
+
 template <class T, int kVectors>
 __device__ __forceinline__ void norm_rows(const Arguments& arguments) {
   const int64_t number = arguments.first + static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
   const Row<T, kVectors, true, int> row(arguments, number);
   Pack held[kVectors];
   row.load(0, held);
-  // One pack per thread is for problems with few rows, which wait for every load: the scale is loaded early.
-  constexpr bool kEarly = kVectors == 1;
-  Floats<T> scale;
-  if constexpr (kEarly) {
-    scale = row.scale(0, 0);
+  Pack starts[kEarlyScales<kVectors>];
+#pragma unroll
+  for (int i = 0; i < kEarlyScales<kVectors>; ++i) {
+    starts[i] = row.start_of_scale(i);
   }
   const Divisor divisor = row_divisor<T>(arguments.problem, number, row.squares(0, held));
+  const Divisor usual = {1.0F, divisor.factor};
+  if (divisor.power != 1.0F) {
+    write_row(row, held, divisor, starts);
+  } else if (row.template has_scale<T>(true)) {
+    write_row(row.template with_scale<T>(true), held, usual, starts);
+  } else if (row.template has_scale<T>(false)) {
+    write_row(row.template with_scale<T>(false), held, usual, starts);
+  } else if (row.template has_scale<float>(false)) {
+    write_row(row.template with_scale<float>(false), held, usual, starts);
+  } else {
+    write_row(row, held, divisor, starts);
+  }
+}
+
+// The shared memory that a launch asks for.
+__device__ __forceinline__ Pack* shared_packs() {
+#if defined(__CUDACC__)
+  extern __shared__ Pack packs[];
+#else  // the tests, on a CPU
+  Pack* const packs = static_cast<Pack*>(cuda_on_cpu::shared_bytes());
+#endif
+  return packs;
+}
+
+// A thread reads only what it has written, so no barrier is between the two.
+template <class T>
+__device__ __forceinline__ void norm_shared_rows(const Arguments& arguments) {
+  const int64_t number = arguments.first + static_cast<int64_t>(blockIdx.x);
+  const Row<T, kSharedRowVectors, true, int> row(arguments, number);
+  const int chunks = row.chunks();
+  Pack* const packs = shared_packs();
+  float sum = 0.0F;
+  for (int chunk = 0; chunk < chunks; ++chunk) {
+    Pack held[kSharedRowVectors];
+    row.load(chunk, held);
+    sum += row.squares(chunk, held);
 #pragma unroll
-  for (int i = 0; i < kVectors; ++i) {
-    if constexpr (!kEarly) {
-      keep_order();  // or the compiler loads all scales at once, into registers that it does not have
-      scale = row.scale(0, i);
+    for (int i = 0; i < kSharedRowVectors; ++i) {
+      if (row.has_pack(chunk, i)) {
+        packs[row.number_of_pack(chunk, i)] = held[i];
+      }
     }
-    row.write(0, i, held[i], divisor, scale);
+  }
+  const Divisor divisor = row_divisor<T>(arguments.problem, number, sum);
+  for (int chunk = 0; chunk < chunks; ++chunk) {
+#pragma unroll
+    for (int i = 0; i < kSharedRowVectors; ++i) {
+      if (row.has_pack(chunk, i)) {
+        row.write(chunk, i, packs[row.number_of_pack(chunk, i)], divisor, row.scale(chunk, i));
+      }
+    }
   }
 }
 

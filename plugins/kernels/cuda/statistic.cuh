@@ -19,12 +19,12 @@ struct Divisor {
 };
 
 // `holds` says whether float32 was enough: the sum did not overflow, and what underflow may have taken (2^-150 per
-// element) is nothing beside mean + epsilon. NaN gives false.
+// element) is nothing beside mean + epsilon. A NaN is what float64 would give too.
 __device__ __forceinline__ Divisor divisor_of(float sum_of_squares, const Problem& p, bool& holds) {
   const float mean = sum_of_squares / static_cast<float>(p.statistics_size) + p.epsilon;
   const float root = sqrtf(mean) + p.rms_epsilon;
   const float rms = root < p.rms_min ? p.rms_min : root;  // a NaN stays
-  holds = mean >= 0x1p-100F && mean <= 0x1p+126F && rms <= 0x1p+126F;
+  holds = !(mean < 0x1p-100F || mean > 0x1p+126F || rms > 0x1p+126F);
   return {1.0F, 1.0F / rms};
 }
 
@@ -67,22 +67,20 @@ __device__ __forceinline__ double wide_square(const Problem& p, int64_t i) {
   return static_cast<double>(value) * static_cast<double>(value);
 }
 
+template <class T>
 __device__ __forceinline__ float scale_at(const Problem& p, int64_t i) {
-  switch (p.scale_type) {
-    case contract::ElementType::kFloat32:
-      return __ldg(static_cast<const float*>(p.scale) + i);
-    case contract::ElementType::kFloat16:
-      return to_float(Float16{__ldg(static_cast<const uint16_t*>(p.scale) + i)});
-    case contract::ElementType::kBFloat16:
-      return to_float(BFloat16{__ldg(static_cast<const uint16_t*>(p.scale) + i)});
+  if constexpr (sizeof(T) == 2) {
+    if (p.scale_type != contract::ElementType::kFloat32) {
+      return to_float(T{__ldg(static_cast<const uint16_t*>(p.scale) + i)});
+    }
   }
-  return 0.0F;
+  return __ldg(static_cast<const float*>(p.scale) + i);
 }
 
 // The scale as it is applied: rounded to T first, or not.
 template <class T>
 __device__ __forceinline__ float applied_scale(const Problem& p, int64_t i) {
-  const float scale = scale_at(p, p.scalar_scale ? 0 : i);
+  const float scale = scale_at<T>(p, p.scalar_scale ? 0 : i);
   return p.round_before_scale ? to_float(from_float<T>(scale)) : scale;
 }
 

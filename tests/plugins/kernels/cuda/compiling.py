@@ -66,3 +66,10 @@ def kernels_for_cpu(library: Path, plugins: Path) -> Path:
 
 def kernels_for_gpu(library: Path, nvcc: Path, architecture: str) -> Path:
     return compiled_for_gpu(library, nvcc, architecture, HERE / "entry.cpp")
+
+
+def ptx_of(nvcc: Path, virtual: str, to: Path, plugins: Path = PLUGINS) -> Path:
+    """What nvcc writes for one compute capability."""
+    options = ["-std=c++17", "-O3", f"-I{plugins}", "--Werror=all-warnings", f"-arch=compute_{virtual}", "-ptx"]
+    run([nvcc, *options, plugins / "kernels/cuda/norm.cu", "-o", to])
+    return to

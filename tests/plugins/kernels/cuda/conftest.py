@@ -1,12 +1,19 @@
-"""The CUDA kernels as the tests call them: compiled by g++ for the CPU, or by nvcc for the GPU of this machine."""
+"""The CUDA kernels as the tests call them: compiled by g++ for the CPU, or by nvcc for the GPU of this machine.
+
+Or by nvcc into PTX, which the interpreter of ptx/ executes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from .compiling import PLUGINS, kernels_for_cpu, kernels_for_gpu, skip_without_gpu
+from .compiling import PLUGINS, kernels_for_cpu, kernels_for_gpu, ptx_of, skip_without_gpu
+from .ptx.device import Interpreted
+from .ptx.program import Program
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +25,15 @@ def on_cpu(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def on_gpu(tmp_path_factory: pytest.TempPathFactory, nvcc: Path) -> Path:
     skip_without_gpu()
     return kernels_for_gpu(tmp_path_factory.mktemp("kernels") / "on_gpu.so", nvcc, "native")
+
+
+@pytest.fixture(scope="session")
+def ptx(nvcc: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The PTX of the build, for one compute capability."""
+    folder = tmp_path_factory.mktemp("ptx")
+    return cache(lambda virtual: ptx_of(nvcc, virtual, folder / f"{virtual}.ptx"))
+
+
+@pytest.fixture(scope="session")
+def interpreted(on_cpu: Path, ptx: Callable[[str], Path]) -> Interpreted:
+    return Interpreted(on_cpu, Program.parse(ptx("80").read_text()))

@@ -39,6 +39,8 @@ RMS_DEPLOY_CUDA_FUNCTIONS(CHECK)
 static_assert(static_cast<int>(CUDA_ERROR_INVALID_VALUE) == static_cast<int>(Error::kInvalidValue));
 static_assert(static_cast<int>(CUDA_ERROR_NOT_INITIALIZED) == static_cast<int>(Error::kNotInitialized));
 static_assert(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT == kMultiprocessorCount);
+static_assert(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN == kMaxSharedBytes);
+static_assert(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES == kDynamicSharedBytes);
 static_assert(CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK == kMaxThreadsPerBlock);
 """
 
@@ -52,7 +54,7 @@ def test_each_function(nvcc, tmp_path, broken):
     (tmp_path / "kernels/cuda").mkdir(parents=True)
     (tmp_path / "kernels/cuda/driver.h").write_text(text)
     names = re.findall(r"\bF\((cu\w+),", text)
-    assert len(names) == 15
+    assert len(names) == 16
     macros = "".join(f"#ifdef {name}\n#error {name} has another name\n#endif\n" for name in names)
     (tmp_path / "check.cpp").write_text(PROGRAM + macros)
     command = [nvcc, "-std=c++17", f"-I{tmp_path}", "-c", tmp_path / "check.cpp", "-o", tmp_path / "check.o"]

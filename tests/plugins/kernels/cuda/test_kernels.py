@@ -1,4 +1,4 @@
-"""The case table of the CUDA kernels: executed on the CPU, always; and on the GPU, where there is one.
+"""The case table of the CUDA kernels: on the CPU, as C++ and as the PTX of nvcc; and on the GPU, where there is one.
 
 On a GPU also run it under the sanitizer:
 compute-sanitizer --tool memcheck python -m pytest -m gpu tests/plugins/kernels/cuda
@@ -14,14 +14,21 @@ from pathlib import Path
 import pytest
 
 from . import cases
-from .compiling import PLUGINS, kernels_for_cpu
+from .broken import BROKEN, write_broken
+from .compiling import kernels_for_cpu
 from .driver import Kernels
 
 
-@pytest.fixture(params=["cpu", "cpu-reverse", pytest.param("gpu", marks=pytest.mark.gpu)])
+@pytest.fixture(
+    params=[
+        "cpu", "cpu-reverse", pytest.param("ptx", marks=pytest.mark.slow), pytest.param("gpu", marks=pytest.mark.gpu)
+    ]
+)  # fmt: skip
 def kernels(request):
     if request.param == "gpu":
         return Kernels(request.getfixturevalue("on_gpu"))
+    if request.param == "ptx":
+        return request.getfixturevalue("interpreted")
     library = request.getfixturevalue("on_cpu")
     Kernels.stand_in(library).set_reverse(request.param == "cpu-reverse")
     return Kernels(library)
@@ -68,19 +75,6 @@ def test_any_number_of_multiprocessors(on_cpu, multiprocessors):
         driver.set_multiprocessors(4)
 
 
-BROKEN = {
-    "a barrier before the sums of the warps are read": (
-        "rows.cuh",
-        "    __syncthreads();\n    const int lane",
-        "    const int lane",
-    ),
-    "a barrier in the sum over columns": ("columns.cuh", "half /= 2) {\n    __syncthreads();", "half /= 2) {"),
-    "one shuffle": ("rows.cuh", "offset > 0; offset /= 2", "offset > 1; offset /= 2"),
-    "the last pack of a row": ("rows.cuh", "return kAligned ? begin < n_", "return kAligned ? begin + kWidth<T> < n_"),
-    "the end of a row": ("rows.cuh", "return i >= 0 && i < n_;", "return i >= 0 && i <= n_;"),
-    "the second sum": ("rows.cuh", "divisor = holds ?", "divisor = divisor.power > 0.0F ?"),
-}
-
 PROBE = """
 import sys
 from pathlib import Path
@@ -105,15 +99,7 @@ def test_the_table_sees_a_broken_kernel(tmp_path, what):
 
     In a process of its own, which a deadlock ends.
     """
-    name, old, new = BROKEN.get(what, ("", "", ""))
-    for path in (*PLUGINS.glob("*.h"), *PLUGINS.glob("kernels/*.h"), *PLUGINS.glob("kernels/cuda/*.*")):
-        text = path.read_text()
-        if path.name == name:
-            assert text.count(old) == 1
-            text = text.replace(old, new)
-        copy = tmp_path / path.relative_to(PLUGINS)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_text(text)
+    write_broken(tmp_path, what)
     library = kernels_for_cpu(tmp_path / "broken.so", tmp_path)
     script = PROBE.format(folder=str(Path(__file__).parent), library=str(library))
     passed = [

@@ -26,6 +26,9 @@ struct dim3 {
   unsigned x = 1, y = 1, z = 1;
   dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
 struct uint4 {
   unsigned x, y, z, w;
 };
@@ -58,12 +61,17 @@ inline ucontext_t scheduler;
 inline unsigned current = 0;
 inline unsigned long progress = 0;
 inline dim3 thread_index, block_index, block_size, grid_size;
+inline std::vector<uint64_t> dynamic_shared;  // what a launch asks for; two words more, for 16-byte alignment
 inline void (*kernel_call)(const void*) = nullptr;
 inline const void* kernel_argument = nullptr;
 
 [[noreturn]] inline void fail(const char* what) {
   std::fprintf(stderr, "cuda_on_cpu: %s\n", what);
   std::abort();
+}
+
+inline void* shared_bytes() {
+  return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(dynamic_shared.data()) + 15) / 16 * 16);
 }
 
 inline void give_way() { swapcontext(&fibres[current].context, &scheduler); }
@@ -95,6 +103,7 @@ inline void run_fibre() {
 inline void run_block() {
   const unsigned threads = block_size.x * block_size.y * block_size.z;
   std::memset(&__start_cuda_shared, 0x4a, static_cast<size_t>(&__stop_cuda_shared - &__start_cuda_shared));
+  std::memset(dynamic_shared.data(), 0x4a, dynamic_shared.size() * sizeof(uint64_t));
   if (fibres.size() < threads) {
     fibres.resize(threads);
   }
@@ -159,6 +168,7 @@ inline bool __any_sync(unsigned lanes, bool value) {
   return cuda_on_cpu::wait(cuda_on_cpu::warps[cuda_on_cpu::current / cuda_on_cpu::kWarp], value);
 }
 inline void __syncthreads() { cuda_on_cpu::wait(cuda_on_cpu::block); }
+inline bool __syncthreads_or(bool value) { return cuda_on_cpu::wait(cuda_on_cpu::block, value); }
 
 template <class T>
 T loaded(const T* from) {
@@ -176,4 +186,14 @@ T __ldg(const T* from) {
 template <class T>
 T __ldcg(const T* from) {
   return loaded(from);
+}
+template <class T>
+void __stcg(T* to, T value) {
+  if (reinterpret_cast<uintptr_t>(to) % sizeof(T) != 0) {
+    cuda_on_cpu::fail("misaligned store");
+  }
+  std::memcpy(to, &value, sizeof value);
+}
+inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
+  return static_cast<unsigned>(((static_cast<uint64_t>(high) << 32) | low) >> (shift % 32));
 }

@@ -62,8 +62,13 @@ struct Recorded {
   Function* kernel;
   CUctx_st* context;
   dim3 grid, block;
+  unsigned shared_bytes;
   Arguments arguments;
 };
+
+// Runs a launch in place of the kernel compiled for the CPU.
+using Runner = void (*)(const char* kernel, unsigned grid_x, unsigned grid_y, unsigned block_x, unsigned block_y,
+                        unsigned shared_bytes, const void* arguments, size_t argument_bytes);
 
 std::mutex mutex;
 int version = 13000;
@@ -79,6 +84,8 @@ std::list<Function> functions;
 std::set<std::tuple<CUctx_st*, CUlib_st*, std::string>> loaded;
 std::vector<Launch> launches;
 std::list<std::vector<Recorded>> graphs;
+Runner runner = nullptr;
+std::map<std::tuple<CUlib_st*, std::string, int>, unsigned> allowed;  // bytes of dynamic shared memory
 
 // The environment says which driver this is; a test in the same process may say it afterwards.
 [[maybe_unused]] const bool configured = [] {
@@ -109,6 +116,17 @@ bool captures() {
     }
   }
   return false;
+}
+
+// Bytes of shared memory that a block can ask for.
+int most_shared(int gpu) {
+  const int kilobytes = gpu < 80 ? 64 : gpu == 80 || gpu == 87 ? 163 : gpu == 86 || gpu == 89 || gpu >= 120 ? 99 : 227;
+  return kilobytes * 1024;
+}
+
+unsigned allowed_shared(const Function& kernel, int device) {
+  const auto found = allowed.find({kernel.library, kernel.name, device});
+  return found == allowed.end() ? 48 * 1024 : found->second;
 }
 
 CUctx_st* new_context(int device) {
@@ -144,12 +162,18 @@ int load(Function& kernel, CUctx_st* context) {
 }
 
 void run(const Recorded& launch) {
+  if (runner != nullptr) {
+    runner(launch.kernel->name.c_str(), launch.grid.x, launch.grid.y, launch.block.x, launch.block.y,
+           launch.shared_bytes, &launch.arguments, sizeof launch.arguments);
+    return;
+  }
   static void (*function)(Arguments);
   function = launch.kernel->call;
   cuda_on_cpu::kernel_call = [](const void* argument) { function(*static_cast<const Arguments*>(argument)); };
   cuda_on_cpu::kernel_argument = &launch.arguments;
   cuda_on_cpu::block_size = launch.block;
   cuda_on_cpu::grid_size = launch.grid;
+  cuda_on_cpu::dynamic_shared.resize(launch.shared_bytes / sizeof(uint64_t) + 2);
   for (unsigned y = 0; y < launch.grid.y; ++y) {
     for (unsigned x = 0; x < launch.grid.x; ++x) {
       cuda_on_cpu::block_index = dim3(x, y);
@@ -178,7 +202,12 @@ Launch written_down(const Recorded& recorded, bool captured) {
 
 extern "C" __attribute__((visibility("default"))) void set_multiprocessors(int count) { multiprocessors = count; }
 
+extern "C" __attribute__((visibility("default"))) void set_gpu(int gpu) { gpus = {gpu}; }
+
 extern "C" __attribute__((visibility("default"))) void set_reverse(int reverse) { cuda_on_cpu::reverse = reverse != 0; }
+
+// Null: none.
+extern "C" __attribute__((visibility("default"))) void set_runner(Runner to) { runner = to; }
 
 extern "C" __attribute__((visibility("default"))) int take_launches(Launch* to, int most) {
   int count = 0;
@@ -238,7 +267,7 @@ CUDA cuDeviceTotalMem_v2(size_t* bytes, int) { return *bytes = size_t{16} << 30,
 
 CUDA cuDeviceGetAttribute(int* value, int attribute, int device) {
   const int gpu = gpus[static_cast<size_t>(device)];
-  const std::map<int, int> values = {{16, multiprocessors}, {75, gpu / 10}, {76, gpu % 10}};
+  const std::map<int, int> values = {{16, multiprocessors}, {75, gpu / 10}, {76, gpu % 10}, {97, most_shared(gpu)}};
   *value = values.at(attribute);
   return state();
 }
@@ -305,6 +334,14 @@ CUDA cuLibraryLoadData(CUlib_st** library, const void* image, int*, void**, unsi
   return kSuccess;
 }
 
+CUDA cuKernelSetAttribute(int attribute, int value, Function* kernel, int device) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (attribute != 8 || value > most_shared(gpus[static_cast<size_t>(device)])) {
+    return kInvalidValue;
+  }
+  return allowed[{kernel->library, kernel->name, device}] = static_cast<unsigned>(value), state();
+}
+
 CUDA cuLibraryUnload(CUlib_st*) { return state(); }
 
 CUDA cuLibraryGetKernel(Function** kernel, CUlib_st* library, const char* name) {
@@ -350,7 +387,7 @@ CUDA cuLaunchKernel(Function* function, unsigned grid_x, unsigned grid_y, unsign
   }
   const unsigned threads = block_x * block_y * block_z;
   if (threads == 0 || threads > 1024 || threads % cuda_on_cpu::kWarp != 0 || grid_x == 0 || grid_x > 0x7fffffff ||
-      grid_y == 0 || grid_y > 65535 || grid_z != 1 || shared != 0) {
+      grid_y == 0 || grid_y > 65535 || grid_z != 1 || shared > allowed_shared(*function, context->device)) {
     return kInvalidValue;
   }
   if (function->context != nullptr && function->context != context) {
@@ -359,7 +396,11 @@ CUDA cuLaunchKernel(Function* function, unsigned grid_x, unsigned grid_y, unsign
   if (const int error = load(*function, context)) {
     return error;
   }
-  const Recorded recorded{function, context, dim3(grid_x, grid_y), dim3(block_x, block_y, block_z),
+  const Recorded recorded{function,
+                          context,
+                          dim3(grid_x, grid_y),
+                          dim3(block_x, block_y, block_z),
+                          shared,
                           *static_cast<const Arguments*>(arguments[0])};
   const bool captured = stream != nullptr && stream->captures;
   launches.push_back(written_down(recorded, captured));

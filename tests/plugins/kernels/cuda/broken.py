@@ -1,0 +1,34 @@
+"""The kernels' sources with one line broken, which the tests have to see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .compiling import PLUGINS
+
+BROKEN = {
+    "a barrier before the sums of the warps are read": (
+        "rows.cuh",
+        "    __syncthreads();\n    const int lane",
+        "    const int lane",
+    ),
+    "a barrier in the sum over columns": ("columns.cuh", "half /= 2) {\n    __syncthreads();", "half /= 2) {"),
+    "one shuffle": ("rows.cuh", "offset > 0; offset /= 2", "offset > 1; offset /= 2"),
+    "the last pack of a row": ("rows.cuh", "return kAligned ? begin < n_", "return kAligned ? begin + kWidth<T> < n_"),
+    "the end of a row": ("rows.cuh", "return i >= 0 && i < n_;", "return i >= 0 && i <= n_;"),
+    "the second sum": ("rows.cuh", "divisor = holds ?", "divisor = divisor.power > 0.0F ?"),
+}
+"""What is broken: the file, the line, and what it becomes."""
+
+
+def write_broken(folder: Path, what: str) -> None:
+    """The sources that the kernels are compiled from; "nothing" is broken in the whole ones."""
+    name, old, new = BROKEN.get(what, ("", "", ""))
+    for path in (*PLUGINS.glob("*.h"), *PLUGINS.glob("kernels/*.h"), *PLUGINS.glob("kernels/cuda/*.*")):
+        text = path.read_text()
+        if path.name == name:
+            assert text.count(old) == 1
+            text = text.replace(old, new)
+        copy = folder / path.relative_to(PLUGINS)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(text)

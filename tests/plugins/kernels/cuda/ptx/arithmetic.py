@@ -1,0 +1,135 @@
+"""What an instruction computes, as a function of numpy arrays: one element per thread.
+
+As on a GPU, subnormals are kept and a root, a reciprocal and a quotient are rounded to nearest. A fused multiplication
+and addition of float32 is rounded once; that of float64, which only the second sum uses, twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from .program import PtxError
+
+Array = Any
+
+_HALVES = {"f16": np.float16, "bf16": ml_dtypes.bfloat16}
+NAN_OF_HALF = 0x7FFF  # that of a GPU
+
+
+def bits_of(type_name: str) -> int:
+    if type_name.endswith("x2"):
+        return 32
+    return 1 if type_name == "pred" else int(type_name.lstrip("bufs"))
+
+
+@cache
+def dtype_of(type_name: str) -> np.dtype[Any]:
+    """Of a register: 16-bit floats are kept as their bits."""
+    if type_name == "pred":
+        return np.dtype(bool)
+    bits = bits_of(type_name)
+    is_float = type_name[0] == "f" and bits >= 32
+    return np.dtype(f"{'f' if is_float else 'i' if type_name[0] == 's' else 'u'}{bits // 8}")
+
+
+def half_of(value: Array, half: str) -> Array:
+    """The bits of float32 numbers rounded to a 16-bit type."""
+    bits = value.astype(_HALVES[half]).view(np.uint16)
+    return np.where(np.isnan(value), np.uint16(NAN_OF_HALF), bits)
+
+
+def converted(value: Array, source: str, target: str) -> Array:
+    if target in _HALVES and source == "f32":
+        return half_of(value, target)
+    if source in _HALVES and target == "f32":
+        return value.view(_HALVES[source]).astype(np.float32)
+    if source[0] in "fb" and target[0] != "f":
+        raise PtxError(f"a conversion from {source} to {target} is not known")
+    return value.astype(dtype_of(target))
+
+
+def fused(a: Array, b: Array, c: Array) -> Array:
+    """a * b + c. In float64 the product of two float32 is exact; the sum is rounded to odd, then to float32."""
+    if a.dtype != np.float32:
+        return a * b + c
+    product, addend = a.astype(np.float64) * b.astype(np.float64), np.broadcast_to(c, a.shape).astype(np.float64)
+    total = product + addend
+    back = total - product
+    error = (product - (total - back)) + (addend - back)
+    is_even = (total.view(np.uint64) & np.uint64(1)) == 0
+    odd = np.nextafter(total, np.where(error > 0, np.inf, -np.inf))
+    return np.where(np.isfinite(total) & (error != 0) & is_even, odd, total).astype(np.float32)
+
+
+def divided(a: Array, b: Array) -> Array:
+    if a.dtype.kind == "f":
+        return a / b
+    quotient = abs(a) // abs(b)  # towards zero
+    return np.where((a < 0) == (b < 0), quotient, -quotient).astype(a.dtype)
+
+
+def shifted(a: Array, count: Array, *, left: bool) -> Array:
+    bits = a.dtype.itemsize * 8
+    within = np.minimum(count, bits - 1).astype(a.dtype)
+    result = a << within if left else a >> within
+    lost = (a >> a.dtype.type(bits - 1)) if a.dtype.kind == "i" and not left else a.dtype.type(0)
+    return np.where(count >= bits, lost, result).astype(a.dtype)
+
+
+def funnel_shifted(low: Array, high: Array, count: Array, how: tuple[str, ...]) -> Array:
+    """The lower half of 64 bits shifted right."""
+    if how != ("r", "wrap"):
+        raise PtxError(f"a funnel shift of {how} is not known")
+    both = low.astype(np.uint64) | high.astype(np.uint64) << np.uint64(32)
+    return (both >> (count & np.uint32(31)).astype(np.uint64)).astype(np.uint32)
+
+
+def product(a: Array, b: Array, part: str) -> Array:
+    """Of integers: `lo`, the lower half; `wide`, all of it; `hi`, the upper half."""
+    if part == "lo":
+        return a * b
+    if a.dtype.itemsize == 8:
+        raise PtxError("a product of more than 64 bits is not known")
+    wide = np.dtype(f"{a.dtype.kind}{2 * a.dtype.itemsize}")
+    all_of_it = a.astype(wide) * b.astype(wide)
+    return all_of_it if part == "wide" else (all_of_it >> wide.type(a.dtype.itemsize * 8)).astype(a.dtype)
+
+
+def permuted(a: Array, b: Array, selector: Array) -> Array:
+    """Four of the eight bytes of b and a."""
+    both = a.astype(np.uint64) | b.astype(np.uint64) << np.uint64(32)
+    result = np.zeros_like(both)
+    for i in range(4):
+        byte = selector.astype(np.uint64) >> np.uint64(4 * i) & np.uint64(7)
+        result |= (both >> (byte * np.uint64(8)) & np.uint64(255)) << np.uint64(8 * i)
+    return result.astype(np.uint32)
+
+
+def compared(how: str, a: Array, b: Array) -> Array:
+    """Of floats, `ltu` and its like are true where an operand is NaN, and `lt` false."""
+    if how in ("num", "nan"):
+        return (np.isnan(a) | np.isnan(b)) == (how == "nan")
+    plain = _COMPARISONS[how[:2]](a, b)
+    if a.dtype.kind == "f" and how == "ne":  # ordered: numpy's is not
+        return plain & ~(np.isnan(a) | np.isnan(b))
+    return plain | np.isnan(a) | np.isnan(b) if how.endswith("u") and len(how) == 3 else plain
+
+
+_COMPARISONS: dict[str, Callable[[Array, Array], Array]] = {
+    "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal, "eq": np.equal, "ne": np.not_equal,
+    "lo": np.less, "ls": np.less_equal, "hi": np.greater, "hs": np.greater_equal,
+}  # fmt: skip
+
+OF_TWO: dict[str, Callable[[Array, Array], Array]] = {
+    "add": np.add, "sub": np.subtract, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
+    "min": np.fmin, "max": np.fmax, "div": divided, "rem": lambda a, b: a - divided(a, b) * b,
+}  # fmt: skip
+
+OF_ONE: dict[str, Callable[[Array], Array]] = {
+    "neg": np.negative, "abs": np.abs, "not": np.invert, "sqrt": np.sqrt, "rcp": lambda a: a.dtype.type(1) / a,
+}  # fmt: skip

@@ -1,0 +1,103 @@
+"""A GPU that executes PTX: the launches of the real launcher, recorded by the stand-in for the driver."""
+
+from __future__ import annotations
+
+import ctypes
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from ..driver import Kernels
+from .memory import Region
+from .program import Program, PtxError
+from .threads import SHARED, Executed, Launch, Threads
+
+MOST_THREADS = 4096  # that run together
+
+_BYTES = {1: 4, 10: 2, 16: 2}  # of the contract's element types
+
+
+class _Problem(ctypes.Structure):
+    """rms_deploy::Problem, of problem.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("type", "scale_type")),
+        *((name, ctypes.c_void_p) for name in ("x", "residual", "scale", "y", "sum")),
+        *((name, ctypes.c_int64) for name in ("outer", "n", "inner", "statistics_size")),
+        *((name, ctypes.c_bool) for name in ("scalar_scale", "round_before_scale")),
+        *((name, ctypes.c_float) for name in ("epsilon", "rms_epsilon", "rms_min")),
+    )
+
+
+def tensors_of(arguments: bytes) -> list[Region]:
+    """What a kernel may touch, from the problem that its argument begins with. An output may be an input too."""
+    p = _Problem.from_buffer_copy(arguments)
+    size = p.outer * p.n * p.inner * _BYTES[p.type]
+    sizes = dict.fromkeys(("x", "residual", "y", "sum"), size)
+    sizes["scale"] = (1 if p.scalar_scale else p.n) * _BYTES[p.scale_type]
+    outputs = {getattr(p, name) for name in ("y", "sum")}
+    addresses = {getattr(p, name): name for name in sizes if getattr(p, name)}
+    return [
+        Region.tensor(name, address, sizes[name], is_writable=address in outputs) for address, name in addresses.items()
+    ]
+
+
+def execute(program: Program, launch: Launch, tensors: list[Region], executed: Executed) -> None:
+    """Runs all blocks, as many of them together as `MOST_THREADS` allows."""
+    kernel = program.kernels[launch.kernel]
+    if kernel.parameter_bytes != len(launch.arguments):
+        raise PtxError(
+            f"{kernel.name} takes {kernel.parameter_bytes} bytes, and the launch has {len(launch.arguments)}"
+        )
+    blocks = launch.grid[0] * launch.grid[1]
+    step = max(1, MOST_THREADS // (launch.block[0] * launch.block[1]))
+    for first in range(0, blocks, step):
+        together = range(first, min(blocks, first + step))
+        shared, address = {}, SHARED
+        for variable in program.shared:
+            size = variable.bytes or launch.shared_bytes
+            shared[variable.name] = Region.shared(variable.name, address, size, blocks=len(together))
+            address += (size // 256 + 2) * 256  # what lies between belongs to nobody
+        Threads(kernel, launch, together, tensors, shared, executed).run()
+
+
+class Interpreted(Kernels):
+    """The library of the tests, whose kernels are PTX."""
+
+    def __init__(self, path: Path, program: Program) -> None:
+        super().__init__(path)
+        self.program = program
+        self.executed: Executed = Counter()
+        self.launches: list[Launch] = []
+        self._fault: Exception | None = None
+        self._runner = _RUNNER(self._run)
+        self.driver = Kernels.stand_in(path)
+
+    def norm(self, *arguments: Any, **options: Any) -> Any:
+        self.driver.set_runner(self._runner)
+        try:
+            return super().norm(*arguments, **options)
+        finally:
+            self.driver.set_runner(None)
+            if self._fault is not None:
+                fault, self._fault = self._fault, None
+                raise fault
+
+    def _run(
+        self, name: bytes, grid_x: int, grid_y: int, block_x: int, block_y: int, shared: int, arguments: int, size: int
+    ) -> None:
+        """Called from C, through which no exception passes."""
+        if self._fault is None:
+            launch = Launch(
+                name.decode(), (grid_x, grid_y), (block_x, block_y), shared, ctypes.string_at(arguments, size)
+            )
+            self.launches.append(launch)
+            try:
+                execute(self.program, launch, tensors_of(launch.arguments), self.executed)
+            except Exception as error:  # `norm` raises it
+                self._fault = error
+
+
+_RUNNER = ctypes.CFUNCTYPE(
+    None, ctypes.c_char_p, *[ctypes.c_uint] * 5, ctypes.c_void_p, ctypes.c_size_t
+)  # as in libcuda.cpp

@@ -1,0 +1,227 @@
+"""The PTX that nvcc writes of the kernels, executed without a GPU: the launches are those of the real launcher.
+
+A part of the case table runs here, and all of it in test_kernels.py (`-m slow`). What is broken on purpose, one
+instruction after the other, has to be seen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from . import cases
+from .broken import BROKEN, write_broken
+from .compiling import ptx_of
+from .ptx.device import Interpreted
+from .ptx.program import Address, Program, PtxError
+
+
+@pytest.fixture(scope="module")
+def program(ptx):
+    return Program.parse(ptx("80").read_text())
+
+
+@pytest.mark.parametrize("check", cases.BY_TYPES, ids=lambda check: check.__name__.removeprefix("check_"))
+def test_against_float64(interpreted, check):
+    check(interpreted, ("float16", "float16"))
+
+
+def test_extremes(interpreted):
+    cases.check_extremes(interpreted, "bfloat16")
+
+
+def test_the_launches_are_those_of_the_launcher(interpreted):
+    interpreted.launches.clear()
+    cases.check(interpreted, cases.samples((5, 4096), "float32"), cases.weights(4096, "float32"), tactic=2)
+    assert [(launch.kernel, launch.grid, launch.block) for launch in interpreted.launches] == [
+        ("norm_rows_2_float32", (3, 1), (512, 1)),  # the tests' launcher launches three blocks at a time
+        ("norm_rows_2_float32", (2, 1), (512, 1)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "kernel"),
+    [
+        ((2, 64, 7 * 7), "bfloat16", "norm_columns_4_bfloat16"),
+        ((2, 64, 14 * 14), "bfloat16", "norm_columns_8_bfloat16"),
+        ((2, 64, 7 * 7), "float32", "norm_columns_4_float32"),
+        ((2, 63, 7 * 7), "bfloat16", "norm_columns_2_bfloat16"),
+    ],
+)
+def test_odd_columns(on_cpu, program, shape, dtype, kernel):
+    """As wide as the rows are aligned; two rows are taken as one if they have an odd number of 16-bit elements."""
+    kernels = Interpreted(on_cpu, program)
+    x, scale = cases.samples(shape, dtype), cases.weights(shape[1], dtype)
+    for size in (None, 32, 33):
+        cases.check(kernels, x, scale, axis=1, partial_size=size)
+    assert kernels.launches[0].kernel == kernel
+    executed = [Interpreted(on_cpu, program) for _ in range(3)]
+    for kernels, value in zip(executed, (1.0, np.nan, np.inf), strict=True):
+        x[0, 3, 5] = value
+        cases.check(kernels, x, scale, axis=1)
+    usual, nan, infinity = (sum(kernels.executed.values()) for kernels in executed)
+    assert nan <= usual
+    assert infinity < 2 * usual  # its column is summed again, by all threads that share it
+
+
+@pytest.mark.parametrize(
+    ("gpu", "rows", "n", "kernel", "blocks", "shared_bytes"),
+    [
+        (90, 1, 40000, "norm_any_rows", 16, 0),  # few rows: several blocks for each
+        (90, 10, 40000, "norm_any_rows", 6, 0),
+        (90, 20, 40000, "norm_shared_rows", 1, 80000),
+        (86, 20, 40000, "norm_shared_rows", 1, 80000),
+        (75, 20, 40000, "norm_any_rows", 3, 0),  # whose block has 64 KB
+        (86, 17, 65536, "norm_any_rows", 3, 0),  # 99 KB
+        (90, 17, 65536, "norm_shared_rows", 1, 131072),
+    ],
+)
+def test_long_rows(on_cpu, program, gpu, rows, n, kernel, blocks, shared_bytes):
+    """Blocks for half of the multiprocessors, where rows are few; else one that keeps the row, if the GPU can."""
+    kernels = Interpreted(on_cpu, program)
+    kernels.driver.set_gpu(gpu)
+    kernels.driver.set_multiprocessors(132)
+    try:
+        cases.check(kernels, cases.samples((rows, n), "bfloat16"), cases.weights(n, "bfloat16"))
+    finally:
+        kernels.driver.set_gpu(90)
+        kernels.driver.set_multiprocessors(4)
+    assert {(launch.kernel, launch.grid[1], launch.shared_bytes) for launch in kernels.launches} == {
+        (f"{kernel}_bfloat16", blocks, shared_bytes)
+    }
+    ran = [(program.kernels[name].instructions[i], threads) for (name, i), threads in kernels.executed.items()]
+    loads = sum(threads for one, threads in ran if one.parts[:3] == ("ld", "global", "cg")) * 8 / (rows * n)
+    assert loads == (1 if shared_bytes else pytest.approx(1 + blocks, abs=0.4))  # times that memory or L2 is read
+
+
+FREE = (("mov",), ("cvta",), ("ld", "param"))
+"""Instructions that ptxas drops or makes operands of others."""
+
+PER_ELEMENT = {
+    ("float32", "float32", False): (16.2, 14.3),
+    ("bfloat16", "float32", False): (13.2, 11.8),
+    ("bfloat16", "bfloat16", False): (14.0, 12.4),
+    ("bfloat16", "bfloat16", True): (16.7, 13.7),
+    ("float16", "float16", True): (24.2, 19.8),
+}
+"""Instructions of a thread for each element of rows of 4096, 4 packs a thread. Before: with branches on types for each
+pack, and a multiplication by a power of two. The PTX for float16 unpacks in more instructions than the GPU does."""
+
+
+@pytest.mark.parametrize("case", PER_ELEMENT, ids=lambda case: f"{case[0]}-{case[1]}-{'T' if case[2] else 'once'}")
+def test_instructions_for_each_element(on_cpu, program, case):
+    (dtype, scale_dtype, order), (before, most) = case, PER_ELEMENT[case]
+    kernels = Interpreted(on_cpu, program)
+    x, scale = cases.samples((3, 4096), dtype), cases.weights(4096, scale_dtype)
+    cases.check(kernels, x, scale, tactic=4, round_before_scale=order)
+    ran = [(program.kernels[name].instructions[i].parts, threads) for (name, i), threads in kernels.executed.items()]
+    now = sum(threads for parts, threads in ran if all(parts[: len(free)] != free for free in FREE)) / x.size
+    print(f"{dtype}, scale {scale_dtype}: {before} instructions an element before, {now:.1f} now")
+    assert now <= most
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_ptx_for_7_5(on_cpu, ptx, dtype):
+    """It rounds to bfloat16 by integers."""
+    kernels = Interpreted(on_cpu, Program.parse(ptx("75").read_text()))
+    for check in (cases.check_alignments, cases.check_partial):
+        check(kernels, (dtype, dtype))
+    cases.check_extremes(kernels, dtype)
+    cases.check_every_number(kernels, dtype)
+
+
+def probe(kernels, kernel):
+    """Runs a kernel on few problems, with its second sum and its writes in place."""
+    dtype = kernel.rpartition("_")[2]
+    tactic = int(kernel.split("_")[2]) if kernel.startswith("norm_rows") else 0
+    n = 33000 if "shared" in kernel else 960 * tactic or 1111  # several warps a row; the last threads have no pack
+    shape, axis = ((3, n), 1)
+    if "columns" in kernel:
+        inner = {"16": 24, "8": 12, "4": 9, "2": 9}[kernel.split("_")[2]]  # 9: two rows are taken as one
+        shape, axis = ((2, 601 if "columns_2" in kernel else 600, inner), 1)
+    x, residual = cases.samples(shape, dtype), cases.samples(shape, dtype, 1)
+    scale, options = cases.weights(shape[axis], dtype), {"axis": axis, "tactic": tactic}
+    cases.check(kernels, x, scale, **options)
+    cases.check(kernels, x, scale, residual=residual, y_is="x", **options)
+    wide = np.random.default_rng(2).uniform(1e25, 2e25, shape)  # whose squares overflow float32
+    wide[0] *= 1e-40
+    cases.check(kernels, wide.astype(x.dtype), scale, epsilon=0.0, y_is="x", **options)
+    assert kernel in {launch.kernel for launch in kernels.launches}
+
+
+KERNELS = [
+    *("norm_rows_1", "norm_rows_4", "norm_shared_rows", "norm_any_rows"),
+    *("norm_columns_16", "norm_columns_8", "norm_columns_4", "norm_columns_2"),
+]
+
+
+def broken(program, kernel, number, instruction):
+    """The program with another instruction in a place of one kernel; None: with none."""
+    instructions = list(program.kernels[kernel].instructions)
+    # A jump's target is a number: what is dropped becomes something that does nothing.
+    nothing = dataclasses.replace(instructions[number], opcode="mov.u32", parts=("mov", "u32"), operands=("%none", "0"))
+    instructions[number] = instruction or nothing
+    changed = dataclasses.replace(program.kernels[kernel], instructions=instructions)
+    return Program({**program.kernels, kernel: changed}, program.shared)
+
+
+def is_caught(on_cpu, program, kernel):
+    return fails(probe, Interpreted(on_cpu, program), kernel)
+
+
+def fails(check, *arguments):
+    try:
+        check(*arguments)
+    except (PtxError, AssertionError):
+        return True
+    return False
+
+
+@pytest.mark.parametrize("kernel", [f"{name}_bfloat16" for name in KERNELS])
+def test_each_barrier_is_needed(on_cpu, program, kernel):
+    assert not fails(probe, Interpreted(on_cpu, program), kernel)
+    barriers = [i for i, one in enumerate(program.kernels[kernel].instructions) if one.parts[0] == "bar"]
+    assert len(barriers) >= 2
+    missed = [i for i in barriers if not is_caught(on_cpu, broken(program, kernel, i, None), kernel)]
+    assert not missed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", [f"{name}_bfloat16" for name in KERNELS])
+def test_each_shifted_address_is_seen(on_cpu, program, kernel):
+    """By 16 bytes, in each load and store that the probe executes."""
+    interpreter = Interpreted(on_cpu, program)
+    probe(interpreter, kernel)
+    instructions = program.kernels[kernel].instructions
+    places = [i for name, i in interpreter.executed if name == kernel]
+    executed = [i for i in places if instructions[i].parts[:2] in (("ld", "global"), ("st", "global"))]
+    assert len(executed) >= 4
+    missed = []
+    for i in executed:
+        one = instructions[i]
+        operands = tuple(
+            Address(operand.base, operand.offset + 16) if isinstance(operand, Address) else operand
+            for operand in one.operands
+        )
+        if not is_caught(on_cpu, broken(program, kernel, i, dataclasses.replace(one, operands=operands)), kernel):
+            missed.append(one.text)
+    assert not missed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", [*BROKEN, "nothing"])
+def test_a_broken_source_is_seen(on_cpu, nvcc, tmp_path, what):
+    """By the part of the table that is for its line, compiled by nvcc again; the launcher is the whole one."""
+    write_broken(tmp_path, what)
+    kernels = Interpreted(on_cpu, Program.parse(ptx_of(nvcc, "80", tmp_path / "broken.ptx", tmp_path).read_text()))
+
+    def check_rows(kernels, types):
+        for n in (64, 4096):
+            cases.check(kernels, cases.samples((3, n), types[0]), cases.weights(n, types[1]))
+
+    checks = (check_rows, cases.check_columns, cases.check_alignments)
+    seen = any(fails(check, kernels, ("float16", "float16")) for check in checks)
+    assert (seen or fails(cases.check_extremes, kernels, "bfloat16")) == (what != "nothing")

@@ -1,0 +1,63 @@
+"""What ptxas makes of the kernels' accesses to memory: as wide as they are meant, none split and none narrow."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+
+from .compiling import run
+from .ptx.arithmetic import bits_of
+from .ptx.program import Program
+
+pytestmark = pytest.mark.slow
+
+WIDTHS = {"128": 16, "64": 8, "U16": 2, "S16": 2, "U8": 1}  # of SASS; 4 without one
+
+
+def accesses(opcode, code):
+    """How many accesses of how many bytes, in the machine code of a kernel."""
+    found = re.findall(rf"\b{opcode}\.([A-Z0-9.]+)", code)
+    return Counter(next((WIDTHS[part] for part in parts.split(".") if part in WIDTHS), 4) for parts in found)
+
+
+def wanted(verb, instructions):
+    """The same in its PTX."""
+    count = {"v2": 2, "v4": 4}
+    return Counter(
+        max(count.get(part, 1) for part in one.parts) * bits_of(one.type) // 8
+        for one in instructions
+        if one.parts[:2] == (verb, "global")
+    )
+
+
+@pytest.fixture(scope="module", params=["75", "80", "90", "120"])
+def kernels(request, ptx, nvcc, nvdisasm, tmp_path_factory):
+    """Each kernel's instructions, in PTX and as machine code."""
+    source = ptx("75" if request.param == "75" else "80")
+    cubin = tmp_path_factory.mktemp("sass") / "norm.cubin"
+    run([nvcc.with_name("ptxas"), "-O3", f"-arch=sm_{request.param}", source, "-o", cubin])
+    program = Program.parse(source.read_text())
+    sections = re.split(r"^\.text\.(\w+):", run([nvdisasm, "-c", cubin]), flags=re.MULTILINE)
+    code = dict(zip(sections[1::2], sections[2::2], strict=True))
+    assert set(code) == set(program.kernels)
+    return {name: (program.kernels[name].instructions, code[name]) for name in code}
+
+
+def test_no_access_is_split(kernels):
+    for name, (instructions, code) in kernels.items():
+        assert accesses("STG", code) == wanted("st", instructions), name
+        assert accesses("LDG", code) == wanted("ld", instructions), name
+
+
+def test_stores_are_as_wide_as_they_can_be(kernels):
+    """16 bytes; one element where a row starts or ends within them."""
+    for name, (_, code) in kernels.items():
+        element = 4 if name.endswith("float32") else 2
+        if name.startswith(("norm_rows", "norm_shared_rows")):
+            assert set(accesses("STG", code)) == {16}, name
+        elif name.startswith("norm_any_rows"):
+            assert set(accesses("STG", code)) == {16, element}, name
+        else:
+            assert set(accesses("STG", code)) == {int(name.split("_")[2])}, name
