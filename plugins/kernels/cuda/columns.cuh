@@ -183,6 +183,7 @@ __device__ __forceinline__ void norm_columns(const Arguments& arguments) {
     if (!holds && column < p.inner) {  // every thread sums the whole column: slow, rare, and little code
       divisors[k] = wide_divisor(columns.wide_sum(k), p);
     }
+    divisors[k] = reciprocal_rounded<T>(divisors[k], p);
   }
   __syncthreads();  // no thread writes in place what another still sums
   for (int64_t group = groups - 1; group >= 0; --group) {
