@@ -104,17 +104,21 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """y: shape and dtype of x."""
         self._check(x)
-        return torch_eager.rms_norm(x, self.scale(), *self._options())
+        return torch_eager.rms_norm(
+            x,
+            self.scale(),
+            self.axes,
+            self.epsilon,
+            self.rms_epsilon,
+            self.rms_min,
+            self.round_before_scale,
+            self.round_reciprocal,
+        )
 
     def extra_repr(self) -> str:
         options = ["rms_epsilon", "rms_min", "round_before_scale", "round_reciprocal", "scale_offset"]
         shown = [f"{name}={getattr(self, name)}" for name in options if getattr(self, name)]
         return ", ".join([f"{list(self.shape)}", f"axes={self.axes}", f"epsilon={self.epsilon}", *shown])
-
-    def _options(self) -> tuple[list[int], float, float, float, bool, bool]:
-        """What each op takes after its tensors."""
-        orders = (self.round_before_scale, self.round_reciprocal)
-        return self.axes, self.epsilon, self.rms_epsilon, self.rms_min, *orders
 
     def _check(self, x: Tensor) -> None:
         if x.shape[self.axes[0] : self.axes[-1] + 1 or None] != self.shape:
@@ -146,7 +150,17 @@ class PartialRMSNorm(RMSNorm):
     def forward(self, x: Tensor) -> Tensor:
         """y: shape and dtype of x."""
         self._check(x)
-        return torch_eager.rms_norm(x, self.scale(), *self._options(), self.partial_size)
+        return torch_eager.rms_norm(
+            x,
+            self.scale(),
+            self.axes,
+            self.epsilon,
+            self.rms_epsilon,
+            self.rms_min,
+            self.round_before_scale,
+            self.round_reciprocal,
+            self.partial_size,
+        )
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, partial_size={self.partial_size}"
@@ -158,7 +172,17 @@ class AddRMSNorm(RMSNorm):
     def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # its own inputs
         """(y, total), each of the shape and dtype of x."""
         self._check(x)
-        return torch_eager.add_rms_norm(x, residual, self.scale(), *self._options())
+        return torch_eager.add_rms_norm(
+            x,
+            residual,
+            self.scale(),
+            self.axes,
+            self.epsilon,
+            self.rms_epsilon,
+            self.rms_min,
+            self.round_before_scale,
+            self.round_reciprocal,
+        )
 
 
 class LayerNorm(nn.LayerNorm):
