@@ -78,6 +78,11 @@ BROKEN = {
     "one shuffle": ("rows.cuh", "offset > 0; offset /= 2", "offset > 1; offset /= 2"),
     "the last pack of a row": ("rows.cuh", "return kAligned ? begin < n_", "return kAligned ? begin + kWidth<T> < n_"),
     "the end of a row": ("rows.cuh", "return i >= 0 && i < n_;", "return i >= 0 && i <= n_;"),
+    "the rounded reciprocal": (
+        "statistic.cuh",
+        "return {1.0F, to_float(from_float<T>(divisor.power * divisor.factor))};",
+        "return divisor;",
+    ),
     "the second sum": ("rows.cuh", "divisor = holds ?", "divisor = divisor.power > 0.0F ?"),
 }
 
@@ -94,6 +99,8 @@ for check in (cases.check_alignments, cases.check_columns):
     check(kernels, ("float16", "float16"))
 for n in (64, 4096):
     cases.check(kernels, cases.samples((3, n), "float16"), cases.weights(n, "float16"))
+x, scale, order = cases.samples((3, 64), "float16"), cases.weights(64, "float16"), "round_before_scale round_reciprocal"
+cases.check(kernels, x, scale, **dict.fromkeys(order.split(), True))
 cases.check_extremes(kernels, "bfloat16")
 """
 
