@@ -37,7 +37,7 @@ Node AttributeReader::read() const {
   node.rms_epsilon = bound(contract::kRmsEpsilon, contract::kRmsEpsilonDefault);
   node.rms_min = bound(contract::kRmsMin, contract::kRmsMinDefault);
   node.scale_type = scale_type();
-  node.partial_size = kind_ == Kind::kPartialNorm ? partial_size() : 0;
+  node.partial_size = is_partial(kind_) ? partial_size() : 0;
   return node;
 }
 

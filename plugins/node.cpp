@@ -88,6 +88,12 @@ const char* op_name(Kind kind) {
       return contract::kPartialRMSNorm;
     case Kind::kAddNorm:
       return contract::kAddRMSNorm;
+    case Kind::kReciprocalNorm:
+      return contract::kRMSNormReciprocal;
+    case Kind::kPartialReciprocalNorm:
+      return contract::kPartialRMSNormReciprocal;
+    case Kind::kAddReciprocalNorm:
+      return contract::kAddRMSNormReciprocal;
   }
   return "";
 }
@@ -153,6 +159,7 @@ Problem problem_of(const Node& node, const Shape& x, const Shape& scale) {
   problem.statistics_size = node.partial_size != 0 ? node.partial_size : problem.n;
   problem.scalar_scale = size_of(scale) == 1;
   problem.round_before_scale = rounds_before_scale(node);
+  problem.round_reciprocal = is_reciprocal(node.kind) && rounds_before_scale(node);
   problem.epsilon = node.epsilon;
   problem.rms_epsilon = node.rms_epsilon;
   problem.rms_min = node.rms_min;

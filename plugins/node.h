@@ -13,9 +13,19 @@ namespace rms_deploy {
 
 using contract::ElementType;
 
-enum class Kind { kNorm, kPartialNorm, kAddNorm };
+enum class Kind { kNorm, kPartialNorm, kAddNorm, kReciprocalNorm, kPartialReciprocalNorm, kAddReciprocalNorm };
+
+inline constexpr Kind kKinds[] = {Kind::kNorm,           Kind::kPartialNorm,           Kind::kAddNorm,
+                                  Kind::kReciprocalNorm, Kind::kPartialReciprocalNorm, Kind::kAddReciprocalNorm};
 
 const char* op_name(Kind kind);
+
+inline bool is_partial(Kind kind) { return kind == Kind::kPartialNorm || kind == Kind::kPartialReciprocalNorm; }
+
+inline bool is_add(Kind kind) { return kind == Kind::kAddNorm || kind == Kind::kAddReciprocalNorm; }
+
+// Whether 1 / rms is rounded before x is multiplied by it.
+inline bool is_reciprocal(Kind kind) { return kind >= Kind::kReciprocalNorm; }
 
 const char* type_name(ElementType type);  // "float16"
 
@@ -47,7 +57,7 @@ struct Shape {
 
 std::string list_text(const int64_t* values, size_t size);
 
-// The contract's two rounding orders: true if x / rms is rounded to the type of X before it is scaled.
+// Whether x / rms is rounded to the type of X before it is scaled.
 bool rounds_before_scale(const Node& node);
 
 // Whether scale_type is float32 or the type of X.

@@ -36,6 +36,9 @@ class RMSNorm(nn.Module):
         rms_min: lower bound of the root.
         round_before_scale: False: the result is rounded once (Gemma, T5 in float32). True: x / rms is rounded to the
             dtype of x, and then multiplied by the scale in that dtype (Llama, ONNX RMSNormalization).
+        round_reciprocal: True: 1 / rms is rounded to the dtype of x, which is then multiplied by it and by the scale
+            in that dtype (DeepSeek-V4's norm without scale); `round_before_scale` is then True. In float32 it changes
+            nothing.
         scale_offset: 1 where the weight is stored as the distance from 1 (Gemma).
         axes: the contiguous block of axes, counted from the end (negative); default the last `len(shape)`.
         device: of the weight.
@@ -63,6 +66,7 @@ class RMSNorm(nn.Module):
         rms_epsilon: float = 0.0,
         rms_min: float = 0.0,
         round_before_scale: bool = False,
+        round_reciprocal: bool = False,
         scale_offset: float = 0.0,
         axes: Sequence[int] | None = None,
         device: torch.device | str | None = None,
@@ -75,7 +79,8 @@ class RMSNorm(nn.Module):
         self.epsilon = _not_negative("epsilon", _either("epsilon", epsilon, "eps", eps, 1e-6))
         self.rms_epsilon = _not_negative("rms_epsilon", rms_epsilon)
         self.rms_min = _not_negative("rms_min", rms_min)
-        self.round_before_scale = round_before_scale
+        self.round_before_scale = round_before_scale or round_reciprocal
+        self.round_reciprocal = round_reciprocal
         self.scale_offset = scale_offset
         options: dict[str, Any] = {"device": device, "dtype": dtype}
         if scale:
@@ -100,11 +105,18 @@ class RMSNorm(nn.Module):
         """y: shape and dtype of x."""
         self._check(x)
         return torch_eager.rms_norm(
-            x, self.scale(), self.axes, self.epsilon, self.rms_epsilon, self.rms_min, self.round_before_scale
+            x,
+            self.scale(),
+            self.axes,
+            self.epsilon,
+            self.rms_epsilon,
+            self.rms_min,
+            self.round_before_scale,
+            self.round_reciprocal,
         )
 
     def extra_repr(self) -> str:
-        options = ["rms_epsilon", "rms_min", "round_before_scale", "scale_offset"]
+        options = ["rms_epsilon", "rms_min", "round_before_scale", "round_reciprocal", "scale_offset"]
         shown = [f"{name}={getattr(self, name)}" for name in options if getattr(self, name)]
         return ", ".join([f"{list(self.shape)}", f"axes={self.axes}", f"epsilon={self.epsilon}", *shown])
 
@@ -146,6 +158,7 @@ class PartialRMSNorm(RMSNorm):
             self.rms_epsilon,
             self.rms_min,
             self.round_before_scale,
+            self.round_reciprocal,
             self.partial_size,
         )
 
@@ -160,7 +173,15 @@ class AddRMSNorm(RMSNorm):
         """(y, total), each of the shape and dtype of x."""
         self._check(x)
         return torch_eager.add_rms_norm(
-            x, residual, self.scale(), self.axes, self.epsilon, self.rms_epsilon, self.rms_min, self.round_before_scale
+            x,
+            residual,
+            self.scale(),
+            self.axes,
+            self.epsilon,
+            self.rms_epsilon,
+            self.rms_min,
+            self.round_before_scale,
+            self.round_reciprocal,
         )
 
 

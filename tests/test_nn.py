@@ -44,6 +44,21 @@ def test_every_epsilon(options) -> None:
     torch.testing.assert_close(RMSNorm(16, **options)(x).double(), formula(x, 1.0, **options), rtol=1e-6, atol=1e-6)
 
 
+def test_a_rounded_reciprocal() -> None:
+    x = torch.randn(64, 16).to(torch.bfloat16)
+    norm = RMSNorm(16, 1e-5, scale=False, round_reciprocal=True)
+    expected = x * torch.rsqrt(x.float().pow(2).mean(-1, keepdim=True) + 1e-5).to(x.dtype)
+    assert torch.equal(norm(x), expected)
+    assert not torch.equal(RMSNorm(16, 1e-5, scale=False)(x), expected)
+    partial = PartialRMSNorm(16, 16, 1e-5, scale=False, round_reciprocal=True)
+    y, total = AddRMSNorm(16, 1e-5, scale=False, round_reciprocal=True)(x, torch.zeros_like(x))
+    assert torch.equal(partial(x), expected)
+    assert torch.equal(y, expected)
+    assert torch.equal(total, x)
+    assert norm.round_before_scale
+    assert "round_reciprocal=True" in repr(norm)
+
+
 def test_scale_offset_starts_at_one_and_is_added() -> None:
     x = torch.randn(4, 16)
     norm = RMSNorm(16, scale_offset=1.0)

@@ -90,6 +90,12 @@ def test_what_is_supported_is_what_the_tests_do() -> None:
             r"float64\[cpu-in_place-{}",
         ),
     }
+    for op in ("RMSNorm", "PartialRMSNorm", "AddRMSNorm"):
+        patterns[f"{op}Reciprocal"] = (
+            rf"::test_a_rounded_reciprocal\[[a-z-]+-{op}-{{}}",
+            rf"::test_a_node_builds_\w+\[{{}}-\w+-{op}Reciprocal",
+            r"float64\[cpu-reciprocal-{}",
+        )
     for op in contract.OPS:
         cells = (
             ", ".join(dtype for dtype in contract.ELEMENT_TYPES if re.search(pattern.format(dtype), names))

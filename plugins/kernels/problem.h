@@ -23,6 +23,7 @@ struct Problem {
   int64_t statistics_size = 0;  // the mean is over the first statistics_size of the n elements
   bool scalar_scale = false;
   bool round_before_scale = false;  // x / rms and scale are rounded to T, then multiplied
+  bool round_reciprocal = false;    // with it: 1 / rms is rounded to T, and x multiplied by that
   float epsilon = contract::kEpsilonDefault;
   float rms_epsilon = contract::kRmsEpsilonDefault;
   float rms_min = contract::kRmsMinDefault;

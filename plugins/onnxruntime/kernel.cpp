@@ -10,7 +10,7 @@ Kernel::Kernel(const Api& api, const KernelInfo* info, Kind kind, ElementType ty
     : api_(api), node_(read_attributes(api, info, kind, type)), type_(type), scale_type_(scale_type) {
   int is_constant = 0;
   const Value* scale = nullptr;
-  check(api.KernelInfoGetConstantInput_tensor(info, kind == Kind::kAddNorm ? 2 : 1, &is_constant, &scale));
+  check(api.KernelInfoGetConstantInput_tensor(info, is_add(kind) ? 2 : 1, &is_constant, &scale));
   if (is_constant != 0 && scale != nullptr) {
     constant_scale_ = shape_of(scale, "scale");
     scale_is_constant_ = true;
@@ -42,7 +42,7 @@ Shape Kernel::shape_of(const Value* value, const char* name) const {
 }
 
 void Kernel::compute(KernelContext* context) const {
-  const bool add = node_.kind == Kind::kAddNorm;
+  const bool add = is_add(node_.kind);
   const auto input = [&](size_t index) {
     const Value* value = nullptr;
     check(api_.KernelContext_GetInput(context, index, &value));

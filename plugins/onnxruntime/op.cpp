@@ -11,9 +11,9 @@ namespace {
 
 const Op& self(const CustomOp* op) { return *static_cast<const Op*>(op); }
 
-size_t input_count(const CustomOp* op) { return self(op).kind == Kind::kAddNorm ? 3 : 2; }
+size_t input_count(const CustomOp* op) { return is_add(self(op).kind) ? 3 : 2; }
 
-size_t output_count(const CustomOp* op) { return self(op).kind == Kind::kAddNorm ? 2 : 1; }
+size_t output_count(const CustomOp* op) { return is_add(self(op).kind) ? 2 : 1; }
 
 int32_t input_type(const CustomOp* op, size_t index) {
   const bool is_scale = index + 1 == input_count(op);
@@ -98,7 +98,7 @@ Op::Op(const Api& table, const Provider& where, Kind op_kind, ElementType x, Ele
   };
   GetStartVersion = [](const CustomOp*) { return contract::kVersion; };
   GetEndVersion = [](const CustomOp*) { return std::numeric_limits<int>::max(); };
-  GetMayInplace = op_kind == Kind::kAddNorm ? may_inplace<2> : may_inplace<1>;
+  GetMayInplace = is_add(op_kind) ? may_inplace<2> : may_inplace<1>;
   ReleaseMayInplace = [](int*, int*) {};
 }
 

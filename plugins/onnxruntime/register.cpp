@@ -24,7 +24,7 @@ class Registration {
     check(api_.CreateCustomOpDomain(contract::kDomain, &domain));
     domain_ = std::unique_ptr<CustomOpDomain, void (*)(CustomOpDomain*)>(domain, api_.ReleaseCustomOpDomain);
     for (const Provider& provider : providers_) {
-      for (const Kind kind : {Kind::kNorm, Kind::kPartialNorm, Kind::kAddNorm}) {
+      for (const Kind kind : kKinds) {
         for (const ElementType type : {ElementType::kFloat32, ElementType::kFloat16, ElementType::kBFloat16}) {
           add(provider, kind, type, ElementType::kFloat32);
           if (type != ElementType::kFloat32) {

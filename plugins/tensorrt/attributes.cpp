@@ -117,7 +117,7 @@ std::vector<PluginField> field_names(Kind kind) {
       {contract::kRmsMin, nullptr, PluginFieldType::kFLOAT32, 1},
       {contract::kScaleType, nullptr, PluginFieldType::kINT64, 1},
   };
-  if (kind == Kind::kPartialNorm) {
+  if (is_partial(kind)) {
     names.emplace_back(contract::kPartialSize, nullptr, PluginFieldType::kINT64, 1);
   }
   return names;
@@ -132,7 +132,7 @@ std::vector<PluginField> fields_of(const Node& node) {
       {contract::kRmsMin, &node.rms_min, PluginFieldType::kFLOAT32, 1},
       {contract::kScaleType, &node.scale_type, PluginFieldType::kINT64, 1},
   };
-  if (node.kind == Kind::kPartialNorm) {
+  if (is_partial(node.kind)) {
     fields.emplace_back(contract::kPartialSize, &node.partial_size, PluginFieldType::kINT64, 1);
   }
   return fields;
@@ -148,7 +148,7 @@ std::string attributes_text(const Node& node) {
   text += std::string(" ") + contract::kRmsEpsilon + "=" + exact_text(node.rms_epsilon);
   text += std::string(" ") + contract::kRmsMin + "=" + exact_text(node.rms_min);
   text += std::string(" ") + contract::kScaleType + "=" + std::to_string(node.scale_type);
-  if (node.kind == Kind::kPartialNorm) {
+  if (is_partial(node.kind)) {
     text += std::string(" ") + contract::kPartialSize + "=" + std::to_string(node.partial_size);
   }
   return text;

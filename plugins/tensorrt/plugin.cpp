@@ -176,7 +176,7 @@ int32_t Plugin::enqueue(const PluginTensorDesc* in, const PluginTensorDesc*, con
     problem.x = inputs[kX];
     problem.scale = inputs[input_count(node_.kind) - 1];
     problem.y = outputs[0];
-    if (node_.kind == Kind::kAddNorm) {
+    if (is_add(node_.kind)) {
       problem.residual = inputs[kResidual];
       problem.sum = outputs[1];
     }

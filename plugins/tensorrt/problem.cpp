@@ -41,9 +41,9 @@ std::string type_text(DataType type) {
 
 }  // namespace
 
-int32_t input_count(Kind kind) { return kind == Kind::kAddNorm ? 3 : 2; }
+int32_t input_count(Kind kind) { return is_add(kind) ? 3 : 2; }
 
-int32_t output_count(Kind kind) { return kind == Kind::kAddNorm ? 2 : 1; }
+int32_t output_count(Kind kind) { return is_add(kind) ? 2 : 1; }
 
 bool takes_type(const Node& node, DataType type) {
   const std::optional<ElementType> x = element_type(type);
@@ -57,7 +57,7 @@ void check_types(const Node& node, const DataType* inputs) {
   if (!element) {
     throw Error(node.label + ": X has " + type_text(x) + "; use float32, float16 or bfloat16");
   }
-  if (node.kind == Kind::kAddNorm && inputs[kResidual] != x) {
+  if (is_add(node.kind) && inputs[kResidual] != x) {
     throw Error(node.label + ": R has " + type_text(inputs[kResidual]) + "; use " + type_text(x) + ", the type of X");
   }
   if (scale != x && scale != DataType::kFLOAT) {
@@ -73,7 +73,7 @@ void check_ranks(const Node& node, const int32_t* ranks) {
     throw Error(node.label + ": X has rank 0; use 1 to " + std::to_string(Dims::MAX_DIMS));
   }
   check_axes(node, static_cast<size_t>(x));
-  if (node.kind == Kind::kAddNorm && ranks[kResidual] != x) {
+  if (is_add(node.kind) && ranks[kResidual] != x) {
     throw Error(node.label + ": R has rank " + std::to_string(ranks[kResidual]) + "; use " + std::to_string(x) +
                 ", that of X");
   }
@@ -83,7 +83,7 @@ void check_shapes(const Node& node, const Dims* const* inputs) {
   const int32_t ranks[] = {inputs[kX]->nbDims, inputs[kResidual]->nbDims};
   check_ranks(node, ranks);
   const Shape residual = shape_of(*inputs[kResidual]);
-  rms_deploy::check_shapes(node, shape_of(*inputs[kX]), node.kind == Kind::kAddNorm ? &residual : nullptr,
+  rms_deploy::check_shapes(node, shape_of(*inputs[kX]), is_add(node.kind) ? &residual : nullptr,
                            shape_of(*inputs[input_count(node.kind) - 1]));
 }
 

@@ -11,7 +11,7 @@
 
 extern "C" {
 
-inline constexpr int32_t kRmsDeployTorchVersion = 1;
+inline constexpr int32_t kRmsDeployTorchVersion = 2;
 
 // What stays the same from call to call. The tensor is seen as (outer, n, inner), normalised over n.
 struct RmsDeployTorchNorm {
@@ -22,6 +22,7 @@ struct RmsDeployTorchNorm {
   int32_t scale_type;          // that type or float32
   int32_t scalar_scale;        // scale has one element, not n
   int32_t round_before_scale;  // x / rms and scale are rounded to `type`, then multiplied
+  int32_t round_reciprocal;    // with it: 1 / rms is rounded to `type`, and x multiplied by that
   float epsilon;
   float rms_epsilon;
   float rms_min;

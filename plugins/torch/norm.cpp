@@ -71,6 +71,7 @@ cpu::Problem problem_of(const RmsDeployTorchNorm& norm, int64_t outer, const voi
   p.statistics_size = norm.statistics_size;
   p.scalar_scale = norm.scalar_scale != 0;
   p.round_before_scale = norm.round_before_scale != 0;
+  p.round_reciprocal = p.round_before_scale && norm.round_reciprocal != 0;
   p.epsilon = norm.epsilon;
   p.rms_epsilon = norm.rms_epsilon;
   p.rms_min = norm.rms_min;

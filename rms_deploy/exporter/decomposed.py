@@ -32,7 +32,10 @@ class DecomposedRMSNorm(nn.Module):
         mean_square = self._mean_square(wide) + norm.epsilon
         if norm.rms_epsilon or norm.rms_min:
             rms = torch.sqrt(mean_square) + norm.rms_epsilon
-            normed = wide / (torch.clamp(rms, min=norm.rms_min) if norm.rms_min else rms)
+            rms = torch.clamp(rms, min=norm.rms_min) if norm.rms_min else rms
+            normed = x * (1 / rms).to(x.dtype) if norm.round_reciprocal else wide / rms
+        elif norm.round_reciprocal:
+            normed = x * torch.rsqrt(mean_square).to(x.dtype)
         else:
             normed = wide * torch.rsqrt(mean_square)
         if norm.weight is None:

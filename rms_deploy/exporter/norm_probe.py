@@ -5,7 +5,8 @@ A copy of the module gets a random weight w and random rows x, and answers four 
 1. offset: is y = (offset + w) * x / r with one r per row, for offset 0 or 1?
 2. mean: is r the root mean square of the whole row, where rows are large?
 3. epsilon: is r sqrt(m + e), sqrt(m) + e, max(sqrt(m), e) or sqrt(m), where rows are tiny?
-4. rounding: are float16 and bfloat16 results those of one rounding, or of rounding before the scale?
+4. rounding: are float16 and bfloat16 results those of one rounding, of rounding before the scale, or of a reciprocal
+   that is rounded?
 
 What fits no answer is refused, with the reason.
 """
@@ -38,6 +39,12 @@ than 0.1 %, the other order about 25 %.
 """
 
 
+_Order = tuple[bool, bool]
+"""`round_before_scale` and `round_reciprocal` of a norm."""
+
+_ONCE: Final[_Order] = (False, False)
+
+
 class NotReplaceableError(Exception):
     """Why a module stays: it is no RMSNorm, or one that cannot be told."""
 
@@ -45,7 +52,7 @@ class NotReplaceableError(Exception):
 def probe(module: nn.Module) -> RMSNorm:
     """The RMSNorm that computes what `module` does, sharing its weight. `module` is not changed.
 
-    A float32 module whose half-precision rounding fits neither order gets one rounding: in float32 there is no
+    A float32 module whose half-precision rounding fits no order gets one rounding: in float32 there is no
     difference.
 
     Raises:
@@ -60,7 +67,7 @@ def probe(module: nn.Module) -> RMSNorm:
             epsilons = trial.epsilons(offset)
             norm = RMSNorm(shape, **epsilons, scale=name is not None, scale_offset=offset)
             trial.check(norm)
-            norm.round_before_scale = _rounding_order(module, name, norm)
+            norm.round_before_scale, norm.round_reciprocal = _rounding_order(module, name, norm)
     except NotReplaceableError:
         raise
     except Exception as error:  # whatever the module's code raises
@@ -186,23 +193,23 @@ class _Trial:
         return nearest if abs(nearest - value) <= _RELATIVE * value else value
 
 
-def _rounding_order(module: nn.Module, name: str | None, norm: RMSNorm) -> bool:
-    """Whether `module` rounds before it scales: in its own dtype, or, if that is float32, in both half types."""
+def _rounding_order(module: nn.Module, name: str | None, norm: RMSNorm) -> _Order:
+    """How `module` rounds in its own dtype, or, if that is float32, in both half types."""
     dtype = next((parameter.dtype for parameter in module.parameters()), torch.float32)
     found = {half: _fitting_order(module, name, norm, half) for half in (torch.float16, torch.bfloat16)}
     if dtype in found:
         order = found[dtype]
         if order is None:
             raise NotReplaceableError(
-                f"in {str(dtype).removeprefix('torch.')} its rounding is neither order of the contract"
+                f"in {str(dtype).removeprefix('torch.')} its rounding is no order of the contract"
             )
         return order
     orders = set(found.values())
-    return orders == {True}
+    return (orders.pop() if len(orders) == 1 else None) or _ONCE
 
 
-def _fitting_order(module: nn.Module, name: str | None, norm: RMSNorm, dtype: torch.dtype) -> bool | None:
-    """Whether `module` rounds before it scales in `dtype`, a half type; None: its results fit neither order."""
+def _fitting_order(module: nn.Module, name: str | None, norm: RMSNorm, dtype: torch.dtype) -> _Order | None:
+    """How `module` rounds in `dtype`, a half type; None: its results fit no order."""
     trial = _Trial(module, name, norm.shape, dtype)
     ours = _with_weight(norm, trial)
     n = math.prod(norm.shape)
@@ -213,8 +220,8 @@ def _fitting_order(module: nn.Module, name: str | None, norm: RMSNorm, dtype: to
         y = trial.run(x)
     except (NotReplaceableError, RuntimeError):
         return None
-    for order in (False, True):
-        ours.round_before_scale = order
+    for order in (_ONCE, (True, False), (True, True)):
+        ours.round_before_scale, ours.round_reciprocal = order
         if float((y == ours(x)).float().mean()) >= _SAME:
             return order
     return None

@@ -23,7 +23,16 @@ from rms_deploy.ops import (
     schemas,
     torch_ops,  # noqa: F401 - torch_ops registers torch.ops.rms_deploy
 )
-from rms_deploy.ops.contract import DOMAIN, ELEMENT_TYPES, VERSION
+from rms_deploy.ops.contract import (
+    ADD_RMS_NORM,
+    DOMAIN,
+    ELEMENT_TYPES,
+    PARTIAL_RMS_NORM,
+    RMS_NORM,
+    VERSION,
+    Op,
+    reciprocal,
+)
 from rms_deploy.ops.torch_check import missing
 
 try:
@@ -115,13 +124,14 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     opset = Opset(DOMAIN, VERSION)
 
     def rms_norm(x: Any, scale: Any, *options: Any) -> Any:
-        return opset.RMSNorm(x, scale, **_attributes(x, *options))
+        return _op(opset, RMS_NORM, *options)(x, scale, **_attributes(x, *options))
 
     def partial_rms_norm(x: Any, scale: Any, partial_size: int, *options: Any) -> Any:
-        return opset.PartialRMSNorm(x, scale, **_attributes(x, *options), partial_size=partial_size)
+        op = _op(opset, PARTIAL_RMS_NORM, *options)
+        return op(x, scale, **_attributes(x, *options), partial_size=partial_size)
 
     def add_rms_norm(x: Any, residual: Any, scale: Any, *options: Any) -> Any:
-        return opset.AddRMSNorm(x, residual, scale, **_attributes(x, *options), _outputs=2)
+        return _op(opset, ADD_RMS_NORM, *options)(x, residual, scale, **_attributes(x, *options), _outputs=2)
 
     return {
         torch.ops.rms_deploy.rms_norm.default: rms_norm,
@@ -130,8 +140,15 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     }
 
 
+def _op(opset: Opset, op: Op, *options: Any) -> Callable[..., Any]:
+    """What writes a node of `op`, or of its twin, as the `options` of the torch op say."""
+    round_reciprocal = options[5:] == (True,)  # torch.export leaves out what is the default
+    call: Callable[..., Any] = getattr(opset, (reciprocal(op) if round_reciprocal else op).name)
+    return call
+
+
 def _attributes(
-    x: Any, axes: Sequence[int], epsilon: float, rms_epsilon: float, rms_min: float, round_before_scale: bool
+    x: Any, axes: Sequence[int], epsilon: float, rms_epsilon: float, rms_min: float, round_before_scale: bool, *_: bool
 ) -> dict[str, Any]:
     return {
         "axes": tuple(axes),

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import onnx_ir as ir
 
 from rms_deploy.fusion.grammar.match import Match
 from rms_deploy.fusion.grammar.search import SearchResult
 from rms_deploy.fusion.half_fused import wide_scale
-from rms_deploy.fusion.norm import NOTE, PROOF, Norm
+from rms_deploy.fusion.norm import NOTE, PROOF, Norm, Rounding
 from rms_deploy.fusion.passes.expand_skip_norm import is_skip_norm, why_not_expanded
 from rms_deploy.fusion.replacement import replacement_for
 from rms_deploy.onnx_model.analysis import Facts
-from rms_deploy.ops.contract import OPS
+from rms_deploy.ops.contract import OPS, Op
 from rms_deploy.ops.element_types import ELEMENT_NAMES
 from rms_deploy.ops.foreign_ops import foreign_norm
 from rms_deploy.ops.forms import NormForm
@@ -48,7 +48,7 @@ def describe_fused(node: ir.Node, facts: Facts) -> Norm:
         rms_epsilon=values["rms_epsilon"],
         rms_min=values["rms_min"],
         partial_size=values["partial_size"],
-        rounding=_rounding(dtype, before_scale=values["scale_type"] != ir.DataType.FLOAT),
+        rounding=_rounding(op, dtype, before_scale=values["scale_type"] != ir.DataType.FLOAT),
         scale=_scale(node.inputs[-1], facts),
         note="; ".join(note for note in (node.meta.get(NOTE), _wide_scale(node, facts)) if note),
         max_ulp=None if proof is None else proof.max_ulp,
@@ -77,7 +77,9 @@ def describe_match(match: Match, facts: Facts) -> Norm:
         rms_epsilon=match.rms_epsilon or 0.0,
         rms_min=match.rms_min or 0.0,
         partial_size=match.partial_size,
-        rounding=_rounding(op.dtype, before_scale=match.rounds_before_scale),
+        rounding=_rounding(
+            OPS[op.op_type], op.dtype, before_scale=match.rounds_before_scale or match.rounds_reciprocal
+        ),
         scale=_scale(op.scale, facts),
         note=_CAN_BE_FUSED,
     )
@@ -136,10 +138,12 @@ def _name(dtype: ir.DataType | None) -> str | None:
     return None if dtype is None else ELEMENT_NAMES.get(dtype, dtype.name.lower())
 
 
-def _rounding(dtype: ir.DataType | None, *, before_scale: bool) -> Literal["once", "before scale"] | None:
+def _rounding(op: Op, dtype: ir.DataType | None, *, before_scale: bool) -> Rounding | None:
     """The order of rounding; float32 has one only."""
     if dtype == ir.DataType.FLOAT:
         return None
+    if op.is_reciprocal and before_scale:
+        return "reciprocal"
     return "before scale" if before_scale else "once"
 
 

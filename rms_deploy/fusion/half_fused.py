@@ -13,7 +13,7 @@ from rms_deploy.fusion.passes.fuse_add_rms_norm import add_of, sum_of, why_not_m
 from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.onnx_model.constants import scalar
 from rms_deploy.onnx_model.inference import Shape
-from rms_deploy.ops.contract import RMS_NORM
+from rms_deploy.ops.contract import RMS_NORM, reciprocal
 from rms_deploy.ops.nodes import axes_of, label, norm_nodes
 
 __all__ = ["half_fused", "wide_scale"]
@@ -51,7 +51,7 @@ def _residual_outside(node: ir.Node, facts: Facts) -> str | None:
     add, x = add_of(node), node.inputs[0]
     if add is not None:
         return why_not_merged(add, node, facts)
-    before = None if x is None or node.op_type != RMS_NORM.name else facts.origin(x)
+    before = None if x is None or node.op_type not in (RMS_NORM.name, reciprocal(RMS_NORM).name) else facts.origin(x)
     add = None if before is None else sum_of(before)
     is_residual = add is not None and all(value is not None and not _is_weight(value) for value in add.inputs)
     if add is None or before is None or not is_residual or not facts.are_alike(*_operands(add)):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from rms_deploy.ops.forms import NormForm
 
-__all__ = ["NOTE", "PROOF", "Norm"]
+__all__ = ["NOTE", "PROOF", "Norm", "Rounding"]
 
 
 NOTE = "rms_deploy.note"
@@ -16,6 +16,9 @@ NOTE = "rms_deploy.note"
 
 PROOF = "rms_deploy.proof"
 """Key of a node's `meta`: what running the norm that it replaced showed."""
+
+
+Rounding = Literal["once", "before scale", "reciprocal"]
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,9 @@ class Norm:
     rms_epsilon: float
     rms_min: float
     partial_size: int | None
-    rounding: Literal["once", "before scale"] | None
-    """once: scaled in float32, then rounded; before scale: rounded to the dtype, then scaled; None: float32."""
+    rounding: Rounding | None
+    """once: scaled in float32, then rounded; before scale: rounded to the dtype, then scaled; reciprocal: 1 / rms is
+    rounded to the dtype, then multiplied by x, then by scale; None: float32."""
     scale: str
     """Type and shape of the scale, or 'none'."""
     note: str = ""

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from rms_deploy.fusion.grammar.match import Match
 from rms_deploy.onnx_model.analysis import Facts
-from rms_deploy.ops.contract import ELEMENT_TYPES, OPS
+from rms_deploy.ops.contract import ELEMENT_TYPES, OPS, PARTIAL_RMS_NORM, RMS_NORM, reciprocal
 
 __all__ = ["Replacement", "explicit_attributes", "replacement_for"]
 
@@ -56,11 +56,14 @@ def replacement_for(match: Match, facts: Facts) -> Replacement:
         "epsilon": match.epsilon or 0.0,
         "rms_epsilon": match.rms_epsilon or 0.0,
         "rms_min": match.rms_min or 0.0,
-        "scale_type": int(dtype) if match.rounds_before_scale else ELEMENT_TYPES["float32"],
+        "scale_type": int(dtype) if match.rounds_before_scale or match.rounds_reciprocal else ELEMENT_TYPES["float32"],
     }
+    op = RMS_NORM if match.partial_size is None else PARTIAL_RMS_NORM
+    if match.rounds_reciprocal:
+        op = reciprocal(op)
     if match.partial_size is None:
-        return Replacement("RMSNorm", x, scale, dtype, attributes, match.factor)
-    return Replacement("PartialRMSNorm", x, scale, dtype, {**attributes, "partial_size": match.partial_size})
+        return Replacement(op.name, x, scale, dtype, attributes, match.factor)
+    return Replacement(op.name, x, scale, dtype, {**attributes, "partial_size": match.partial_size})
 
 
 def explicit_attributes(op_type: str, attributes: dict[str, _Attribute]) -> list[ir.Attr]:

@@ -2,13 +2,16 @@
 
     y = scale * x / max(sqrt(mean(x^2 over axes) + epsilon) + rms_epsilon, rms_min)
 
+Each op has a twin for models that round 1 / rms to a half type and multiply x by it. The twins are ops of their own, so
+that a library which does not know them takes the body, or refuses the node, and never rounds in another order.
+
 `plugins/contract.h` says the same to C++; `tests/ops/test_contract.py` holds the two together.
 This module imports nothing outside the standard library.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 __all__ = [
@@ -24,6 +27,7 @@ __all__ = [
     "VERSION",
     "Attribute",
     "Op",
+    "reciprocal",
 ]
 
 DOMAIN: Final = "rms_deploy"
@@ -64,10 +68,27 @@ class Op:
     attributes: tuple[Attribute, ...]
     meaning: str
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether the mean is over the first elements only."""
+        return any(attribute.name == "partial_size" for attribute in self.attributes)
+
+    @property
+    def is_add(self) -> bool:
+        """Whether it normalises the sum of two tensors, which is its second output."""
+        return len(self.outputs) == 2
+
+    @property
+    def is_reciprocal(self) -> bool:
+        """Whether 1 / rms is rounded to `scale_type` before x is multiplied by it."""
+        return self.name.endswith(_RECIPROCAL)
+
     def defaults(self) -> dict[str, int | float | tuple[int, ...]]:
         """Attributes that may be left out of a node, with the value that they then have."""
         return {a.name: a.default for a in self.attributes if a.default is not None}
 
+
+_RECIPROCAL: Final = "Reciprocal"
 
 _COMMON = (
     Attribute("axes", "ints", (-1,), "contiguous block of axes normalised over; X is seen as (outer, n, inner)"),
@@ -109,7 +130,24 @@ ADD_RMS_NORM: Final = Op(
     meaning="Sum = X + R rounded to T; Y = RMSNorm(Sum)",
 )
 
-OPS: Final[dict[str, Op]] = {op.name: op for op in (RMS_NORM, PARTIAL_RMS_NORM, ADD_RMS_NORM)}
+
+def _twin(op: Op) -> Op:
+    meaning = "; x is multiplied by 1 / rms rounded to scale_type, then by scale, each in that type"
+    return replace(op, name=op.name + _RECIPROCAL, meaning=op.meaning + meaning)
+
+
+OPS: Final[dict[str, Op]] = {
+    op.name: op
+    for op in (
+        *(RMS_NORM, PARTIAL_RMS_NORM, ADD_RMS_NORM),
+        *(_twin(RMS_NORM), _twin(PARTIAL_RMS_NORM), _twin(ADD_RMS_NORM)),
+    )
+}
+
+
+def reciprocal(op: Op) -> Op:
+    """The op that rounds 1 / rms, for one that does not."""
+    return OPS[op.name + _RECIPROCAL]
 
 
 PLUGIN_DOMAIN: Final = "trt.plugins"

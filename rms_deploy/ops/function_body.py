@@ -22,7 +22,7 @@ import onnx.parser
 import onnx_ir as ir
 
 from rms_deploy.errors import InputError
-from rms_deploy.ops.contract import DOMAIN, ELEMENT_TYPES, PARTIAL_RMS_NORM, Op
+from rms_deploy.ops.contract import DOMAIN, ELEMENT_TYPES, Op
 from rms_deploy.ops.misread_scale import is_misread
 from rms_deploy.ops.nodes import axes_of
 
@@ -127,7 +127,7 @@ class _Needs:
                 f"{CAST_LIKE_OPSET}"
             )
         several_axes = any(len(axes_of(node)) > 1 or _is_reference(node, "axes") for node in nodes)
-        if op is PARTIAL_RMS_NORM and several_axes and opset < 18:
+        if op.is_partial and several_axes and opset < 18:
             raise InputError(f"{op.name}: over several axes needs opset >= 18, the model has {opset}")
         return cls(
             opset=opset,
@@ -137,7 +137,7 @@ class _Needs:
             rms_epsilon=any(_attribute(op, node, "rms_epsilon") != 0 for node in nodes),
             rms_min=any(_attribute(op, node, "rms_min") != 0 for node in nodes),
             several_axes=several_axes,
-            misread=op is not PARTIAL_RMS_NORM and any(map(is_misread, nodes)),
+            misread=not op.is_partial and any(map(is_misread, nodes)),
         )
 
 
@@ -158,7 +158,7 @@ def _attribute(op: Op, node: ir.Node, name: str) -> Any:
 
 def _body(op: Op, needs: _Needs) -> Iterator[str]:
     x = "X"
-    if len(op.outputs) == 2:
+    if op.is_add:
         yield "Sum = Add (X, R)"
         x = "Sum"
     wide = x
@@ -178,6 +178,10 @@ def _body(op: Op, needs: _Needs) -> Iterator[str]:
         yield "RmsMin = Constant <value_float: float = @rms_min> ()"
         yield f"Root2 = Max ({root}, RmsMin)"
         root = "Root2"
+    if op.is_reciprocal:
+        yield f"Inverse = Reciprocal ({root})"
+        yield from _multiplied(needs, x)
+        return
     yield f"Normed = Div ({wide}, {root})"
     yield from _scaled(needs, x)
 
@@ -186,7 +190,7 @@ def _mean_square(op: Op, needs: _Needs, wide: str) -> Iterator[str]:
     """MeanSquare: float32, broadcasts against X."""
     if not needs.misread:
         yield "Two = Constant <value_float = 2.0> ()"
-    if op is PARTIAL_RMS_NORM:
+    if op.is_partial:
         yield from _partial_mean_square(needs, wide)
         return
     yield f"Square = Mul ({wide}, {wide})" if needs.misread else f"Square = Pow ({wide}, Two)"
@@ -235,21 +239,47 @@ def _partial_mean_square(needs: _Needs, wide: str) -> Iterator[str]:
     yield "MeanSquare = Reshape <allowzero = 1> (FlatMean, MeanShape)"
 
 
+def _to_scale_type(needs: _Needs) -> str:
+    """The attribute of a Cast to `scale_type`."""
+    if needs.round_before_scale is False:
+        return f"<to = {_FLOAT32}>"
+    if needs.round_before_scale and needs.x_type is not None:
+        return f"<to = {needs.x_type}>"
+    return "<to: int = @scale_type>"
+
+
+def _multiplied(needs: _Needs, x: str) -> Iterator[str]:
+    """Y, of the type of X: (X * Inverse) * scale, each cast to `scale_type` before, and each product in that type."""
+    if needs.x_type == _FLOAT32:
+        yield f"Normed = Mul ({x}, Inverse)"
+        yield "Y = Mul (Normed, scale)"
+        return
+    to_scale_type = _to_scale_type(needs)
+    yield f"Rounded = Cast {to_scale_type} (Inverse)"
+    source = x
+    if not (needs.round_before_scale and needs.x_type is not None):
+        yield f"XCast = Cast {to_scale_type} ({x})"
+        source = "XCast"
+    yield f"Normed = Mul ({source}, Rounded)"
+    yield from _end(needs, "Normed", x)
+
+
 def _scaled(needs: _Needs, x: str) -> Iterator[str]:
     """Y, of the type of X: scaled in float32 and rounded once, or rounded and then scaled."""
     if needs.x_type == _FLOAT32:
         yield "Y = Mul (Normed, scale)"
         return
-    if needs.round_before_scale is False:
-        to_scale_type = f"<to = {_FLOAT32}>"
-    elif needs.round_before_scale and needs.x_type is not None:
-        to_scale_type = f"<to = {needs.x_type}>"
-    else:
-        to_scale_type = "<to: int = @scale_type>"
-    normed, scale = "Normed", "scale"
+    to_scale_type = _to_scale_type(needs)
+    normed = "Normed"
     if needs.round_before_scale is not False:
         yield f"Rounded = Cast {to_scale_type} (Normed)"
         normed = "Rounded"
+    yield from _end(needs, normed, x)
+
+
+def _end(needs: _Needs, normed: str, x: str) -> Iterator[str]:
+    """Y = `normed` * scale, multiplied in `scale_type`, which `normed` has."""
+    to_scale_type, scale = _to_scale_type(needs), "scale"
     if needs.scale_casts:
         yield f"ScaleCast = Cast {to_scale_type} (scale)"
         scale = "ScaleCast"

@@ -24,6 +24,7 @@ def rms_norm(
     rms_epsilon: float = 0.0,
     rms_min: float = 0.0,
     round_before_scale: bool = False,
+    round_reciprocal: bool = False,
     partial_size: int | None = None,
     dtype: Any = None,
 ) -> NDArray[Any]:
@@ -31,7 +32,8 @@ def rms_norm(
 
     Computed in float64 throughout; only the roundings that the contract names are made:
     `round_before_scale` False (`scale_type` float32): y is rounded once, to `dtype`;
-    True (`scale_type` = type of X): x / rms and scale are rounded to `dtype`, then their product is.
+    True (`scale_type` = type of X): x / rms and scale are rounded to `dtype`, then their product is;
+    `round_reciprocal` too (the Reciprocal ops): 1 / rms is rounded to `dtype`, then its product with x, and so on.
 
     Args:
         x: any float dtype, any shape.
@@ -41,6 +43,7 @@ def rms_norm(
         rms_epsilon: added to the root.
         rms_min: lower bound of the root.
         round_before_scale: see above.
+        round_reciprocal: see above; it changes nothing without `round_before_scale`, and nothing in float32.
         partial_size: mean over the first `partial_size` elements of the block, in row-major order (pRMSNorm).
         dtype: of the result; default that of x. float64 makes no rounding at all.
 
@@ -65,7 +68,11 @@ def rms_norm(
         squares = np.square(wide[:, :partial_size])
         mean_square = squares.mean(axis=1, keepdims=True) if n else np.zeros((outer, 1, inner))
         rms = np.maximum(np.sqrt(mean_square + epsilon) + rms_epsilon, rms_min)
-        normed: NDArray[Any] = (wide / rms).reshape(x.shape)
+        if round_before_scale and round_reciprocal and dtype.itemsize == 2:
+            quotient = wide * (1 / rms).astype(dtype).astype(np.float64)
+        else:
+            quotient = wide / rms
+        normed: NDArray[Any] = quotient.reshape(x.shape)
         if scale is None:
             return normed.astype(dtype)
         if round_before_scale:

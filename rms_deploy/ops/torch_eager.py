@@ -39,17 +39,22 @@ def rms_norm(
     rms_epsilon: float,
     rms_min: float,
     round_before_scale: bool,
+    round_reciprocal: bool,
     partial_size: int | None = None,
 ) -> Tensor:
     """As the op `rms_norm` of `torch_ops`, or `partial_rms_norm` where a `partial_size` is given."""
     if not torch.compiler.is_compiling():
         if _under_functorch() or forward_ad._current_level >= 0:
-            return torch_ops._forward(x, scale, axes, epsilon, rms_epsilon, rms_min, round_before_scale, partial_size)
+            return torch_ops._forward(
+                x, scale, axes, epsilon, rms_epsilon, rms_min, round_before_scale, round_reciprocal, partial_size
+            )
         if not (_dispatch_modes() or _function_modes() or _traced()):
-            plan = _plan_of(x, scale, axes, epsilon, rms_epsilon, rms_min, round_before_scale, partial_size)
+            plan = _plan_of(
+                x, scale, axes, epsilon, rms_epsilon, rms_min, round_before_scale, round_reciprocal, partial_size
+            )
             if plan is not None:
                 return _planned(plan, x, scale)
-    options = (axes, epsilon, rms_epsilon, rms_min, round_before_scale)
+    options = (axes, epsilon, rms_epsilon, rms_min, round_before_scale, round_reciprocal)
     y: Tensor
     if partial_size is None:
         y = torch_ops.rms_norm(x, scale, *options)
@@ -67,9 +72,10 @@ def add_rms_norm(
     rms_epsilon: float,
     rms_min: float,
     round_before_scale: bool,
+    round_reciprocal: bool,
 ) -> tuple[Tensor, Tensor]:
     """As the op `add_rms_norm` of `torch_ops`."""
-    options = (axes, epsilon, rms_epsilon, rms_min, round_before_scale)
+    options = (axes, epsilon, rms_epsilon, rms_min, round_before_scale, round_reciprocal)
     if not torch.compiler.is_compiling():
         if _under_functorch() or forward_ad._current_level >= 0:
             if _match(x, residual):
@@ -106,7 +112,7 @@ def _planned_add(plan: torch_kernels.Plan, x: Tensor, residual: Tensor, scale: T
 
 
 def _formula(plan: torch_kernels.Plan, grad: Tensor, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    axes, epsilon, rms_epsilon, rms_min, _, partial_size = plan.options
+    axes, epsilon, rms_epsilon, rms_min, _, _, partial_size = plan.options
     return torch_ops._backward(grad, x, scale, axes, epsilon, rms_epsilon, rms_min, partial_size)
 
 

@@ -26,7 +26,7 @@ from rms_deploy.ops.axes import normalized_axes
 
 __all__ = ["Plan", "backward", "forward", "forward_of_sum", "is_plain", "plan_of"]
 
-_VERSION = 1
+_VERSION = 2
 _ELEMENT_TYPES = {torch.float32: 1, torch.float16: 10, torch.bfloat16: 16}
 _SMALLEST_NORMAL = torch.finfo(torch.float32).tiny
 _LARGEST = torch.finfo(torch.float32).max
@@ -46,6 +46,7 @@ class _Norm(ctypes.Structure):
         ("scale_type", ctypes.c_int32),
         ("scalar_scale", ctypes.c_int32),
         ("round_before_scale", ctypes.c_int32),
+        ("round_reciprocal", ctypes.c_int32),
         ("epsilon", ctypes.c_float),
         ("rms_epsilon", ctypes.c_float),
         ("rms_min", ctypes.c_float),
@@ -71,12 +72,13 @@ def plan_of(
     rms_epsilon: float,
     rms_min: float,
     round_before_scale: bool,
+    round_reciprocal: bool,
     partial_size: int | None = None,
 ) -> Plan | None:
     """The plan of a norm of these tensors; None: the library does not serve it."""
     if not is_plain(x) or not is_plain(scale) or _under_functorch():
         return None
-    options = (tuple(axes), epsilon, rms_epsilon, rms_min, round_before_scale, partial_size)
+    options = (tuple(axes), epsilon, rms_epsilon, rms_min, round_before_scale, round_reciprocal, partial_size)
     return _plan(x.shape, x.dtype, scale.shape, scale.dtype, options)
 
 
@@ -93,7 +95,7 @@ def _plan(
     scale_dtype: torch.dtype,
     options: tuple[Any, ...],
 ) -> Plan | None:
-    axes, epsilon, rms_epsilon, rms_min, round_before_scale, partial_size = options
+    axes, epsilon, rms_epsilon, rms_min, round_before_scale, round_reciprocal, partial_size = options
     library = _library()
     if library is None or dtype not in _ELEMENT_TYPES or scale_dtype not in (dtype, torch.float32):
         return None
@@ -108,7 +110,7 @@ def _plan(
     if not shape.numel() or not held or not (scalar or one_each) or not 1 <= k <= n:
         return None
     types = (_ELEMENT_TYPES[dtype], _ELEMENT_TYPES[scale_dtype])
-    norm = _Norm(n, inner, k, *types, scalar, round_before_scale, epsilon, rms_epsilon, rms_min)
+    norm = _Norm(n, inner, k, *types, scalar, round_before_scale, round_reciprocal, epsilon, rms_epsilon, rms_min)
     outer = math.prod(shape[: block[0]])
     calls = (library.rms_deploy_torch_forward, library.rms_deploy_torch_backward)
     return Plan(norm, ctypes.addressof(norm), outer, options, *calls)

@@ -42,6 +42,8 @@ __all__ = ["add_rms_norm", "partial_rms_norm", "rms_norm"]
 _LARGE = 1e15
 """Below it, float32 holds the sum of the squares of 10^8 elements."""
 
+_HALF = (torch.float16, torch.bfloat16)
+
 _SMALL = 1e-15
 """Above it, a square is a normal float32 number, and so is that of an element 10^4 times smaller."""
 
@@ -113,11 +115,16 @@ def _forward(
     rms_epsilon: float,
     rms_min: float,
     round_before_scale: bool,
+    round_reciprocal: bool,
     partial_size: int | None = None,
 ) -> Tensor:
     block = _Block.of(x, axes, partial_size)
     row = _Row.of(_wide(x).reshape(block[:3]), block.k, epsilon, rms_epsilon, rms_min)
-    normed = (row.x / row.rms).reshape(x.shape)
+    if round_before_scale and round_reciprocal and x.dtype in _HALF:
+        inverse = (1 / row.rms / row.unit).to(x.dtype)
+        normed = (x.reshape(block[:3]) * inverse).reshape(x.shape)
+    else:
+        normed = (row.x / row.rms).reshape(x.shape)
     if round_before_scale:
         return (normed.to(x.dtype) * scale.to(x.dtype)).contiguous()
     return (normed * scale.to(normed.dtype)).to(x.dtype).contiguous()
@@ -167,7 +174,7 @@ def _gradients(
     partial_size: int | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:
     """`_backward`, by the compiled library where it serves: not where these are differentiated in turn."""
-    plan = torch_kernels.plan_of(x, scale, axes, epsilon, rms_epsilon, rms_min, False, partial_size)
+    plan = torch_kernels.plan_of(x, scale, axes, epsilon, rms_epsilon, rms_min, False, False, partial_size)
     if plan is None or torch.is_grad_enabled() or not torch_kernels.is_plain(grad):
         return _backward(grad, x, scale, axes, epsilon, rms_epsilon, rms_min, partial_size)
     return torch_kernels.backward(plan, x.contiguous(), scale.contiguous(), grad)
@@ -182,6 +189,7 @@ def rms_norm(
     rms_epsilon: float,
     rms_min: float,
     round_before_scale: bool,
+    round_reciprocal: bool = False,
 ) -> Tensor:
     """y = scale * x / max(sqrt(mean(x^2 over axes) + epsilon) + rms_epsilon, rms_min)
 
@@ -194,6 +202,7 @@ def rms_norm(
         rms_min: lower bound of the root.
         round_before_scale: False: rounded once, at the end. True: x / rms and scale are rounded to x's dtype, then
             their product is.
+        round_reciprocal: with it, 1 / rms is rounded to x's dtype, then its product with x is, and x / rms is that.
 
     Returns:
         y, shape and dtype of x.
@@ -201,7 +210,7 @@ def rms_norm(
     Raises:
         InputError: the axes are out of range or not one block.
     """
-    return _computed(x, scale, axes, epsilon, rms_epsilon, rms_min, round_before_scale)
+    return _computed(x, scale, axes, epsilon, rms_epsilon, rms_min, round_before_scale, round_reciprocal)
 
 
 @torch.library.custom_op("rms_deploy::partial_rms_norm", mutates_args=())
@@ -214,13 +223,14 @@ def partial_rms_norm(
     rms_epsilon: float,
     rms_min: float,
     round_before_scale: bool,
+    round_reciprocal: bool = False,
 ) -> Tensor:
     """As `rms_norm`, with the mean over the first `partial_size` elements of the block in row-major order.
 
     Raises:
         InputError: as `rms_norm`, or `partial_size` is not in 1 ... n.
     """
-    return _computed(x, scale, axes, epsilon, rms_epsilon, rms_min, round_before_scale, partial_size)
+    return _computed(x, scale, axes, epsilon, rms_epsilon, rms_min, round_before_scale, round_reciprocal, partial_size)
 
 
 @torch.library.custom_op("rms_deploy::add_rms_norm", mutates_args=())
@@ -233,6 +243,7 @@ def add_rms_norm(
     rms_epsilon: float,
     rms_min: float,
     round_before_scale: bool,
+    round_reciprocal: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """total = x + residual, rounded to the dtype of x; y = rms_norm(total).
 
@@ -248,7 +259,7 @@ def add_rms_norm(
             "both need one dtype and one shape"
         )
     total = (x + residual).contiguous()
-    return _computed(total, scale, axes, epsilon, rms_epsilon, rms_min, round_before_scale), total
+    return _computed(total, scale, axes, epsilon, rms_epsilon, rms_min, round_before_scale, round_reciprocal), total
 
 
 def _fake_one(x: Tensor, scale: Tensor, *_: Any) -> Tensor:  # noqa: ARG001 - the schema's arguments
@@ -261,31 +272,31 @@ def _fake_two(x: Tensor, residual: Tensor, scale: Tensor, *_: Any) -> tuple[Tens
 
 def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001 - torch's signature
     ctx.save_for_backward(inputs[0], inputs[1])
-    ctx.options = inputs[2:-1]  # without round_before_scale
+    ctx.options = inputs[2:-2]  # without the order of rounding
 
 
 def _save_partial(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
     ctx.save_for_backward(inputs[0], inputs[1])
-    ctx.options = (*inputs[3:-1], inputs[2])
+    ctx.options = (*inputs[3:-2], inputs[2])
 
 
 def _save_total(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(output[1], inputs[2])
-    ctx.options = inputs[3:-1]
+    ctx.options = inputs[3:-2]
 
 
 def _rms_norm_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return (*_gradients(grad, *ctx.saved_tensors, *ctx.options), *[None] * 5)
+    return (*_gradients(grad, *ctx.saved_tensors, *ctx.options), *[None] * 6)
 
 
 def _partial_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return (*_gradients(grad, *ctx.saved_tensors, *ctx.options), *[None] * 6)
+    return (*_gradients(grad, *ctx.saved_tensors, *ctx.options), *[None] * 7)
 
 
 def _add_backward(ctx: Any, grad: Tensor, grad_total: Tensor) -> tuple[Tensor | None, ...]:
     grad_x, grad_scale = _gradients(grad, *ctx.saved_tensors, *ctx.options)
     grad_x = grad_total if grad_x is None else grad_x + grad_total
-    return grad_x, grad_x, grad_scale, *[None] * 5
+    return grad_x, grad_x, grad_scale, *[None] * 6
 
 
 rms_norm.register_fake(_fake_one)

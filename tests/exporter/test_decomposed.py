@@ -29,11 +29,11 @@ NORMS = {
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("order", [False, True])
+@pytest.mark.parametrize("order", [{}, {"round_before_scale": True}, {"round_reciprocal": True}], ids=str)
 @pytest.mark.parametrize("name", NORMS)
 def test_twin_is_equal(name, order, dtype) -> None:
     torch.manual_seed(0)
-    norm = NORMS[name](round_before_scale=order).to(dtype)
+    norm = NORMS[name](**order).to(dtype)
     with torch.no_grad():
         for parameter in norm.parameters():
             parameter.normal_()
@@ -42,7 +42,8 @@ def test_twin_is_equal(name, order, dtype) -> None:
     assert actual.dtype == dtype
     if dtype.itemsize == 2:
         # x * (1 / r) instead of x / r rounds a few elements otherwise; the other order would do so to one in four
-        assert float((actual == expected).float().mean()) > 0.99
+        # A float32 sum in another order rounds the reciprocal of a whole row otherwise, in few rows.
+        assert float((actual == expected).float().mean()) > (0.97 if "round_reciprocal" in order else 0.99)
     torch.testing.assert_close(actual, expected, rtol=4 * torch.finfo(dtype).eps, atol=0)
 
 

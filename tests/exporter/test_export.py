@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import nn
 
-from rms_deploy import export, session
+from rms_deploy import export, fuse, session
 from rms_deploy.errors import ExportError, InputError, OutputError
 from rms_deploy.exporter.model_source import resolve
 from rms_deploy.nn import AddRMSNorm, PartialRMSNorm, RMSNorm
@@ -322,6 +322,44 @@ def test_bfloat16_runs_with_the_library() -> None:
     expected = module(x).view(torch.int16).numpy().view(ml_dtypes.bfloat16)
     # float32 statistics, summed in another order, round fewer than 1 element in 2^8 otherwise
     assert np.count_nonzero(y != expected) <= y.size / 256
+
+
+RECIPROCALS = {
+    "RMSNormReciprocal": lambda **o: RMSNorm(48, round_reciprocal=True, **o),
+    "PartialRMSNormReciprocal": lambda **o: PartialRMSNorm(48, 7, round_reciprocal=True, **o),
+    "AddRMSNormReciprocal": lambda **o: AddRMSNorm(48, round_reciprocal=True, **o),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("op", RECIPROCALS)
+def test_a_rounded_reciprocal(op, dtype) -> None:
+    module = RECIPROCALS[op]().to(dtype)
+    inputs = tuple(torch.randn(5, 7, 48).to(dtype) for _ in range(1 + op.startswith("Add")))
+    proto = checked(export(module, inputs=inputs).model)
+    (node,) = [node for node in proto.graph.node if node.op_type == op]
+    assert attributes(node)["scale_type"] == {torch.float16: 10, torch.bfloat16: 16}[dtype]
+    kind = ml_dtypes.bfloat16 if dtype == torch.bfloat16 else np.float16
+    feeds = (x.view(torch.int16).numpy().view(kind) for x in inputs)
+    names = [value.name for value in proto.graph.input]
+    y = next(iter(runtime.run(session(proto), dict(zip(names, feeds, strict=True))).values()))
+    expected = module(*inputs)
+    expected = (expected[0] if op.startswith("Add") else expected).view(torch.int16).numpy()
+    # Both have one kernel, whose bits do not depend on the number of threads.
+    np.testing.assert_array_equal(y.view(np.int16), expected)
+
+
+@pytest.mark.parametrize("exporter", ["dynamo", "legacy"])
+@pytest.mark.parametrize("scale", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_a_rounded_reciprocal_of_a_model_is_fused(dtype, scale, exporter) -> None:
+    module = RMSNorm(48, scale=scale, round_reciprocal=True).to(dtype)
+    x = torch.randn(5, 7, 48).to(dtype)
+    model = export(module, inputs=x, norm="decomposed", exporter=exporter, opset=18).model
+    result = fuse(model)
+    assert [(norm.kind, norm.max_ulp) for norm in result.norms] == [("RMSNormReciprocal", 0)]
+    assert not result.near_misses
 
 
 class Outputs(nn.Module):

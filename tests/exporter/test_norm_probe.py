@@ -59,12 +59,24 @@ def assert_same(module: nn.Module, lead: tuple[int, ...] = (7, 11)) -> None:
     torch.testing.assert_close(actual, expected, rtol=4 * torch.finfo(x.dtype).eps, atol=0)
 
 
+def reciprocal(x: Tensor, w: Tensor) -> Tensor:
+    return x * torch.rsqrt(x.float().pow(2).mean(-1, keepdim=True) + 1e-5).to(x.dtype) * w
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, *HALF], ids=str)
-@pytest.mark.parametrize(("code", "offset", "order"), [(llama, 0.0, True), (once, 0.0, False), (gemma, 1.0, False)])
+@pytest.mark.parametrize(
+    ("code", "offset", "order"),
+    [
+        (llama, 0.0, (True, False)),
+        (once, 0.0, (False, False)),
+        (gemma, 1.0, (False, False)),
+        (reciprocal, 0.0, (True, True)),
+    ],
+)
 def test_finds_offset_and_rounding_order(code, offset, order, dtype) -> None:
     module = Norm(code).to(dtype)
     norm = probe(module)
-    assert (norm.scale_offset, norm.round_before_scale) == (offset, order)
+    assert (norm.scale_offset, norm.round_before_scale, norm.round_reciprocal) == (offset, *order)
     assert norm.epsilon == pytest.approx(1e-5, rel=1e-6)
     assert norm.weight is module.gain
     assert_same(module)
@@ -119,7 +131,7 @@ def test_float32_module_with_other_half_precision_code_is_accepted_in_float32_on
         return x / root(x) * w
 
     assert_same(Norm(half_statistics))
-    with pytest.raises(NotReplaceableError, match="in float16 its rounding is neither order"):
+    with pytest.raises(NotReplaceableError, match="in float16 its rounding is no order"):
         probe(Norm(half_statistics).half())
 
 

@@ -31,8 +31,22 @@ def test_domain_and_versions(constants: dict[str, str]) -> None:
 
 
 def test_op_names(constants: dict[str, str]) -> None:
-    names = {text_of(value) for name, value in constants.items() if name.endswith("RMSNorm")}
+    names = {text_of(value) for name, value in constants.items() if "RMSNorm" in name}
     assert names == set(contract.OPS)
+
+
+def test_each_op_has_a_twin_with_its_signature() -> None:
+    twins = [op for op in contract.OPS.values() if op.is_reciprocal]
+    assert len(contract.OPS) == 2 * len(twins)
+    for twin in twins:
+        (op,) = (op for op in contract.OPS.values() if not op.is_reciprocal and contract.reciprocal(op) == twin)
+        assert (op.inputs, op.outputs, op.attributes) == (twin.inputs, twin.outputs, twin.attributes)
+
+
+def test_no_older_version_takes_a_twin_for_a_renamed_op() -> None:
+    """`onnx.compose` puts a prefix before the name of a function, and `fuse` takes it away again."""
+    old = [op.name for op in contract.OPS.values() if not op.is_reciprocal]
+    assert not [op.name for op in contract.OPS.values() if op.is_reciprocal and op.name.endswith(tuple(old))]
 
 
 def test_signatures_in_the_header_comments() -> None:

@@ -18,7 +18,7 @@ from onnx.reference import ReferenceEvaluator
 
 from rms_deploy.errors import InputError
 from rms_deploy.ops import reference
-from rms_deploy.ops.contract import ADD_RMS_NORM, DOMAIN, ELEMENT_TYPES, PARTIAL_RMS_NORM, RMS_NORM, Op
+from rms_deploy.ops.contract import ADD_RMS_NORM, DOMAIN, ELEMENT_TYPES, OPS, PARTIAL_RMS_NORM, RMS_NORM, Op, reciprocal
 from rms_deploy.ops.element_types import element_dtype
 from rms_deploy.ops.function_body import node_body
 from rms_deploy.ops.functions import attach_functions
@@ -98,6 +98,54 @@ def test_rounding_order(dtype: str, scale_dtype: str, round_before_scale: bool) 
     assert np.mean(y != reference.rms_norm(x, scale, round_before_scale=not round_before_scale)) > 0.1
 
 
+@pytest.mark.parametrize("opset", [11, 13, 17, 18, 23])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("op", [RMS_NORM, PARTIAL_RMS_NORM, ADD_RMS_NORM], ids=lambda op: op.name)
+def test_a_rounded_reciprocal(op: Op, dtype: str, opset: int) -> None:
+    """Bit for bit, in these rows: float32 has the same number of the half type for 1 / rms as float64 has."""
+    if dtype == "bfloat16" and opset < 13:
+        pytest.skip("Cast and Mul have no bfloat16 there")
+    generator = np.random.default_rng(1)
+    x, r, scale = (generator.normal(size=size).astype(element_dtype(dtype)) for size in ((5, 64), (5, 64), 64))
+    options: dict[str, object] = {"partial_size": 9} if op.is_partial else {}
+    model = model_of(
+        reciprocal(op), (5, 64), (64,), dtype=dtype, opset=opset, scale_type=ELEMENT_TYPES[dtype], **options
+    )
+    (node,) = model.graph
+    feeds = {"X": x, **({"R": r} if op.is_add else {}), "scale": scale}
+    y, *total = run_as_written(model, feeds)
+    if op.is_add:
+        x = x + r
+        assert total[0].tobytes() == x.tobytes()
+    order = {"round_before_scale": True, **options}
+    assert y.tobytes() == reference.rms_norm(x, scale, round_reciprocal=True, **order).tobytes()
+    assert np.mean(y != reference.rms_norm(x, scale, **order)) > 0.1
+    onnx.checker.check_model(ir.to_proto(model), full_check=True)
+    assert "Div" not in [inner.op_type for inner in node_body(OPS[node.op_type], node, opset=opset).node]
+
+
+def test_a_reciprocal_op_that_scales_in_float32_rounds_once() -> None:
+    x, scale = (rng.normal(size=size).astype(np.float16) for size in ((5, 64), 64))
+    (y,) = run_as_written(model_of(reciprocal(RMS_NORM), x.shape, (64,), dtype="float16"), {"X": x, "scale": scale})
+    assert np.mean(y != reference.rms_norm(x, scale)) < 0.01
+
+
+def test_a_plain_norm_keeps_its_body_beside_one_with_a_rounded_reciprocal() -> None:
+    """ONNX Runtime fuses the one, and the other has no Div that it could take for its own norm."""
+    model = ir.from_onnx_text("""<ir_version: 9, opset_import: ["": 20, "rms_deploy": 1]>
+    g (float16[2,64] x, float16[64] w) => (float16[2,64] p, float16[2,64] q) {
+      p = rms_deploy.RMSNorm <scale_type = 10> (x, w)
+      q = rms_deploy.RMSNormReciprocal <scale_type = 10> (x, w)
+    }""")
+    attach_functions(model)
+    alone = model_of(RMS_NORM, (2, 64), (64,), dtype="float16", scale_type=10)
+    key = (DOMAIN, RMS_NORM.name, "")
+    bodies = [ir.serde.serialize_function(m.functions[key]).SerializeToString() for m in (model, alone)]
+    assert bodies[0] == bodies[1]
+    ends = op_types(model, "RMSNormReciprocal")[-7:]
+    assert ends == ["Reciprocal", "Cast", "Cast", "Mul", "Cast", "Mul", "CastLike"]
+
+
 @pytest.mark.parametrize(
     ("axes", "scale_shape"), [([1], (6, 1, 1)), ([-1], (5,)), ([1, 2], (6, 4, 1)), ([-2, -1], (4, 5)), ([0], ())]
 )
@@ -131,8 +179,8 @@ def op_types(model: ir.Model, name: str) -> list[str]:
 
 def test_the_body_is_one_text_for_all_types_orders_and_opsets() -> None:
     """So what converts a model and leaves its functions alone leaves them right; a newer opset needs a new import."""
-    for op in (RMS_NORM, PARTIAL_RMS_NORM, ADD_RMS_NORM):
-        partial = {"partial_size": 3} if op is PARTIAL_RMS_NORM else {}
+    for op in OPS.values():
+        partial = {"partial_size": 3} if op.is_partial else {}
         texts = set()
         for dtype, opset in itertools.product(ELEMENT_TYPES, (18, 20, 21, 23, 24)):
             for scale_type in {1, ELEMENT_TYPES[dtype]}:
@@ -145,7 +193,7 @@ def test_the_body_is_one_text_for_all_types_orders_and_opsets() -> None:
 
 
 def test_the_nodes_of_a_body_have_names() -> None:
-    for op, opset in itertools.product((RMS_NORM, ADD_RMS_NORM), (11, 13, 17, 20)):
+    for op, opset in itertools.product((RMS_NORM, ADD_RMS_NORM, reciprocal(RMS_NORM)), (11, 13, 17, 20)):
         names = [node.name for node in model_of(op, (2, 8), (8,), opset=opset).functions[(DOMAIN, op.name, "")]]
         assert all(names)
         assert len(set(names)) == len(names)
@@ -233,8 +281,8 @@ def test_one_body_serves_mixed_nodes() -> None:
 
 
 def test_bodies_pass_the_checker() -> None:
-    for op, dtype, opset in itertools.product((RMS_NORM, PARTIAL_RMS_NORM, ADD_RMS_NORM), ELEMENT_TYPES, (13, 18, 23)):
-        partial = {"partial_size": 3} if op is PARTIAL_RMS_NORM else {}
+    for op, dtype, opset in itertools.product(OPS.values(), ELEMENT_TYPES, (13, 18, 23)):
+        partial = {"partial_size": 3} if op.is_partial else {}
         proto = ir.to_proto(model_of(op, (2, 8), (8,), dtype=dtype, opset=opset, **partial))
         onnx.checker.check_model(proto, full_check=True)
 

@@ -63,6 +63,19 @@ def test_the_two_rounding_orders_differ_in_half_precision() -> None:
     assert 0.1 < np.mean(once != first) < 0.5
 
 
+def test_a_reciprocal_that_is_rounded() -> None:
+    # The root is 3: in bfloat16 1/3 is 171/512, and 5 * 171/512 is nearest to 214/128; 5/3 is nearest to 213/128.
+    x = np.array([[3.0, 3.0, 5.0]], ml_dtypes.bfloat16)
+    options = {"partial_size": 2, "epsilon": 0, "round_before_scale": True}
+    scale = np.ones(3, ml_dtypes.bfloat16)
+    y = reference.rms_norm(x, scale, round_reciprocal=True, **options)
+    assert y.astype(float)[0, 2] == 214 / 128
+    assert reference.rms_norm(x, scale, **options).astype(float)[0, 2] == 213 / 128
+    wide, ones = x.astype(np.float32), np.ones(3, np.float32)
+    same = reference.rms_norm(wide, ones, round_reciprocal=True, **options)
+    np.testing.assert_array_equal(same, reference.rms_norm(wide, ones, **options))
+
+
 def test_add_rounds_the_sum_before_the_statistics() -> None:
     x, r = (np.array([[v, 1.0]], np.float16) for v in (2048.0, 1.0))
     y, total = reference.add_rms_norm(x, r, epsilon=0)

@@ -114,11 +114,11 @@ def test_header_and_python_agree() -> None:
 # Gradients
 
 
-@pytest.mark.parametrize("round_before_scale", [False, True])
+@pytest.mark.parametrize("order", [{}, {"round_before_scale": True}, {"round_reciprocal": True}], ids=str)
 @pytest.mark.parametrize("types", TYPES, ids=str)
 @pytest.mark.parametrize(("shape", "norm_shape", "axes"), SHAPES, ids=str)
-def test_gradients(shape, norm_shape, axes, types, round_before_scale) -> None:
-    norm = module(RMSNorm, norm_shape, axes=axes, dtype=types[1], round_before_scale=round_before_scale)
+def test_gradients(shape, norm_shape, axes, types, order) -> None:
+    norm = module(RMSNorm, norm_shape, axes=axes, dtype=types[1], **order)
     x = (3 * rand(*shape, dtype=types[0])).requires_grad_()
     grad = rand(*shape, seed=2, dtype=types[0])
     y = norm(x)
@@ -193,7 +193,7 @@ def test_no_scale_and_scale_offset(dtype) -> None:
 
 def test_a_scale_of_one_element_gets_the_sum() -> None:
     x, grad, scale = rand(300, 200), rand(300, 200, seed=2), torch.full((1,), 0.7, requires_grad=True)
-    plan = torch_kernels.plan_of(x, scale, [-1], 1e-2, 0.0, 0.0, False)
+    plan = torch_kernels.plan_of(x, scale, [-1], 1e-2, 0.0, 0.0, False, False)
     assert plan is not None
     _, dscale = torch_kernels.backward(plan, x, scale, grad)
     *_, expected, magnitude = exact(x, torch.full((200,), 0.7), [-1], grad)
@@ -401,7 +401,7 @@ from rms_deploy.ops import torch_kernels
 
 torch.set_num_threads(3)
 x, grad, scale = torch.randn(3000, 512), torch.randn(3000, 512), torch.randn(512)
-plan = torch_kernels.plan_of(x, scale, [-1], 1e-6, 0.0, 0.0, False)
+plan = torch_kernels.plan_of(x, scale, [-1], 1e-6, 0.0, 0.0, False, False)
 
 def bits():
     made = [torch_kernels.forward(plan, x, scale), *torch_kernels.backward(plan, x, scale, grad)]
@@ -538,7 +538,7 @@ def test_what_the_library_does_not_serve_runs_in_operators() -> None:
     class Subclass(torch.Tensor):
         pass
 
-    options = ([-1], 1e-6, 0.0, 0.0, False)
+    options = ([-1], 1e-6, 0.0, 0.0, False, False)
     x, scale = rand(4, 8), torch.ones(8)
     assert torch_kernels.plan_of(x, scale, *options) is not None
     refused = [
@@ -553,8 +553,8 @@ def test_what_the_library_does_not_serve_runs_in_operators() -> None:
     ]
     for given in refused:
         assert torch_kernels.plan_of(*given, *options) is None
-    assert torch_kernels.plan_of(x, scale, [-1], 1e-50, 0.0, 0.0, False) is None  # 0 in float32
-    assert torch_kernels.plan_of(rand(2, 3, 4), torch.ones(4), [-2, -1], 1e-6, 0.0, 0.0, False) is None
+    assert torch_kernels.plan_of(x, scale, [-1], 1e-50, 0.0, 0.0, False, False) is None  # 0 in float32
+    assert torch_kernels.plan_of(rand(2, 3, 4), torch.ones(4), [-2, -1], 1e-6, 0.0, 0.0, False, False) is None
     assert RMSNorm(8, dtype=torch.float64)(x.double()).dtype == torch.float64
     assert RMSNorm(8, device="meta")(x.to("meta")).is_meta
 

@@ -14,7 +14,7 @@ from torch.autograd import gradcheck
 
 from rms_deploy.errors import InputError
 from rms_deploy.ops import reference
-from rms_deploy.ops.torch_ops import add_rms_norm, partial_rms_norm, rms_norm
+from rms_deploy.ops.torch_ops import _forward, add_rms_norm, partial_rms_norm, rms_norm
 from rms_deploy.ops.ulp import ulp_distance
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -118,6 +118,30 @@ def test_add_equals_reference(dtype) -> None:
         )
         np.testing.assert_array_equal(as_numpy(total), expected_total)
         assert_near_reference(y, expected_y, roundings=2 if order else 1)
+
+
+@pytest.mark.parametrize("norm", [rms_norm, _forward], ids=["compiled", "operators"])
+@pytest.mark.parametrize("magnitude", [1.0, 100.0, 1e-3, 1e-6])
+@pytest.mark.parametrize("dtype", DTYPES[1:], ids=str)
+def test_a_rounded_reciprocal_is_what_models_compute(dtype, magnitude, norm) -> None:
+    """Bit for bit, where all that float32 may make of 1 / rms, within 2^-20 of it, is one number of the half type."""
+    x, scale = (magnitude * rand(200, 96)).to(dtype), rand(96, seed=1, dtype=dtype)
+    mean = x.float().pow(2).mean(-1, keepdim=True)
+    expected = x * torch.rsqrt(mean + 1e-6).to(dtype) * scale
+    rms = (x.double().pow(2).mean(-1, keepdim=True) + 1e-6).sqrt()
+    decided = (((1 - 2**-20) / rms).to(dtype) == ((1 + 2**-20) / rms).to(dtype))[:, 0]
+    y = norm(x, scale, [-1], 1e-6, 0.0, 0.0, True, True)
+    assert decided.float().mean() > 0.9
+    assert torch.equal(y[decided], expected[decided])
+    if magnitude > 1e-6:  # else 1 / rms is 1000 in all rows, which rounds to itself
+        assert (y != norm(x, scale, [-1], 1e-6, 0.0, 0.0, True, False)).float().mean() > 0.1
+
+
+def test_a_reciprocal_is_rounded_in_half_types_only() -> None:
+    x, scale = rand(5, 96, dtype=torch.float32), rand(96, seed=1, dtype=torch.float32)
+    for norm in (rms_norm, _forward):
+        both = [norm(x, scale, [-1], 1e-6, 0.0, 0.0, True, reciprocal) for reciprocal in (False, True)]
+        assert torch.equal(*both)
 
 
 def test_finite_input_does_not_overflow() -> None:
@@ -267,6 +291,7 @@ def test_opcheck(dtype) -> None:
     x, scale = rand(3, 8, dtype=dtype).requires_grad_(), rand(8, seed=1, dtype=dtype).requires_grad_()
     options = ([-1], 1e-6, 0.0, 0.0, True)
     torch.library.opcheck(rms_norm, (x, scale, *options))
+    torch.library.opcheck(rms_norm, (x, scale, *options, True))
     torch.library.opcheck(rms_norm, (x.detach().t().contiguous().t(), scale.detach(), *options))
     torch.library.opcheck(partial_rms_norm, (x, scale, 3, *options))
     torch.library.opcheck(add_rms_norm, (x, x.detach().clone().requires_grad_(), scale, *options))

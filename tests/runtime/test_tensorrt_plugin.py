@@ -9,10 +9,9 @@ import pytest
 
 import rms_deploy
 from rms_deploy.errors import EngineError, InstallationError
+from rms_deploy.ops.contract import OPS
 from rms_deploy.runtime.tensorrt_api import TensorRT, tensorrt
 from rms_deploy.runtime.tensorrt_plugin import is_registered, load_plugins
-
-OPS = ("RMSNorm", "PartialRMSNorm", "AddRMSNorm")
 
 
 @pytest.fixture

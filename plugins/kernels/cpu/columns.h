@@ -70,7 +70,7 @@ static bool column_statistics(const T* x, const double* totals, const Problem& p
   for (int64_t i = 0; i < positions; ++i) {
     if (s.wide[i] && column_at<T>(i) < columns) {
       any_wide = true;
-      s.rms[i] = root_mean_square(column_sum_of_squares_float64(x + column_at<T>(i), p), p);
+      set_wide<T>(root_mean_square(column_sum_of_squares_float64(x + column_at<T>(i), p), p), p, s, i);
     }
   }
   return any_wide;

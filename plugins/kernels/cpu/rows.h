@@ -277,7 +277,8 @@ class Rows {
     cpu::RMS_DEPLOY_LEVEL::take_statistics<T>(totals_, end - begin, p_, statistics_);
     for (int64_t row = begin; row < end; ++row) {
       if (statistics_.wide[row - begin]) {
-        statistics_.rms[row - begin] = root_mean_square(sum_of_squares_float64(source(row), p_.statistics_size), p_);
+        const double sum = sum_of_squares_float64(source(row), p_.statistics_size);
+        set_wide<T>(root_mean_square(sum, p_), p_, statistics_, row - begin);
       }
     }
   }

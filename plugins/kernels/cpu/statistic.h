@@ -65,6 +65,22 @@ static void take_statistics(const double* sums, int64_t count, const Problem& p,
   for (int64_t i = 0; i < count; ++i) {
     s.wide[i] = !float32_holds(sums[i], s.rms[i], p);
   }
+  if (p.round_reciprocal) {
+    for (int64_t i = 0; i < count; ++i) {
+      s.high[i] = to_float(from_float<T>(s.high[i]));
+    }
+  }
+}
+
+// Sets a statistic that float64 gave. Where its reciprocal is rounded to a 16-bit T, the product with that is the
+// result, and nothing is divided.
+template <class T, int kCount>
+static void set_wide(double rms, const Problem& p, Statistics<kCount>& s, int64_t i) {
+  s.rms[i] = rms;
+  if (p.round_reciprocal && !std::is_same_v<T, float>) {
+    s.high[i] = to_float(from_float<T>(static_cast<float>(1.0 / rms)));
+    s.wide[i] = false;
+  }
 }
 
 RMS_DEPLOY_INLINE double root_mean_square(double sum_of_squares, const Problem& p) {
@@ -113,7 +129,7 @@ RMS_DEPLOY_INLINE float scale_at(const Problem& p, int64_t i) {
   return 0.0F;
 }
 
-// The contract's two rounding orders: scale applied in float32, or to the rounded quotient and itself rounded to T.
+// Scale applied in float32, or to the rounded quotient and itself rounded to T.
 template <class T, bool kRoundFirst>
 RMS_DEPLOY_INLINE Vector scaled(Vector quotient, Vector scale) {
   if constexpr (kRoundFirst && std::is_same_v<T, BFloat16>) {

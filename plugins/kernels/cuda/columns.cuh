@@ -252,6 +252,10 @@ __device__ __forceinline__ void norm_columns(const Arguments& arguments) {
   if (__syncthreads_or(bad != 0)) {
     set_wide_divisors(columns, p, bad, divisors);
   }
+#pragma unroll
+  for (int k = 0; k < kCount; ++k) {
+    divisors[k] = reciprocal_rounded<T>(divisors[k], p);
+  }
 #pragma unroll 1
   for (int64_t group = groups - 1; group >= 0; --group) {
     if (group < groups - 1) {

@@ -68,7 +68,7 @@ __device__ __forceinline__ Divisor row_divisor(const Problem& p, int64_t row, fl
     const Divisor wide = wide_divisor(sum_over_row(sum), p);
     divisor = holds ? divisor : wide;
   }
-  return divisor;
+  return reciprocal_rounded<T>(divisor, p);
 }
 
 // kAligned: every row starts at a multiple of 16 bytes and is whole packs. Otherwise packs still lie at multiples of

@@ -57,6 +57,15 @@ __device__ __forceinline__ Divisor wide_divisor(double sum_of_squares, const Pro
   return {static_cast<float>(power_of_two(-exponent)), 1.0F / static_cast<float>(rms * power_of_two(-exponent))};
 }
 
+// The divisor whose reciprocal, power * factor, is rounded to T, where the problem asks for it.
+template <class T>
+__device__ __forceinline__ Divisor reciprocal_rounded(const Divisor& divisor, const Problem& p) {
+  if (sizeof(T) == 2 && p.round_reciprocal) {
+    return {1.0F, to_float(from_float<T>(divisor.power * divisor.factor))};
+  }
+  return divisor;
+}
+
 // The square of an element of what is normalised: x, or x + residual rounded.
 template <class T>
 __device__ __forceinline__ double wide_square(const Problem& p, int64_t i) {

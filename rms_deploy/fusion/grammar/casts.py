@@ -4,6 +4,7 @@
 2. Statistics may be computed in float64, or be cast to it and back: the op's float32 is as good for a result in float32
    or less. A norm that ends in float64 is a near miss, for the op cannot express it.
 3. Statistics rounded to a half type are less precise than the op's: a gain of precision, which has to be allowed.
+   But for 1 / rms, rounded to the type of x just before x is multiplied by it: the contract has an op for that.
 4. A cast of x / rms, or of scale * x / rms, back to the type that x came in belongs to the norm; any other ends it.
 5. Expand of the statistics to the shape of x is what the operators after it do by themselves.
 6. Quantised statistics are near misses.
@@ -36,6 +37,9 @@ def cast(match: Match, node: ir.Node, facts: Facts) -> Match | None:
     to = facts.cast_type(node)
     if to == match.dtype:
         return match.at(node.outputs[0])
+    if match.stage is Stage.INVERSE_ROOT and to in HALF and match.dtype in _WIDE:
+        return match.at(node.outputs[0], Stage.ROUNDED_INVERSE, dtype=to)
+    match = match.keeping_precision(node)
     if to in _WIDE and not match.is_narrow:
         return match.at(node.outputs[0], dtype=to)
     if match.is_norm:

@@ -21,13 +21,15 @@ class Stage(IntEnum):
     INVERSE_MEAN_SQUARE = 1
     ROOT = 2
     INVERSE_ROOT = 3
-    NORMED = 4
+    ROUNDED_INVERSE = 4
+    """1 / rms, rounded from the type of the statistics to a half type."""
+    NORMED = 5
     """x / rms, in the type that the statistics are computed in."""
-    SCALED = 5
+    SCALED = 6
     """x / rms * scale, not yet rounded to the type of x."""
-    ROUNDED = 6
+    ROUNDED = 7
     """x / rms, rounded to the type of x."""
-    DONE = 7
+    DONE = 8
     """Scaled and of the type of x, in either order."""
 
 
@@ -67,6 +69,8 @@ class Match:
     """What x / rms, scaled, is multiplied by last, and what the op cannot take: it is wider than the block of axes."""
     rounds_before_scale: bool = False
     """Whether x / rms was rounded to the type of x before it was scaled."""
+    rounds_reciprocal: bool = False
+    """Whether 1 / rms was rounded to the type of x before x was multiplied by it."""
     doubt: NearMiss | None = None
     """Set where the rest may still look like a norm, but must not be fused."""
     gain: NearMiss | None = None
@@ -83,6 +87,14 @@ class Match:
     def gaining(self, node: ir.Node, reason: str) -> Match:
         """The same with a rounding that the op would not make. The first reason stays."""
         return self if self.gain else replace(self, gain=near_miss("casts", node, reason))
+
+    def keeping_precision(self, node: ir.Node) -> Match:
+        """The same where 1 / rms was rounded, and `node` does other than multiply x by it: the op would not round."""
+        if self.stage is not Stage.ROUNDED_INVERSE:
+            return self
+        reason = f"1 / rms is rounded to {self.dtype.name.lower()}, and something else than x is multiplied by it"
+        step = replace(self, stage=Stage.INVERSE_ROOT)
+        return step.gaining(node, f"{reason}; the op keeps it in float32")
 
     @property
     def summed(self) -> int | None:

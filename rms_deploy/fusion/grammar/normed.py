@@ -3,6 +3,7 @@
 1. x above the root, or times its inverse: not scaled yet.
 2. x * w above the root, or times its inverse: scaled.
 3. w above the root, or times its inverse (`scale_inverse`): scaled once x is multiplied.
+4. x times the inverse that was rounded to the type of x: not scaled yet, and not as in case 1.
 Scaling before the division differs from scaling after it by the rounding of one float32 product.
 """
 
@@ -62,21 +63,25 @@ def scale_inverse(match: Match, node: ir.Node, facts: Facts) -> Match | None:
         match, scale = without_size(match, node, scale, facts)
     if not fits(scale, match, facts):
         return None
+    match = match.keeping_precision(node)
     return match.at(node.outputs[0], Stage.INVERSE_ROOT, scale=facts.unexpanded(scale, match.x))
 
 
 def _normed(match: Match, node: ir.Node, scale: ir.Value | None) -> Match:
+    rounds_reciprocal = match.stage is Stage.ROUNDED_INVERSE and scale is None  # case 4
+    match = match if rounds_reciprocal else match.keeping_precision(node)
     narrow = match.dtype in HALF
     unscaled, product = (Stage.ROUNDED, Stage.DONE) if narrow else (Stage.NORMED, Stage.SCALED)
     stage = unscaled if scale is None else product
-    return match.at(node.outputs[0], stage, scale=scale, rounds_before_scale=narrow and scale is not None)
+    orders = {"rounds_before_scale": narrow and scale is not None, "rounds_reciprocal": rounds_reciprocal}
+    return match.at(node.outputs[0], stage, scale=scale, **orders)
 
 
 def _above(match: Match, node: ir.Node) -> ir.Value | None:
     """What is divided by the root, or multiplied by its inverse."""
     if match.stage is Stage.ROOT and node.op_type == "Div" and node.inputs[1] is match.value:
         return node.inputs[0]
-    if match.stage is Stage.INVERSE_ROOT and node.op_type == "Mul":
+    if match.stage in (Stage.INVERSE_ROOT, Stage.ROUNDED_INVERSE) and node.op_type == "Mul":
         return node.inputs[1] if node.inputs[0] is match.value else node.inputs[0]
     return None
 

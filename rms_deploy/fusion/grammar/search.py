@@ -87,7 +87,7 @@ _ASIDE: Final = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "S
 """What reads statistics beside the norm."""
 
 _STAGES: Final = {Stage.MEAN_SQUARE: "mean_square", Stage.INVERSE_MEAN_SQUARE: "mean_square"}
-_STAGES.update({Stage.ROOT: "root", Stage.INVERSE_ROOT: "root"})
+_STAGES.update(dict.fromkeys((Stage.ROOT, Stage.INVERSE_ROOT, Stage.ROUNDED_INVERSE), "root"))
 
 _L2_NORM: Final = "x is divided by the root of the sum of squares: an L2 norm"
 

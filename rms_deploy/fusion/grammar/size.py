@@ -53,7 +53,7 @@ def average(match: Match, node: ir.Node, facts: Facts) -> Match | None:
 
 def averaged(match: Match, node: ir.Node) -> Match:
     """The match at the output of `node`, which multiplied by the missing power of n."""
-    step = replace(match.at(node.outputs[0]), is_sum=False)
+    step = replace(match.keeping_precision(node).at(node.outputs[0]), is_sum=False)
     root = math.sqrt(match.summed or 0)
     if match.is_narrow and not (root and math.log2(root).is_integer()):
         step = step.gaining(node, "x / |x| is rounded before it is multiplied by sqrt(n); the op rounds once")

@@ -14,7 +14,7 @@ def is_decomposed_form(match: Match, facts: Facts) -> bool:
     """Whether a norm is spelled as the body of our op, from the square to x / rms, in float32.
 
     Pow(x, 2) or Mul(x, x), ReduceMean, Add of the epsilon, Sqrt, Add and Max where there is something to add or to
-    bound, Div. The constants are nodes.
+    bound, Div; Reciprocal where 1 / rms is rounded. The constants are nodes.
     """
     mean = match.anchor
     square = mean.inputs[0].producer() if mean.inputs and mean.inputs[0] is not None else None
@@ -28,7 +28,7 @@ def is_decomposed_form(match: Match, facts: Facts) -> bool:
     for op_type in ("Add", "Max"):
         if _adds_constant(end, op_type):
             end = _reader(end)
-    return end is not None and is_op(end, "Div")
+    return end is not None and is_op(end, "Reciprocal" if match.rounds_reciprocal else "Div")
 
 
 def _is_square(node: ir.Node, facts: Facts) -> bool:

@@ -13,10 +13,16 @@ from rms_deploy.fusion.proof.prove import Proof
 from rms_deploy.fusion.proof.prove_pass import PassProver
 from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.onnx_model.inference import Shape
-from rms_deploy.ops.contract import DOMAIN
+from rms_deploy.ops.contract import ADD_RMS_NORM, DOMAIN, RMS_NORM, reciprocal
 from rms_deploy.ops.nodes import graphs_of, label
 
 __all__ = ["FuseAddRMSNorm", "FuseAddRMSNormResult", "add_of", "sum_of", "why_not_merged"]
+
+_MERGED: Final = {
+    RMS_NORM.name: ADD_RMS_NORM.name,
+    reciprocal(RMS_NORM).name: reciprocal(ADD_RMS_NORM).name,
+}
+"""Our op of a sum, by that of one tensor."""
 
 _WHY_NOT: Final = "rms_deploy.residual"
 """Key of a norm's `meta`: why running it kept its Add outside."""
@@ -85,7 +91,7 @@ def _holds(add: ir.Node, norm: ir.Node, prover: PassProver | None) -> bool:
 
 def add_of(norm: ir.Node) -> ir.Node | None:
     """The Add that makes the X of an RMSNorm."""
-    if norm.domain != DOMAIN or norm.op_type != "RMSNorm" or norm.inputs[0] is None:
+    if norm.domain != DOMAIN or norm.op_type not in _MERGED or norm.inputs[0] is None:
         return None
     return sum_of(norm.inputs[0])
 
@@ -159,7 +165,7 @@ def _replace(add: ir.Node, norm: ir.Node, place: ir.Node, facts: Facts) -> ir.No
         annotate(value, facts)
     node = ir.Node(
         DOMAIN,
-        "AddRMSNorm",
+        _MERGED[norm.op_type],
         [*add.inputs, norm.inputs[1]],
         list(norm.attributes.values()),
         outputs=[y, total],

@@ -44,7 +44,7 @@ class FuseRMSNormResult(ir.passes.PassResult):
 
 
 class FuseRMSNorm(ir.passes.InPlacePass):
-    """Every RMSNorm that the grammar derives becomes one RMSNorm or PartialRMSNorm node.
+    """Every RMSNorm that the grammar derives becomes one RMSNorm or PartialRMSNorm node, or the twin of one.
 
     1. Where the norm ends, a node of our domain takes the name of the value and its place in the graph.
     2. A norm without scale gets a scalar scale of one, shared by all of them.
@@ -139,10 +139,9 @@ def _failed(match: Match, proof: Proof) -> NearMiss | None:
 
 
 def _bodies(model: ir.Model) -> dict[str, tuple[float, ...]]:
-    """The constants of the norms that are one of our ops already, by kind."""
-    kinds = {"AddRMSNorm": "RMSNorm"}  # every AddRMSNorm begins as an RMSNorm
+    """The constants of the norms that are one of our ops already, by kind: every AddRMSNorm begins as an RMSNorm."""
     return {
-        kinds.get(node.op_type, node.op_type): _constants({name: a.value for name, a in node.attributes.items()})
+        node.op_type.removeprefix("Add"): _constants({name: a.value for name, a in node.attributes.items()})
         for node in norm_nodes(model)
     }
 

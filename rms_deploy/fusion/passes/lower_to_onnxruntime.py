@@ -35,8 +35,9 @@ class LowerToOnnxRuntime(ir.passes.InPlacePass):
     3. Other AddRMSNorms: Add, and 1 on the sum.
     4. Both ops scale in float32 and round once. Half types that round before they scale change by up to one unit in the
        last place in about a quarter of all elements; a warning says how many norms that are.
-    5. What they cannot express stays our node, and is named in a warning: the partial op, `rms_epsilon` or `rms_min`,
-       axes that do not end with the last, a scale in float32 beside a half type, a scalar scale beside unknown dims.
+    5. What they cannot express stays our node, and is named in a warning: the partial op, a rounded reciprocal,
+       `rms_epsilon` or `rms_min`, axes that do not end with the last, a scale in float32 beside a half type, a scalar
+       scale beside unknown dims.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:

@@ -36,8 +36,8 @@ class LowerToStandard(ir.passes.InPlacePass):
     3. AddRMSNorm: Add, then 1 or 2 on the sum.
     4. A constant scale of one element is written out over the axes: ONNX allows a scalar, onnxruntime before 1.24
        refuses it when it runs.
-    5. What it cannot express stays our node, and is named in a warning: the partial op, `rms_epsilon` or `rms_min`
-       other than 0, axes that do not end with the last, an unknown type.
+    5. What it cannot express stays our node, and is named in a warning: the partial op, a rounded reciprocal,
+       `rms_epsilon` or `rms_min` other than 0, axes that do not end with the last, an unknown type.
 
     Raises:
         InputError: the model's opset is below 23.

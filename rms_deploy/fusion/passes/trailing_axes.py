@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from rms_deploy.ops.contract import PARTIAL_RMS_NORM
-from rms_deploy.ops.nodes import axes_of, float_of
+from rms_deploy.ops.contract import OPS
+from rms_deploy.ops.nodes import axes_of, float_of, int_of
 
 __all__ = ["block_of", "why_not_trailing"]
 
@@ -15,8 +15,10 @@ __all__ = ["block_of", "why_not_trailing"]
 def why_not_trailing(node: ir.Node, op: str) -> str | None:
     """Why `op`, whose only constant is the epsilon inside the root, cannot express `node`; None if it can."""
     x = node.inputs[0]
-    if node.op_type == PARTIAL_RMS_NORM.name:
+    if OPS[node.op_type].is_partial:
         return f"{op} has no partial mean"
+    if OPS[node.op_type].is_reciprocal and int_of(node, "scale_type") != ir.DataType.FLOAT:
+        return f"{op} does not round 1 / rms to a half type before x is multiplied by it"
     for name in ("rms_epsilon", "rms_min"):
         if float_of(node, name) != 0:
             return f"{op} has no {name}, here {float_of(node, name):g}"

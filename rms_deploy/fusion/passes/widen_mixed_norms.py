@@ -7,7 +7,7 @@ import onnx_ir as ir
 from rms_deploy.fusion.passes.new_nodes import NewNodes
 from rms_deploy.fusion.passes.rewriting import successor
 from rms_deploy.onnx_model.analysis import Facts
-from rms_deploy.ops.contract import ADD_RMS_NORM, RMS_NORM
+from rms_deploy.ops.contract import ADD_RMS_NORM, OPS, RMS_NORM
 from rms_deploy.ops.element_types import HALF
 from rms_deploy.ops.function_body import CAST_LIKE_OPSET
 from rms_deploy.ops.nodes import int_of, norm_nodes
@@ -22,11 +22,14 @@ class WidenMixedNorms(ir.passes.InPlacePass):
        itself, so that no number changes.
     2. Where the result is rounded before it is scaled, the op has a scale of one, and a Mul in the half type follows.
     3. The sum of AddRMSNorm is made by an Add before it, in the half type, as the op rounds it.
+
+    The ops that round 1 / rms have bodies of their own, and stay: float32 could not say what they do.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Widen in place."""
         nodes = list(norm_nodes(model)) if model.opset_imports[""] < CAST_LIKE_OPSET else []
+        nodes = [node for node in nodes if not OPS[node.op_type].is_reciprocal]
         types = {None if node.inputs[0] is None else node.inputs[0].dtype for node in nodes}
         if len(types) < 2 or None in types:
             return ir.passes.PassResult(model, False)

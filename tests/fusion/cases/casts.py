@@ -47,6 +47,20 @@ _HALF = {
         "h = Cast <to=TT> (n) y = Mul (h, ww)"
     ),
 }
+_RECIPROCAL = {
+    "inverse root cast back first": f"{_UP} i = Reciprocal (r) g = Cast <to=TT> (i) n = Mul (x, g) y = Mul (n, ww)",
+    "inverse root cast back first, no scale": f"{_UP} i = Reciprocal (r) g = Cast <to=TT> (i) y = Mul (g, x)",
+    "inverse root by Pow, CastLike": (
+        "c = Cast <to=1> (x) q = Pow (c, two) m = ReduceMean (q, last) e = Add (m, eps) i = Pow (e, minus_half) "
+        "g = CastLike (i, x) n = Mul (x, g) y = Mul (ww, n)"
+    ),
+    "inverse root by 1 / r": f"{_UP} i = Div (one, r) g = Cast <to=TT> (i) n = Mul (x, g) y = Mul (n, ww)",
+    "inverse root in double": (
+        "c = Cast <to=11> (x) q = Pow (c, two) m = ReduceMean (q, last) e = Add (m, eps64) r = Sqrt (e) "
+        "i = Reciprocal (r) g = Cast <to=TT> (i) n = Mul (x, g) y = Mul (n, ww)"
+    ),
+}
+
 _SAME_COUNT = {"scale twice, before and after the cast": (1,)}
 
 _STAYS_WIDE = {
@@ -62,7 +76,20 @@ _LOSES = {
     "all in the half type": (
         "q = Pow (x, two) m = ReduceMean (q, last) e = Add (m, kk) r = Sqrt (e) n = Div (x, r) y = Mul (n, ww)"
     ),
-    "inverse root cast back first": (f"{_UP} i = Reciprocal (r) g = Cast <to=TT> (i) n = Mul (x, g) y = Mul (n, ww)"),
+    "inverse root cast back first, then scaled": (
+        f"{_UP} i = Reciprocal (r) g = Cast <to=TT> (i) k = Mul (g, ww) y = Mul (x, k)"
+    ),
+    "x scaled, inverse root cast back first": (
+        f"{_UP} i = Reciprocal (r) g = Cast <to=TT> (i) k = Mul (x, ww) y = Mul (k, g)"
+    ),
+    "inverse root cast back and up again": (
+        f"{_UP} i = Reciprocal (r) g = Cast <to=TT> (i) f = Cast <to=1> (g) n = Mul (c, f) h = Cast <to=TT> (n) "
+        "y = Mul (h, ww)"
+    ),
+    "inverse root of the sum cast back first": (
+        "c = Cast <to=1> (x) q = Pow (c, two) m = ReduceSum (q, last) r = Sqrt (m) i = Reciprocal (r) "
+        "g = Cast <to=TT> (i) k = Mul (g, root) n = Mul (x, k) y = Mul (n, ww)"
+    ),
     "root cast back first": f"{_UP} g = Cast <to=TT> (r) n = Div (x, g) y = Mul (n, ww)",
     "mean cast back first": (
         "c = Cast <to=1> (x) q = Pow (c, two) m = ReduceMean (q, last) g = Cast <to=TT> (m) e = Add (g, kk) "
@@ -83,11 +110,17 @@ def _cases(dtype: str) -> list[Case]:
         "ww": np.array(_WEIGHT, kind),
         "kk": np.array(3e-4, kind),
         "eps64": np.float64(1e-6),
+        "root": np.array(8**0.5, kind),
     }
     cases = [
         Case(f"casts, {dtype}", name, text.replace("TT", str(number)), _SAME_COUNT.get(name, 1), **signature,
              constants=constants)
         for name, text in _HALF.items()
+    ]  # fmt: skip
+    cases += [
+        Case(f"reciprocal, {dtype}", name, text.replace("TT", str(number)), 1, **signature, constants=constants,
+             kinds=("RMSNormReciprocal",))
+        for name, text in _RECIPROCAL.items()
     ]  # fmt: skip
     cases += [Case(f"casts, {dtype}", name, text, 1, inputs=signature["inputs"]) for name, text in _STAYS_WIDE.items()]
     cases += [

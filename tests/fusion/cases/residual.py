@@ -19,6 +19,11 @@ _HALF = (
 )
 
 
+_RECIPROCAL = _HALF.replace(
+    "n = Div (c, r) h = Cast <to=TT> (n)", "i = Reciprocal (r) g = Cast <to=TT> (i) h = Mul (t, g)"
+)
+
+
 def _residual(name: str, text: str, norms: int | tuple[int, ...] = 1, **more: Any) -> Case:
     return Case("residual", name, text, norms, **{"inputs": _TWO, "cancels": True, **more})
 
@@ -77,6 +82,12 @@ RESIDUAL: list[Case] = [
     *(
         _residual(f"rounded sum, {dtype}", _HALF.replace("TT", number).replace("WW", weight), kinds=_ADD,
                   inputs=f"{dtype}[b,s,8] x, {dtype}[b,s,8] z", outputs=f"{dtype}[b,s,8] y", cancels=False)
+        for dtype, number, weight in (("float16", "10", "w16"), ("bfloat16", "16", "wb"))
+    ),
+    *(
+        _residual(f"rounded sum and reciprocal, {dtype}", _RECIPROCAL.replace("TT", number).replace("WW", weight),
+                  kinds=("AddRMSNormReciprocal",), inputs=f"{dtype}[b,s,8] x, {dtype}[b,s,8] z",
+                  outputs=f"{dtype}[b,s,8] y", cancels=False)
         for dtype, number, weight in (("float16", "10", "w16"), ("bfloat16", "16", "wb"))
     ),
     _residual("sum in float32 of halves",

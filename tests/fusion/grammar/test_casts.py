@@ -1,4 +1,5 @@
 # ruff: noqa: E501 - a graph a line
+import onnx_ir as ir
 import pytest
 
 from rms_deploy.fusion.fuse import fuse
@@ -90,8 +91,8 @@ def test_both_a_rounded_and_an_unrounded_end(half, build, check):
 
 
 LOSSES = {
-    "the inverse root rounded": (
-        f"{UP} {CORE.replace('n = Mul (w, i)', '')} j = DOWN (i) y = Mul (x, j)",
+    "the root rounded": (
+        f"{UP} q = Mul (w, w) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) j = DOWN (r) y = Div (x, j)",
         "T",
     ),
     "the mean square rounded": (
@@ -112,6 +113,73 @@ def test_a_gain_of_precision_may_be_allowed_and_is_noted(body, out, half, build)
     (norm,) = result.norms
     assert norm.dtype == half[0]
     assert norm.note.startswith("precision gained: the statistics are cast to")
+
+
+INVERSE = f"{UP} {CORE.replace('n = Mul (w, i)', 'j = DOWN (i)')}"
+
+RECIPROCALS = {
+    "no scale": (f"{INVERSE} y = Mul (x, j)", "none"),
+    "no scale, the other way round": (f"{INVERSE} y = Mul (j, x)", "none"),
+    "scaled": (f"{INVERSE} n = Mul (x, j) y = Mul (n, g)", "T"),
+    "scaled, the other way round": (f"{INVERSE} n = Mul (x, j) y = Mul (g, n)", "T"),
+    "CastLike": (f"{INVERSE.replace('DOWN (i)', 'CastLike (i, x)')} n = Mul (x, j) y = Mul (n, g)", "T"),
+    "a cast to the own type": (f"{INVERSE} k = DOWN (j) n = Mul (x, k) y = Mul (n, g)", "T"),
+    "a cast of x to the own type": (f"{INVERSE} k = DOWN (x) n = Mul (k, j) y = Mul (n, g)", "T"),
+    "expanded": (f"{INVERSE} s = Shape (x) k = Expand (j, s) n = Mul (x, k) y = Mul (n, g)", "T"),
+}
+
+
+@pytest.mark.parametrize(("body", "scale"), RECIPROCALS.values(), ids=RECIPROCALS)
+def test_a_rounded_reciprocal(body, scale, half, build, check, feeds_of, run):
+    model = graph(build, half, body)
+    result = check(model)
+    (norm,) = result.norms
+    assert (norm.kind, norm.dtype, norm.rounding) == ("RMSNormReciprocal", half[0], "reciprocal")
+    assert norm.scale.startswith(half[0] if scale == "T" else "float32[]")
+    assert [node.op_type for node in result.model.graph] == ["RMSNormReciprocal"]
+    feeds = feeds_of(model)
+    for original, fused in zip(run(model, feeds), run(ir.to_proto(result.model), feeds), strict=True):
+        assert original.tobytes() == fused.tobytes()
+
+
+def test_a_rounded_reciprocal_of_the_first_elements(half, build, check):
+    model = build(
+        "a = Constant <value_ints = [0]> () z = Constant <value_ints = [3]> () f = Slice (x, a, z, last) "
+        f"v = Cast <to = 1> (f) {CORE.replace('n = Mul (w, i)', '').replace('Mul (w, w)', 'Mul (v, v)')} "
+        f"j = Cast <to = {half[1]}> (i) y = Mul (x, j)",
+        inputs=f"{half[0]}[b,s,8] x",
+        outputs=f"{half[0]}[b,s,8] y",
+    )
+    (norm,) = check(model).norms
+    assert (norm.kind, norm.partial_size) == ("PartialRMSNormReciprocal", 3)
+
+
+def test_a_rounded_reciprocal_and_a_norm_of_one_mean_square(half, build, check):
+    body = f"{UP} {CORE} j = DOWN (i) y = Mul (x, j) y2 = DOWN (n)".replace("DOWN", f"Cast <to = {half[1]}>")
+    model = build(body, inputs=f"{half[0]}[b,s,8] x", outputs=f"{half[0]}[b,s,8] y, {half[0]}[b,s,8] y2")
+    assert {norm.kind for norm in check(model, norms=2).norms} == {"RMSNorm", "RMSNormReciprocal"}
+
+
+def test_a_rounded_reciprocal_that_is_scaled_in_float32_keeps_the_product(half, build, check):
+    body = f"{INVERSE} n = Mul (x, j) k = Cast <to = 1> (n) y = Mul (k, f)"
+    result = check(graph(build, half, body, out="float"))
+    assert [node.op_type for node in result.model.graph] == ["RMSNormReciprocal", "Cast", "Mul"]
+
+
+OTHERS = {
+    "the scale is multiplied by it": f"{INVERSE} k = Mul (j, g) y = Mul (x, k)",
+    "the scaled x is multiplied by it": f"{INVERSE} k = Mul (x, g) y = Mul (k, j)",
+    "it is cast up again": f"{INVERSE} k = Cast <to = 1> (j) n = Mul (w, k) y = DOWN (n)",
+}
+
+
+@pytest.mark.parametrize("body", OTHERS.values(), ids=OTHERS)
+def test_what_else_is_done_with_a_rounded_reciprocal_is_a_near_miss(body, half, build, near_miss):
+    reason = f"1 / rms is rounded to {half[0]}, and something else than x is multiplied by it"
+    near_miss(graph(build, half, body), piece="casts", reason=reason)
+    result = fuse(graph(build, half, body), allow_precision_gain=True)
+    assert [norm.kind for norm in result.norms] == ["RMSNorm"]
+    assert result.norms[0].note.startswith(f"precision gained: {reason}")
 
 
 DOUBLE = "d = Cast <to = 11> (x) q = Mul (d, d) m = ReduceMean (q, last) r = Sqrt (m)"

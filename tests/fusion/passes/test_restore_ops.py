@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import onnx
 import onnx.compose
@@ -48,6 +50,18 @@ def test_a_prefix_of_onnx_compose(prefix, run):
     feeds = {name: generator.standard_normal(shape, np.float32) for name, shape in (("x", (3, 8)), ("r", (3, 8)))}
     feeds["w"] = np.ones(8, np.float32)
     np.testing.assert_array_equal(run(ir.to_proto(model), feeds), run(fused(), feeds))
+
+
+def test_a_prefix_of_ops_that_round_the_reciprocal():
+    names = ["AddRMSNormReciprocal", "PartialRMSNormReciprocal", "RMSNormReciprocal"]
+    model = ir.from_onnx_text(
+        re.sub("(RMSNorm)", r"\1Reciprocal", TEXT).replace("TYPE", "float16").replace("SCALE", "10")
+    )
+    attach_functions(model)
+    model, faults = restored(onnx.compose.add_prefix(ir.to_proto(model), "a_"))
+    assert [node.op_type for node in model.graph] == names
+    assert sorted(name for _, name, _ in model.functions) == names
+    assert faults == [f"called a_{name}" for name in names]
 
 
 def test_a_prefix_without_functions():

@@ -33,6 +33,14 @@ def test_what_it_cannot_express(text, reason):
     assert why_not_trailing(node_of(text), "Op") == reason
 
 
+@pytest.mark.parametrize("op", ["RMSNormReciprocal", "AddRMSNormReciprocal"])
+def test_a_rounded_reciprocal(op):
+    half = node_of("RMSNorm <scale_type = 10>", "float16[b,5,8] X")
+    half.op_type = op
+    assert why_not_trailing(half, "Op") == "Op does not round 1 / rms to a half type before x is multiplied by it"
+    assert why_not_trailing(node_of("RMSNormReciprocal"), "Op") is None, "in float32 it is the plain norm"
+
+
 def test_what_is_not_known_of_x():
     node = node_of("RMSNorm <axes = [2]>")
     node.inputs[0].shape = None

@@ -39,6 +39,14 @@ def test_nothing_is_widened_without_need(opset, build, check):
     assert {node.op_type for node in result.model.graph} == {"RMSNorm"}
 
 
+def test_a_rounded_reciprocal_has_a_body_of_its_own(build, check):
+    reciprocal = FIRST.replace(
+        "n = Div (u, r) h = Cast <to = 10> (n)", "i = Reciprocal (r) j = Cast <to = 10> (i) h = Mul (x, j)"
+    )
+    result = check(build(f"{reciprocal} {WIDE}", inputs=INPUTS, outputs=OUTPUTS, opset=13), norms=2)
+    assert [node.op_type for node in result.model.graph] == ["RMSNormReciprocal", "RMSNorm"]
+
+
 def test_without_functions_nothing_is_widened(build):
     result = fuse(build(f"{FIRST} {WIDE}", inputs=INPUTS, outputs=OUTPUTS, opset=13), functions=False)
     assert [node.op_type for node in result.model.graph] == ["RMSNorm", "RMSNorm"]

@@ -14,12 +14,14 @@ from onnx import TensorProto, helper
 
 from rms_deploy.ops.reference import add_rms_norm, rms_norm
 
-from .one_node import node_model, samples, scale_type, weights
+from ..kernels.cuda.cases import assert_same, is_decided
+from .one_node import assert_close, node_model, samples, scale_type, weights
 
 Case = tuple[onnx.ModelProto, dict[str, Any], dict[str, Any]]
 """Model, inputs, and the outputs that the reference gives."""
 
 TYPES = [("float32", "float32"), ("float16", "float32"), ("float16", "float16"), ("bfloat16", "bfloat16")]
+_PARTIAL_SIZE = 17
 VIEWS = [((9, 131), [1]), ((200, 256), [1]), ((2, 33, 270), [1])]
 
 
@@ -34,7 +36,10 @@ def behind_casts(model: onnx.ModelProto) -> onnx.ModelProto:
     return helper.make_model(wrapped, opset_imports=model.opset_import, ir_version=8)
 
 
-def case(op: str, types: tuple[str, str], shape: tuple[int, ...], axes: list[int], round_before_scale: bool) -> Case:
+def case(op: str, types: tuple[str, str], shape: tuple[int, ...], axes: list[int], order: str) -> Case:
+    """`order` of rounding: float32 (the scale is applied in it), T or reciprocal."""
+    round_before_scale, is_reciprocal = order != "float32", order == "reciprocal"
+    rounding = {"round_before_scale": round_before_scale, "round_reciprocal": is_reciprocal}
     x = samples(shape, types[0])
     if types[0] == "float32":
         x[0] *= np.float32(1e30)  # a row, or half the columns, that goes through float64
@@ -44,23 +49,34 @@ def case(op: str, types: tuple[str, str], shape: tuple[int, ...], axes: list[int
     attributes = {"scale_type": scale_type(types[0], round_before_scale)}
     if op == "AddRMSNorm":
         inputs = {"X": x, "R": samples(shape, types[0], seed=5), "scale": scale}
-        y, total = add_rms_norm(x, inputs["R"], scale, round_before_scale=round_before_scale, **options)
+        y, total = add_rms_norm(x, inputs["R"], scale, **rounding, **options)
         expected = {"Y": y, "Sum": total}
     else:
-        options |= {"partial_size": 17} if op == "PartialRMSNorm" else {}
-        expected = {"Y": rms_norm(x, scale, round_before_scale=round_before_scale, **options)}
-    return node_model(op, inputs, **options, **attributes), inputs, expected
+        options |= {"partial_size": _PARTIAL_SIZE} if op == "PartialRMSNorm" else {}
+        expected = {"Y": rms_norm(x, scale, **rounding, **options)}
+    return node_model(f"{op}Reciprocal" if is_reciprocal else op, inputs, **options, **attributes), inputs, expected
+
+
+def assert_expected(case: Case, actual: dict[str, Any]) -> None:
+    """`actual` is what the reference gives, up to the rounding that the contract leaves open."""
+    model, inputs, expected = case
+    op = model.graph.node[0].op_type
+    if op.endswith("Reciprocal"):
+        partial = {"partial_size": _PARTIAL_SIZE} if op.startswith("Partial") else {}
+        assert_same(actual["Y"], expected["Y"], is_decided(expected.get("Sum", inputs["X"]), 1, **partial))
+    else:
+        rounds_first = any(a.name == "scale_type" and a.i != TensorProto.FLOAT for a in model.graph.node[0].attribute)
+        assert_close(actual["Y"], expected["Y"], round_before_scale=rounds_first)
+    assert "Sum" not in expected or actual["Sum"].tobytes() == expected["Sum"].tobytes()
 
 
 def all_cases() -> dict[str, Case]:
     return {
-        f"{op}-{'-'.join(types)}-{len(shape)}d-{shape[0]}-{'T' if first else 'float32'}": case(
-            op, types, shape, axes, first
-        )
+        f"{op}-{'-'.join(types)}-{len(shape)}d-{shape[0]}-{order}": case(op, types, shape, axes, order)
         for op in ("RMSNorm", "PartialRMSNorm", "AddRMSNorm")
         for types in TYPES
         for shape, axes in VIEWS
-        for first in ((False, True) if types[0] != "float32" else (False,))
+        for order in ("float32", "T", "reciprocal")[: 1 if types[0] == "float32" else 3]
     }
 
 
@@ -85,4 +101,4 @@ def results(folder: Path, name: str, expected: dict[str, Any]) -> dict[str, Any]
         return {key: out[f"{key}_out"].astype(array.dtype) for key, array in expected.items()}
 
 
-__all__ = ["all_cases", "behind_casts", "results", "run_cases", "write_cases"]
+__all__ = ["all_cases", "assert_expected", "behind_casts", "results", "run_cases", "write_cases"]

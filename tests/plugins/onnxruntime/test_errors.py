@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from onnx import AttributeProto, helper
 
 from rms_deploy.errors import RunError
+from rms_deploy.ops.functions import attach_functions
+from rms_deploy.ops.reference import rms_norm
 from rms_deploy.runtime import onnxruntime_session as runtime
 
 from .one_node import node_model, run_node, samples, weights
@@ -37,6 +40,20 @@ def test_a_wrong_attribute(text):
     with pytest.raises(RunError) as error:
         run_node("RMSNorm", {"X": X, "scale": SCALE}, **ATTRIBUTES[text])
     assert str(error.value).endswith(f"RMSNorm node 'norm': {text}")
+    assert "\n" not in str(error.value)
+
+
+def test_an_op_of_a_later_version_runs_by_its_body_or_is_refused():
+    """So a new way to round is a new op: an attribute that a library does not know, it does not even ask for."""
+    model = ir.from_proto(node_model("RMSNorm", {"X": X, "scale": SCALE}))
+    attach_functions(model)
+    later = ir.to_proto(model)
+    later.graph.node[0].op_type = later.functions[0].name = "RMSNormLater"
+    (y,) = runtime.run(runtime.session(later), {"X": X, "scale": SCALE}).values()
+    np.testing.assert_allclose(y, rms_norm(X, SCALE), rtol=1e-6)
+    del later.functions[:]
+    with pytest.raises(RunError, match="op rms_deploy::RMSNormLater is unknown to onnxruntime") as error:
+        runtime.session(later)
     assert "\n" not in str(error.value)
 
 

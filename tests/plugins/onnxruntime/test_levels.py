@@ -9,8 +9,7 @@ import pytest
 from rms_deploy.libraries import onnxruntime_library
 
 from ..kernels.cpu.levels import LEVELS, X86, has
-from .one_node import assert_close
-from .portable_cases import all_cases, results, run_cases, write_cases
+from .portable_cases import all_cases, assert_expected, results, run_cases, write_cases
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +34,11 @@ def test_levels_agree(level, cases, lowest, tmp_path):
     write_cases(tmp_path / "cases", cases)
     done = run_cases(tmp_path / "cases", onnxruntime_library(), {**os.environ, "RMS_DEPLOY_ISA": level})
     assert done.returncode == 0, done.stderr
-    for name, (model, _, expected) in cases.items():
+    for name, case in cases.items():
+        model, _, expected = case
         actual = results(tmp_path / "cases", name, expected)
         reference = results(lowest, name, expected)
-        assert_close(actual["Y"], expected["Y"], round_before_scale=name.endswith("-T"))
+        assert_expected(case, actual)
         for output, array in actual.items():
             assert array.tobytes() == reference[output].tobytes(), f"{name} {output} {model.graph.node[0].op_type}"
 

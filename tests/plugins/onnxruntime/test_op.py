@@ -1,4 +1,4 @@
-"""The three ops through ONNX Runtime against the float64 reference."""
+"""The ops through ONNX Runtime against the float64 reference."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from rms_deploy.ops.reference import add_rms_norm, rms_norm
 from rms_deploy.runtime import onnxruntime_session as runtime
 
+from ..kernels.cuda.cases import assert_same, is_decided
 from .one_node import assert_close, node_model, run_node, samples, scale_type, weights
 
 VIEWS = {
@@ -61,6 +62,55 @@ def test_partial_rms_norm(types, view, round_before_scale):
     y = run_node("PartialRMSNorm", {"X": x, "scale": scale}, **attributes)["Y"]
     expected = rms_norm(x, scale, axes=axes, round_before_scale=round_before_scale, partial_size=size)
     assert_close(y, expected, round_before_scale=round_before_scale)
+
+
+RECIPROCAL = {"round_before_scale": True, "round_reciprocal": True}
+
+
+@pytest.mark.parametrize("magnitude", [1.0, 50.0, 1e-3, 1e-6])
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+@pytest.mark.parametrize("op", ["RMSNorm", "AddRMSNorm", "PartialRMSNorm"])
+def test_a_rounded_reciprocal(op, half, view, magnitude):
+    """Bit for bit, where float32 leaves no choice of what 1 / rms is in the half type."""
+    shape, axes, scale_shape = view
+    x, r = ((magnitude * samples(shape, half, seed=seed).astype(np.float32)).astype(half) for seed in (0, 2))
+    inputs = {"X": x, **({"R": r} if op == "AddRMSNorm" else {}), "scale": weights(scale_shape, half)}
+    partial = {"partial_size": int(np.prod(scale_shape)) // 4 + 1} if op == "PartialRMSNorm" else {}
+    attributes = {"axes": axes, "scale_type": scale_type(half, True), **partial}
+    y = run_node(f"{op}Reciprocal", inputs, **attributes)["Y"]
+    total = x if op != "AddRMSNorm" else (x.astype(np.float32) + r.astype(np.float32)).astype(half)
+    expected = rms_norm(total, inputs["scale"], axes=axes, **RECIPROCAL, **partial)
+    block = sorted(axis % len(shape) for axis in axes)
+    rows = total.reshape(*shape[: block[0]], -1, *shape[block[-1] + 1 :])
+    decided = is_decided(rows, block[0], **partial).reshape(shape)
+    assert_same(y, expected, decided)
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_rounded_reciprocal_of_extreme_rows(half, axis):
+    """Sums of squares that overflow or vanish in float32, zeros, infinities, NaN; reciprocals beyond float16."""
+    generator = np.random.default_rng(0)
+    sizes = [1, 6e4, 1e-7, 0, 2] if half == "float16" else [1, 3e38, 1e30, 1e-22, 1e-30, 0, 2]
+    x = (generator.uniform(-1, 1, (len(sizes) + 2, 133)) * np.array([*sizes, 1, 1])[:, None]).astype(half)
+    x[-1, 3], x[-2, 5] = np.nan, np.inf
+    x = np.ascontiguousarray(x if axis else x.T)
+    scale = weights((133, 1) if axis == 0 else (133,), half)
+    for epsilon in (0.0, 1e-6, 1e-12):
+        inputs, options = {"X": x, "scale": scale}, {"axes": [axis], "epsilon": epsilon}
+        y = run_node("RMSNormReciprocal", inputs, scale_type=scale_type(half, True), **options)["Y"]
+        exact = float(np.float32(epsilon))
+        expected = rms_norm(x, scale, axes=[axis], epsilon=exact, **RECIPROCAL)
+        assert_same(y, expected, is_decided(x, axis, epsilon=exact))
+
+
+@pytest.mark.parametrize("op", ["RMSNorm", "AddRMSNorm", "PartialRMSNorm"])
+def test_a_reciprocal_op_that_scales_in_float32_is_the_plain_one(types, op):
+    x = samples((9, 133), types[0])
+    inputs = {"X": x, **({"R": x[::-1]} if op == "AddRMSNorm" else {}), "scale": weights((133,), types[1])}
+    partial = {"partial_size": 17} if op == "PartialRMSNorm" else {}
+    plain, twin = (run_node(name, inputs, **partial) for name in (op, f"{op}Reciprocal"))
+    assert all(plain[name].tobytes() == twin[name].tobytes() for name in plain)
 
 
 @pytest.mark.parametrize("op", ["RMSNorm", "AddRMSNorm", "PartialRMSNorm"])

@@ -19,8 +19,9 @@ HALVES = {"float16": 10, "bfloat16": 16}
 
 @pytest.mark.parametrize("view", [((7, 133), [1]), ((2, 33, 35), [1])], ids=["rows", "columns"])
 @pytest.mark.parametrize("op", ["RMSNorm", "PartialRMSNorm", "AddRMSNorm"])
+@pytest.mark.parametrize("twin", ["", "Reciprocal"])
 @pytest.mark.parametrize("half", HALVES)
-def test_a_float32_x_holds_16_bit_values(half, op, view):
+def test_a_float32_x_holds_16_bit_values(half, op, twin, view):
     """X, R and scale are not even representable: they are rounded as they are read."""
     shape, axes = view
     dtype = element_dtype(half)
@@ -28,8 +29,8 @@ def test_a_float32_x_holds_16_bit_values(half, op, view):
     scale = weights((shape[1],) + (1,) * (len(shape) - 2), "float32")
     inputs = {"X": x, **({"R": r} if op == "AddRMSNorm" else {}), "scale": scale}
     partial = {"partial_size": 11} if op == "PartialRMSNorm" else {}
-    out = run_node(op, inputs, axes=axes, scale_type=HALVES[half], **partial)
-    options = {"axes": axes, "round_before_scale": True, **partial}
+    out = run_node(op + twin, inputs, axes=axes, scale_type=HALVES[half], **partial)
+    options = {"axes": axes, "round_before_scale": True, "round_reciprocal": bool(twin), **partial}
     if op == "AddRMSNorm":
         expected, total = add_rms_norm(x.astype(dtype), r.astype(dtype), scale, **options)
         assert out["Sum"].tobytes() == total.astype(np.float32).tobytes()
@@ -37,7 +38,8 @@ def test_a_float32_x_holds_16_bit_values(half, op, view):
         expected = rms_norm(x.astype(dtype), scale, **options)
     assert (out["Y"].astype(dtype).astype(np.float32) == out["Y"]).all()
     assert_close(out["Y"].astype(dtype), expected, round_before_scale=True)
-    plain = run_node(op, {n: a.astype(dtype) for n, a in inputs.items()}, axes=axes, scale_type=HALVES[half], **partial)
+    narrow = {name: array.astype(dtype) for name, array in inputs.items()}
+    plain = run_node(op + twin, narrow, axes=axes, scale_type=HALVES[half], **partial)
     for name, array in plain.items():
         assert out[name].tobytes() == array.astype(np.float32).tobytes()
 

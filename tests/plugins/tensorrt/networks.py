@@ -25,7 +25,7 @@ def node_model(
 ) -> onnx.ModelProto:
     """One node named 'norm' whose scale is an initializer; `residual` is the shape of R where it is not that of X."""
     number, scale_number = (helper.np_dtype_to_tensor_dtype(np.dtype(t)) for t in types)
-    if op == "PartialRMSNorm":
+    if contract.OPS[op].is_partial:
         attributes.setdefault("partial_size", 8)
     names = [name for name, _ in contract.OPS[op].inputs]
     outputs = [name for name, _ in contract.OPS[op].outputs]

@@ -16,6 +16,11 @@ BROKEN = {
     "one shuffle": ("rows.cuh", "offset > 0; offset /= 2", "offset > 1; offset /= 2"),
     "the last pack of a row": ("rows.cuh", "return kAligned ? begin < n_", "return kAligned ? begin + kWidth<T> < n_"),
     "the end of a row": ("rows.cuh", "return i >= 0 && i < n_;", "return i >= 0 && i <= n_;"),
+    "the rounded reciprocal": (
+        "statistic.cuh",
+        "return {1.0F, to_float(from_float<T>(divisor.power * divisor.factor))};",
+        "return divisor;",
+    ),
     "the second sum": ("rows.cuh", "divisor = holds ?", "divisor = divisor.power > 0.0F ?"),
 }
 """What is broken: the file, the line, and what it becomes."""

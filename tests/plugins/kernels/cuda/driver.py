@@ -19,7 +19,7 @@ class _Options(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("type", "scale_type")),
         *((name, ctypes.c_int64) for name in ("outer", "n", "inner", "statistics_size")),
-        *((name, ctypes.c_int32) for name in ("scalar_scale", "round_before_scale")),
+        *((name, ctypes.c_int32) for name in ("scalar_scale", "round_before_scale", "round_reciprocal")),
         *((name, ctypes.c_float) for name in ("epsilon", "rms_epsilon", "rms_min")),
         *((name, ctypes.c_int32) for name in ("tactic", "y_is", "sum_is")),
     )
@@ -79,6 +79,7 @@ class Kernels:
         residual: np.ndarray | None = None,
         partial_size: int | None = None,
         round_before_scale: bool = False,
+        round_reciprocal: bool = False,
         epsilon: float = 1e-6,
         rms_epsilon: float = 0.0,
         rms_min: float = 0.0,
@@ -96,7 +97,7 @@ class Kernels:
             ELEMENT_TYPES[x.dtype.name], ELEMENT_TYPES[scale.dtype.name],
             int(np.prod(x.shape[:axis])), x.shape[axis], int(np.prod(x.shape[axis + 1 :])),
             partial_size or x.shape[axis], scale.size == 1 and x.shape[axis] > 1, round_before_scale,
-            epsilon, rms_epsilon, rms_min, tactic, names.index(y_is), names.index(sum_is),
+            round_reciprocal, epsilon, rms_epsilon, rms_min, tactic, names.index(y_is), names.index(sum_is),
         )  # fmt: skip
         tensors: dict[str, _Guarded | None] = {
             "x": _Guarded.of(x, shift),
@@ -118,5 +119,5 @@ class Kernels:
     def tactics(self, dtype: str, outer: int, n: int, inner: int = 1) -> list[int]:
         found = (ctypes.c_int32 * 16)()
         number = ELEMENT_TYPES[dtype]
-        options = _Options(number, number, outer, n, inner, n, 0, 0, 1e-6, 0.0, 0.0, 0, 0, 0)
+        options = _Options(number, number, outer, n, inner, n, 0, 0, 0, 1e-6, 0.0, 0.0, 0, 0, 0)
         return list(found[: self.library.find_tactics(ctypes.byref(options), found)])

@@ -56,6 +56,7 @@ struct Options {
   int64_t statistics_size;
   int32_t scalar_scale;
   int32_t round_before_scale;
+  int32_t round_reciprocal;
   float epsilon;
   float rms_epsilon;
   float rms_min;
@@ -74,6 +75,7 @@ static Problem problem_of(const Options& o) {
   p.statistics_size = o.statistics_size;
   p.scalar_scale = o.scalar_scale != 0;
   p.round_before_scale = o.round_before_scale != 0;
+  p.round_reciprocal = o.round_reciprocal != 0;
   p.epsilon = o.epsilon;
   p.rms_epsilon = o.rms_epsilon;
   p.rms_min = o.rms_min;

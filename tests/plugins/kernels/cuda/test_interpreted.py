@@ -219,8 +219,9 @@ def test_a_broken_source_is_seen(on_cpu, nvcc, tmp_path, what):
     kernels = Interpreted(on_cpu, Program.parse(ptx_of(nvcc, "80", tmp_path / "broken.ptx", tmp_path).read_text()))
 
     def check_rows(kernels, types):
-        for n in (64, 4096):
-            cases.check(kernels, cases.samples((3, n), types[0]), cases.weights(n, types[1]))
+        for n, rounds in ((64, False), (4096, False), (64, True)):
+            orders = {"round_before_scale": rounds, "round_reciprocal": rounds}
+            cases.check(kernels, cases.samples((3, n), types[0]), cases.weights(n, types[1]), **orders)
 
     checks = (check_rows, cases.check_columns, cases.check_alignments)
     seen = any(fails(check, kernels, ("float16", "float16")) for check in checks)

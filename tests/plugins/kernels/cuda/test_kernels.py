@@ -88,6 +88,8 @@ for check in (cases.check_alignments, cases.check_columns):
     check(kernels, ("float16", "float16"))
 for n in (64, 4096):
     cases.check(kernels, cases.samples((3, n), "float16"), cases.weights(n, "float16"))
+x, scale, order = cases.samples((3, 64), "float16"), cases.weights(64, "float16"), "round_before_scale round_reciprocal"
+cases.check(kernels, x, scale, **dict.fromkeys(order.split(), True))
 cases.check_extremes(kernels, "bfloat16")
 """
 

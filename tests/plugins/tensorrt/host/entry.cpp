@@ -14,11 +14,13 @@ namespace {
 
 using namespace nvinfer1;
 
-enum Kind { kNorm, kPartialNorm, kAddNorm };
+enum Kind { kNorm, kPartialNorm, kAddNorm };  // behind them, their twins
 
-IPluginCreatorV3One* creator(Kind kind) {
+constexpr int32_t kKinds = 3;
+
+IPluginCreatorV3One* creator(const Options& o, Kind kind) {
   int32_t count = 0;
-  return static_cast<IPluginCreatorV3One*>(getCreators(count)[kind]);
+  return static_cast<IPluginCreatorV3One*>(getCreators(count)[kind + (o.round_reciprocal != 0 ? kKinds : 0)]);
 }
 
 template <class Capability>
@@ -50,14 +52,14 @@ std::unique_ptr<IPluginV3> made(const Options& o, Kind kind) {
     fields.emplace_back("partial_size", &o.statistics_size, PluginFieldType::kINT64, 1);
   }
   const PluginFieldCollection collection{static_cast<int32_t>(fields.size()), fields.data()};
-  const std::unique_ptr<IPluginV3> built(creator(kind)->createPlugin("layer", &collection, TensorRTPhase::kBUILD));
+  const std::unique_ptr<IPluginV3> built(creator(o, kind)->createPlugin("layer", &collection, TensorRTPhase::kBUILD));
   const std::unique_ptr<IPluginV3> clone(built == nullptr ? nullptr : built->clone());
   if (clone == nullptr) {
     return nullptr;
   }
   auto* runtime = capability<IPluginV3OneRuntime>(*clone, PluginCapabilityType::kRUNTIME);
   const std::unique_ptr<IPluginV3> loaded(
-      creator(kind)->createPlugin("layer", runtime->getFieldsToSerialize(), TensorRTPhase::kRUNTIME));
+      creator(o, kind)->createPlugin("layer", runtime->getFieldsToSerialize(), TensorRTPhase::kRUNTIME));
   if (loaded == nullptr) {
     return nullptr;
   }

@@ -78,7 +78,7 @@ namespace {
 IPluginCreatorV3One* creator(int32_t index) {
   int32_t count = 0;
   IPluginCreatorInterface* const* all = getCreators(count);
-  CHECK(count == 3);
+  CHECK(count == 6);
   return static_cast<IPluginCreatorV3One*>(all[index]);
 }
 
@@ -262,8 +262,16 @@ void check_enqueue() {
   CHECK(launched.x == inputs[0] && launched.scale == inputs[1] && launched.y == outputs[0]);
   CHECK(launched.residual == nullptr && launched.sum == nullptr);
   CHECK(launched.outer == 3 && launched.n == 20 && launched.inner == 1 && launched.statistics_size == 5);
-  CHECK(!launched.scalar_scale && launched.round_before_scale);
+  CHECK(!launched.scalar_scale && launched.round_before_scale && !launched.round_reciprocal);
   CHECK(launched.epsilon == kEpsilon && launched.rms_epsilon == kRmsEpsilon && launched.rms_min == kRmsMin);
+
+  const Made twin = make(4, all_fields());
+  CHECK(twin.runtime->enqueue(in, in, inputs, outputs, nullptr, stream) == 0);
+  CHECK(launched.statistics_size == 5 && launched.round_before_scale && launched.round_reciprocal);
+  CHECK(twin.core->getPluginName() == std::string("PartialRMSNormReciprocal"));
+  const Made in_float32 = make(3, {});
+  CHECK(in_float32.runtime->enqueue(in, in, inputs, outputs, nullptr, stream) == 0);
+  CHECK(!launched.round_before_scale && !launched.round_reciprocal);
 
   const int64_t middle = 1;
   const Made add = make(2, {{"axes", &middle, PluginFieldType::kINT64, 1}});
