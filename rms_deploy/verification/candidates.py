@@ -17,6 +17,8 @@ from rms_deploy.errors import InputError, RunError
 from rms_deploy.onnx_model.file import open_model
 from rms_deploy.onnx_model.signature import input_specs, output_specs
 from rms_deploy.onnx_model.upcast import Upcast
+from rms_deploy.ops.contract import OPS
+from rms_deploy.ops.nodes import label, norm_nodes
 from rms_deploy.runtime import onnxruntime_session as runtime
 from rms_deploy.verification.memory import gib
 from rms_deploy.verification.wide import Wide, lacks_functions, wide_feeds, widened
@@ -100,6 +102,7 @@ def reference_run(reference: Candidate) -> CandidateRun:
     try:
         return _on_cpu(reference.source, "as it is, unoptimised", optimize=False, library=library)
     except RunError as error:
+        _explain(reference, error)
         return _in_float32(reference.model, error, optimize=False, library=library)
 
 
@@ -113,6 +116,7 @@ def deployed_run(candidate: Candidate, *, library: bool) -> CandidateRun:
         how = "optimised, with our library" if library else "optimised, without our library"
         return _on_cpu(candidate.source, how, library=library)
     except RunError as error:
+        _explain(candidate, error)
         return _in_float32(candidate.model, error, optimize=True, library=library)
 
 
@@ -219,6 +223,20 @@ def _on_cpu(
 ) -> CandidateRun:
     session = runtime.session(source, optimize=optimize, library=library)
     return CandidateRun(partial(runtime.run, session), how, upcast)
+
+
+def _explain(candidate: Candidate, error: RunError) -> None:
+    """Say it, if another tool took an output from one of our ops: ONNX Runtime then refuses the model.
+
+    Raises:
+        RunError: one did.
+    """
+    for node in norm_nodes(candidate.model):
+        for name, _ in OPS[node.op_type].outputs[len([value for value in node.outputs if value.name]) :]:
+            raise RunError(
+                f"{candidate.name}: node {label(node)} ({node.op_type}) has lost its {name} to another tool; "
+                "`rms_deploy.fuse` mends the model"
+            ) from error
 
 
 def _in_float32(model: ir.Model, error: RunError, *, optimize: bool, library: bool) -> CandidateRun:
