@@ -172,7 +172,12 @@ def truth_run(reference: Candidate, *, memory: float = math.inf) -> tuple[Candid
 
 
 def formula_run(
-    candidate: Candidate, truth: CandidateRun | None, why_not: str, *, memory: float = math.inf
+    candidate: Candidate,
+    truth: CandidateRun | None,
+    why_not: str,
+    *,
+    cast_from: ir.Model | None = None,
+    memory: float = math.inf,
 ) -> tuple[CandidateRun | None, str]:
     """The candidate as the truth runs: in float64, its norms as functions.
 
@@ -180,6 +185,7 @@ def formula_run(
         candidate: the model to prove.
         truth: the reference, as `truth_run` gives it.
         why_not: what `truth_run` says of it.
+        cast_from: the reference, where the candidate is a cast of it: it then has the weights of the reference.
         memory: bytes for its weights.
 
     Returns:
@@ -189,17 +195,23 @@ def formula_run(
         return None, f"not compared: {why_not.removeprefix('none: ')}"
     if truth.upcast != ir.DataType.DOUBLE:
         return None, f"not compared: the reference does not run in float64, only as {why_not}"
-    run, reason = _wide_run(candidate.model, ir.DataType.DOUBLE, memory)
+    run, reason = _wide_run(candidate.model, ir.DataType.DOUBLE, memory, cast_from)
     if run is None:
         return None, f"not compared: the candidate {reason}"
     how = "both in float64, unoptimised, norms inlined"
+    if cast_from is not None:
+        alone = () if run.wide is None else run.wide.alone
+        how += ", both with the weights of the reference"
+        how += f" but for {', '.join(alone[:3])}{', ...' * (len(alone) > 3)}, not in the reference" if alone else ""
     narrow = sorted({*truth.in_float32, *run.in_float32})
     return run, how + (f", {' and '.join(narrow)} in float32" if narrow else "")
 
 
-def _wide_run(model: ir.Model, to: ir.DataType, memory: float) -> tuple[CandidateRun | None, str]:
+def _wide_run(
+    model: ir.Model, to: ir.DataType, memory: float, cast_from: ir.Model | None = None
+) -> tuple[CandidateRun | None, str]:
     """A copy in a wider type; or None, and why not."""
-    wide = widened(model, to)
+    wide = widened(model, to, cast_from=cast_from)
     name = to.numpy().name
     if to == ir.DataType.FLOAT and not wide.is_wider:
         return None, f"is in {name}"
