@@ -53,6 +53,22 @@ def test_a_change_that_rounding_would_hide_is_found(change):
     assert not result.passed
 
 
+def test_what_is_computed_from_rounded_weights_is_no_other_formula():
+    """1 + w, rounded to float16 twice in the candidate, and the sum of the fused model, which has a name of its own."""
+    texts = [
+        f"""<ir_version: 8, opset_import: ["" : 18]> g ({dtype}[b,2] x) => ({dtype}[b,2] y)
+        <{constants}> {{ {body} y = Mul(x, k) }}"""
+        for dtype, constants, body in (
+            ("float", "float[2] w = {0.6459, 0.7}, float one = {1}", "k = Add(w, one)"),
+            ("float16", "float16[2] w = {14635, 14746}, float16 one = {15360}", "k = Add(w, one)"),
+            ("float16", "float16[2] k = {16021, 16077}", ""),
+        )
+    ]
+    reference, *candidates = map(onnx.parser.parse_model, texts)
+    for candidate in candidates:
+        assert verify(reference, candidate, cast=True).formula_difference < 1e-12
+
+
 def test_a_weight_that_is_not_the_rounded_one_is_named():
     result = verify(model("float"), model("float16", scale=1.302), cast=True)
     assert "but for s, not in the reference" in result.formula
