@@ -21,6 +21,7 @@ _COMMANDS = {
     "export": "A PyTorch model to ONNX, each RMSNorm as one op.",
     "fuse": "Find the decomposed RMSNorms of an ONNX model and fuse each into one op.",
     "unfuse": "Write every fused norm of an ONNX model as primitives.",
+    "cast": "An ONNX model in half precision, its norms fused first.",
     "verify": "Prove that two ONNX models compute the same.",
     "build": "A TensorRT or TensorRT-RTX engine from an ONNX model.",
     "package": "A model as an inference server loads it.",

@@ -48,6 +48,7 @@ NUMBERS_ONLY: Final = 3
     show_default=True,
     help="Seconds after which it is given up.",
 )
+@click.option("--cast", is_flag=True, help="CANDIDATE is REFERENCE in half precision, as rms-deploy cast writes it.")
 @click.option("--no-library", is_flag=True, help="Run CANDIDATE without our library, its norms inlined.")
 @json_option
 def command(
@@ -63,6 +64,7 @@ def command(
     atol: tuple[str, ...],
     memory: float | None,
     timeout: float,
+    cast: bool,
     no_library: bool,
     as_json: bool,
 ) -> None:
@@ -77,6 +79,9 @@ def command(
     agree when both run in float64, where no rounding hides a wrong epsilon or scale: as a whole, and part by part
     between the values that both share. CANDIDATE may be an engine that was built from the model: it needs a GPU, and
     runs in its own types only. --endpoint names a model of a server in its place.
+
+    --cast compares a model with its cast to half precision: inputs and outputs may be of another float type, the
+    formulas are compared with the weights of REFERENCE in both, and the tolerance is that of the half type.
     """
     if (candidate is None) == (endpoint is None):
         raise click.UsageError("Give CANDIDATE or --endpoint, one of them.")
@@ -98,6 +103,7 @@ def command(
             atol=_by_output("--atol", atol),
             memory=None if memory is None else memory * 2**30,
             library=not no_library,
+            cast=cast,
             timeout=timeout,
         )
     if as_json:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rms_deploy.benchmark.report.regression import RunComparison, compare_runs
     from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult
     from rms_deploy.benchmark.result_file import read_benchmark
+    from rms_deploy.conversion.cast import CastResult, KeptNode, cast
     from rms_deploy.deployment.build_for_gpus import EngineSet, GpuEngine, build_for_gpus
     from rms_deploy.deployment.fuse_folder import FolderFusion, fuse_folder
     from rms_deploy.deployment.fuse_one import ModelFusion
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BenchmarkResult",
     "CandidateResult",
+    "CastResult",
     "Check",
     "Diagnosis",
     "Difference",
@@ -77,6 +79,7 @@ __all__ = [
     "InputError",
     "Inspection",
     "InstallationError",
+    "KeptNode",
     "Method",
     "MissingDependencyError",
     "ModelFileError",
@@ -100,6 +103,7 @@ __all__ = [
     "bench_op",
     "build",
     "build_for_gpus",
+    "cast",
     "compare_runs",
     "doctor",
     "errors",
@@ -127,6 +131,7 @@ _NAMES_OF = {
     "benchmark.report.regression": ("RunComparison", "compare_runs"),
     "benchmark.result": ("BenchmarkResult", "CandidateResult"),
     "benchmark.result_file": ("read_benchmark",),
+    "conversion.cast": ("CastResult", "KeptNode", "cast"),
     "deployment.build_for_gpus": ("EngineSet", "GpuEngine", "build_for_gpus"),
     "deployment.fuse_folder": ("FolderFusion", "fuse_folder"),
     "deployment.fuse_one": ("ModelFusion",),

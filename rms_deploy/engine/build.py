@@ -19,6 +19,7 @@ from rms_deploy.engine.choice import BuiltEngine, EngineRequest, build_engine, c
 from rms_deploy.engine.parser_input import count_unfused
 from rms_deploy.engine.progress import BuildProgress, OnProgress, interruptible
 from rms_deploy.engine.record import EngineRecord, model_hashes, recorded_layers
+from rms_deploy.engine.residual_shapes import check_residuals
 from rms_deploy.engine.source_model import source_model
 from rms_deploy.errors import InputError, OutputError
 from rms_deploy.onnx_model.optimization_profiles import guessed_inputs, resolve_profiles
@@ -91,8 +92,10 @@ def build(
     _check_options(norm, opt_level, workspace)
     api = tensorrt(runtime)
     with source_model(model) as source:
+        profiles = resolve_profiles(source.model, optimization_profiles)
+        check_residuals(source.model, profiles)
         options = BuildOptions(
-            optimization_profiles=resolve_profiles(source.model, optimization_profiles),
+            optimization_profiles=profiles,
             devices=tuple(device.lower() for device in devices),
             workspace=None if workspace is None else workspace << 20,
             opt_level=opt_level,

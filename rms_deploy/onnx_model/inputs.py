@@ -179,7 +179,7 @@ def _floats(
         values = values * (1e-3 if dtype == np.float16 else 1e-4)
     elif magnitude == "huge":
         values = values * _huge(dtype, math.prod(shape))
-    return values.astype(dtype)
+    return np.asarray(values).astype(dtype)
 
 
 def _huge(dtype: np.dtype[Any], elements: int) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from rms_deploy.errors import InputError
+from rms_deploy.ops.element_types import is_float
 
 __all__ = ["TensorSpec", "dim_name", "input_specs", "output_specs", "require_same"]
 
@@ -78,8 +79,10 @@ def output_specs(model: ir.Model) -> dict[str, TensorSpec]:
     return {value.name: _spec(value, "output") for value in model.graph.outputs if value.name is not None}
 
 
-def require_same(reference: ir.Model, candidate: ir.Model) -> None:
+def require_same(reference: ir.Model, candidate: ir.Model, *, any_float: bool = False) -> None:
     """Say how the two signatures differ, if they do: in a name, a dtype, a rank or a fixed size.
+
+    `any_float`: one float type is as good as another.
 
     Raises:
         InputError: they differ.
@@ -92,16 +95,17 @@ def require_same(reference: ir.Model, candidate: ir.Model) -> None:
                 f"{', '.join(theirs) or 'none'} in the second; give two models of one signature"
             )
         for name, spec in ours.items():
-            if not _agree(spec, theirs[name]):
+            if not _agree(spec, theirs[name], any_float=any_float):
                 raise InputError(
                     f"{kind} {name} is {spec.describe()} in the first model and {theirs[name].describe()} in the "
                     "second; give two models of one signature"
                 )
 
 
-def _agree(a: TensorSpec, b: TensorSpec) -> bool:
-    if a.dtype != b.dtype or a.shape is None or b.shape is None:
-        return a.dtype == b.dtype
+def _agree(a: TensorSpec, b: TensorSpec, *, any_float: bool) -> bool:
+    same_type = a.dtype == b.dtype or (any_float and is_float(a.dtype) and is_float(b.dtype))
+    if not same_type or a.shape is None or b.shape is None:
+        return same_type
     pairs = zip(a.shape, b.shape, strict=False)
     return len(a.shape) == len(b.shape) and all(m == n for m, n in pairs if isinstance(m, int) and isinstance(n, int))
 

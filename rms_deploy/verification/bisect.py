@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rms_deploy.errors import RunError
 from rms_deploy.runtime import onnxruntime_session as runtime
 from rms_deploy.verification.candidates import Candidate
+from rms_deploy.verification.cast_inputs import fitted
 from rms_deploy.verification.cuts import exposed
 from rms_deploy.verification.difference import difference
 from rms_deploy.verification.pairs import pair_of, pairs
@@ -53,7 +54,7 @@ def first_difference(
             runtime.session(wrong, library=library),
         )
         expected = run_streamed(sessions[0], ours, feeds)
-        actual = run_streamed(sessions[1], theirs, feeds)
+        actual = run_streamed(sessions[1], theirs, fitted(feeds, candidate.model))
     except RunError:
         return None
     before = 0.0

@@ -17,6 +17,8 @@ from rms_deploy.errors import InputError, RunError
 from rms_deploy.onnx_model.file import open_model
 from rms_deploy.onnx_model.signature import input_specs, output_specs
 from rms_deploy.onnx_model.upcast import Upcast
+from rms_deploy.ops.contract import OPS
+from rms_deploy.ops.nodes import label, norm_nodes
 from rms_deploy.runtime import onnxruntime_session as runtime
 from rms_deploy.verification.memory import gib
 from rms_deploy.verification.wide import Wide, lacks_functions, wide_feeds, widened
@@ -100,6 +102,7 @@ def reference_run(reference: Candidate) -> CandidateRun:
     try:
         return _on_cpu(reference.source, "as it is, unoptimised", optimize=False, library=library)
     except RunError as error:
+        _explain(reference, error)
         return _in_float32(reference.model, error, optimize=False, library=library)
 
 
@@ -113,6 +116,7 @@ def deployed_run(candidate: Candidate, *, library: bool) -> CandidateRun:
         how = "optimised, with our library" if library else "optimised, without our library"
         return _on_cpu(candidate.source, how, library=library)
     except RunError as error:
+        _explain(candidate, error)
         return _in_float32(candidate.model, error, optimize=True, library=library)
 
 
@@ -168,7 +172,12 @@ def truth_run(reference: Candidate, *, memory: float = math.inf) -> tuple[Candid
 
 
 def formula_run(
-    candidate: Candidate, truth: CandidateRun | None, why_not: str, *, memory: float = math.inf
+    candidate: Candidate,
+    truth: CandidateRun | None,
+    why_not: str,
+    *,
+    cast_from: ir.Model | None = None,
+    memory: float = math.inf,
 ) -> tuple[CandidateRun | None, str]:
     """The candidate as the truth runs: in float64, its norms as functions.
 
@@ -176,6 +185,7 @@ def formula_run(
         candidate: the model to prove.
         truth: the reference, as `truth_run` gives it.
         why_not: what `truth_run` says of it.
+        cast_from: the reference, where the candidate is a cast of it: it then has the weights of the reference.
         memory: bytes for its weights.
 
     Returns:
@@ -185,17 +195,23 @@ def formula_run(
         return None, f"not compared: {why_not.removeprefix('none: ')}"
     if truth.upcast != ir.DataType.DOUBLE:
         return None, f"not compared: the reference does not run in float64, only as {why_not}"
-    run, reason = _wide_run(candidate.model, ir.DataType.DOUBLE, memory)
+    run, reason = _wide_run(candidate.model, ir.DataType.DOUBLE, memory, cast_from)
     if run is None:
         return None, f"not compared: the candidate {reason}"
     how = "both in float64, unoptimised, norms inlined"
+    if cast_from is not None:
+        alone = () if run.wide is None else run.wide.alone
+        how += ", both with the weights of the reference"
+        how += f" but for {', '.join(alone[:3])}{', ...' * (len(alone) > 3)}, not in the reference" if alone else ""
     narrow = sorted({*truth.in_float32, *run.in_float32})
     return run, how + (f", {' and '.join(narrow)} in float32" if narrow else "")
 
 
-def _wide_run(model: ir.Model, to: ir.DataType, memory: float) -> tuple[CandidateRun | None, str]:
+def _wide_run(
+    model: ir.Model, to: ir.DataType, memory: float, cast_from: ir.Model | None = None
+) -> tuple[CandidateRun | None, str]:
     """A copy in a wider type; or None, and why not."""
-    wide = widened(model, to)
+    wide = widened(model, to, cast_from=cast_from)
     name = to.numpy().name
     if to == ir.DataType.FLOAT and not wide.is_wider:
         return None, f"is in {name}"
@@ -219,6 +235,20 @@ def _on_cpu(
 ) -> CandidateRun:
     session = runtime.session(source, optimize=optimize, library=library)
     return CandidateRun(partial(runtime.run, session), how, upcast)
+
+
+def _explain(candidate: Candidate, error: RunError) -> None:
+    """Say it, if another tool took an output from one of our ops: ONNX Runtime then refuses the model.
+
+    Raises:
+        RunError: one did.
+    """
+    for node in norm_nodes(candidate.model):
+        for name, _ in OPS[node.op_type].outputs[len([value for value in node.outputs if value.name]) :]:
+            raise RunError(
+                f"{candidate.name}: node {label(node)} ({node.op_type}) has lost its {name} to another tool; "
+                "`rms_deploy.fuse` mends the model"
+            ) from error
 
 
 def _in_float32(model: ir.Model, error: RunError, *, optimize: bool, library: bool) -> CandidateRun:

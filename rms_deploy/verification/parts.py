@@ -103,7 +103,7 @@ def first_failed(parts: Sequence[Part]) -> Divergence | None:
 
 def _thinned(shared: Sequence[ValuePair], feeds: _Arrays, memory: float) -> list[ValuePair]:
     """As many of the pairs, evenly spread, as fit in memory by an estimate."""
-    rows = max((array.size // (array.shape[-1] if is_float(array.dtype) else 1) for array in feeds.values()), default=1)
+    rows = max((math.prod(a.shape[:-1] if is_float(a.dtype) else a.shape) for a in feeds.values()), default=1)
     nbytes = _HELD * 8 * rows * sum(pair.width for pair in shared)
     return list(shared[:: max(1, math.ceil(nbytes / max(memory, 1)))])
 

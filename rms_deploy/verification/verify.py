@@ -27,6 +27,7 @@ from rms_deploy.verification.candidates import (
     reference_run,
     truth_run,
 )
+from rms_deploy.verification.cast_inputs import cast_inputs, fitted
 from rms_deploy.verification.checks import Limits, checks, per_output
 from rms_deploy.verification.isolated import call_isolated
 from rms_deploy.verification.memory import free_memory
@@ -52,6 +53,7 @@ def verify(
     atol: float | Mapping[str, float] | None = None,
     memory: float | None = None,
     library: bool = True,
+    cast: bool = False,
     timeout: float | None = None,
 ) -> Verification:
     """Run both models on the same inputs and compare every output.
@@ -68,6 +70,12 @@ def verify(
     of rounding and scaling: only the other comparison shows those. Weights are widened one at a time, so the size of a
     model is no limit; that of its largest weight is. A model that does not run in this way is compared by its numbers
     only: the result's `formula` says why, and `is_complete` is false.
+
+    A candidate that `rms_deploy.cast` made, or another converter to a half type, is compared with `cast`. Its inputs
+    and outputs may be of another float type: both models get the same numbers, rounded to the types of the candidate,
+    and none that are tiny or huge. The formulas are compared with the weights of the reference in both, wherever the
+    candidate has them rounded. The tolerance of the numbers is that of the half type, for two roundings at each of the
+    candidate's operators: of its result, and of its weight.
 
     Where the models are not equal, `first_difference` is the first value in which they part.
 
@@ -86,6 +94,7 @@ def verify(
         memory: bytes that the comparison in float64 may take for weights, and for the values at the cuts; default: what
             is free. What runs as deployed takes what a deployment takes.
         library: run the candidate with our custom-op library.
+        cast: the candidate is the reference in half precision.
         timeout: seconds after which it ends with an error, as a model may loop for ever. It then runs in a process of
             its own, where a crash of a runtime is an error too, and takes files or protos; None: in this process.
 
@@ -96,7 +105,14 @@ def verify(
     """
     if timeout is not None:
         options: dict[str, Any] = {"inputs": inputs, "shapes": shapes, "dims": dims, "seed": seed}
-        options |= {"library": library, "tolerance": tolerance, "rtol": rtol, "atol": atol, "memory": memory}
+        options |= {
+            "library": library,
+            "cast": cast,
+            "tolerance": tolerance,
+            "rtol": rtol,
+            "atol": atol,
+            "memory": memory,
+        }
         return _isolated(reference, candidate, timeout=timeout, **options)
     if tolerance is not None and not tolerance >= 0:
         raise InputError(f"tolerance is {tolerance}; use 0 or more")
@@ -105,23 +121,30 @@ def verify(
     right = Candidate.of(reference)
     place = candidate if isinstance(candidate, str | os.PathLike) and _has_no_graph(candidate) else None
     tested = right if place is not None else Candidate.of(candidate)
-    require_same(right.model, tested.model)
-    feeds_by_kind = resolve_inputs(
-        right.model, inputs=inputs, shapes=shapes, dims=dims, seed=seed, magnitudes=MAGNITUDES
-    )
-    for feeds in feeds_by_kind.values():
-        check_inputs(feeds, tested.model)
+    require_same(right.model, tested.model, any_float=cast)
+    if cast and place is not None:
+        raise InputError(f"{os.fspath(place)}: `cast` is for an ONNX model; give the cast model as the reference")
+    given: dict[str, Any] = {"inputs": inputs, "shapes": shapes, "dims": dims, "seed": seed}
+    if cast:
+        feeds_by_kind = cast_inputs(right.model, tested.model, **given)
+    else:
+        feeds_by_kind = resolve_inputs(right.model, magnitudes=MAGNITUDES, **given)
+        for feeds in feeds_by_kind.values():
+            check_inputs(feeds, tested.model)
     elementwise = [per_output(name, limit, right.model) for name, limit in (("rtol", rtol), ("atol", atol))]
     expected = _outputs(reference_run(right), feeds_by_kind)
     deployed = deployed_run(tested, library=library) if place is None else _run_at(place, right)
-    actual = _outputs(deployed, feeds_by_kind)
+    actual = _outputs(deployed, {kind: fitted(feeds, tested.model) for kind, feeds in feeds_by_kind.items()})
     memory = free_memory() if memory is None else memory
     truth, how_true = truth_run(right, memory=memory)
     if place is None:
-        formula, how_formula = formula_run(tested, truth, how_true, memory=memory)
+        formula, how_formula = formula_run(
+            tested, truth, how_true, cast_from=right.model if cast else None, memory=memory
+        )
     else:
         formula, how_formula = None, f"not compared: {'a server' if is_endpoint(place) else 'an engine'} has no float64"
-    dtype, depth = rounding(right.model, upcast=actual.upcast)
+    dtype, depth = rounding(tested.model, upcast=None) if cast else rounding(right.model, upcast=actual.upcast)
+    depth *= 2 if cast else 1
     limits = Limits(
         tolerance_for(dtype, depth) if tolerance is None else tolerance,
         _formula_tolerance(truth, formula) if tolerance is None else tolerance,

@@ -24,6 +24,7 @@ from rms_deploy.ops.element_types import is_float
 from rms_deploy.ops.functions import attach_functions
 from rms_deploy.ops.nodes import norm_nodes
 from rms_deploy.runtime import onnxruntime_session as runtime
+from rms_deploy.verification.unrounded import unround
 
 __all__ = ["Wide", "lacks_functions", "run_streamed", "stream_weights", "wide_feeds", "widened"]
 
@@ -34,6 +35,8 @@ _NO_KERNEL: Final = re.compile(r"Could not find an implementation for (\w+)\(")
 
 _WITHIN: Final = {"Erf": "Gelu"}
 """Ops that ONNX Runtime makes of others, which a model has in their place."""
+
+_LIFT_ALL: Final = LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
 
 _COPIES: Final = 2
 """Of the largest weight, in memory at once: the widened one, and what a node makes of it."""
@@ -49,6 +52,8 @@ class Wide:
     to: ir.DataType
     is_wider: bool
     """Whether anything in the model was narrower."""
+    alone: tuple[str, ...] = ()
+    """Of a cast model: the weights that are none of the original, rounded."""
 
     @property
     def nbytes(self) -> int:
@@ -75,17 +80,37 @@ class Wide:
         return partial(run_streamed, session, self.weights), in_float32
 
 
-def widened(model: ir.Model, to: ir.DataType) -> Wide:
-    """A copy in type `to`, its constants rounded as `model` rounds them."""
-    wide = model.clone()
-    if lacks_functions(wide):
-        attach_functions(wide)
-    inline_functions(wide)
-    FoldConstants()(wide)
-    LiftConstantsToInitializersPass()(wide)
+def widened(model: ir.Model, to: ir.DataType, *, cast_from: ir.Model | None = None) -> Wide:
+    """A copy in type `to`, its constants rounded as `model` rounds them.
+
+    `cast_from`: the float32 model of which `model` is a copy in half precision. Its weights are then not rounded.
+    """
+    wide = _inlined(model)
+    alone: tuple[str, ...] = ()
+    if cast_from is None:
+        FoldConstants()(wide)
+        LiftConstantsToInitializersPass()(wide)
+    else:
+        original = _inlined(cast_from)
+        FoldConstants()(original)
+        _LIFT_ALL(original)
+        _LIFT_ALL(wide)
+        unround(wide, original)
+        FoldConstants()(wide)  # which rounds where it casts
+        _LIFT_ALL(wide)
+        alone = unround(wide, original)
     weights = {value: value.const_value for value in wide.graph.initializers.values()}
     is_wider = Upcast(to)(wide).modified
-    return Wide(wide, stream_weights(wide, weights, to), to, is_wider)
+    return Wide(wide, stream_weights(wide, weights, to), to, is_wider, alone)
+
+
+def _inlined(model: ir.Model) -> ir.Model:
+    """A copy without functions."""
+    copied = model.clone()
+    if lacks_functions(copied):
+        attach_functions(copied)
+    inline_functions(copied)
+    return copied
 
 
 def wide_feeds(feeds: _Arrays, to: ir.DataType) -> dict[str, NDArray[Any]]:

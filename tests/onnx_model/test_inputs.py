@@ -86,6 +86,7 @@ def test_a_scalar_and_an_empty_tensor_can_be_drawn():
     for magnitude in MAGNITUDES:
         feeds = draw("float x, float[0,4] z, float[4,0] u, bool[0] m", magnitude=magnitude)
         assert {name: array.shape for name, array in feeds.items()} == {"x": (), "z": (0, 4), "u": (4, 0), "m": (0,)}
+        assert all(isinstance(array, np.ndarray) for array in feeds.values())  # ONNX Runtime takes nothing else
 
 
 def test_a_shape_beyond_memory_is_one_line():

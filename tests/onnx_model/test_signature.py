@@ -109,3 +109,9 @@ def test_a_spec_is_the_same_after_json(text: str) -> None:
     again = TensorSpec.from_dict("x", json.loads(json.dumps(spec.to_dict())))
     assert again.describe() == spec.describe()
     assert (again.name, again.dtype, again.shape) == ("x", spec.dtype, spec.shape)
+
+
+def test_another_float_type_agrees_only_if_that_is_asked_for():
+    require_same(model("float[2] x"), model("float16[2] x", outputs="bfloat16[2] y"), any_float=True)
+    with pytest.raises(InputError, match="input x is"):
+        require_same(model("float[2] x"), model("int32[2] x", "", "float[2] y"), any_float=True)

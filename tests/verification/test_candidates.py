@@ -150,3 +150,14 @@ def test_too_little_memory_is_named():
 def test_a_missing_kernel_alone_is_no_reason_to_upcast():
     with pytest.raises(RunError, match="Unknown"):
         reference_run(Candidate.of(proto("y = rms_deploy.Unknown(x)")))
+
+
+@pytest.mark.parametrize("prepare", [reference_run, lambda candidate: deployed_run(candidate, library=True)])
+def test_an_output_that_another_tool_took_names_the_mend(prepare):
+    text = """<ir_version: 8, opset_import: ["" : 18, "rms_deploy" : 1]>
+        g (float[n,2] x, float[n,2] r) => (float[n,2] y) <float[2] w = {1, 2}> { y = rms_deploy.AddRMSNorm(x, r, w) }"""
+    candidate = Candidate.of(onnx.parser.parse_model(text))
+    with pytest.raises(
+        RunError, match=r"g: node y \(AddRMSNorm\) has lost its Sum to another tool; `rms_deploy.fuse` mends"
+    ):
+        prepare(candidate)

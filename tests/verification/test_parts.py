@@ -97,6 +97,12 @@ def test_values_of_unlike_shapes_are_no_pair():
     assert result.compared == "whole"
 
 
+@pytest.mark.parametrize("ends", ["(float[2,0] x) => (float[2,0] y)", "(float x) => (float y)"])
+def test_an_empty_input_and_a_scalar_can_be_compared(ends):
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 18]> g {ends} {{ y = Exp(x) }}')
+    assert verify(model, model).compared == "whole"
+
+
 def test_what_does_not_run_on_tiny_numbers_has_no_parts():
     """For x = 0 the products are 4 and 6, and 1 is an index of the table; for tiny ones it is -9."""
     body = """table = Constant<value_floats=[1.0, 2.0, 3.0]>() a = Exp(x) c = MatMul(a, w)
