@@ -6,15 +6,16 @@ from pathlib import Path
 
 import click
 
-from rms_deploy.cli.console import json_option, print_json, stdout
+from rms_deploy.cli.console import json_option, print_json, say
 
 __all__ = ["command"]
 
 
 @click.command("inspect", short_help="List the norms of an ONNX model: fused or not, and why.")
 @click.argument("model", type=click.Path(path_type=Path))
+@click.option("--full", is_flag=True, help="A line for each norm; by default those of repeated layers share one.")
 @json_option
-def command(model: Path, as_json: bool) -> None:
+def command(model: Path, full: bool, as_json: bool) -> None:
     """List the norms of MODEL, an ONNX file: size, dtype, epsilon, place; fused or not, and why.
 
     Of an engine: its layers, and which of them are norms.
@@ -33,10 +34,10 @@ def command(model: Path, as_json: bool) -> None:
     if as_json:
         print_json(result.to_dict())
         return
-    print_norms(result.norms)
-    print_near_misses(result.near_misses)
+    print_norms(result.norms, full=full)
+    print_near_misses(result.near_misses, full=full)
     counts = ", ".join(f"{count} {what}" for what, count in result.count().items()) or "no norms"
     misses = f"; {near_misses(len(result.near_misses))}" if result.near_misses else ""
-    stdout.print(f"{counts}{misses}", markup=False, soft_wrap=True)
+    say(f"{counts}{misses}")
     for fault in result.faults:
-        stdout.print(f"{fault}; rms-deploy fuse mends it", markup=False, soft_wrap=True)
+        say(f"{fault}; rms-deploy fuse mends it")

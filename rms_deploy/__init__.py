@@ -49,9 +49,10 @@ if TYPE_CHECKING:
     from rms_deploy.libraries import onnxruntime_library, tensorrt_library
     from rms_deploy.ops.forms import NormForm
     from rms_deploy.runtime.onnxruntime_session import session
+    from rms_deploy.verification.check import Check, Divergence, Part
     from rms_deploy.verification.difference import Difference
     from rms_deploy.verification.pairs import ValuePair
-    from rms_deploy.verification.result import Check, Divergence, Part, Verification
+    from rms_deploy.verification.result import Verification
     from rms_deploy.verification.verify import verify
 
     __version__: str
@@ -148,9 +149,10 @@ _NAMES_OF = {
     "libraries": ("onnxruntime_library", "tensorrt_library"),
     "ops.forms": ("NormForm",),
     "runtime.onnxruntime_session": ("session",),
+    "verification.check": ("Check", "Divergence", "Part"),
     "verification.difference": ("Difference",),
     "verification.pairs": ("ValuePair",),
-    "verification.result": ("Check", "Divergence", "Part", "Verification"),
+    "verification.result": ("Verification",),
     "verification.verify": ("verify",),
 }
 """The module of each name, without `rms_deploy.`"""

@@ -12,6 +12,7 @@ from typing import Any
 import onnx_ir as ir
 
 from rms_deploy.benchmark.latency import Latency, Speedup
+from rms_deploy.display import Displayed, Table
 from rms_deploy.engine.builder import NetworkLayer
 from rms_deploy.engine.parser_input import NormChoice
 from rms_deploy.onnx_model.optimization_profiles import OptimizationProfile
@@ -44,8 +45,8 @@ class EngineNorm:
     """The plugin layer that computes it; None: layers of TensorRT's own do."""
 
 
-@dataclass(frozen=True)
-class EngineRecord:
+@dataclass(frozen=True, repr=False)
+class EngineRecord(Displayed):
     """An engine that was built."""
 
     engine: str
@@ -90,6 +91,23 @@ class EngineRecord:
     def plugin_count(self) -> int:
         """How many of them are plugin layers of the network."""
         return sum(norm.layer is not None for norm in self.norms)
+
+    def tables(self) -> Iterable[Table]:
+        """How fast both kinds of norms are, if they were timed."""
+        if self.timing is None:
+            return
+        speedup = self.timing.speedup
+        interval = "" if speedup.low is None else f"{speedup.low:.3f} ... {speedup.high:.3f}"
+        rows = [
+            ("decomposed", f"{self.timing.decomposed.median:.1f} us", "", "", ""),
+            ("plugin", f"{self.timing.plugin.median:.1f} us", f"{speedup.value:.3f}x", interval, speedup.verdict),
+        ]
+        yield Table(("norms", "median", "times faster", "95 % interval", "verdict"), rows)
+
+    def _line(self) -> str:
+        size = f"{self.bytes / 2**20:.1f} MiB in {self.seconds:.1f} s"
+        plugins = f"{self.plugin_count} of {self.norm_count} norms are plugin layers"
+        return f"{self.engine}, {self.runtime} {self.runtime_version}, {size}; {plugins}"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -27,11 +27,12 @@ from rms_deploy.verification.candidates import (
     reference_run,
     truth_run,
 )
+from rms_deploy.verification.check import Check
 from rms_deploy.verification.checks import Limits, checks, per_output
 from rms_deploy.verification.isolated import call_isolated
 from rms_deploy.verification.memory import free_memory
 from rms_deploy.verification.parts import compare_parts, first_failed
-from rms_deploy.verification.result import Check, Verification
+from rms_deploy.verification.result import Verification
 from rms_deploy.verification.tolerance import FORMULA_TOLERANCE, rounding, tolerance_for
 
 __all__ = ["verify"]

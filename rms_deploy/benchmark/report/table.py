@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from rms_deploy.benchmark.method import percentile_name
-from rms_deploy.benchmark.report.numbers import duration, ratio
+from rms_deploy.benchmark.report.numbers import compared, duration
 from rms_deploy.benchmark.report.summary import summary
 from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult, Point, point_name
+from rms_deploy.display import Table
 
 __all__ = [
     "SHARES_HEADER",
@@ -23,6 +24,7 @@ __all__ = [
     "memory",
     "provenance",
     "rows",
+    "tables",
 ]
 
 SHARES_HEADER: Final = ("candidate", "at", "norms", "matmul", "rest", "norms, of a copy's speed")
@@ -35,10 +37,29 @@ _BUSY: Final = 0.5
 def header(result: BenchmarkResult) -> tuple[str, ...]:
     """The names of the columns."""
     percentiles = map(percentile_name, result.method.percentiles)
-    compared = "times faster", "95 % interval", "verdict"
+    speed = "times faster", "95 % interval", "verdict"
     server = "queue", "compute", "batched"
     where = "candidate", "at", "machine"
-    return *where, "median", *percentiles, "runs/s", *server, *compared, "load", "first run", "peak memory"
+    return *where, "median", *percentiles, "runs/s", *server, *speed, "load", "first run", "peak memory"
+
+
+def tables(result: BenchmarkResult) -> Iterator[Table]:
+    """The latencies, and where the time goes if that was measured."""
+    percentiles = map(percentile_name, result.method.percentiles)
+    gone = (
+        "peak memory",
+        "first run",
+        "load",
+        *percentiles,
+        "runs/s",
+        "batched",
+        "queue",
+        "compute",
+        "machine",
+        "95 % interval",
+    )
+    yield Table(header(result), rows(result), left=3, first_to_go=gone)
+    yield Table(SHARES_HEADER, category_shares(result), left=2, first_to_go=SHARES_HEADER[-1:])
 
 
 def rows(result: BenchmarkResult) -> list[tuple[str, ...]]:
@@ -185,12 +206,8 @@ def memory(size: int | None) -> str:
 
 
 def _row(point: Point, candidate: CandidateResult) -> tuple[str, ...]:
-    latency, speedup = candidate.latency, candidate.speedup
+    latency = candidate.latency
     assert latency is not None, candidate.name
-    compared = ("", "", "")
-    if speedup is not None:
-        interval = " ... ".join(ratio(end) for end in (speedup.low, speedup.high) if end is not None)
-        compared = f"{ratio(speedup.value)}x", interval, speedup.verdict
     return (
         candidate.name,
         point_name(point),
@@ -198,7 +215,7 @@ def _row(point: Point, candidate: CandidateResult) -> tuple[str, ...]:
         *map(duration, (latency.median, *latency.percentiles.values())),
         "" if latency.throughput is None else f"{latency.throughput:.4g}",
         *_served(candidate),
-        *compared,
+        *compared(candidate.speedup),
         *("" if s is None else duration(s * 1e6) for s in (candidate.load_seconds, candidate.first_run_seconds)),
         memory(candidate.peak_memory),
     )
