@@ -29,11 +29,14 @@ def _devices(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     return tuple(device.strip() for device in (value or "").split(",") if device.strip())
 
 
+_TYPES = {"--fp16": "float16", "--bf16": "bfloat16"}
+
+
 def _no_type(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value:
         raise click.UsageError(
-            f"{param.opts[0]}: an engine has the types of its model; export that in the type, as by "
-            "`rms-deploy export --dtype float16`",
+            f"{param.opts[0]}: an engine has the types of its model; convert that first, as by "
+            f"`rms-deploy cast in.onnx -o out.onnx --to {_TYPES[param.opts[0]]}`",
             ctx,
         )
 

@@ -110,6 +110,7 @@ def bench(
             until = _end_of_point(end, count - len(points))
             results, again = _measure(entries, written, each, progress, end=until, operator_times=operator_times)
             clients = {"concurrency": each.concurrency} if concurrency else {}
+            results = step.advised(results)
             shapes_of_step = {name: array.shape for name, array in step.inputs[0].items()}
             points.append(Point(results, shapes_of_step, {**step.dims, **clients}, again=again))
     return BenchmarkResult(tuple(points), method=method, provenance=provenance, inspection=inspection)
