@@ -93,6 +93,10 @@ class BenchmarkResult(Displayed):
     provenance: Provenance
     inspection: Mapping[str, Any] = field(default_factory=dict)
     """The norms of the first model, as `inspect` lists them."""
+    files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By model: the SHA-256 of its file and of each file with its weights, by name."""
+    verifications: tuple[Mapping[str, Any], ...] = ()
+    """What `verify` found of models against the first, as `Verification.to_dict` gives it; none: nobody asked."""
 
     @property
     def candidates(self) -> tuple[CandidateResult, ...]:

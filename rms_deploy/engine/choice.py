@@ -9,10 +9,11 @@ from typing import Any
 from rms_deploy.engine.builder import BuildOptions, Plan, build_plan
 from rms_deploy.engine.parser_input import NormChoice, fused_norms, with_decomposed_norms, with_plugin_norms
 from rms_deploy.engine.progress import BuildProgress
-from rms_deploy.engine.record import EngineNorm, NormTiming, file_hash
+from rms_deploy.engine.record import EngineNorm, NormTiming
 from rms_deploy.engine.source_model import SourceModel
 from rms_deploy.engine.timing import time_engines
 from rms_deploy.errors import EngineError, InputError
+from rms_deploy.onnx_model.file_hashes import file_hash
 from rms_deploy.runtime.gpus import gpu_problem, gpus
 from rms_deploy.runtime.tensorrt_api import TensorRT
 from rms_deploy.runtime.tensorrt_plugin import load_plugins

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
-
-import onnx_ir as ir
 
 from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.display import Displayed, Table
@@ -17,7 +12,7 @@ from rms_deploy.engine.builder import NetworkLayer
 from rms_deploy.engine.parser_input import NormChoice
 from rms_deploy.onnx_model.optimization_profiles import OptimizationProfile
 
-__all__ = ["EngineNorm", "EngineRecord", "NormTiming", "file_hash", "model_hashes", "recorded_layers"]
+__all__ = ["EngineNorm", "EngineRecord", "NormTiming", "recorded_layers"]
 
 
 @dataclass(frozen=True)
@@ -126,20 +121,3 @@ def recorded_layers(layers: Iterable[NetworkLayer]) -> dict[str, str]:
         if layer.is_node:
             recorded[f"{layer.name} ({index})" if layer.name in recorded else layer.name] = layer.type
     return recorded
-
-
-def file_hash(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def model_hashes(path: str | os.PathLike[str], model: ir.Model) -> dict[str, str]:
-    """SHA-256 of a model's file and of each file that its weights lie in, by name."""
-    path = Path(path)
-    tensors = (value.const_value for graph in model.graphs() for value in graph.initializers.values())
-    data = {os.fspath(tensor.location) for tensor in tensors if isinstance(tensor, ir.ExternalTensor)}
-    return {path.name: file_hash(path)} | {name: file_hash(path.parent / name) for name in sorted(data)}

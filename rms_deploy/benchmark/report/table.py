@@ -30,9 +30,6 @@ __all__ = [
 SHARES_HEADER: Final = ("candidate", "at", "norms", "matmul", "rest", "norms, of a copy's speed")
 """The header of `category_shares`."""
 
-_BUSY: Final = 0.5
-"""Load above which the machine counts as busy."""
-
 
 def header(result: BenchmarkResult) -> tuple[str, ...]:
     """The names of the columns."""
@@ -86,7 +83,6 @@ def failures(result: BenchmarkResult) -> Iterator[str]:
             if candidate.settled is False and result.method.warmup:
                 yield f"{candidate.name}{at}: still drifted after {result.method.warmup:g} s of warm-up"
     yield from _shortened(result)
-    yield from _busy(result)
 
 
 def _shortened(result: BenchmarkResult) -> Iterator[str]:
@@ -105,21 +101,6 @@ def _shortened(result: BenchmarkResult) -> Iterator[str]:
 
 def _round_medians(point: Point) -> Iterator[tuple[tuple[float, ...], ...]]:
     return (c.latency.round_medians for c in point.candidates if c.latency is not None)
-
-
-def _busy(result: BenchmarkResult) -> Iterator[str]:
-    """The points, or the result, at whose begin others ran on the machine."""
-    elsewhere = [point for point in result.points if point.provenance is not None]
-    if not elsewhere and result.provenance.machine.load > _BUSY:
-        load = f"load {result.provenance.machine.load} before the benchmark"
-        yield f"the machine was busy ({load}): its noise is larger than it need be"
-    # A node of a sweep comes from the point before, which was as much load as its method has threads.
-    limit = _BUSY + result.method.threads * result.method.concurrency
-    loads = [point.provenance.machine.load for point in elsewhere if point.provenance is not None]
-    busy = [load for load in loads if load > limit]
-    if busy:
-        points = f"of {len(busy)} of {len(loads)} points"
-        yield f"the machines {points} were busy (load up to {max(busy)}): their noise is larger than it need be"
 
 
 def category_shares(result: BenchmarkResult) -> list[tuple[str, ...]]:
