@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rms_deploy.deployment.package import package
     from rms_deploy.deployment.result import PackageResult
     from rms_deploy.deployment.sweep import sweep
+    from rms_deploy.display import Table
     from rms_deploy.engine.build import build
     from rms_deploy.engine.doctor import Diagnosis, doctor
     from rms_deploy.engine.inspect_engine import EngineInspection, inspect_engine
@@ -93,6 +94,7 @@ __all__ = [
     "RunComparison",
     "RunError",
     "SwapReport",
+    "Table",
     "UnfusionResult",
     "ValuePair",
     "Verification",
@@ -134,6 +136,7 @@ _NAMES_OF = {
     "deployment.sweep": ("sweep",),
     "deployment.package": ("package",),
     "deployment.result": ("PackageResult",),
+    "display": ("Table",),
     "engine.build": ("build",),
     "engine.doctor": ("Diagnosis", "doctor"),
     "engine.inspect_engine": ("EngineInspection", "inspect_engine"),
