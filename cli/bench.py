@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rms_deploy.cli.benchmark_output import NOT_DECIDED, form_options, print_result
-from rms_deploy.cli.console import is_quiet, progress
+from rms_deploy.cli.console import is_quiet, progress, status
 from rms_deploy.cli.shape_options import dim_option, shape_option
+
+if TYPE_CHECKING:
+    from rms_deploy.benchmark.result import BenchmarkResult
 
 __all__ = ["command"]
 
 _RUNTIMES = ("onnxruntime", "onnxruntime-cuda", "torch", "torch-compiled")
+_VERIFY_SECONDS = 3600.0
 _AT_LEAST_1 = click.IntRange(min=1)
 _POSITIVE = click.FloatRange(min=0)
 
@@ -96,6 +101,8 @@ def _sweep(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @click.option("--also-without-library", is_flag=True, help="Measure models with our ops both ways, as two rows.")
 @click.option("--operator-times", "--profile", "operator_times", is_flag=True,
               help="Also measure where the time goes: norms, matrix products, the rest.")  # fmt: skip
+@click.option("--verify", "prove", is_flag=True,
+              help="Also verify each further model against the first; its verdict is kept.")  # fmt: skip
 @click.option("--report", type=click.Path(path_type=Path), help="Write a page to this file; implies --operator-times.")
 @click.option("--ray", metavar="ADDRESS",
               help="Share the points out to the nodes of a Ray cluster: host:port of its head, auto, or local. With "
@@ -111,6 +118,7 @@ def command(
     concurrency: tuple[int, ...],
     no_library: bool,
     operator_times: bool,
+    prove: bool,
     report: Path | None,
     ray: str | None,
     per_machine: bool,
@@ -130,6 +138,9 @@ def command(
         raise click.UsageError("--per-machine and --resume go with --ray; --ray local is this machine")
     if ray is not None and (endpoints or len(concurrency) > 1):
         raise click.UsageError("--endpoint and several --concurrency are measured from here; leave out --ray")
+    others = [*map(str, models[1:]), *endpoints]
+    if prove and (not others or ray is not None):
+        raise click.UsageError("--verify takes two models or more, and no --ray; of one, run rms-deploy fuse first")
     from rms_deploy.benchmark.method import Method
     from rms_deploy.runtime.endpoint import Endpoint
 
@@ -157,8 +168,30 @@ def command(
             from rms_deploy.deployment.sweep import sweep
 
             result = sweep(models, ray=ray, per_machine=per_machine, resume=resume, on_progress=on_progress, **options)
+    if prove:
+        result = _verified(result, str(models[0]), others, options)
     print_result(result, form, quiet=is_quiet())  # first: a page that cannot be written must not lose the figures
     if report is not None:
         write_page(result, report)
-    if result.failed or result.undecided:
-        raise SystemExit(1 if result.failed else NOT_DECIDED)
+    differs = any(found["passed"] is not True for found in result.verifications)
+    if result.failed or differs or result.undecided:
+        raise SystemExit(1 if result.failed or differs else NOT_DECIDED)
+
+
+def _verified(
+    result: BenchmarkResult, first: str, others: Sequence[str], options: Mapping[str, Any]
+) -> BenchmarkResult:
+    """The result with what `verify` finds on the inputs of its first point; its figures outlive a failure."""
+    from rms_deploy.errors import RmsDeployError
+    from rms_deploy.verification.verify import verify
+
+    given: dict[str, Any] = {"inputs": options["inputs"]} if options["inputs"] else {"shapes": result.shapes}
+    found: list[Mapping[str, Any]] = []
+    for other in others:
+        with status(f"verifying {other}"):
+            try:
+                found.append(verify(first, other, seed=result.method.seed, timeout=_VERIFY_SECONDS, **given).to_dict())
+            except RmsDeployError as error:
+                failed = {"passed": None, "verdict": f"not verified: {error}"}
+                found.append({"reference": {"model": first}, "candidate": {"model": other}, **failed})
+    return replace(result, verifications=tuple(found))

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rms_deploy.cli.console import is_quiet, json_option, print_json, progress, stdout
+from rms_deploy.cli.console import is_quiet, json_option, print_json, progress, say
 from rms_deploy.cli.table import print_table
 
 if TYPE_CHECKING:
-    from rms_deploy.benchmark.op.result import OpBenchmarkResult, OpTiming
+    from rms_deploy.benchmark.op.result import OpBenchmarkResult
 
 __all__ = ["command", "print_op_benchmark"]
 
@@ -76,33 +76,14 @@ def command(
 
 def print_op_benchmark(result: OpBenchmarkResult, *, quiet: bool = False) -> None:
     """One table of all cases, what could not run, and how it was measured; `quiet`: the table alone."""
-    from rms_deploy.benchmark.op.result import best
-
-    header = ("op", "dtype", "shape", "threads", "kernel", "us", "GB/s", "copies", "x best other")
-    rows = []
-    for case, timings in result.cases():
-        fastest = best(timings)
-        for timing in timings:
-            if timing.microseconds is not None:
-                labels = case.op, case.dtype, case.name, str(case.threads), timing.kernel
-                rows.append((*labels, *_numbers(timing, fastest)))
-    print_table(header, rows, left=5)
+    for table in result.tables():
+        print_table(table)
     if quiet:
         return
     for kernel, failure in dict.fromkeys((t.kernel, t.failure) for t in result.timings if t.failure):
-        stdout.print(f"{kernel}: not everywhere: {failure}", markup=False, soft_wrap=True)
-    stdout.print(
+        say(f"{kernel}: not everywhere: {failure}")
+    say(
         f"{result.rounds} rounds in turns, {result.duration:g} s each in all; copy: numpy, one thread\n"
         f"{result.provenance.sentence()}\n"
-        f"{result.provenance.date}  {result.provenance.command}",
-        markup=False,
-        soft_wrap=True,
+        f"{result.provenance.date}  {result.provenance.command}"
     )
-
-
-def _numbers(timing: OpTiming, fastest: OpTiming | None) -> tuple[str, ...]:
-    assert timing.microseconds is not None, timing.kernel
-    against = (
-        "" if fastest is None or fastest.microseconds is None else f"{timing.microseconds / fastest.microseconds:.2f}"
-    )
-    return f"{timing.microseconds:.1f}", f"{timing.gigabytes_per_second:.1f}", f"{timing.copies:.2f}", against

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rms_deploy.cli.arguments import with_flags
-from rms_deploy.cli.console import print_json, stdout
+from rms_deploy.cli.console import print_json, say
 from rms_deploy.cli.table import print_table
 
 if TYPE_CHECKING:
@@ -44,17 +44,13 @@ def print_benchmark(result: BenchmarkResult, *, quiet: bool = False) -> None:
     from rms_deploy.benchmark.report import table
     from rms_deploy.benchmark.report.summary import summary
 
-    rows = table.rows(result)
-    if rows:
-        print_table(table.header(result), rows)
-    shares = table.category_shares(result)
-    if shares:
-        print_table(table.SHARES_HEADER, shares)
+    for each in table.tables(result):
+        print_table(each)
     for line in table.failures(result):
-        stdout.print(with_flags(line), markup=False, soft_wrap=True, style="bold red" if " FAILED: " in line else "")
+        say(with_flags(line), style="bold red" if " FAILED: " in line else "")
     if quiet:
         return
     for line in summary(result):
-        stdout.print(with_flags(line), markup=False, soft_wrap=True, style="bold")
+        say(with_flags(line), style="bold")
     for line in table.provenance(result):
-        stdout.print(line, markup=False, soft_wrap=True)
+        say(line)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rms_deploy.cli.arguments import with_flags
-from rms_deploy.cli.console import is_quiet, json_option, print_json, progress, stderr, stdout
+from rms_deploy.cli.console import is_quiet, json_option, print_json, progress, say, stderr
 from rms_deploy.cli.optimization_profile_options import optimization_profile_options, optimization_profiles_of
 from rms_deploy.cli.table import print_table
 
 if TYPE_CHECKING:
-    from rms_deploy.deployment.build_for_gpus import EngineSet
-    from rms_deploy.engine.record import EngineRecord, NormTiming
+    from rms_deploy.engine.record import EngineRecord
 
 __all__ = ["command"]
 
@@ -30,11 +29,14 @@ def _devices(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     return tuple(device.strip() for device in (value or "").split(",") if device.strip())
 
 
+_TYPES = {"--fp16": "float16", "--bf16": "bfloat16"}
+
+
 def _no_type(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value:
         raise click.UsageError(
-            f"{param.opts[0]}: an engine has the types of its model; export that in the type, as by "
-            "`rms-deploy export --dtype float16`",
+            f"{param.opts[0]}: an engine has the types of its model; convert that first, as by "
+            f"`rms-deploy cast in.onnx -o out.onnx --to {_TYPES[param.opts[0]]}`",
             ctx,
         )
 
@@ -130,22 +132,14 @@ def _build_for_gpus(model: Path, folder: Path, ray: str, options: dict[str, Any]
     if as_json:
         print_json({"folder": str(folder), **result.to_dict()})
     else:
-        print_table(("GPU type", "device", "engine", "norms", "MiB", "seconds"), list(_engine_rows(result)), left=4)
+        for table in result.tables():
+            print_table(table)
         for engine in result.failed:
-            stdout.print(f"{engine.gpu_type} FAILED: {with_flags(engine.failure or '')}", markup=False, soft_wrap=True)
+            say(f"{engine.gpu_type} FAILED: {with_flags(engine.failure or '')}")
         count = len(result.engines) - len(result.failed)
-        stdout.print(f"built {count} of {len(result.engines)} engines -> {folder}", markup=False, soft_wrap=True)
+        say(f"built {count} of {len(result.engines)} engines -> {folder}")
     if result.failed:
         raise click.ClickException(f"{model}: no engine for {', '.join(engine.gpu_type for engine in result.failed)}")
-
-
-def _engine_rows(result: EngineSet) -> Iterator[tuple[str, ...]]:
-    for engine in result.engines:
-        if engine.indexed is not None and engine.record is not None:
-            record, known = engine.record, engine.indexed
-            norms = f"{record['plugin_count']} of {record['norm_count']} plugins"
-            size, seconds = f"{record['bytes'] / 2**20:.1f}", f"{record['seconds']:.1f}"
-            yield engine.gpu_type, known.device, known.engine, norms, size, seconds
 
 
 @contextmanager
@@ -174,32 +168,11 @@ def _progress(title: str) -> Iterator[Callable[[float, str], None] | None]:
 
 
 def _print_record(record: EngineRecord) -> None:
-    if record.timings:
-        _print_timings(record.timings)
+    for table in record.tables():
+        print_table(table)
     kind = "decomposed, no plugin layers" if record.norm == "decomposed" else "plugin layers"
     count = record.norm_count if record.norm == "decomposed" else record.plugin_count
     norms = f"norms: {count} of {record.norm_count} are {kind} ({record.reason})"
     devices = ", ".join(record.devices) or "the runtime's choice of devices"
     size = f"{record.bytes / 2**20:.1f} MiB in {record.seconds:.1f} s"
-    stdout.print(
-        f"built {record.engine} ({record.runtime} {record.runtime_version}, {devices}, {size})\n{norms}",
-        markup=False,
-        soft_wrap=True,
-    )
-
-
-def _print_timings(timings: Sequence[NormTiming]) -> None:
-    rows = []
-    for timing in timings:
-        low, high = timing.speedup.low, timing.speedup.high
-        rows.append(
-            (
-                ", ".join(timing.plugins) or "none",
-                ", ".join(timing.against) or "none",
-                f"{timing.latency.median:.1f} us",
-                f"{timing.speedup.value:.3f}x",
-                "" if low is None else f"{low:.3f} ... {high:.3f}",
-                timing.speedup.verdict,
-            )
-        )
-    print_table(("plugins", "against", "median", "times faster", "95 % interval", "verdict"), rows)
+    say(f"built {record.engine} ({record.runtime} {record.runtime_version}, {devices}, {size})\n{norms}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rms_deploy.cli.arguments import with_flags
-from rms_deploy.cli.console import is_quiet, json_option, print_json, status, stdout
+from rms_deploy.cli.console import is_quiet, json_option, print_json, say, status
 from rms_deploy.cli.shape_options import dim_option, shape_option
 from rms_deploy.ops.forms import NormForm
 
@@ -83,20 +84,19 @@ def command(model: Path, output: Path | None, to: str, explain: bool, as_json: b
 
 
 def _print(result: CastResult, output: Path, *, explain: bool) -> None:
-    from rms_deploy.cli.norm_table import near_misses, print_near_misses
     from rms_deploy.cli.table import print_table
 
-    if explain:
-        if result.kept:
-            rows = [(kept.node, kept.op_type, with_flags(kept.reason)) for kept in result.kept]
-            print_table(("stays in float32", "operator", "why"), rows, left=3)
-        print_near_misses(result.near_misses)
+    for table in result.tables() if explain else ():
+        rows = [[with_flags(cell) for cell in row] for row in table.rows]
+        print_table(replace(table, rows=rows))
     operators = Counter(kept.op_type for kept in result.kept)
     text = f"cast {result.cast_count} of {result.cast_count + len(result.kept)} nodes to {result.to}"
     text += f", {len(result.norms)} of them norms"
     if operators:
         text += f"; in float32 stay {', '.join(f'{count} {op}' for op, count in operators.most_common())}"
     text += f" -> {output}" if result.written else "; nothing was written"
-    stdout.print(text, markup=False, soft_wrap=True)
+    say(text)
     if not explain and result.near_misses:
-        stdout.print(f"{near_misses(len(result.near_misses))}; --explain says why", markup=False)
+        from rms_deploy.cli.norm_table import near_misses
+
+        say(f"{near_misses(len(result.near_misses))}; --explain says why")

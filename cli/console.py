@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-__all__ = ["is_quiet", "json_option", "print_json", "progress", "status", "stderr", "stdout"]
+__all__ = ["is_quiet", "json_option", "print_json", "progress", "say", "status", "stderr", "stdout"]
 
 stdout = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
@@ -21,6 +21,11 @@ json_option: Callable[..., Any] = click.option("--json", "as_json", is_flag=True
 def print_json(result: dict[str, Any]) -> None:
     """One JSON document on stdout, whatever the terminal."""
     click.echo(json.dumps(result, indent=2))
+
+
+def say(text: str, *, style: str = "") -> None:
+    """Print a sentence on stdout: wrapped between words on a terminal, one line in a pipe."""
+    stdout.print(text, markup=False, style=style, soft_wrap=not stdout.is_terminal)
 
 
 def is_quiet() -> bool:

@@ -73,8 +73,10 @@ def _run(model: str) -> None:
     from rms_deploy.benchmark.method import Method
     from rms_deploy.cli.benchmark_output import print_benchmark
     from rms_deploy.cli.fuse import print_fusion
+    from rms_deploy.cli.inspect import print_inspection
     from rms_deploy.cli.verify import print_verification
     from rms_deploy.fusion.fuse import fuse
+    from rms_deploy.fusion.inspect import inspect
     from rms_deploy.verification.verify import verify
 
     shapes = _SHAPES[model]
@@ -85,6 +87,8 @@ def _run(model: str) -> None:
         export(model, plain, norm="decomposed")
     _show(f"fuse {plain} -o {fused}")
     print_fusion(fuse(plain, fused), fused)
+    _show(f"inspect {fused}")
+    print_inspection(inspect(fused))
     _show(f"verify {plain} {fused} {text}")
     with status("verifying"):
         verification = verify(plain, fused, shapes=shapes)

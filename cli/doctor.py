@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rms_deploy.cli.console import json_option, print_json, status, stdout
+from rms_deploy.cli.console import json_option, print_json, say, status
 from rms_deploy.cli.table import print_table
 
 if TYPE_CHECKING:
@@ -39,35 +39,24 @@ def command(model: Path | None, as_json: bool) -> None:
 
 
 def _print_machine(diagnosis: Diagnosis) -> None:
-    _line(f"rms-deploy {diagnosis.rms_deploy}, Python {diagnosis.python}, {diagnosis.system}")
+    say(f"rms-deploy {diagnosis.rms_deploy}, Python {diagnosis.python}, {diagnosis.system}")
     for gpu in diagnosis.gpus:
-        _line(f"GPU: {gpu.name}, {gpu.capability}, {gpu.memory_mib} MiB, driver {gpu.driver}")
+        say(f"GPU: {gpu.name}, {gpu.capability}, {gpu.memory_mib} MiB, driver {gpu.driver}")
     if diagnosis.gpu_problem:
-        _line(f"no GPU can be used: {diagnosis.gpu_problem}")
-    rows = [
-        (
-            runtime.name,
-            runtime.version or "not here",
-            "registered" if runtime.registered else "built" if runtime.library else "not built",
-        )
-        for runtime in diagnosis.runtimes
-    ]
-    print_table(("runtime", "version", "our library"), rows, left=3)
+        say(f"no GPU can be used: {diagnosis.gpu_problem}")
+    for table in diagnosis.tables():
+        print_table(table)
     for runtime in diagnosis.runtimes:
         if runtime.problem:
-            _line(f"{runtime.name}: {runtime.problem}")
+            say(f"{runtime.name}: {runtime.problem}")
 
 
 def _print_model(model: ModelDiagnosis) -> None:
     more = f", {model.unfused_count} more that rms-deploy fuse takes" if model.unfused_count else ""
-    _line(f"{model.model}: {model.norm_count} fused norms{more}")
+    say(f"{model.model}: {model.norm_count} fused norms{more}")
     for name, found in model.plugins.items():
-        _line(f"{name}: {found}")
+        say(f"{name}: {found}")
     for broken in model.broken:
-        _line(f"{broken}; rms-deploy fuse mends it")
+        say(f"{broken}; rms-deploy fuse mends it")
     for fault in model.faults:
-        _line(f"fault: {fault}")
-
-
-def _line(text: str) -> None:
-    stdout.print(text, markup=False, soft_wrap=True)
+        say(f"fault: {fault}")

@@ -1,10 +1,10 @@
-"""The layers of an engine as a table: drawn on a terminal, plain columns in a pipe."""
+"""The layers of an engine as a table."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from rms_deploy.cli.console import print_json, stdout
+from rms_deploy.cli.console import print_json, say
 from rms_deploy.cli.table import print_table
 from rms_deploy.engine.inspect_engine import EngineInspection, inspect_engine
 
@@ -17,9 +17,9 @@ def print_engine(path: Path, *, as_json: bool) -> None:
     if as_json:
         print_json(inspection.to_dict())
         return
-    rows = [(layer.name, layer.type, f"{layer.norm}: plugin" if layer.norm else "") for layer in inspection.layers]
-    print_table(("layer", "type", "norm"), rows, left=3)
-    stdout.print(_summary(inspection), markup=False, soft_wrap=True)
+    for table in inspection.tables():
+        print_table(table)
+    say(_summary(inspection))
 
 
 def _summary(inspection: EngineInspection) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rms_deploy.cli.arguments import with_flags
-from rms_deploy.cli.console import is_quiet, json_option, print_json, progress, status, stderr, stdout
+from rms_deploy.cli.console import is_quiet, json_option, print_json, progress, say, status, stderr
 from rms_deploy.ops.forms import FORM_MEANINGS, NormForm
 
 if TYPE_CHECKING:
@@ -132,28 +132,15 @@ def _print_folder(result: FolderFusion, output: Path, *, explain: bool) -> None:
     from rms_deploy.cli.norm_table import print_near_misses
     from rms_deploy.cli.table import print_table
 
-    rows = [
-        (
-            model.model,
-            *("" if model.failure is not None else str(count) for count in (model.norm_count, model.fused_count)),
-            str(model.fused_before_count or ""),
-            str(len(model.near_misses) or ""),
-            f"{model.seconds:.1f}",
-            with_flags(model.why),
-        )
-        for model in result.models
-    ]
-    header = ("model", "norms", "fused", "fused before", "left", "seconds", "why")
-    print_table(header, rows, left=len(header))
+    for table in result.tables():
+        print_table(table)
     for model in result.models if explain else ():
         if model.near_misses:
-            stdout.print(f"{model.model}:", markup=False, soft_wrap=True)
+            say(f"{model.model}:")
             print_near_misses(model.near_misses)
     written = sum(model.written for model in result.models)
     fused = sum(model.fused_count for model in result.models)
-    stdout.print(
-        f"fused {fused} norms; wrote {written} of {len(result.models)} models -> {output}", markup=False, soft_wrap=True
-    )
+    say(f"fused {fused} norms; wrote {written} of {len(result.models)} models -> {output}")
 
 
 def print_fusion(result: FusionResult, output: Path, *, explain: bool = False) -> None:
@@ -170,14 +157,14 @@ def print_fusion(result: FusionResult, output: Path, *, explain: bool = False) -
         text += f", {len(result.fused_before)} were fused before"
     if result.written:
         text += f" -> {output}"
-    stdout.print(text, markup=False, soft_wrap=True)
+    say(text)
     for repair in result.repairs:
-        stdout.print(f"mended {repair}", markup=False, soft_wrap=True)
+        say(f"mended {repair}")
     if result.worst_ulp is not None:
         run = sum(norm.max_ulp is not None for norm in result.norms)
-        stdout.print(f"ran {run} of them in both forms: at most {result.worst_ulp} ulp apart", markup=False)
+        say(f"ran {run} of them in both forms: at most {result.worst_ulp} ulp apart")
     gained = sum(norm.note.startswith("precision gained") for norm in result.norms)
     if gained:
-        stdout.print(f"{gained} had statistics in half precision, and have them in float32 now", markup=False)
+        say(f"{gained} had statistics in half precision, and have them in float32 now")
     if result.near_misses and not explain:
-        stdout.print(f"{near_misses(len(result.near_misses))}; --explain says why", markup=False)
+        say(f"{near_misses(len(result.near_misses))}; --explain says why")

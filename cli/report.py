@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rms_deploy.cli.benchmark_output import NOT_DECIDED, form_options, print_result
-from rms_deploy.cli.console import is_quiet, print_json, stdout
+from rms_deploy.cli.console import is_quiet, print_json, say
 from rms_deploy.cli.table import print_table
 
 if TYPE_CHECKING:
@@ -74,23 +74,8 @@ def command(runs: tuple[Path, ...], html: Path | None, max_regression: float, fo
 
 
 def _print(comparison: RunComparison) -> None:
-    from rms_deploy.benchmark.report.numbers import duration
-
-    rows = [
-        (
-            change.candidate,
-            change.at,
-            *("" if median is None else duration(median) for median in (change.before, change.after)),
-            "" if change.change is None else f"{100 * change.change:+.1f} %",
-            change.verdict,
-        )
-        for change in comparison.changes
-    ]
-    print_table(("candidate", "at", "before", "after", "change", "verdict"), rows)
+    for table in comparison.tables():
+        print_table(table)
     for warning in comparison.warnings:
-        stdout.print(f"the runs differ: {warning}", markup=False, soft_wrap=True)
-    verdict = "regression" if comparison.regressed else "no regression"
-    limit = f"{100 * comparison.max_regression:g} %"
-    if comparison.undecided:
-        verdict = f"not all candidates were compared; {verdict}"
-    stdout.print(f"{verdict} beyond {limit} and beyond the noise of both runs", markup=False, soft_wrap=True)
+        say(f"the runs differ: {warning}")
+    say(comparison.verdict)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from rms_deploy.cli.console import is_quiet, json_option, print_json, status, stdout
+from rms_deploy.cli.console import is_quiet, json_option, print_json, say, status
 from rms_deploy.cli.shape_options import as_text, dim_option, shape_option
 from rms_deploy.cli.table import print_table
 
 if TYPE_CHECKING:
-    from rms_deploy.verification.difference import Difference
-    from rms_deploy.verification.result import Check, Divergence, Verification
+    from rms_deploy.verification.check import Check, Divergence
+    from rms_deploy.verification.result import Verification
 
 __all__ = ["NUMBERS_ONLY", "command", "print_verification"]
 
@@ -129,54 +130,27 @@ def _by_output(option: str, values: tuple[str, ...]) -> dict[str, float] | float
 def print_verification(result: Verification, *, quiet: bool = False) -> None:
     """The worst output of each kind of input, and the verdict; `quiet`: the verdict only."""
     if not quiet:
-        header = (
-            "inputs",
-            "worst output",
-            "result",
-            "rel. L2",
-            "max abs",
-            "max ulp",
-            "ref. error",
-            "cand. error",
-            "in float64",
-            "",
-        )
-        print_table(header, [_row(check) for check in result.worst_by_kind()], left=3)
-        stdout.print(
-            f"reference: {result.reference_run}\ncandidate: {result.candidate_run}\ntruth:     {result.truth}\n"
-            f"formula:   {result.formula}\n"
-            f"compared:  {result.compared}\n"
-            f"inputs:    {as_text(result.shapes)}{_magnitudes(result)}"
-            + _ulp_reason(result)
-            + _place(result.first_difference),
-            markup=False,
-            soft_wrap=True,
-        )
-    limit = f"{result.tolerance:.2g} ({result.tolerance_origin})"
-    worst = result.worst
-    if result.passed:
-        text = f"equal within {limit}: {len(result.checks)} comparison{'s' * (len(result.checks) > 1)}, "
-        text += f"relative L2 at most {worst.difference.relative_l2:.2g}"
-        if result.formula_difference is None:
-            text += f"; numbers only: formula {result.formula}"
-        else:
-            text += f"; same formula in float64: {result.formula_difference:.2g}"
-        if result.part_difference is not None:
-            text += f", {result.part_difference:.2g} in parts"
-    else:
-        text = f"NOT equal within {limit}: {_failure(result)}"
+        _print_details(result)
     color = "green" if result.is_complete else "yellow"
-    stdout.print(text, markup=False, soft_wrap=True, style=color if result.passed else "bold red")
+    say(result.verdict, style=color if result.passed else "bold red")
 
 
-def _failure(result: Verification) -> str:
-    worst = result.worst
-    failed = sum(not check.passed for check in result.checks)
-    if not failed:
-        parts = len({part.pair for part in result.parts if not part.passed})
-        return f"the outputs are, but not {parts} of the parts in float64: relative L2 {result.part_difference:.2g}"
-    text = f"{failed} of {len(result.checks)} failed, worst {worst.output} for {worst.kind} inputs: "
-    return text + f"relative L2 {worst.difference.relative_l2:.2g}" + (f"; {worst.note}" if worst.note else "")
+def _print_details(result: Verification) -> None:
+    from rms_deploy.verification.check import check_table
+
+    worst = result.worst_by_kind()
+    print_table(check_table(worst))
+    for check in worst:
+        if check.note:
+            say(f"{check.kind}, {check.output}: {check.note}")
+    say(
+        f"reference: {result.reference_run}\ncandidate: {result.candidate_run}\ntruth:     {result.truth}\n"
+        f"formula:   {result.formula}\n"
+        f"compared:  {result.compared}\n"
+        f"inputs:    {as_text(result.shapes)}{_magnitudes(worst)}"
+        + _ulp_reason(worst)
+        + _place(result.first_difference)
+    )
 
 
 def _place(first: Divergence | None) -> str:
@@ -191,40 +165,14 @@ def _place(first: Divergence | None) -> str:
     return f"\nthey part: in {text}"
 
 
-def _row(check: Check) -> tuple[str, ...]:
-    return (
-        check.kind,
-        f"{check.output} ({check.dtype})",
-        "equal" if check.passed else "NOT equal",
-        f"{check.difference.relative_l2:.2g}",
-        f"{check.difference.max_abs:.2g}",
-        f"{check.difference.max_ulp}{'*' * _is_explained(check)}",
-        _error(check.reference_error),
-        _error(check.candidate_error),
-        _error(check.formula),
-        check.note,
-    )
-
-
-def _is_explained(check: Check) -> bool:
-    """Whether many ulps are few: those of an element near zero."""
-    return check.passed and check.difference.max_ulp > 1 and check.difference.is_near_zero
-
-
-def _ulp_reason(result: Verification) -> str:
-    near = [check.difference for check in result.worst_by_kind() if _is_explained(check)]
+def _ulp_reason(checks: Sequence[Check]) -> str:
+    near = [check.difference for check in checks if check.has_explained_ulps]
     if not near:
         return ""
     at, rms = near[0].max_ulp_at, near[0].rms
     return f"\n* max ulp:  of an element near zero, {at:.2g} beside a root mean square of {rms:.2g}"
 
 
-def _magnitudes(result: Verification) -> str:
+def _magnitudes(checks: Sequence[Check]) -> str:
     """What a reader of the table may miss: a model without float inputs has no magnitudes to vary."""
-    return "; no float input: normal only" if [check.kind for check in result.worst_by_kind()] == ["normal"] else ""
-
-
-def _error(error: Difference | None) -> str:
-    if error is None:
-        return ""
-    return "not finite" if error.nonfinite_mismatches else f"{error.relative_l2:.2g}"
+    return "; no float input: normal only" if [check.kind for check in checks] == ["normal"] else ""

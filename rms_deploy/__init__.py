@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from rms_deploy.deployment.package import package
     from rms_deploy.deployment.result import PackageResult
     from rms_deploy.deployment.sweep import sweep
+    from rms_deploy.display import Table
     from rms_deploy.engine.build import build
     from rms_deploy.engine.doctor import Diagnosis, doctor
     from rms_deploy.engine.inspect_engine import EngineInspection, inspect_engine
@@ -50,9 +51,10 @@ if TYPE_CHECKING:
     from rms_deploy.libraries import onnxruntime_library, tensorrt_library
     from rms_deploy.ops.forms import NormForm
     from rms_deploy.runtime.onnxruntime_session import session
+    from rms_deploy.verification.check import Check, Divergence, Part
     from rms_deploy.verification.difference import Difference
     from rms_deploy.verification.pairs import ValuePair
-    from rms_deploy.verification.result import Check, Divergence, Part, Verification
+    from rms_deploy.verification.result import Verification
     from rms_deploy.verification.verify import verify
 
     __version__: str
@@ -95,6 +97,7 @@ __all__ = [
     "RunComparison",
     "RunError",
     "SwapReport",
+    "Table",
     "UnfusionResult",
     "ValuePair",
     "Verification",
@@ -138,6 +141,7 @@ _NAMES_OF = {
     "deployment.sweep": ("sweep",),
     "deployment.package": ("package",),
     "deployment.result": ("PackageResult",),
+    "display": ("Table",),
     "engine.build": ("build",),
     "engine.doctor": ("Diagnosis", "doctor"),
     "engine.inspect_engine": ("EngineInspection", "inspect_engine"),
@@ -153,9 +157,10 @@ _NAMES_OF = {
     "libraries": ("onnxruntime_library", "tensorrt_library"),
     "ops.forms": ("NormForm",),
     "runtime.onnxruntime_session": ("session",),
+    "verification.check": ("Check", "Divergence", "Part"),
     "verification.difference": ("Difference",),
     "verification.pairs": ("ValuePair",),
-    "verification.result": ("Check", "Divergence", "Part", "Verification"),
+    "verification.result": ("Verification",),
     "verification.verify": ("verify",),
 }
 """The module of each name, without `rms_deploy.`"""

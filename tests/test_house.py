@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "errors": (),
     "output_file": (),
     "libraries": (),
+    "display": (),
     "ops": (),
     "onnx_model": ("ops",),
     "fusion": ("onnx_model", "ops"),
@@ -37,7 +38,7 @@ MAY_IMPORT = {
 }
 """What each package may import besides itself and what `EVERYONE` may. `a.b` stands for that part of a package only."""
 
-EVERYONE = ("errors", "output_file", "libraries")
+EVERYONE = ("errors", "output_file", "libraries", "display")
 
 HEAVY = {
     "torch": (

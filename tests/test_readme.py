@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -70,6 +71,21 @@ def test_the_table_of_fusers_is_the_committed_result() -> None:
         expected[name] = [version, str(right), str(missed), str(wrong + other_wrong), str(invalid)]
     assert rows(section) == expected
     assert {"rms-deploy", "ONNX Runtime", "onnxsim", "onnxslim", "OpenVINO"} <= set(expected)
+
+
+def test_the_gains_of_models_are_the_committed_result() -> None:
+    """A ratio is named only where the two intervals lie apart."""
+    models = json.loads((ROOT / "benchmarks/paper/results/latency.json").read_text())["models"]
+    expected = []
+    for measured in models.values():
+        before, after = (measured[f"rmsnorm, {form}"]["milliseconds"] for form in ("decomposed", "one op"))
+        apart = after[2] < before[1] or before[2] < after[1]
+        cells = (f"{median:.2f} ({low:.2f} ... {high:.2f})" for median, low, high in (before, after))
+        expected.append((*cells, f"{before[0] / after[0]:.2f}x" if apart else "within the noise"))
+    cell = r"(\d+\.\d\d \([\d. ]+\))"
+    assert sorted(re.findall(rf"^\| [^|]+ \| {cell} \| {cell} \| ([^|]+) \|$", README, re.MULTILINE)) == sorted(
+        expected
+    )
 
 
 def test_what_is_supported_is_what_the_tests_do() -> None:

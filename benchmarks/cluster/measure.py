@@ -28,7 +28,7 @@ from rms_deploy.deployment.cluster import Cluster, cluster
 from rms_deploy.deployment.cluster_calls import Call
 from rms_deploy.deployment.files import Contents, files_of, write_files
 from rms_deploy.deployment.fuse_one import fuse_one
-from rms_deploy.engine.record import file_hash
+from rms_deploy.onnx_model.file_hashes import file_hash
 from rms_deploy.runtime.machine import machine
 
 MODEL = "llama-small"

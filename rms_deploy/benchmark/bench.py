@@ -101,6 +101,7 @@ def bench(
             given[0].path, entries, files, sweep=sweep, inputs=inputs, shapes=shapes, dims=dims, seed=method.seed
         )
         inspection = files.inspection(given[0].path).to_dict()
+        hashes = files.hashes(given)
         del files  # the weights of the models need not stay in memory while others run
         count = len(steps) * len(methods)
         progress = Progress(count, on_progress)
@@ -110,9 +111,10 @@ def bench(
             until = _end_of_point(end, count - len(points))
             results, again = _measure(entries, written, each, progress, end=until, operator_times=operator_times)
             clients = {"concurrency": each.concurrency} if concurrency else {}
+            results = step.advised(results)
             shapes_of_step = {name: array.shape for name, array in step.inputs[0].items()}
             points.append(Point(results, shapes_of_step, {**step.dims, **clients}, again=again))
-    return BenchmarkResult(tuple(points), method=method, provenance=provenance, inspection=inspection)
+    return BenchmarkResult(tuple(points), method=method, provenance=provenance, inspection=inspection, files=hashes)
 
 
 def _measure(

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from rms_deploy.benchmark.candidates import Candidate
 from rms_deploy.benchmark.model_files import ModelFiles
+from rms_deploy.benchmark.result import CandidateResult
 from rms_deploy.benchmark.worker.inputs import write
 from rms_deploy.onnx_model.inputs import check_inputs, random_inputs, resolve_inputs
-from rms_deploy.onnx_model.shapes import resolve_shapes
+from rms_deploy.onnx_model.shapes import guess_advice, resolve_shapes
 from rms_deploy.onnx_model.signature import input_specs
 
 __all__ = ["SweepStep", "candidate_inputs", "write_inputs"]
+
+DOES_NOT_RUN: Final = "it does not run: "
+"""How the failure of a candidate begins that refuses its inputs."""
 
 _Arrays = dict[str, NDArray[Any]]
 
@@ -32,6 +36,17 @@ class SweepStep:
     """The sizes; none if there is no sweep."""
     inputs: list[_Arrays]
     """Of each candidate."""
+    advice: str = ""
+    """What to give where a candidate does not run with the sizes that were guessed; empty: none was."""
+
+    def advised(self, results: Sequence[CandidateResult]) -> tuple[CandidateResult, ...]:
+        """The results, each that does not run with the advice."""
+        return tuple(
+            replace(result, failure=f"{result.failure}; {self.advice}")
+            if self.advice and (result.failure or "").startswith(DOES_NOT_RUN)
+            else result
+            for result in results
+        )
 
 
 def candidate_inputs(
@@ -66,7 +81,8 @@ def candidate_inputs(
         step = dict(zip(sweep or {}, sizes, strict=True))
         resolved = resolve_inputs(files[first], inputs=inputs, shapes=shapes, dims={**(dims or {}), **step}, seed=seed)
         (given,) = resolved.values()
-        steps.append(SweepStep(step, _for_each(given, first, candidates, files, seed)))
+        advice = "" if inputs is not None else guess_advice(files[first], shapes=shapes, dims={**(dims or {}), **step})
+        steps.append(SweepStep(step, _for_each(given, first, candidates, files, seed), advice))
     return steps
 
 

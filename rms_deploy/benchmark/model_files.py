@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from rms_deploy.fusion.inspect import Inspection, inspect
 from rms_deploy.onnx_model.file import load_model, open_model, save_model
+from rms_deploy.onnx_model.file_hashes import file_hash, model_hashes
 from rms_deploy.runtime.endpoint import is_endpoint
 from rms_deploy.runtime.engine_file import is_engine
 
@@ -79,6 +80,16 @@ class ModelFiles:
         if path not in self._inspections:
             self._inspections[path] = inspect(self[path])
         return self._inspections[path]
+
+    def hashes(self, models: Sequence[GivenModel]) -> dict[str, dict[str, str]]:
+        """The SHA-256 of the files of each model that has any, by model and file."""
+        return {
+            model.name: {Path(model.path).name: file_hash(model.path)}
+            if model.is_engine
+            else model_hashes(model.path, self[model.path])
+            for model in models
+            if not model.is_endpoint
+        }
 
     def _given(self, model: ModelLike, name: str) -> GivenModel:
         if isinstance(model, GivenModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -11,7 +11,9 @@ from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.operator_times import OperatorTimes
 from rms_deploy.benchmark.provenance import Provenance
+from rms_deploy.benchmark.report.numbers import compared, duration
 from rms_deploy.benchmark.server_times import ServerTimes
+from rms_deploy.display import Displayed, Table
 
 __all__ = ["FORMAT", "BenchmarkResult", "CandidateResult", "Point", "parts", "point_name"]
 
@@ -19,8 +21,8 @@ FORMAT: Final = 3
 """Number of the format of all benchmark files; it grows when a field gets another name or meaning."""
 
 
-@dataclass(frozen=True)
-class CandidateResult:
+@dataclass(frozen=True, repr=False)
+class CandidateResult(Displayed):
     """One candidate: its latency, or why there is none."""
 
     model: str
@@ -58,6 +60,11 @@ class CandidateResult:
         if not self.name:
             object.__setattr__(self, "name", self.model)
 
+    def _line(self) -> str:
+        if self.latency is None:
+            return f"{self.name} FAILED: {self.failure}"
+        return ", ".join(filter(None, (self.name, duration(self.latency.median), *compared(self.speedup))))
+
 
 @dataclass(frozen=True)
 class Point:
@@ -76,8 +83,8 @@ class Point:
     noise. None: there is nothing to compare, or there are too few launches."""
 
 
-@dataclass(frozen=True)
-class BenchmarkResult:
+@dataclass(frozen=True, repr=False)
+class BenchmarkResult(Displayed):
     """The result of `bench`, with all that is needed to run it again."""
 
     points: tuple[Point, ...]
@@ -86,6 +93,10 @@ class BenchmarkResult:
     provenance: Provenance
     inspection: Mapping[str, Any] = field(default_factory=dict)
     """The norms of the first model, as `inspect` lists them."""
+    files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By model: the SHA-256 of its file and of each file with its weights, by name."""
+    verifications: tuple[Mapping[str, Any], ...] = ()
+    """What `verify` found of models against the first, as `Verification.to_dict` gives it; none: nobody asked."""
 
     @property
     def candidates(self) -> tuple[CandidateResult, ...]:
@@ -107,6 +118,24 @@ class BenchmarkResult:
         """Whether a comparison has too few launches for a verdict."""
         speedups = [candidate.speedup for point in self.points for candidate in point.candidates]
         return any(speedup is not None and speedup.verdict == "too few launches" for speedup in speedups)
+
+    def tables(self) -> Iterable[Table]:
+        """A row for each candidate at each point."""
+        rows = [
+            (
+                candidate.name,
+                point_name(point),
+                f"FAILED: {candidate.failure}" if candidate.latency is None else duration(candidate.latency.median),
+                *compared(candidate.speedup),
+            )
+            for point in self.points
+            for candidate in point.candidates
+        ]
+        yield Table(("candidate", "at", "median", "times faster", "95 % interval", "verdict"), rows, left=2)
+
+    def _line(self) -> str:
+        failed = ", some FAILED" if self.failed else ""
+        return f"{len(self.candidates)} candidates at {len(self.points)} points{failed}"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON. Latencies are in microseconds, memory in bytes."""

@@ -43,6 +43,8 @@ def from_dict(data: dict[str, Any]) -> BenchmarkResult:
         method=Method(**{**data["method"], "percentiles": tuple(data["method"]["percentiles"])}),
         provenance=_provenance(data["provenance"]),
         inspection=data["inspection"],
+        files=data.get("files", {}),
+        verifications=tuple(data.get("verifications", ())),
     )
 
 

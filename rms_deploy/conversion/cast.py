@@ -18,10 +18,12 @@ from rms_deploy.conversion.half import to_half
 from rms_deploy.conversion.prepare import prepare
 from rms_deploy.conversion.ranges import largest_values, out_of_range
 from rms_deploy.conversion.type_rules import nodes_without_half, touches_float32
+from rms_deploy.display import Displayed, Table
 from rms_deploy.errors import InputError, RunError
 from rms_deploy.fusion.fuse import fuse
 from rms_deploy.fusion.near_miss import NearMiss
 from rms_deploy.fusion.norm import Norm
+from rms_deploy.fusion.norm_tables import near_miss_table
 from rms_deploy.onnx_model.file import open_model, save_model
 from rms_deploy.onnx_model.inputs import Magnitude, resolve_inputs
 from rms_deploy.ops.element_types import HALF
@@ -50,8 +52,8 @@ class KeptNode:
     reason: str
 
 
-@dataclass(frozen=True)
-class CastResult:
+@dataclass(frozen=True, repr=False)
+class CastResult(Displayed):
     """What `cast` did."""
 
     model: ir.Model = field(repr=False)
@@ -68,6 +70,16 @@ class CastResult:
     """The comparison with the original; None: it was left out."""
     written: bool
     """Whether the model was written to a file."""
+
+    def _line(self) -> str:
+        norms = f"{len(self.norms)} of them norms"
+        return f"cast {self.cast_count} of {self.cast_count + len(self.kept)} nodes to {self.to}, {norms}"
+
+    def tables(self) -> Iterable[Table]:
+        """What stays in float32, and the near misses."""
+        rows = [(kept.node, kept.op_type, kept.reason) for kept in self.kept]
+        yield Table(("stays in float32", "operator", "why"), rows, left=3)
+        yield near_miss_table(self.near_misses)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; without the model."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -17,6 +17,7 @@ from rms_deploy.deployment.cluster_calls import Call
 from rms_deploy.deployment.engine_index import INDEX, IndexedEngine, write_index
 from rms_deploy.deployment.files import files_of
 from rms_deploy.deployment.node_build import build_on_node
+from rms_deploy.display import Displayed, Table
 from rms_deploy.errors import InputError, RmsDeployError, RunError
 from rms_deploy.output_file import atomic_path, check_output, create_folder
 from rms_deploy.runtime.engine_file import record_path
@@ -38,8 +39,8 @@ class GpuEngine:
     """Why it was not built."""
 
 
-@dataclass(frozen=True)
-class EngineSet:
+@dataclass(frozen=True, repr=False)
+class EngineSet(Displayed):
     """The engines of one model."""
 
     engines: tuple[GpuEngine, ...]
@@ -50,9 +51,27 @@ class EngineSet:
         """Those that were not built."""
         return tuple(engine for engine in self.engines if engine.failure is not None)
 
+    def tables(self) -> Iterable[Table]:
+        """A row for each engine that was built."""
+        header = ("GPU type", "device", "engine", "norms", "MiB", "seconds")
+        built = [each for each in self.engines if each.indexed is not None and each.record is not None]
+        yield Table(header, list(map(_row, built)), left=4, first_to_go=("seconds", "MiB", "device"))
+
+    def _line(self) -> str:
+        return f"built {len(self.engines) - len(self.failed)} of {len(self.engines)} engines"
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {"engine_count": len(self.engines) - len(self.failed), **asdict(self)}
+
+
+def _row(engine: GpuEngine) -> tuple[str, ...]:
+    record, known = engine.record, engine.indexed
+    assert record is not None, engine.gpu_type
+    assert known is not None, engine.gpu_type
+    norms = f"{record['plugin_count']} of {record['norm_count']} plugins"
+    size, seconds = f"{record['bytes'] / 2**20:.1f}", f"{record['seconds']:.1f}"
+    return engine.gpu_type, known.device, known.engine, norms, size, seconds
 
 
 def build_for_gpus(

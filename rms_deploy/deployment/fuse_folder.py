@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 from rms_deploy.deployment.fuse_one import ModelFusion, fuse_one
 from rms_deploy.deployment.node_fuse import fused_on_cluster
+from rms_deploy.display import Displayed, Table
 from rms_deploy.errors import InputError
 from rms_deploy.ops.forms import norm_form
 from rms_deploy.output_file import create_folder
@@ -18,8 +19,8 @@ from rms_deploy.output_file import create_folder
 __all__ = ["FolderFusion", "fuse_folder"]
 
 
-@dataclass(frozen=True)
-class FolderFusion:
+@dataclass(frozen=True, repr=False)
+class FolderFusion(Displayed):
     """What `fuse_folder` did."""
 
     models: tuple[ModelFusion, ...]
@@ -34,6 +35,27 @@ class FolderFusion:
     def incomplete(self) -> tuple[ModelFusion, ...]:
         """Those of which a norm was left."""
         return tuple(model for model in self.models if model.near_misses)
+
+    def tables(self) -> Iterable[Table]:
+        """A row for each model."""
+        rows = [
+            (
+                model.model,
+                model.why,
+                *("" if model.failure is not None else str(count) for count in (model.norm_count, model.fused_count)),
+                str(model.fused_before_count or ""),
+                str(len(model.near_misses) or ""),
+                f"{model.seconds:.1f}",
+            )
+            for model in self.models
+        ]
+        header = ("model", "why", "norms", "fused", "fused before", "left", "seconds")
+        yield Table(header, rows, left=2, first_to_go=("seconds", "fused before"))
+
+    def _line(self) -> str:
+        written = sum(model.written for model in self.models)
+        fused = sum(model.fused_count for model in self.models)
+        return f"fused {fused} norms; wrote {written} of {len(self.models)} models"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -23,8 +23,8 @@ from rms_deploy.deployment.cluster_calls import Call
 from rms_deploy.deployment.point import measure_point
 from rms_deploy.deployment.sweep_file import SweepFile
 from rms_deploy.deployment.sweep_plan import SweepTask, model_sets, sweep_tasks
-from rms_deploy.engine.record import file_hash
 from rms_deploy.errors import InputError, RmsDeployError
+from rms_deploy.onnx_model.file_hashes import file_hash
 
 __all__ = ["sweep"]
 

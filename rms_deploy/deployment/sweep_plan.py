@@ -11,8 +11,8 @@ from typing import Any
 
 from rms_deploy.benchmark.model_files import GivenModel
 from rms_deploy.deployment.files import files_of
-from rms_deploy.engine.record import file_hash
 from rms_deploy.errors import ModelFileError
+from rms_deploy.onnx_model.file_hashes import file_hash
 
 __all__ = ["ModelSet", "SweepTask", "model_sets", "sweep_tasks"]
 

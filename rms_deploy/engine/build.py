@@ -18,10 +18,11 @@ from rms_deploy.engine.builder import BuildOptions, Plan
 from rms_deploy.engine.choice import BuiltEngine, EngineRequest, build_engine, choose_engine
 from rms_deploy.engine.parser_input import count_unfused
 from rms_deploy.engine.progress import BuildProgress, OnProgress, interruptible
-from rms_deploy.engine.record import EngineRecord, model_hashes, recorded_layers
+from rms_deploy.engine.record import EngineRecord, recorded_layers
 from rms_deploy.engine.residual_shapes import check_residuals
 from rms_deploy.engine.source_model import source_model
 from rms_deploy.errors import InputError, OutputError
+from rms_deploy.onnx_model.file_hashes import model_hashes
 from rms_deploy.onnx_model.optimization_profiles import guessed_inputs, resolve_profiles
 from rms_deploy.onnx_model.signature import input_specs, output_specs
 from rms_deploy.output_file import atomic_path, check_output

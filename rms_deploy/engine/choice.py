@@ -19,10 +19,11 @@ from rms_deploy.engine.parser_input import (
     with_plugin_norms,
 )
 from rms_deploy.engine.progress import BuildProgress
-from rms_deploy.engine.record import EngineNorm, NormTiming, file_hash
+from rms_deploy.engine.record import EngineNorm, NormTiming
 from rms_deploy.engine.source_model import SourceModel
 from rms_deploy.engine.timing import TimedPlan, time_engines
 from rms_deploy.errors import EngineError, InputError, InstallationError, MissingDependencyError, RmsDeployError
+from rms_deploy.onnx_model.file_hashes import file_hash
 from rms_deploy.onnx_model.inputs import random_inputs
 from rms_deploy.runtime.gpus import gpu_problem, gpus
 from rms_deploy.runtime.tensorrt_api import TensorRT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterable
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -12,6 +13,7 @@ import onnx
 import onnx.parser
 import onnx_ir as ir
 
+from rms_deploy.display import Displayed, Table
 from rms_deploy.engine.builder import parsed_plugins
 from rms_deploy.engine.parser_input import count_unfused, with_plugin_norms
 from rms_deploy.engine.plugin_faults import plugin_faults
@@ -62,8 +64,8 @@ class ModelDiagnosis:
     """What other tools broke, which `fuse` mends: `runs only with the library (5 norms): no body`."""
 
 
-@dataclass(frozen=True)
-class Diagnosis:
+@dataclass(frozen=True, repr=False)
+class Diagnosis(Displayed):
     """What `doctor` found."""
 
     rms_deploy: str
@@ -80,6 +82,21 @@ class Diagnosis:
         """Whether every runtime that is installed has our library, and every norm of the model a plugin."""
         broken = any(runtime.version is not None and not runtime.registered for runtime in self.runtimes)
         return not broken and (self.model is None or not self.model.faults)
+
+    def tables(self) -> Iterable[Table]:
+        """A row for each runtime."""
+        rows = [
+            (
+                runtime.name,
+                runtime.version or "not here",
+                "registered" if runtime.registered else "built" if runtime.library else "not built",
+            )
+            for runtime in self.runtimes
+        ]
+        yield Table(("runtime", "version", "our library"), rows, left=3)
+
+    def _line(self) -> str:
+        return f"rms-deploy {self.rms_deploy}, {'healthy' if self.healthy else 'something is wrong'}"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

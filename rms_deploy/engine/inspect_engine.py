@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from rms_deploy.display import Displayed, Table
 from rms_deploy.engine.record import EngineNorm
 from rms_deploy.errors import InstallationError, RmsDeployError, RunError
 from rms_deploy.ops.contract import OPS
@@ -35,8 +36,8 @@ class EngineLayer:
     """The op that this layer computes as our plugin, such as AddRMSNorm; empty: the layer is no plugin of ours."""
 
 
-@dataclass(frozen=True)
-class EngineInspection:
+@dataclass(frozen=True, repr=False)
+class EngineInspection(Displayed):
     """The layers of an engine, and the norms in it."""
 
     engine: str
@@ -60,6 +61,14 @@ class EngineInspection:
     def plugin_count(self) -> int:
         """How many layers are plugins of ours."""
         return sum(bool(layer.norm) for layer in self.layers)
+
+    def tables(self) -> Iterable[Table]:
+        """A row for each layer."""
+        rows = [(layer.name, layer.type, f"{layer.norm}: plugin" if layer.norm else "") for layer in self.layers]
+        yield Table(("layer", "type", "norm"), rows, left=3, first_to_go=("type",))
+
+    def _line(self) -> str:
+        return f"{len(self.layers)} layers; {self.plugin_count} of {self.norm_count} norms are plugin layers"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

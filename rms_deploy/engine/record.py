@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
-
 from rms_deploy.benchmark.latency import Latency, Speedup
+from rms_deploy.display import Displayed, Table
 from rms_deploy.engine.builder import NetworkLayer
 from rms_deploy.engine.parser_input import NormChoice
 from rms_deploy.onnx_model.optimization_profiles import OptimizationProfile
 
-__all__ = ["EngineNorm", "EngineRecord", "NormTiming", "file_hash", "model_hashes", "recorded_layers"]
+__all__ = ["EngineNorm", "EngineRecord", "NormTiming", "recorded_layers"]
 
 
 @dataclass(frozen=True)
@@ -50,8 +46,8 @@ class EngineNorm:
     """The plugin layer that computes it; None: layers of TensorRT's own do."""
 
 
-@dataclass(frozen=True)
-class EngineRecord:
+@dataclass(frozen=True, repr=False)
+class EngineRecord(Displayed):
     """An engine that was built."""
 
     engine: str
@@ -97,6 +93,24 @@ class EngineRecord:
         """How many of them are plugin layers of the network."""
         return sum(norm.layer is not None for norm in self.norms)
 
+    def tables(self) -> Iterable[Table]:
+        """The engines that were timed, in order."""
+        rows = []
+        for timing in self.timings:
+            low, high = timing.speedup.low, timing.speedup.high
+            plugins, against = (", ".join(kinds) or "none" for kinds in (timing.plugins, timing.against))
+            interval = "" if low is None else f"{low:.3f} ... {high:.3f}"
+            median, ratio = f"{timing.latency.median:.1f} us", f"{timing.speedup.value:.3f}x"
+            rows.append((plugins, against, median, ratio, interval, timing.speedup.verdict))
+        header = ("plugins", "against", "median", "times faster", "95 % interval", "verdict")
+        if rows:
+            yield Table(header, rows, left=2, first_to_go=("95 % interval", "against"))
+
+    def _line(self) -> str:
+        size = f"{self.bytes / 2**20:.1f} MiB in {self.seconds:.1f} s"
+        plugins = f"{self.plugin_count} of {self.norm_count} norms are plugin layers"
+        return f"{self.engine}, {self.runtime} {self.runtime_version}, {size}; {plugins}"
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         profiles = [{name: r._asdict() for name, r in profile.items()} for profile in self.optimization_profiles]
@@ -114,20 +128,3 @@ def recorded_layers(layers: Iterable[NetworkLayer]) -> dict[str, str]:
         if layer.is_node:
             recorded[f"{layer.name} ({index})" if layer.name in recorded else layer.name] = layer.type
     return recorded
-
-
-def file_hash(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def model_hashes(path: str | os.PathLike[str], model: ir.Model) -> dict[str, str]:
-    """SHA-256 of a model's file and of each file that its weights lie in, by name."""
-    path = Path(path)
-    tensors = (value.const_value for graph in model.graphs() for value in graph.initializers.values())
-    data = {os.fspath(tensor.location) for tensor in tensors if isinstance(tensor, ir.ExternalTensor)}
-    return {path.name: file_hash(path)} | {name: file_hash(path.parent / name) for name in sorted(data)}

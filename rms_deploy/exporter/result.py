@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from rms_deploy.display import Displayed
 from rms_deploy.ops.contract import DOMAIN, OPS
 from rms_deploy.ops.foreign_ops import RMS_NORMALIZATION, foreign_norm
 from rms_deploy.ops.forms import NormForm
@@ -28,8 +29,8 @@ class ExportedNorm:
     node: str
 
 
-@dataclass(frozen=True)
-class ExportResult:
+@dataclass(frozen=True, repr=False)
+class ExportResult(Displayed):
     """What `export` did."""
 
     model: ir.Model = field(repr=False)
@@ -55,6 +56,10 @@ class ExportResult:
     def count(self) -> dict[str, int]:
         """How many norms there are of each kind."""
         return dict(Counter(norm.kind for norm in self.norms))
+
+    def _line(self) -> str:
+        norms = ", ".join(f"{count} {kind}" for kind, count in self.count().items()) or "no norm op"
+        return f"{norms}, opset {self.opset}, {self.dtype}" + ("" if self.path is None else f" -> {self.path}")
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; without the model."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 from rms_deploy.ops import torch_check  # noqa: F401 - first: it says what is missing
 
 # isort: split
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
+from rms_deploy.display import Displayed, Table
 from rms_deploy.exporter.module_tree import replace
 from rms_deploy.exporter.norm_probe import NotReplaceableError, probe
 from rms_deploy.nn import RMSNorm
@@ -16,8 +19,8 @@ from rms_deploy.nn import RMSNorm
 __all__ = ["SwapReport", "find_norms", "swap"]
 
 
-@dataclass
-class SwapReport:
+@dataclass(repr=False)
+class SwapReport(Displayed):
     """What `swap` did.
 
     Attributes:
@@ -27,6 +30,19 @@ class SwapReport:
 
     swapped: dict[str, RMSNorm] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
+
+    def tables(self) -> Iterable[Table]:
+        """A row for each module that was swapped or kept."""
+        rows = [(name, str(norm)) for name, norm in self.swapped.items()]
+        rows += [(name, f"kept: {reason}") for name, reason in self.kept.items()]
+        yield Table(("module", "norm"), rows, left=2)
+
+    def _line(self) -> str:
+        return f"{len(self.swapped)} swapped, {len(self.kept)} kept"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; each norm as text."""
+        return {"swapped": {name: str(norm) for name, norm in self.swapped.items()}, "kept": dict(self.kept)}
 
 
 def swap(module: nn.Module) -> SwapReport:

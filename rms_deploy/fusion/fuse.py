@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -15,11 +15,13 @@ from typing import Any, Final
 import onnx
 import onnx_ir as ir
 
+from rms_deploy.display import Displayed, Table
 from rms_deploy.fusion.describe import describe_foreign, describe_fused, describe_match
 from rms_deploy.fusion.grammar.match import Match
 from rms_deploy.fusion.half_fused import half_fused
 from rms_deploy.fusion.near_miss import NearMiss
 from rms_deploy.fusion.norm import Norm
+from rms_deploy.fusion.norm_tables import near_miss_table, norm_table
 from rms_deploy.fusion.passes.decomposed_form import is_decomposed_form
 from rms_deploy.fusion.passes.fuse_add_rms_norm import FuseAddRMSNorm, FuseAddRMSNormResult
 from rms_deploy.fusion.passes.fuse_rms_norm import FuseRMSNorm, FuseRMSNormResult
@@ -44,8 +46,8 @@ VERIFY_LIMIT: Final = 20_000
 _OLD_BODY: Final = "a body that another version wrote"
 
 
-@dataclass(frozen=True)
-class FusionResult:
+@dataclass(frozen=True, repr=False)
+class FusionResult(Displayed):
     """What `fuse` did."""
 
     model: ir.Model = field(repr=False)
@@ -64,6 +66,15 @@ class FusionResult:
     def worst_ulp(self) -> int | None:
         """The largest distance between a norm and its op, of those that were run; None: none was."""
         return max((norm.max_ulp for norm in self.norms if norm.max_ulp is not None), default=None)
+
+    def _line(self) -> str:
+        before = f", {len(self.fused_before)} were fused before" if self.fused_before else ""
+        return f"fused {len(self.norms)} norms{before}, {len(self.near_misses)} near misses"
+
+    def tables(self) -> Iterable[Table]:
+        """The norms, and the near misses."""
+        yield norm_table((*self.norms, *self.fused_before))
+        yield near_miss_table(self.near_misses)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; without the model."""

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import onnx
 import onnx_ir as ir
 
+from rms_deploy.display import Displayed, Table
 from rms_deploy.fusion.describe import describe_foreign, describe_fused, describe_match
 from rms_deploy.fusion.grammar.search import search
 from rms_deploy.fusion.half_fused import half_fused
 from rms_deploy.fusion.near_miss import NearMiss
 from rms_deploy.fusion.norm import Norm
 from rms_deploy.fusion.norm_faults import note_faults
+from rms_deploy.fusion.norm_tables import near_miss_table, norm_table
 from rms_deploy.fusion.passes.restore_ops import restore_ops
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.file import open_model
@@ -26,8 +29,8 @@ from rms_deploy.ops.nodes import graphs_of
 __all__ = ["Inspection", "inspect"]
 
 
-@dataclass(frozen=True)
-class Inspection:
+@dataclass(frozen=True, repr=False)
+class Inspection(Displayed):
     """The norms of a model in the order of the graph, and what only looks like one."""
 
     norms: tuple[Norm, ...]
@@ -38,6 +41,15 @@ class Inspection:
     def count(self) -> dict[str, int]:
         """How many there are of each form and kind, such as `fused RMSNorm`."""
         return dict(Counter(f"{norm.form} {norm.kind}" for norm in self.norms))
+
+    def _line(self) -> str:
+        counts = ", ".join(f"{count} {what}" for what, count in self.count().items()) or "no norms"
+        return f"{counts}, {len(self.near_misses)} near misses"
+
+    def tables(self) -> Iterable[Table]:
+        """The norms, and the near misses."""
+        yield norm_table(self.norms)
+        yield near_miss_table(self.near_misses)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

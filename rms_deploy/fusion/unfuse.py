@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
+from rms_deploy.display import Displayed, Table
 from rms_deploy.fusion.describe import describe_fused
 from rms_deploy.fusion.near_miss import NearMiss
 from rms_deploy.fusion.norm import Norm
+from rms_deploy.fusion.norm_tables import near_miss_table, norm_table
 from rms_deploy.fusion.passes.fuse_rms_norm import FuseRMSNorm, FuseRMSNormResult
 from rms_deploy.fusion.passes.lower_to_plugins import raise_plugins
 from rms_deploy.fusion.passes.restore_ops import restore_ops
@@ -27,8 +30,8 @@ from rms_deploy.output_file import check_output
 __all__ = ["UnfusionResult", "unfuse"]
 
 
-@dataclass(frozen=True)
-class UnfusionResult:
+@dataclass(frozen=True, repr=False)
+class UnfusionResult(Displayed):
     """What `unfuse` did."""
 
     model: ir.Model = field(repr=False)
@@ -36,6 +39,14 @@ class UnfusionResult:
     """Norms that were one op, and are primitives now."""
     near_misses: tuple[NearMiss, ...]
     """Ops that are a norm, and stay as they are."""
+
+    def _line(self) -> str:
+        return f"unfused {len(self.norms)} norms, {len(self.near_misses)} near misses"
+
+    def tables(self) -> Iterable[Table]:
+        """The norms, and the near misses."""
+        yield norm_table(self.norms)
+        yield near_miss_table(self.near_misses)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; without the model."""

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from rms_deploy.errors import InputError
 from rms_deploy.onnx_model.signature import TensorSpec, dim_name, input_specs
 
-__all__ = ["check_shape", "require_known", "resolve_shapes"]
+__all__ = ["check_shape", "guess_advice", "require_known", "resolve_shapes"]
 
 _GUESSED_BATCH: Final = 2
 _GUESSED_SIZE: Final = 16
@@ -57,6 +57,29 @@ def resolve_shapes(
         else:
             resolved[name] = tuple(_size(spec, axis, bindings, argument) for axis in range(len(spec.shape)))
     return resolved
+
+
+def guess_advice(
+    model: ir.Model, *, shapes: Mapping[str, Sequence[int]] | None = None, dims: Mapping[str, int] | None = None
+) -> str:
+    """What to give where the model does not run with the sizes that `resolve_shapes` guesses; empty: it guesses none.
+
+    Args:
+        model: whose inputs.
+        shapes: as of `resolve_shapes`.
+        dims: as of `resolve_shapes`.
+    """
+    specs = input_specs(model)
+    shapes, bindings = dict(shapes or {}), dict(dims or {})
+    for name, shape in shapes.items():
+        bindings |= _named_sizes(specs[name], shape)
+    _guess(specs, guesses := dict(bindings))
+    guessed = {name: size for name, size in guesses.items() if name not in bindings}
+    if not guessed:
+        return ""
+    text = ", ".join(f"{name}={size}" for name, size in guessed.items())
+    example = dict(list(guessed.items())[-1:])
+    return f"these sizes were guessed: {text}; give those that do not fit, such as `dims={example}`"
 
 
 def require_known(kind: str, given: Mapping[str, Any], known: Mapping[str, Any] | Sequence[str]) -> None:

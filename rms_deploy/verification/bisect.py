@@ -11,10 +11,10 @@ from rms_deploy.errors import RunError
 from rms_deploy.runtime import onnxruntime_session as runtime
 from rms_deploy.verification.candidates import Candidate
 from rms_deploy.verification.cast_inputs import fitted
+from rms_deploy.verification.check import Divergence
 from rms_deploy.verification.cuts import exposed
 from rms_deploy.verification.difference import difference
 from rms_deploy.verification.pairs import pair_of, pairs
-from rms_deploy.verification.result import Divergence
 from rms_deploy.verification.wide import lacks_functions, run_streamed, stream_weights
 
 __all__ = ["first_difference"]

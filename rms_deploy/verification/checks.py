@@ -15,8 +15,8 @@ from rms_deploy.onnx_model.inputs import GIVEN
 from rms_deploy.onnx_model.shapes import require_known
 from rms_deploy.onnx_model.signature import output_specs
 from rms_deploy.ops.element_types import is_float
+from rms_deploy.verification.check import Check
 from rms_deploy.verification.difference import Difference, difference
-from rms_deploy.verification.result import Check
 
 __all__ = ["Limits", "checks", "per_output"]
 

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from rms_deploy.errors import InputError, RunError
 from rms_deploy.ops.element_types import is_float
 from rms_deploy.verification.candidates import CandidateRun
+from rms_deploy.verification.check import Divergence, Part
 from rms_deploy.verification.cuts import exposed, given
 from rms_deploy.verification.difference import difference
 from rms_deploy.verification.pairs import ValuePair, pair_of, pairs
-from rms_deploy.verification.result import Divergence, Part
 from rms_deploy.verification.wide import Wide, wide_feeds
 
 __all__ = ["compare_parts", "first_failed"]

@@ -2,92 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rms_deploy.verification.difference import Difference
-from rms_deploy.verification.pairs import ValuePair
+from rms_deploy.display import Displayed, Table
+from rms_deploy.verification.check import Check, Divergence, Part, check_table
 
-__all__ = ["Check", "Divergence", "Part", "Verification"]
-
-
-@dataclass(frozen=True)
-class Check:
-    """One output under one kind of input."""
-
-    kind: str
-    """Magnitude of the inputs (normal, outlier, tiny, huge), or `given`."""
-    output: str
-    dtype: str
-    difference: Difference
-    """Candidate against reference."""
-    reference_error: Difference | None
-    """Reference against the truth, where there is one."""
-    candidate_error: Difference | None
-    """Candidate against the truth."""
-    formula: Difference | None
-    """Candidate against reference, both in float64: whether they are one formula; None: that did not run."""
-    passed: bool
-    note: str
-    """Why it failed, or what a reader must know of it; empty as a rule."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        errors = {"reference_error": self.reference_error, "candidate_error": self.candidate_error}
-        errors["formula"] = self.formula
-        return {
-            "kind": self.kind,
-            "output": self.output,
-            "dtype": self.dtype,
-            "passed": self.passed,
-            "note": self.note,
-            **self.difference.to_dict(),
-            **{name: None if error is None else error.relative_l2 for name, error in errors.items()},
-        }
+__all__ = ["Verification"]
 
 
-@dataclass(frozen=True)
-class Part:
-    """What lies between the values that two models share and one such value, or output, in float64."""
-
-    pair: ValuePair
-    """The value."""
-    kind: str
-    """The numbers that both were given in front: `real`, those of the reference, or `tiny`."""
-    difference: Difference
-    """Candidate against reference."""
-    passed: bool
-
-
-@dataclass(frozen=True)
-class Divergence:
-    """The first value in which two models differ."""
-
-    pair: ValuePair
-    how: str
-    """In which comparison: `as deployed`, or `in float64` and for which numbers."""
-    before: float
-    """Relative L2 difference of the value in front of it."""
-    difference: Difference
-    """Of the value."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "value": self.pair.reference,
-            "candidate_value": self.pair.candidate,
-            "node": self.pair.node,
-            "module": self.pair.module,
-            "how": self.how,
-            "before": self.before,
-            "behind": self.difference.relative_l2,
-            "nonfinite_mismatches": self.difference.nonfinite_mismatches,
-        }
-
-
-@dataclass(frozen=True)
-class Verification:
+@dataclass(frozen=True, repr=False)
+class Verification(Displayed):
     """The result of `verify`."""
 
     reference: str
@@ -117,6 +43,19 @@ class Verification:
     def passed(self) -> bool:
         """Whether every output passed under every kind of input, and every part."""
         return all(check.passed for check in self.checks) and all(part.passed for part in self.parts)
+
+    @property
+    def verdict(self) -> str:
+        """What was found, in one sentence: equal or not, within which limit, and how far apart."""
+        limit = f"{self.tolerance:.2g} ({self.tolerance_origin})"
+        if not self.passed:
+            return f"NOT equal within {limit}: {self._failure()}"
+        text = f"equal within {limit}: {len(self.checks)} comparison{'s' * (len(self.checks) > 1)}, "
+        text += f"relative L2 at most {self.worst.difference.relative_l2:.2g}"
+        if self.formula_difference is None:
+            return f"{text}; numbers only: formula {self.formula}"
+        text += f"; same formula in float64: {self.formula_difference:.2g}"
+        return text if self.part_difference is None else f"{text}, {self.part_difference:.2g} in parts"
 
     @property
     def is_complete(self) -> bool:
@@ -151,10 +90,27 @@ class Verification:
         kinds = dict.fromkeys(check.kind for check in self.checks)
         return [max((c for c in self.checks if c.kind == kind), key=_badness) for kind in kinds]
 
+    def _failure(self) -> str:
+        worst = self.worst
+        failed = sum(not check.passed for check in self.checks)
+        if not failed:
+            parts = len({part.pair for part in self.parts if not part.passed})
+            return f"the outputs are, but not {parts} of the parts in float64: relative L2 {self.part_difference:.2g}"
+        text = f"{failed} of {len(self.checks)} failed, worst {worst.output} for {worst.kind} inputs: "
+        return f"{text}relative L2 {worst.difference.relative_l2:.2g}" + (f"; {worst.note}" if worst.note else "")
+
+    def _line(self) -> str:
+        return f"{self.candidate}: {self.verdict}"
+
+    def tables(self) -> Iterable[Table]:
+        """The worst output of each kind of input."""
+        yield check_table(self.worst_by_kind())
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "passed": self.passed,
+            "verdict": self.verdict,
             "compared": self.compared,
             "reference": {"model": self.reference, "run": self.reference_run},
             "candidate": {"model": self.candidate, "run": self.candidate_run},

@@ -11,8 +11,9 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from rms_deploy.errors import InputError
+from rms_deploy.errors import InputError, RunError
 from rms_deploy.onnx_model.inputs import MAGNITUDES, check_inputs, resolve_inputs
+from rms_deploy.onnx_model.shapes import guess_advice
 from rms_deploy.onnx_model.signature import require_same
 from rms_deploy.runtime.endpoint import is_endpoint
 from rms_deploy.runtime.engine_file import is_engine
@@ -28,11 +29,12 @@ from rms_deploy.verification.candidates import (
     truth_run,
 )
 from rms_deploy.verification.cast_inputs import cast_inputs, fitted
+from rms_deploy.verification.check import Check
 from rms_deploy.verification.checks import Limits, checks, per_output
 from rms_deploy.verification.isolated import call_isolated
 from rms_deploy.verification.memory import free_memory
 from rms_deploy.verification.parts import compare_parts, first_failed
-from rms_deploy.verification.result import Check, Verification
+from rms_deploy.verification.result import Verification
 from rms_deploy.verification.tolerance import FORMULA_TOLERANCE, rounding, tolerance_for
 
 __all__ = ["verify"]
@@ -132,7 +134,8 @@ def verify(
         for feeds in feeds_by_kind.values():
             check_inputs(feeds, tested.model)
     elementwise = [per_output(name, limit, right.model) for name, limit in (("rtol", rtol), ("atol", atol))]
-    expected = _outputs(reference_run(right), feeds_by_kind)
+    advice = "" if inputs is not None else guess_advice(right.model, shapes=shapes, dims=dims)
+    expected = _outputs(reference_run(right), feeds_by_kind, advice=advice)
     deployed = deployed_run(tested, library=library) if place is None else _run_at(place, right)
     actual = _outputs(deployed, {kind: fitted(feeds, tested.model) for kind, feeds in feeds_by_kind.items()})
     memory = free_memory() if memory is None else memory
@@ -207,9 +210,16 @@ class _Outputs:
     by_kind: Mapping[str, _Feeds]
 
 
-def _outputs(run: CandidateRun, feeds_by_kind: Mapping[str, _Feeds]) -> _Outputs:
-    """All outputs for each kind of input. The session ends with this call, so that only one is in memory."""
-    return _Outputs(run.how, run.upcast, {kind: run(feeds) for kind, feeds in feeds_by_kind.items()})
+def _outputs(run: CandidateRun, feeds_by_kind: Mapping[str, _Feeds], *, advice: str = "") -> _Outputs:
+    """All outputs for each kind of input. The session ends with this call, so that only one is in memory.
+
+    Raises:
+        RunError: it does not run on these inputs; the message ends in `advice`.
+    """
+    try:
+        return _Outputs(run.how, run.upcast, {kind: run(feeds) for kind, feeds in feeds_by_kind.items()})
+    except RunError as error:
+        raise RunError("; ".join(filter(None, (str(error), advice)))) from error
 
 
 def _formula_tolerance(*runs: CandidateRun | None) -> float:

@@ -8,6 +8,7 @@ import pytest
 from rms_deploy.benchmark.candidate_inputs import candidate_inputs, write_inputs
 from rms_deploy.benchmark.candidates import candidates
 from rms_deploy.benchmark.model_files import ModelFiles
+from rms_deploy.benchmark.result import CandidateResult
 from rms_deploy.benchmark.worker.inputs import read
 from rms_deploy.errors import InputError
 
@@ -54,3 +55,19 @@ def test_arrays_may_be_given(tmp_path):
     assert step.inputs[0]["x"] is given["x"]
     with pytest.raises(InputError, match="dtype float64 was given; the model takes float32"):
         steps_of(tmp_path, tmp_path / "a.onnx", inputs={"x": np.ones((5, 8))})
+
+
+def test_a_candidate_that_does_not_run_gets_the_advice(tmp_path):
+    """What failed for another reason, or at sizes that were given, gets none."""
+    path = write(tmp_path / "a.onnx", inputs="float[batch,seq] x")
+    failures = ("it does not run: 16 by 32", "it crashed", None)
+    results = [CandidateResult("a.onnx", failure=failure) for failure in failures]
+    (step,) = steps_of(tmp_path, path, dims={"batch": 3})
+    first, *others = (result.failure for result in step.advised(results))
+    assert first == (
+        "it does not run: 16 by 32; these sizes were guessed: seq=16; "
+        "give those that do not fit, such as `dims={'seq': 16}`"
+    )
+    assert others == ["it crashed", None]
+    (step,) = steps_of(tmp_path, path, shapes={"x": (3, 4)})
+    assert step.advised(results) == tuple(results)

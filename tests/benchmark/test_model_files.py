@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import onnx
 import pytest
 
@@ -11,6 +13,7 @@ from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.model_files import GivenModel, ModelFiles
 from rms_deploy.errors import ModelFileError
 from rms_deploy.onnx_model.file import load_model
+from rms_deploy.onnx_model.file_hashes import file_hash
 
 from ..made_models import fused_norm, write
 
@@ -68,3 +71,16 @@ def test_a_benchmark_reads_each_file_once(tmp_path, read):
     read.clear()
     assert not bench(paths[0], compare=("original", "decomposed", "fused"), **QUICK).failed
     assert read == paths[:1]
+
+
+def test_each_file_has_its_hash(tmp_path):
+    """An engine is one file, and a server's model has none here."""
+    path = write(tmp_path / "a.onnx")
+    (tmp_path / "a.engine").write_bytes(b"plan")
+    files = ModelFiles(tmp_path)
+    given = files.take([path, tmp_path / "a.engine", "grpc://localhost:1/decoder"])
+    assert files.hashes(given) == {
+        str(path): {"a.onnx": sha256(path.read_bytes()).hexdigest()},
+        str(tmp_path / "a.engine"): {"a.engine": sha256(b"plan").hexdigest()},
+    }
+    assert bench(path, **QUICK).files == {str(path): {"a.onnx": file_hash(path)}}

@@ -40,7 +40,7 @@ def test_a_row_for_each_model_and_how_it_was_measured(tmp_path):
     paths = write(tmp_path / "a.onnx"), write(tmp_path / "b.onnx", "Log")
     result = invoke(*paths, *QUICK, "--shape", "x=3x8", "--threads", "2")
     assert result.exit_code == 3, "one launch tells no winner"
-    lines = result.stdout.splitlines()
+    lines = [line for line in result.stdout.splitlines() if "busy" not in line]
     assert lines[0].split()[:5] == ["candidate", "median", "p90", "p99", "runs/s"]
     assert [line.split()[0] for line in lines[1:3]] == list(paths)
     assert "too few launches" in lines[2]
@@ -48,6 +48,33 @@ def test_a_row_for_each_model_and_how_it_was_measured(tmp_path):
     assert lines[-3].endswith(f"times as fast as {paths[0]}, in too few launches to tell that from noise.")
     assert lines[-2].startswith("inputs x=3x8; each candidate in a process of its own, 2 threads; ")
     assert "2 rounds in turns in each launch, another first in each; 0.02 s each in all" in lines[-2]
+
+
+def test_verify_keeps_the_verdict_with_the_figures(tmp_path):
+    same, other = write(tmp_path / "a.onnx"), write(tmp_path / "b.onnx", "Log")
+    equal = invoke(same, same, *QUICK, "--verify", "--json")
+    assert equal.exit_code == 3, "one launch tells no winner"
+    (found,) = json.loads(equal.stdout)["verifications"]
+    assert (found["passed"], found["candidate"]["model"]) == (True, same)
+    differs = invoke(same, other, *QUICK, "--verify")
+    assert differs.exit_code == 1
+    assert f"{other} was verified against {same}: NOT equal within" in differs.stdout
+
+
+def test_a_verification_that_fails_loses_no_figures(tmp_path):
+    path, other = write(tmp_path / "a.onnx"), tmp_path / "b.onnx"
+    text = '<ir_version: 8, opset_import: ["" : 18]> g (float[batch,8] x) => (float[batch,8] z) { z = Exp(x) }'
+    onnx.save(onnx.parser.parse_model(text), other)
+    result = invoke(path, str(other), *QUICK, "--verify")
+    assert result.exit_code == 1
+    assert f"{other} was verified against {path}: not verified: " in result.stdout
+    assert result.stdout.splitlines()[1].startswith(path)
+
+
+def test_verify_takes_two_models(tmp_path):
+    result = invoke(write(tmp_path / "a.onnx"), *QUICK, "--verify")
+    assert result.exit_code == 2
+    assert "--verify takes two models or more" in " ".join(result.stderr.split())
 
 
 def test_enough_launches_tell_what_is_noise(tmp_path):

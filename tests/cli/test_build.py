@@ -128,9 +128,10 @@ def test_wrong_usage(options, message, asked):
     assert not asked
 
 
-@pytest.mark.parametrize("option", ["--fp16", "--bf16"])
-def test_the_types_are_those_of_the_model(option):
+@pytest.mark.parametrize(("option", "dtype"), [("--fp16", "float16"), ("--bf16", "bfloat16")])
+def test_the_types_are_those_of_the_model(option, dtype):
     result = invoke("build", "m.onnx", option)
+    assert f"`rms-deploy cast in.onnx -o out.onnx --to {dtype}`" in result.stderr
     assert result.exit_code == 2
     assert f"{option}: an engine has the types of its model" in result.stderr
 

@@ -18,6 +18,9 @@ def test_demo(tmp_path) -> None:
     for step in (
         "export llama-tiny",
         "fused 5 of 5 norms",
+        "inspect llama-tiny-fused.onnx",
+        "layers.{0-1}.mlp_norm x2",
+        "1 fused RMSNorm, 4 fused AddRMSNorm",
         "fused 1 of 1 norms",
         "equal within",
         "times faster",

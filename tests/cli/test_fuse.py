@@ -263,10 +263,10 @@ def test_a_folder(tmp_path, build):
     result = invoke("fuse", zoo, "-o", tmp_path / "out", "--explain")
     assert result.exit_code == 0
     header, first, second, *_ = lines = result.stdout.splitlines()
-    assert header.split() == ["model", "norms", "fused", "left", "seconds", "why"]
+    assert header.split() == ["model", "why", "norms", "fused", "left", "seconds"]
     assert first.split()[:3] == ["a.onnx", "1", "1"]
-    assert second.split()[:4] == ["b.onnx", "1", "0", "1"]
-    assert second.endswith("epsilon is a graph input (w)")
+    assert second.startswith("b.onnx  epsilon is a graph input (w)")
+    assert second.split()[-4:-1] == ["1", "0", "1"]
     assert lines[3] == "b.onnx:"
     assert lines[-1] == f"fused 1 norms; wrote 2 of 2 models -> {tmp_path / 'out'}"
     strict = invoke("fuse", zoo, "-o", tmp_path / "strict", "--require-all")

@@ -288,3 +288,23 @@ def test_an_endpoint_is_no_file(same):
     result = invoke(same[0], "--endpoint", same[1])
     assert result.exit_code == 1
     assert "is no endpoint; write it as grpc://host:port/model" in result.stderr
+
+
+UNLINKED = (
+    '<ir_version: 8, opset_import: ["" : 18]> g (float[batch,seq] x, float[batch,past] p, float[batch,total] m) => '
+    "(float[batch,t] y) { c = Concat <axis = 1> (p, x) y = Add (c, m) }"
+)
+"""The sum of two sizes has a name of its own, so no guess can fit."""
+
+
+def test_a_guess_that_does_not_fit_names_dim(tmp_path):
+    onnx.save(onnx.parser.parse_model(UNLINKED), tmp_path / "m.onnx")
+    pair = tmp_path / "m.onnx", tmp_path / "m.onnx"
+    result = invoke(*pair)
+    assert result.exit_code == 1
+    last = result.stderr.splitlines()[-1]
+    assert last.endswith(
+        "these sizes were guessed: batch=2, seq=16, past=16, total=16; "
+        "give those that do not fit, such as --dim total=16"
+    )
+    assert invoke(*pair, "--dim", "total=32").exit_code == 0

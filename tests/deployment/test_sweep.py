@@ -66,7 +66,7 @@ def test_each_model_by_itself_with_variants(here, tmp_path):
         for size in (1, 2, 3)
         for variant in ("decomposed", "fused")
     ]
-    told = list(summary(result))
+    told = [line for line in summary(result) if "busy" not in line]
     assert len(told) == 4, "the first and the last point of each model"
     assert told[2].startswith(f"At {models[1]}, batch 1, ")
 

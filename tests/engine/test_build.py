@@ -13,9 +13,9 @@ import onnx
 import pytest
 
 import rms_deploy
-from rms_deploy.engine.record import file_hash
 from rms_deploy.errors import EngineError, InputError, InstallationError, ModelFileError, OutputError
 from rms_deploy.onnx_model.file import load_model
+from rms_deploy.onnx_model.file_hashes import file_hash
 from rms_deploy.runtime.engine_file import read_record
 
 NORMS = 5  # of llama-tiny: two layers of two, and the last one

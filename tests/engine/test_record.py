@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from hashlib import sha256
 
-import onnx
 import pytest
 
 from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.engine.builder import NetworkLayer
-from rms_deploy.engine.record import EngineNorm, EngineRecord, NormTiming, file_hash, model_hashes, recorded_layers
-from rms_deploy.onnx_model.file import load_model
+from rms_deploy.engine.record import EngineNorm, EngineRecord, NormTiming, recorded_layers
 from rms_deploy.onnx_model.optimization_profiles import ShapeRange
 
 
@@ -64,12 +61,3 @@ def test_layers_of_nodes_by_name():
         NetworkLayer("same", "REDUCE", is_node=True, is_norm=False),
     ]
     assert recorded_layers(layers) == {"same": "UNARY", "same (2)": "REDUCE"}
-
-
-def test_hashes_of_a_model_and_its_weights(small, tmp_path):
-    path = small()
-    assert file_hash(path) == sha256(path.read_bytes()).hexdigest()
-    assert model_hashes(path, load_model(path)) == {"float.onnx": file_hash(path)}
-    onnx.save(onnx.load(path), path, save_as_external_data=True, location="weights", size_threshold=0)
-    hashes = {"float.onnx": file_hash(path), "weights": file_hash(tmp_path / "weights")}
-    assert model_hashes(path, load_model(path)) == hashes

@@ -1,10 +1,8 @@
-"""The tensor of an initialiser, or of a Constant in each of its spellings."""
+"""The tensor behind a value: an initialiser, or a Constant in each of its spellings."""
 
 from __future__ import annotations
 
 import numpy as np
-import onnx.helper as oh
-import onnx.numpy_helper as nh
 import onnx.parser
 import onnx_ir as ir
 import pytest
@@ -12,30 +10,39 @@ import pytest
 from rms_deploy.onnx_model.constant_tensor import constant_tensor
 
 
+def outputs(body: str) -> list[ir.Value]:
+    text = (
+        f'<ir_version: 8, opset_import: ["" : 18]> g (float[2] x) => (float[2] y) <float[2] w = {{1, 2}}> {{ {body} }}'
+    )
+    model = ir.from_proto(onnx.parser.parse_model(text))
+    return [value for node in model.graph for value in (*node.inputs, *node.outputs) if value is not None]
+
+
 @pytest.mark.parametrize(
-    ("name", "given", "expected"),
+    ("attribute", "expected"),
     [
-        ("value_float", 0.5, np.float32(0.5)),
-        ("value_floats", [0.5, 1.5], np.float32([0.5, 1.5])),
-        ("value_int", 3, np.int64(3)),
-        ("value_ints", [3, 4], np.int64([3, 4])),
-        ("value", nh.from_array(np.float16([1, 2])), np.float16([1, 2])),
+        ("value = float[2] {3, 4}", np.float32([3, 4])),
+        ("value_float = 3.0", np.float32(3)),
+        ("value_floats = [3.0, 4.0]", np.float32([3, 4])),
+        ("value_int = 3", np.int64(3)),
+        ("value_ints = [3, 4]", np.int64([3, 4])),
     ],
 )
-def test_a_constant(name, given, expected):
-    node = ir.serde.deserialize_node(oh.make_node("Constant", [], ["c"], **{name: given}))
-    found = constant_tensor(node.outputs[0]).numpy()
-    assert found.dtype == expected.dtype
-    np.testing.assert_array_equal(found, expected)
+def test_a_constant(attribute: str, expected: np.ndarray) -> None:
+    value = outputs(f"c = Constant <{attribute}> () y = Add (x, x)")[0]
+    tensor = constant_tensor(value)
+    assert tensor is not None
+    np.testing.assert_array_equal(tensor.numpy(), expected, strict=True)
 
 
-def test_what_holds_no_tensor():
-    text = """<ir_version: 8, opset_import: ["" : 18]>
-    g (float[2] x) => (float[2] y) <float[2] w = {1, 2}> { t = Constant <value_string = "a"> () y = Add (x, w) }"""
-    model = ir.from_proto(onnx.parser.parse_model(text))
-    text_node, add = model.graph
-    x, w = add.inputs
-    assert constant_tensor(text_node.outputs[0]) is None
-    assert constant_tensor(add.outputs[0]) is None
+def test_an_initialiser() -> None:
+    tensor = constant_tensor(outputs("y = Add (x, w)")[1])
+    assert tensor is not None
+    np.testing.assert_array_equal(tensor.numpy(), np.float32([1, 2]))
+
+
+def test_what_has_none() -> None:
+    x, _, y = outputs("y = Add (x, x)")
     assert constant_tensor(x) is None
-    np.testing.assert_array_equal(constant_tensor(w).numpy(), [1, 2])
+    assert constant_tensor(y) is None
+    assert constant_tensor(outputs('c = Constant <value_string = "a"> () y = Add (x, x)')[0]) is None

@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from rms_deploy.errors import InputError
-from rms_deploy.onnx_model.shapes import resolve_shapes
+from rms_deploy.onnx_model.shapes import guess_advice, resolve_shapes
 
 
 def model(inputs: str) -> ir.Model:
@@ -62,3 +62,10 @@ def test_an_input_of_unknown_rank_must_be_given():
     ):
         resolve_shapes(graph)
     assert resolve_shapes(graph, shapes={"x": (2,)}) == {"x": (2,)}
+
+
+def test_guessed_sizes_are_named_with_what_to_give():
+    text = "these sizes were guessed: seq=16, past=16; give those that do not fit, such as `dims={'past': 16}`"
+    assert guess_advice(decoder(), dims={"batch": 1}) == text
+    assert "guessed: past=16;" in guess_advice(decoder(), shapes={"x": (1, 8)})
+    assert guess_advice(decoder(), shapes={"x": (1, 8)}, dims={"past": 3}) == ""

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from rms_deploy.verification.check import Check, Divergence, Part
 from rms_deploy.verification.difference import difference
 from rms_deploy.verification.pairs import ValuePair
-from rms_deploy.verification.result import Check, Divergence, Part, Verification
+from rms_deploy.verification.result import Verification
 
 
 def check(kind: str, output: str, off: float, *, passed: bool = True, formula: float | None = None) -> Check:

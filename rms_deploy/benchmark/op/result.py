@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from rms_deploy.benchmark.op.cases import OpCase
 from rms_deploy.benchmark.provenance import Provenance
 from rms_deploy.benchmark.result import FORMAT
+from rms_deploy.display import Displayed, Table
 from rms_deploy.ops.foreign_ops import FOREIGN_NORMS
 
 __all__ = ["OpBenchmarkResult", "OpTiming", "best"]
@@ -51,8 +52,8 @@ class OpTiming:
         )
 
 
-@dataclass(frozen=True)
-class OpBenchmarkResult:
+@dataclass(frozen=True, repr=False)
+class OpBenchmarkResult(Displayed):
     """The result of `bench_op`, with all that is needed to run it again."""
 
     timings: tuple[OpTiming, ...]
@@ -68,9 +69,28 @@ class OpBenchmarkResult:
             grouped.setdefault(timing.case, []).append(timing)
         return list(grouped.items())
 
+    def tables(self) -> Iterable[Table]:
+        """A row for each kernel on each case that it takes."""
+        rows = []
+        for case, timings in self.cases():
+            fastest = best(timings)
+            labels = case.op, case.dtype, case.name, str(case.threads)
+            rows += [(*labels, t.kernel, *_numbers(t, fastest)) for t in timings if t.microseconds is not None]
+        header = ("op", "dtype", "shape", "threads", "kernel", "us", "GB/s", "copies", "x best other")
+        yield Table(header, rows, left=5, first_to_go=("GB/s", "us", "x best other", "threads"))
+
+    def _line(self) -> str:
+        return f"{len({t.kernel for t in self.timings})} kernels on {len(self.cases())} cases"
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON. Times are in microseconds."""
         return {"format": FORMAT, **asdict(self)}
+
+
+def _numbers(timing: OpTiming, fastest: OpTiming | None) -> tuple[str, ...]:
+    assert timing.microseconds is not None, timing.kernel
+    against = "" if fastest is None else f"{timing.microseconds / (fastest.microseconds or 1.0):.2f}"
+    return f"{timing.microseconds:.1f}", f"{timing.gigabytes_per_second:.1f}", f"{timing.copies:.2f}", against
 
 
 def best(timings: Sequence[OpTiming], *, prefix: str = "") -> OpTiming | None:

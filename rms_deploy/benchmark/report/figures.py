@@ -28,16 +28,16 @@ def drawings(result: BenchmarkResult) -> list[Drawing]:
     timed = [c for c in measured if c.operator_times is not None]
     found = []
     if measured:
-        caption = "Line: 10 to 90 % of the runs; bar: the middle half; dot: median."
+        caption = "The line spans 10 to 90 % of the runs, the bar the middle half. The dot is the median."
         found.append(draw(f"Latency{at}", caption, _spread, measured, rows=len(measured)))
     if compared:
-        caption = f"Times faster than {last.candidates[0].name}, with the 95 % interval; 1 is equal."
+        caption = f"Speed as a multiple of {last.candidates[0].name}, at 1. The dark line is the 95 % interval."
         found.append(draw(f"Speed{at}", caption, _speedups, compared, rows=len(measured)))
     if measured:
-        caption = "Share of the runs that took at most so long; cut at twice the largest median."
+        caption = "Share of the runs that took at most so long. The axis ends at twice the largest median."
         found.append(draw(f"Distribution of latency{at}", caption, _distribution, measured))
     if measured and max(sum(map(len, c.latency.round_medians)) for c in measured if c.latency is not None) > 1:
-        caption = "Median of each round of each launch. A slow phase of the machine shows in all, as they take turns."
+        caption = "Median of each round of each launch. They take turns, so a slow phase of the machine shows in all."
         found.append(draw(f"Rounds{at}", caption, _rounds, measured))
     if timed:
         caption = "The median run, divided in proportion to the operator times."
@@ -103,10 +103,11 @@ def _speedups(axes: Axes, candidates: Sequence[CandidateResult]) -> None:
     ):
         speedup = candidate.speedup
         if speedup is not None and speedup.low is not None and speedup.high is not None:
-            axes.hlines(row, speedup.low, speedup.high, color=colour, linewidth=3)
-            axes.plot([speedup.value], [row], "o", color=TEXT, markersize=4)
+            axes.barh(row, speedup.value, height=0.5, color=colour)
+            axes.hlines(row, speedup.low, speedup.high, color=TEXT, linewidth=2)
     _names(axes, candidates)
-    axes.set_xlabel("times faster")
+    axes.set_xlim(0, 1.1 * axes.get_xlim()[1])
+    axes.set_xlabel("times as fast")
 
 
 def _time(axes: Axes, candidates: Sequence[CandidateResult]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from rms_deploy.benchmark.latency import Latency
+from rms_deploy.benchmark.report.numbers import duration
 from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult, point_name
+from rms_deploy.display import Displayed, Table
 from rms_deploy.errors import InputError
 
 __all__ = ["Change", "RunComparison", "compare_runs"]
@@ -33,8 +35,8 @@ class Change:
         return None if self.before is None or self.after is None else self.after / self.before - 1
 
 
-@dataclass(frozen=True)
-class RunComparison:
+@dataclass(frozen=True, repr=False)
+class RunComparison(Displayed):
     """What changed from one run to another. The two did not take turns, so their own intervals must tell the noise."""
 
     changes: tuple[Change, ...]
@@ -51,6 +53,32 @@ class RunComparison:
     def undecided(self) -> bool:
         """Whether a candidate was not compared: it is not in both runs, or has too few launches."""
         return any(change.verdict in ("not in both", "too few launches") for change in self.changes)
+
+    def tables(self) -> Iterable[Table]:
+        """A row for each candidate at each point."""
+        rows = [
+            (
+                change.candidate,
+                change.at,
+                *("" if median is None else duration(median) for median in (change.before, change.after)),
+                "" if change.change is None else f"{100 * change.change:+.1f} %",
+                change.verdict,
+            )
+            for change in self.changes
+        ]
+        header = ("candidate", "at", "before", "after", "change", "verdict")
+        yield Table(header, rows, left=2, first_to_go=("before", "after"))
+
+    @property
+    def verdict(self) -> str:
+        """What was found, in one line."""
+        verdict = "regression" if self.regressed else "no regression"
+        if self.undecided:
+            verdict = f"not all candidates were compared; {verdict}"
+        return f"{verdict} beyond {100 * self.max_regression:g} % and beyond the noise of both runs"
+
+    def _line(self) -> str:
+        return self.verdict
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON. Latencies are in microseconds."""

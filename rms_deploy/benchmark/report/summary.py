@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from rms_deploy.benchmark.device_times import DeviceTimes
 from rms_deploy.benchmark.report.numbers import duration, ratio
@@ -10,9 +11,12 @@ from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult, parts,
 
 __all__ = ["summary"]
 
+_BUSY: Final = 0.5
+"""Load above which the machine counts as busy."""
+
 
 def summary(result: BenchmarkResult) -> Iterator[str]:
-    """One sentence for each candidate but the first, and one about the share of the norms.
+    """One sentence for each candidate but the first, for each verification, and for a busy machine.
 
     Only the first and the last step of a sweep are told, of each of its parts.
     """
@@ -30,6 +34,24 @@ def summary(result: BenchmarkResult) -> Iterator[str]:
         if timed:
             shares = ", ".join(f"{100 * times.share('norms'):.0f} % of {name}" for name, times in timed)
             yield _sentence(place, f"norms take this part of the time of a run: {shares}")
+    for found in result.verifications:
+        yield f"{found['candidate']['model']} was verified against {found['reference']['model']}: {found['verdict']}."
+    yield from _busy(result)
+
+
+def _busy(result: BenchmarkResult) -> Iterator[str]:
+    """The points, or the result, at whose begin others ran on the machine."""
+    elsewhere = [point for point in result.points if point.provenance is not None]
+    if not elsewhere and result.provenance.machine.load > _BUSY:
+        load = f"load {result.provenance.machine.load} before the benchmark"
+        yield f"The machine was busy ({load}), so the noise is larger than it need be."
+    # A node of a sweep comes from the point before, which was as much load as its method has threads.
+    limit = _BUSY + result.method.threads * result.method.concurrency
+    loads = [point.provenance.machine.load for point in elsewhere if point.provenance is not None]
+    busy = [load for load in loads if load > limit]
+    if busy:
+        points = f"of {len(busy)} of {len(loads)} points"
+        yield f"The machines {points} were busy (load up to {max(busy)}), so the noise is larger than it need be."
 
 
 def _compared(candidate: CandidateResult, first: CandidateResult) -> str:

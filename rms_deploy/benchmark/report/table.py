@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from rms_deploy.benchmark.method import percentile_name
-from rms_deploy.benchmark.report.numbers import duration, ratio
+from rms_deploy.benchmark.report.numbers import compared, duration
 from rms_deploy.benchmark.report.summary import summary
 from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult, Point, point_name
+from rms_deploy.display import Table
 
 __all__ = [
     "SHARES_HEADER",
@@ -23,22 +24,39 @@ __all__ = [
     "memory",
     "provenance",
     "rows",
+    "tables",
 ]
 
 SHARES_HEADER: Final = ("candidate", "at", "norms", "matmul", "rest", "norms, of a copy's speed")
 """The header of `category_shares`."""
 
-_BUSY: Final = 0.5
-"""Load above which the machine counts as busy."""
-
 
 def header(result: BenchmarkResult) -> tuple[str, ...]:
     """The names of the columns."""
     percentiles = map(percentile_name, result.method.percentiles)
-    compared = "times faster", "95 % interval", "verdict"
+    speed = "times faster", "95 % interval", "verdict"
     server = "queue", "compute", "batched"
     where = "candidate", "at", "machine"
-    return *where, "median", *percentiles, "runs/s", *server, *compared, "load", "first run", "peak memory"
+    return *where, "median", *percentiles, "runs/s", *server, *speed, "load", "first run", "peak memory"
+
+
+def tables(result: BenchmarkResult) -> Iterator[Table]:
+    """The latencies, and where the time goes if that was measured."""
+    percentiles = map(percentile_name, result.method.percentiles)
+    gone = (
+        "peak memory",
+        "first run",
+        "load",
+        *percentiles,
+        "runs/s",
+        "batched",
+        "queue",
+        "compute",
+        "machine",
+        "95 % interval",
+    )
+    yield Table(header(result), rows(result), left=3, first_to_go=gone)
+    yield Table(SHARES_HEADER, category_shares(result), left=2, first_to_go=SHARES_HEADER[-1:])
 
 
 def rows(result: BenchmarkResult) -> list[tuple[str, ...]]:
@@ -65,7 +83,6 @@ def failures(result: BenchmarkResult) -> Iterator[str]:
             if candidate.settled is False and result.method.warmup:
                 yield f"{candidate.name}{at}: still drifted after {result.method.warmup:g} s of warm-up"
     yield from _shortened(result)
-    yield from _busy(result)
 
 
 def _shortened(result: BenchmarkResult) -> Iterator[str]:
@@ -84,21 +101,6 @@ def _shortened(result: BenchmarkResult) -> Iterator[str]:
 
 def _round_medians(point: Point) -> Iterator[tuple[tuple[float, ...], ...]]:
     return (c.latency.round_medians for c in point.candidates if c.latency is not None)
-
-
-def _busy(result: BenchmarkResult) -> Iterator[str]:
-    """The points, or the result, at whose begin others ran on the machine."""
-    elsewhere = [point for point in result.points if point.provenance is not None]
-    if not elsewhere and result.provenance.machine.load > _BUSY:
-        load = f"load {result.provenance.machine.load} before the benchmark"
-        yield f"the machine was busy ({load}): its noise is larger than it need be"
-    # A node of a sweep comes from the point before, which was as much load as its method has threads.
-    limit = _BUSY + result.method.threads * result.method.concurrency
-    loads = [point.provenance.machine.load for point in elsewhere if point.provenance is not None]
-    busy = [load for load in loads if load > limit]
-    if busy:
-        points = f"of {len(busy)} of {len(loads)} points"
-        yield f"the machines {points} were busy (load up to {max(busy)}): their noise is larger than it need be"
 
 
 def category_shares(result: BenchmarkResult) -> list[tuple[str, ...]]:
@@ -185,12 +187,8 @@ def memory(size: int | None) -> str:
 
 
 def _row(point: Point, candidate: CandidateResult) -> tuple[str, ...]:
-    latency, speedup = candidate.latency, candidate.speedup
+    latency = candidate.latency
     assert latency is not None, candidate.name
-    compared = ("", "", "")
-    if speedup is not None:
-        interval = " ... ".join(ratio(end) for end in (speedup.low, speedup.high) if end is not None)
-        compared = f"{ratio(speedup.value)}x", interval, speedup.verdict
     return (
         candidate.name,
         point_name(point),
@@ -198,7 +196,7 @@ def _row(point: Point, candidate: CandidateResult) -> tuple[str, ...]:
         *map(duration, (latency.median, *latency.percentiles.values())),
         "" if latency.throughput is None else f"{latency.throughput:.4g}",
         *_served(candidate),
-        *compared,
+        *compared(candidate.speedup),
         *("" if s is None else duration(s * 1e6) for s in (candidate.load_seconds, candidate.first_run_seconds)),
         memory(candidate.peak_memory),
     )

@@ -11,6 +11,9 @@ from ..made_result import result
 
 pytest.importorskip("matplotlib", reason='needs matplotlib, of the extra "report"')
 
+from matplotlib.figure import Figure
+
+from rms_deploy.benchmark.report import figures
 from rms_deploy.benchmark.report.figures import drawings
 
 FIGURES = ["Latency", "Speed", "Distribution of latency", "Rounds", "Where the time goes", "Latency over sizes"]
@@ -32,3 +35,14 @@ def test_a_name_is_drawn_as_it_is(name):
     points = [replace(p, candidates=tuple(replace(c, name=name) for c in p.candidates)) for p in result().points]
     for drawing in drawings(replace(result(), points=tuple(points))):
         assert name in drawing.svg, drawing.title
+
+
+def test_the_axis_of_the_speed_begins_at_0():
+    """So that 12 % look like 12 %."""
+    axes = Figure().add_subplot()
+    figures._speedups(axes, result().candidates[1:2])
+    left, right = axes.get_xlim()
+    assert left == 0
+    assert right > result().candidates[1].speedup.value
+    (bar,) = axes.patches
+    assert (bar.get_x(), bar.get_width()) == (0, result().candidates[1].speedup.value)

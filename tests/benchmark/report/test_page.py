@@ -7,14 +7,16 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from rms_deploy.benchmark.latency import Speedup
 from rms_deploy.errors import OutputError
 
-from ..made_result import result
+from ..made_result import latency, result
 
 pytest.importorskip("matplotlib", reason='needs matplotlib, of the extra "report"')
 pytest.importorskip("jinja2", reason='needs jinja2, of the extra "report"')
@@ -110,13 +112,86 @@ def test_what_the_page_says():
         "Operators of fused",
         "30 % of the measured speed of memory",
         "layers.0.norm",
-        "div_3: epsilon is 2",
+        "<td>div_3</td><td>root</td><td>epsilon is 2</td>",
         "5 launches, each warmed up until the latency drifts no more, 1 s at most.",
         "a processor, 2 of 2 cores",
         "onnxruntime 1.32.0",
         "--compare decomposed,fused,standard",
     ):
         assert part in text, part
+
+
+@pytest.mark.parametrize(
+    ("medians", "tone", "verdict"),
+    [((200, 160), "good", "faster"), ((160, 200), "bad", "slower"), ((160, 160), "open", "within noise")],
+)
+def test_the_verdict_has_a_colour(medians, tone, verdict):
+    text = page(compared(*medians))
+    assert f'<div class="summary {tone}">' in text
+    assert f'<strong class="{tone}">{verdict}</strong>' in text
+    assert (f'<td class="{tone}">{verdict}</td>' in text) == (tone != "open")
+
+
+@pytest.mark.parametrize(
+    ("found", "tone", "shown"),
+    [
+        ({"passed": True, "compared": "whole"}, "good", "equal"),
+        ({"passed": True, "compared": "numbers only"}, "open", "numbers equal, formula not compared"),
+        ({"passed": False}, "bad", "NOT equal"),
+        ({"passed": None}, "open", "not verified"),
+    ],
+)
+def test_what_verify_found_is_in_the_conclusion(found, tone, shown):
+    models = {"reference": {"model": "a.onnx"}, "candidate": {"model": "b.onnx"}}
+    made = replace(compared(160, 160), verifications=({**models, "verdict": "as it is", **found},))
+    text = page(made)
+    assert f'<div class="summary {tone}">' in text
+    assert f'<li>outputs of b.onnx, <strong class="{tone}">{shown}</strong></li>' in text
+    assert "b.onnx was verified against a.onnx: as it is." in text
+    assert "bench --verify" not in text
+    assert "bench --verify" in page(compared(160, 160))
+
+
+def test_a_failure_is_a_bad_conclusion():
+    assert '<div class="summary bad">' in page(result())
+
+
+def test_a_busy_machine_is_part_of_the_conclusion():
+    made = compared(200, 160)
+    here = replace(made.provenance, machine=replace(made.provenance.machine, load=3.0))
+    conclusion = page(replace(made, provenance=here)).partition("<h2>Results</h2>")[0]
+    assert "The machine was busy (load 3.0 before the benchmark), so the noise is larger than it need be." in conclusion
+
+
+def test_the_files_have_their_hashes():
+    files = {"models/a.onnx": {"a.onnx": "11aa", "a.onnx.data": "22bb"}}
+    text = page(replace(result(), files=files))
+    assert "<dd>models/a.onnx<br><code>11aa</code></dd>" in text
+    assert "<dd>models/a.onnx: a.onnx.data<br><code>22bb</code></dd>" in text
+
+
+def test_norms_of_layers_share_a_row():
+    made = result()
+    (norm,) = made.inspection["norms"]
+    norms = [{**norm, "place": f"layers.{i}.norm"} for i in range(40)]
+    text = page(replace(made, inspection={**made.inspection, "norms": norms}))
+    assert "<td>layers.{0-39}.norm x40</td>" in text
+
+
+def test_nothing_is_closed_where_it_is_printed():
+    text = page(result())
+    assert text.count("<details open>") == text.count("<details") > 1
+    assert "details::details-content { content-visibility: visible;" in text
+
+
+def compared(first, second):
+    """A result of two candidates of these medians."""
+    made = result(sweep=False)
+    latencies = latency(first), latency(second)
+    a, b, _ = made.candidates
+    speedup = Speedup.of(*latencies)
+    pair = replace(a, latency=latencies[0]), replace(b, latency=latencies[1], speedup=speedup)
+    return replace(made, points=(replace(made.points[0], candidates=pair),))
 
 
 def test_the_same_result_gives_the_same_page():

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from rms_deploy.benchmark.report.summary import summary
 from rms_deploy.benchmark.report.table import as_csv, as_markdown, failures, header, provenance, rows
 from rms_deploy.benchmark.result import CandidateResult
 from rms_deploy.benchmark.result_file import from_dict
@@ -45,7 +46,7 @@ def test_a_busy_machine_is_said():
     made = result(sweep=False)
     known = made.provenance
     busy = replace(made, provenance=replace(known, machine=replace(known.machine, load=2.5)))
-    line = "- the machine was busy (load 2.5 before the benchmark): its noise is larger than it need be"
+    line = "- The machine was busy (load 2.5 before the benchmark), so the noise is larger than it need be."
     assert line in as_markdown(busy).splitlines()
     assert "busy" not in as_markdown(made)
 
@@ -72,9 +73,9 @@ def test_each_row_has_the_machine_of_its_point():
 
 
 def test_a_node_is_busy_beyond_the_load_of_the_point_before():
-    assert not any("busy" in line for line in failures(elsewhere(result(), 0.1, 1.4, 1.4)))
-    (line,) = (line for line in failures(elsewhere(result(), 0.1, 1.6, 3.0)) if "busy" in line)
-    assert line == "the machines of 2 of 3 points were busy (load up to 3.0): their noise is larger than it need be"
+    assert not any("busy" in line for line in summary(elsewhere(result(), 0.1, 1.4, 1.4)))
+    (line,) = (line for line in summary(elsewhere(result(), 0.1, 1.6, 3.0)) if "busy" in line)
+    assert line == "The machines of 2 of 3 points were busy (load up to 3.0), so the noise is larger than it need be."
 
 
 def test_what_a_server_counts_stands_in_columns_of_its_own():
