@@ -58,8 +58,8 @@ class CandidateRun:
 
     def load(self, inputs: Mapping[str, Any]) -> None:
         """Load the model, run it once, and warm up."""
-        runtime, timeout = self.candidate.runtime, self.method.timeout
-        self.loaded = self._ask("load", runtime=runtime, timeout=timeout, **self._model(inputs))
+        runtime, timeout, generate = self.candidate.runtime, self.method.timeout, self.method.generate
+        self.loaded = self._ask("load", runtime=runtime, timeout=timeout, generate=generate, **self._model(inputs))
         self.loaded |= self._ask("warm_up", seconds=self.method.warmup, clients=self.method.concurrency)
         if self.is_served:
             self.loaded |= {"memory_before": None}

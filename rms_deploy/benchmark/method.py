@@ -30,12 +30,16 @@ class Method:
     """Reported beside the median."""
     seed: int = 0
     """Of random inputs."""
+    generate: int | None = None
+    """Tokens that each run generates after the prompt, the key-value cache fed back; latencies are then per token.
+    None: a run is one run of the model."""
 
     def check(self) -> None:
         """Raise InputError for a value out of range."""
-        for name in ("threads", "concurrency", "rounds"):
-            if getattr(self, name) < 1:
-                raise InputError(f"`{name}` is {getattr(self, name)}; use at least 1")
+        for name in ("threads", "concurrency", "rounds", "generate"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"`{name}` is {value}; use at least 1")
         for name in ("duration", "warmup"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"`{name}` is {getattr(self, name)}; use 0 seconds or more")
@@ -50,6 +54,12 @@ class Method:
         clients = "" if self.concurrency == 1 else f", called by {self.concurrency} clients at a time"
         yield f"each candidate in a process of its own, {self.threads} thread{'s' * (self.threads > 1)}{clients}"
         yield "all get the same inputs, and only one runs at a time"
+        if self.generate is not None:
+            yield (
+                f"a run generates {self.generate} token{'s' * (self.generate > 1)} after the prompt, each that of the "
+                "largest logit, with the cache of the one before; latencies are those of runs divided by their tokens, "
+                "without the prompt"
+            )
         yield f"warm-up until the latency drifts no more, {self.warmup:g} s at most"
         yield f"then {self.rounds} rounds in turns, another first in each; {self.duration:g} s each in all"
         yield (

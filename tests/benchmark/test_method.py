@@ -14,6 +14,7 @@ from rms_deploy.errors import InputError
         ({"threads": 0}, "`threads` is 0; use at least 1"),
         ({"rounds": 0}, "`rounds` is 0; use at least 1"),
         ({"concurrency": 0}, "`concurrency` is 0; use at least 1"),
+        ({"generate": 0}, "`generate` is 0; use at least 1"),
         ({"duration": -1}, "`duration` is -1; use 0 seconds or more"),
         ({"duration": float("nan")}, "`duration` is nan"),
         ({"warmup": float("inf")}, "`warmup` is inf"),
@@ -30,4 +31,6 @@ def test_the_method_in_words():
     sentences = list(Method(threads=2, concurrency=3, rounds=7, duration=1.5).sentences())
     assert "each candidate in a process of its own, 2 threads, called by 3 clients at a time" in sentences
     assert "then 7 rounds in turns, another first in each; 1.5 s each in all" in sentences
+    assert not any("token" in sentence for sentence in sentences)
+    assert any("a run generates 4 tokens after the prompt" in sentence for sentence in Method(generate=4).sentences())
     assert percentile_name(99.9) == "p99.9"

@@ -38,7 +38,8 @@ def header(result: BenchmarkResult) -> tuple[str, ...]:
     compared = "times faster", "95 % interval", "verdict"
     server = "queue", "compute", "batched"
     where = "candidate", "at", "machine"
-    return *where, "median", *percentiles, "runs/s", *server, *compared, "load", "first run", "peak memory"
+    rate = "runs/s" if result.method.generate is None else "tokens/s"
+    return *where, "median", *percentiles, rate, *server, *compared, "load", "first run", "peak memory"
 
 
 def rows(result: BenchmarkResult) -> list[tuple[str, ...]]:
