@@ -111,7 +111,7 @@ def _named_sizes(spec: TensorSpec, shape: Sequence[int]) -> dict[str, int]:
 
 def _mask_length(specs: Mapping[str, TensorSpec], bindings: Mapping[str, int]) -> dict[str, int]:
     """The size of the symbol for past and new tokens together, where only the attention mask has it."""
-    past = next((spec for name, spec in specs.items() if name.startswith("past") and _rank(spec) == 4), None)
+    past = next((spec for spec in specs.values() if spec.is_cache), None)
     lengths = [_symbol(specs.get(name), 1) for name in ("attention_mask", "input_ids")]
     total, parts = lengths[0], [_symbol(past, 2), lengths[1]]
     if total is None or None in parts or total in (*parts, *bindings):
