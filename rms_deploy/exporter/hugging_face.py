@@ -76,7 +76,9 @@ def _transformers() -> Any:
             warnings.simplefilter("ignore")
             import transformers
     except ModuleNotFoundError as error:
-        raise MissingDependencyError(f"{error.name} is not installed; run: pip install transformers") from error
+        raise MissingDependencyError(
+            f"{error.name} is not installed; run: pip install 'transformers>=4.57,<6' safetensors"
+        ) from error
     return transformers
 
 
