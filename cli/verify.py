@@ -215,7 +215,11 @@ def _ulp_reason(result: Verification) -> str:
 
 def _magnitudes(result: Verification) -> str:
     """What a reader of the table may miss: a model without float inputs has no magnitudes to vary."""
-    return "; no float input: normal only" if [check.kind for check in result.worst_by_kind()] == ["normal"] else ""
+    return (
+        "; no float input, or only a cache: normal only"
+        if [check.kind for check in result.worst_by_kind()] == ["normal"]
+        else ""
+    )
 
 
 def _error(error: Difference | None) -> str:

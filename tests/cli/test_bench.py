@@ -22,6 +22,8 @@ from rms_deploy.cli.main import rms_deploy
 from rms_deploy.deployment import sweep
 from rms_deploy.errors import InputError
 
+from ..benchmark.made_decoder import decoder
+
 QUICK = ("--rounds", "2", "--duration", "0.02", "--warmup", "0", "--no-library")
 
 
@@ -48,6 +50,17 @@ def test_a_row_for_each_model_and_how_it_was_measured(tmp_path):
     assert lines[-2].startswith("inputs x=3x8; each candidate in a process of its own, 2 threads; ")
     assert "then 2 rounds in turns, another first in each; 0.02 s each in all" in lines[-2]
     assert result.stderr == "", "no bar where stderr is no terminal"
+
+
+def test_tokens_of_a_decoder(tmp_path):
+    onnx.save(decoder(), tmp_path / "a.onnx")
+    result = invoke(str(tmp_path / "a.onnx"), *QUICK, "--generate", "2", "--dim", "s=3", "--dim", "t=3")
+    assert result.exit_code == 0
+    assert result.stdout.split()[:5] == ["candidate", "median", "p90", "p99", "tokens/s"]
+    assert " per token." in result.stdout
+    result = invoke(write(tmp_path / "b.onnx"), *QUICK, "--generate", "2")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: --generate feeds a key-value cache back, and the model has none")
 
 
 def test_json_and_a_failure(tmp_path):
