@@ -204,7 +204,8 @@ def _output_names(module: nn.Module, inputs: Any) -> tuple[str, ...]:
         result = module(**inputs) if isinstance(inputs, dict) else module(*inputs)
     except Exception as error:  # whatever the user's code raises
         raise InputError(f"{type(module).__name__}: fails on its example inputs: {one_line(error)}") from error
-    leaves, _ = pytree.tree_flatten_with_path(result)
+    # transformers 4 registers its outputs, which are dicts, without the names of their keys.
+    leaves, _ = pytree.tree_flatten_with_path(dict(result) if isinstance(result, dict) else result)
     names = [_path_name(path) or "output" for path, leaf in leaves if isinstance(leaf, Tensor)]
     return tuple(name if names.index(name) == i else f"{name}_{names[:i].count(name)}" for i, name in enumerate(names))
 

@@ -18,6 +18,7 @@ import onnxruntime as ort
 import pytest
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from rms_deploy import export, session
 from rms_deploy.errors import ExportError, InputError, OutputError
@@ -370,6 +371,20 @@ class Outputs(nn.Module):
 )
 def test_output_names(result, names) -> None:
     assert [value.name for value in export(Outputs(result), inputs=X).model.graph.outputs] == names
+
+
+class Mapping(dict):
+    """Registered without the names of its keys, as transformers 4 registers its outputs."""
+
+
+pytree.register_pytree_node(
+    Mapping, lambda m: (list(m.values()), list(m)), lambda v, k: Mapping(zip(k, v, strict=True))
+)
+
+
+def test_output_names_of_a_mapping_whose_keys_torch_does_not_know() -> None:
+    module = Outputs(lambda x, _: Mapping(logits=x + 1, hidden=x + 2))
+    assert [value.name for value in export(module, inputs=X).model.graph.outputs] == ["logits", "hidden"]
 
 
 def test_given_names_inputs_and_shapes() -> None:
