@@ -22,11 +22,13 @@ def cache_pairs(inputs: Sequence[str], outputs: Sequence[str]) -> dict[str, str]
 def without_past(model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
     """The sizes of named dimensions with which the cache is empty, unless `shapes` say how long it is.
 
+    Empty is each dimension that the output has longer, under another name: that of the tokens.
+
     Raises:
         InputError: the model has no cache among its inputs and outputs.
     """
-    specs = input_specs(model)
-    pairs = cache_pairs(list(specs), list(output_specs(model)))
+    specs, outputs = input_specs(model), output_specs(model)
+    pairs = cache_pairs(list(specs), list(outputs))
     if not pairs:
         raise InputError(
             "`generate` feeds a key-value cache back, and the model has none: no inputs past_key_values.* with outputs "
@@ -34,5 +36,9 @@ def without_past(model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> dict[s
         )
     if shapes.keys() & pairs.keys():
         return {}
-    dims = (dim for name in pairs for dim in (specs[name].shape or ())[1:] if isinstance(dim, ir.SymbolicDim))
-    return {dim.value: 0 for dim in dims if dim.value is not None and dim.free_symbols() == {dim.value}}
+    grown: list[ir.SymbolicDim] = []
+    for name, present in pairs.items():
+        after = list(outputs[present].shape or ())
+        dims = enumerate(specs[name].shape or ())
+        grown += (dim for axis, dim in dims if isinstance(dim, ir.SymbolicDim) and dim not in after[axis : axis + 1])
+    return {dim.value: 0 for dim in grown if dim.value is not None and dim.free_symbols() == {dim.value}}

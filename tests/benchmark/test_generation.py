@@ -40,6 +40,11 @@ def test_the_cache_is_empty_unless_its_length_is_given(inputs, shapes, dims):
     assert without_past(model(inputs), shapes) == dims
 
 
+def test_a_dimension_that_the_output_shares_is_none_of_tokens():
+    outputs = "float[b,h,q,head] present_0_key"
+    assert without_past(model("float[b,h,p,head] past_0_key", outputs), {}) == {"p": 0}
+
+
 def test_a_model_without_a_cache_is_refused():
     text = '<ir_version: 8, opset_import: ["" : 18]> g (float[b,4] x) => (float[b,4] y) { y = Exp(x) }'
     with pytest.raises(InputError, match="`generate` feeds a key-value cache back, and the model has none"):
