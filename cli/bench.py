@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from rms_deploy.cli.benchmark_output import form_options, print_result
+from rms_deploy.cli.benchmark_output import NOT_DECIDED, form_options, print_result
 from rms_deploy.cli.console import is_quiet, progress
 from rms_deploy.cli.shape_options import dim_option, shape_option
 
@@ -77,15 +77,23 @@ def _sweep(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @click.option("--threads", type=_AT_LEAST_1, default=1, show_default=True, help="Of each model.")
 @click.option("--concurrency", metavar="N,...", default="1", show_default=True, callback=_counts,
               help="Clients that call at once; of several numbers, such as 1,2,4,8, each is measured.")  # fmt: skip
-@click.option("--rounds", type=_AT_LEAST_1, default=10, show_default=True, help="How often they take turns.")
+@click.option("--launches", type=_AT_LEAST_1, default=5, show_default=True,
+              help="How often each candidate is started anew; of fewer than 3 no winner is named.")  # fmt: skip
+@click.option("--rounds", type=_AT_LEAST_1, default=4, show_default=True,
+              help="How often they take turns in each launch.")  # fmt: skip
 @click.option("--duration", type=_POSITIVE, default=2.0, show_default=True,
-              help="Seconds measured per candidate, over all rounds.")  # fmt: skip
-@click.option("--warmup", type=_POSITIVE, default=5.0, show_default=True,
-              help="Seconds after which a warm-up ends even if the latency still drifts.")  # fmt: skip
+              help="Seconds measured per candidate, over all launches and rounds.")  # fmt: skip
+@click.option("--iterations", type=click.IntRange(min=0), default=0, show_default=True,
+              help="Runs measured per candidate at least, even if that takes longer, as trtexec does.")  # fmt: skip
+@click.option("--warmup", type=_POSITIVE, default=1.0, show_default=True,
+              help="Seconds after which the warm-up of a launch ends even if the latency still drifts.")  # fmt: skip
+@click.option("--max-time", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+              help="End within this time, loading included, by measuring less; with --ray, each point.")  # fmt: skip
 @click.option("--timeout", type=_POSITIVE, default=600.0, show_default=True,
               help="Seconds without an answer after which a candidate has failed.")  # fmt: skip
 @click.option("--percentile", "percentiles", type=click.FloatRange(0, 100), multiple=True, default=(90.0, 99.0),
               show_default=True, help="To show beside the median. May be repeated.")  # fmt: skip
+@click.option("--cuda-graph/--no-cuda-graph", default=True, show_default=True, help="How engines run.")
 @click.option("--no-library", is_flag=True, help="Run without our library: norms inlined, then ONNX Runtime's own.")
 @click.option("--also-without-library", is_flag=True, help="Measure models with our ops both ways, as two rows.")
 @click.option("--operator-times", "--profile", "operator_times", is_flag=True,
@@ -118,9 +126,11 @@ def command(
 ) -> None:
     """Measure one run of each of MODELS; the others are compared with the first.
 
-    Each candidate runs in a process of its own, and they take turns on the same inputs. One that fails, crashes or
-    hangs is reported, the others go on, and the exit code is 1. An endpoint's latency is that of a client here; beside
-    it stand the times that the server itself counts, queue and compute.
+    Each candidate runs in a process of its own, and they take turns on the same inputs; then all are launched anew.
+    The first takes part twice, which shows how large noise is here. A candidate that fails, crashes or hangs is
+    reported, the others go on, and the exit code is 1; it is 3 where there were too few launches to tell a difference
+    from noise. An endpoint's latency is that of a client here; beside it stand the times that the server itself counts,
+    queue and compute.
     """
     if ray is None and (per_machine or resume is not None):
         raise click.UsageError("--per-machine and --resume go with --ray; --ray local is this machine")
@@ -140,7 +150,7 @@ def command(
     method = Method(**{field.name: options.pop(field.name) for field in fields(Method)})
     options |= {"method": method, "library": not no_library, "operator_times": operator_times}
     options["operator_times"] |= report is not None and method.generate is None
-    with progress() as on_progress:
+    with progress("reading the models") as on_progress:
         if ray is None:
             from rms_deploy.benchmark.bench import bench
 
@@ -157,5 +167,5 @@ def command(
     print_result(result, form, quiet=is_quiet())  # first: a page that cannot be written must not lose the figures
     if report is not None:
         write_page(result, report)
-    if result.failed:
-        raise SystemExit(1)
+    if result.failed or result.undecided:
+        raise SystemExit(1 if result.failed else NOT_DECIDED)

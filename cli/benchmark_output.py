@@ -14,7 +14,10 @@ from rms_deploy.cli.table import print_table
 if TYPE_CHECKING:
     from rms_deploy.benchmark.result import BenchmarkResult
 
-__all__ = ["form_options", "print_benchmark", "print_result"]
+__all__ = ["NOT_DECIDED", "form_options", "print_benchmark", "print_result"]
+
+NOT_DECIDED = 3
+"""The exit code where candidates could not be compared, or had too few launches for a verdict."""
 
 
 def form_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -43,14 +43,16 @@ def status(message: str) -> Iterator[None]:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[int, int, str], None] | None]:
-    """A bar on stderr for the `on_progress` of a function; none where stderr is no terminal, or with -q."""
-    if is_quiet() or not stderr.is_terminal:
+def progress(first: str = "starting") -> Iterator[Callable[[int, int, str], None] | None]:
+    """For the `on_progress` of a function: a bar on stderr, lines where that is no terminal, nothing with -q.
+
+    Args:
+        first: what is done before the first step.
+    """
+    if is_quiet():
         yield None
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rms_deploy.cli.progress_display import bar, lines
 
-    columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=stderr, transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda done, total, what: bar.update(task, completed=done, total=total, description=what)
+    with bar(stderr, first) if stderr.is_terminal else lines(stderr, first) as on_progress:
+        yield on_progress

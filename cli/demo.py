@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _NORM = "norm-4096"
-_ROUNDS = 20
-"""So many that the interval leaves out five at each end."""
 _DURATION = 2.0
 _SHAPES = {
     "llama-tiny": {"input_ids": (1, 16)},
@@ -91,14 +89,14 @@ def _run(model: str) -> None:
     with status("verifying"):
         verification = verify(plain, fused, shapes=shapes)
     print_verification(verification, quiet=True)
-    options = f"--also-without-library --rounds {_ROUNDS} --duration {_DURATION:g}"
+    options = f"--also-without-library --duration {_DURATION:g}"
     _show(f"bench {plain} {fused} {text} {options}")
     with progress() as on_progress:
         result = bench(
             [plain, fused],
             shapes=shapes,
             also_without_library=True,
-            method=Method(rounds=_ROUNDS, duration=_DURATION),
+            method=Method(duration=_DURATION),
             on_progress=on_progress,
         )
     print_benchmark(result, quiet=is_quiet())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rms_deploy.cli.benchmark_output import form_options, print_result
+from rms_deploy.cli.benchmark_output import NOT_DECIDED, form_options, print_result
 from rms_deploy.cli.console import is_quiet, print_json, stdout
 from rms_deploy.cli.table import print_table
 
@@ -43,7 +43,7 @@ def command(runs: tuple[Path, ...], html: Path | None, max_regression: float, fo
 
     One run is shown as a table, or as a page. Of two, such as those of two releases, each candidate of the second is
     compared with that of the first; the exit code is 1 if one became slower by more than --max-regression, and by
-    more than the noise, or fails and did not before.
+    more than the noise, or fails and did not before. It is 3 if one is not in both runs, or had too few launches.
     """
     from rms_deploy.benchmark.result_file import read_benchmark
 
@@ -69,8 +69,8 @@ def command(runs: tuple[Path, ...], html: Path | None, max_regression: float, fo
         print_json(comparison.to_dict())
     else:
         _print(comparison)
-    if comparison.regressed:
-        raise SystemExit(1)
+    if comparison.regressed or comparison.undecided:
+        raise SystemExit(1 if comparison.regressed else NOT_DECIDED)
 
 
 def _print(comparison: RunComparison) -> None:
@@ -91,4 +91,6 @@ def _print(comparison: RunComparison) -> None:
         stdout.print(f"the runs differ: {warning}", markup=False, soft_wrap=True)
     verdict = "regression" if comparison.regressed else "no regression"
     limit = f"{100 * comparison.max_regression:g} %"
+    if comparison.undecided:
+        verdict = f"not all candidates were compared; {verdict}"
     stdout.print(f"{verdict} beyond {limit} and beyond the noise of both runs", markup=False, soft_wrap=True)

@@ -62,7 +62,7 @@ def test_the_table_of_fusers_is_the_committed_result() -> None:
     (section,) = re.findall(r"## What is fused, beside other fusers\n(.+?)\n## ", README, re.DOTALL)
     whole = (ROOT / "benchmarks/fusion/results/compare.md").read_text()
     graphs = re.findall(r"\d+", whole)[:2]
-    assert re.findall(r"\d+", section)[:2] == graphs
+    assert re.findall(r"(\d+) (?:small graphs|that only)", section) == graphs
     expected = {}
     for name, (version, *cells) in rows(whole).items():
         right, missed, wrong, broken, crash, _, other_wrong, other_broken, other_crash = map(int, cells)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import Any
 
 from numpy.typing import NDArray
@@ -17,17 +17,15 @@ from rms_deploy.benchmark.candidate_inputs import candidate_inputs, write_inputs
 from rms_deploy.benchmark.candidate_run import CandidateRun
 from rms_deploy.benchmark.candidates import Candidate, candidates
 from rms_deploy.benchmark.generation import without_past
-from rms_deploy.benchmark.method import Method
+from rms_deploy.benchmark.launches import measure_launches
+from rms_deploy.benchmark.method import MIN_LAUNCHES, Method
 from rms_deploy.benchmark.model_files import ModelFiles, ModelLike
+from rms_deploy.benchmark.progress import OnProgress, Progress
 from rms_deploy.benchmark.provenance import Provenance
 from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult, Point
-from rms_deploy.benchmark.turns import turns
-from rms_deploy.benchmark.worker.process import BenchmarkProcess
 from rms_deploy.errors import InputError
 
 __all__ = ["bench"]
-
-_OnProgress = Callable[[int, int, str], None]
 
 
 def bench(
@@ -45,19 +43,20 @@ def bench(
     library: bool = True,
     also_without_library: bool = False,
     operator_times: bool = False,
-    on_progress: _OnProgress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> BenchmarkResult:
     """Measure how long one run of each model takes.
 
     Each candidate gets a process of its own, all get the same inputs, and only one runs at a time. After a warm-up
-    they take turns: in each round every candidate runs for `duration` / `rounds` of the method, and another begins
-    each time. One that is refused, crashes or hangs is reported with its failure; the others go on.
+    they take turns: every candidate runs once in each round, and another begins each time. Then all are launched anew,
+    `launches` times in all. Where several are compared, the first takes part twice: by how much these two differ (A/A),
+    others may differ by chance. One that is refused, crashes or hangs is reported with its failure; the others go on.
 
     Args:
         models: one or several, each a file, a proto or an onnx-ir model; after the first also engines, and endpoints
             of servers as grpc://host:port/model or http://host:port/model, which get its inputs. The first candidate
             is what the others are compared with.
-        method: rounds, duration, warm-up, threads and so on; default: those of `Method()`.
+        method: launches, rounds, duration, warm-up, threads and so on; default: those of `Method()`.
         compare: variants of the only model, of `variants.VARIANTS`, to be measured in its place.
         runtimes: of `candidates.CANDIDATE_RUNTIMES`; each runs every file, or, torch, the module.
             Default: ONNX Runtime, and torch if there is a module.
@@ -72,7 +71,7 @@ def bench(
         also_without_library: measure each model that has our ops once more, without the library: what ONNX Runtime's
             own kernels make of it. That is a candidate of its own, after the model's first.
         operator_times: also measure the time of each operator, in further processes.
-        on_progress: is called with the steps done, the steps in all, and what comes next.
+        on_progress: is called with the steps done, the steps in all, as far as they are known, and what comes next.
 
     Raises:
         InputError: an argument is out of range, or shapes do not fit a model.
@@ -83,6 +82,7 @@ def bench(
     for each in methods:
         each.check()
     provenance = Provenance.now()
+    end = None if method.max_time is None else perf_counter() + method.max_time
     with TemporaryDirectory(prefix="rms-deploy-bench-") as name:
         folder = Path(name)
         files = ModelFiles(folder)
@@ -108,59 +108,56 @@ def bench(
         )
         inspection = files.inspection(given[0].path).to_dict()
         del files  # the weights of the models need not stay in memory while others run
-        count = len(steps) * len(methods) * len(entries)
-        progress = _Progress(count * (method.rounds + 1 + operator_times), on_progress)
-        points = []
+        count = len(steps) * len(methods)
+        progress = Progress(count, on_progress)
+        points: list[Point] = []
         for step, each in product(steps, methods):
             written = write_inputs(step.inputs, folder)
-            results = _measure(entries, written, each, progress, operator_times=operator_times)
+            until = _end_of_point(end, count - len(points))
+            results, again = _measure(entries, written, each, progress, end=until, operator_times=operator_times)
             clients = {"concurrency": each.concurrency} if concurrency else {}
             shapes_of_step = {name: array.shape for name, array in step.inputs[0].items()}
-            points.append(Point(results, shapes_of_step, {**step.dims, **clients}))
+            points.append(Point(results, shapes_of_step, {**step.dims, **clients}, again=again))
     return BenchmarkResult(tuple(points), method=method, provenance=provenance, inspection=inspection)
-
-
-@dataclass
-class _Progress:
-    total: int
-    report: _OnProgress | None
-    done: int = 0
-
-    def next(self, what: str) -> None:
-        if self.report is not None:
-            self.report(self.done, self.total, what)
-        self.done += 1
 
 
 def _measure(
     entries: Sequence[Candidate],
     inputs: Sequence[Mapping[str, Any]],
     method: Method,
-    progress: _Progress,
+    progress: Progress,
     *,
+    end: float | None,
     operator_times: bool,
-) -> tuple[CandidateResult, ...]:
-    """All candidates on the same inputs."""
-    with ExitStack() as stack:
-        runs = [CandidateRun(entry, method, _process(stack, method.timeout)) for entry in entries]
-        for run in runs:  # all at once; the imports of one must not disturb the loading of another
-            run.start()
-        for run, arrays in zip(runs, inputs, strict=True):
-            progress.next(f"loading {run.name}")
-            run.load(arrays)
-        for number, run in turns(runs, method.rounds, threads=method.threads * method.concurrency):
-            progress.next(f"round {number + 1} of {method.rounds}")
-            run.measure(method.duration / method.rounds)
-        for run in runs:
-            run.finish()
-        if operator_times:
-            for run, arrays in zip(runs, inputs, strict=True):
-                progress.next(f"operator times of {run.name}")
-                run.time_operators(arrays)
-        return tuple(run.result(runs[0]) for run in runs)
+) -> tuple[tuple[CandidateResult, ...], CandidateResult | None]:
+    """All candidates on the same inputs; and, where there is something to compare, the first of them once more."""
+    runs = [CandidateRun(entry, method) for entry in entries]
+    again = None
+    if len(entries) > 1 and method.launches >= MIN_LAUNCHES:
+        again = CandidateRun(replace(entries[0], name=f"{entries[0].name} (A/A)"), method)
+    pair = [] if again is None else [again]
+    progress.begin()
+    measure_launches(
+        [*runs, *pair],
+        [*inputs, *(inputs[0] for _ in pair)],
+        method,
+        progress,
+        end=end,
+        further_steps=len(runs) * operator_times,
+    )
+    for run, arrays in zip(runs, inputs, strict=True) if operator_times else ():
+        progress.next(f"operator times of {run.name}")
+        if end is None or perf_counter() < end:
+            run.time_operators(arrays)
+        else:
+            run.note = "no operator times: `max_time` was over"
+    first = runs[0]
+    second = None if again is None else again.result(first)
+    noise = None if second is None or second.speedup is None else second.speedup.spread
+    return (first.result(), *(run.result(first, noise=noise) for run in runs[1:])), second
 
 
-def _process(stack: ExitStack, timeout: float) -> BenchmarkProcess:
-    process = BenchmarkProcess(timeout)
-    stack.callback(process.close)
-    return process
+def _end_of_point(end: float | None, points_left: int) -> float | None:
+    """When a point has to end, so that those after it get as much time."""
+    now = perf_counter()
+    return None if end is None else now + (end - now) / points_left

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from rms_deploy.errors import InputError
 
-__all__ = ["Method", "percentile_name"]
+__all__ = ["MIN_LAUNCHES", "Method", "percentile_name"]
+
+MIN_LAUNCHES: Final = 3
+"""Fewer launches tell nothing of how much launches differ."""
 
 
 @dataclass(frozen=True)
@@ -18,16 +22,25 @@ class Method:
     """Of each candidate's session."""
     concurrency: int = 1
     """Clients that call one session at the same time, each as soon as its last call returned."""
-    rounds: int = 10
-    """How often the candidates take turns."""
+    launches: int = 5
+    """How often each candidate is started anew. Of fewer than 3 nothing is called faster or slower."""
+    rounds: int = 4
+    """How often the candidates take turns in each launch."""
     duration: float = 2.0
-    """Seconds measured for each candidate, over all rounds."""
-    warmup: float = 5.0
-    """Seconds after which the warm-up of a candidate ends even if its latency still drifts."""
+    """Seconds measured for each candidate, over all launches and rounds."""
+    iterations: int = 0
+    """Runs measured for each candidate at least, over all launches and rounds, even if that takes longer."""
+    warmup: float = 1.0
+    """Seconds after which the warm-up of a launch ends even if the latency still drifts."""
+    max_time: float | None = None
+    """Seconds in which `bench` ends, loading included, as it measures less; on a cluster each point does. None: no
+    limit."""
     timeout: float = 600.0
     """Seconds without an answer, beyond those it was asked to run, after which a candidate counts as hung."""
     percentiles: tuple[float, ...] = (90.0, 99.0)
     """Reported beside the median."""
+    cuda_graph: bool = True
+    """Engines run as CUDA graphs."""
     seed: int = 0
     """Of random inputs."""
     generate: int | None = None
@@ -36,15 +49,18 @@ class Method:
 
     def check(self) -> None:
         """Raise InputError for a value out of range."""
-        for name in ("threads", "concurrency", "rounds", "generate"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"`{name}` is {value}; use at least 1")
+        if self.generate is not None and self.generate < 1:
+            raise InputError(f"`generate` is {self.generate}; use at least 1")
+        for name, least in (("threads", 1), ("concurrency", 1), ("launches", 1), ("rounds", 1), ("iterations", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"`{name}` is {getattr(self, name)}; use at least {least}")
         for name in ("duration", "warmup"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"`{name}` is {getattr(self, name)}; use 0 seconds or more")
-        if not 0 < self.timeout < float("inf"):
-            raise InputError(f"`timeout` is {self.timeout}; use more than 0 seconds")
+        for name in ("max_time", "timeout"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise InputError(f"`{name}` is {value}; use more than 0 seconds")
         for value in self.percentiles:
             if not 0 <= value <= 100:
                 raise InputError(f"percentile {value:g} is out of range; use 0 to 100")
@@ -60,11 +76,11 @@ class Method:
                 "largest logit, with the cache of the one before; latencies are those of runs divided by their tokens, "
                 "without the prompt"
             )
-        yield f"warm-up until the latency drifts no more, {self.warmup:g} s at most"
-        yield f"then {self.rounds} rounds in turns, another first in each; {self.duration:g} s each in all"
+        yield f"{self.launches} launches, each warmed up until the latency drifts no more, {self.warmup:g} s at most"
+        yield f"{self.rounds} rounds in turns in each launch, another first in each; {self.duration:g} s each in all"
         yield (
-            "faster or slower is said only where the 95 % interval (order statistics) of the ratios of the rounds' "
-            "medians lies on one side of 1"
+            "faster or slower is said only where the 95 % interval of the ratio (Student's t over the launches) lies "
+            "on one side of 1, and the ratio beyond what two equal candidates (A/A) may differ by"
         )
 
 

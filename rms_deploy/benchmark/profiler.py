@@ -45,7 +45,8 @@ def measure_operator_times(
 ) -> OperatorTimes:
     """Operator times of a model on ONNX Runtime's CPU provider.
 
-    1. ONNX Runtime optimises the model, writes the optimised graph, and is timed without its profiler.
+    1. ONNX Runtime optimises the model, writes the optimised graph with its weights to a temporary folder, and is timed
+       without its profiler.
     2. Every node of that graph gets a name of its own, because the profiler knows nodes by their names only.
     3. Our grammar tells which nodes are norms, fused or not, whoever fused them.
     4. The graph runs again as it stands, with the profiler.
@@ -58,7 +59,7 @@ def measure_operator_times(
         seconds: about how long the profiler runs.
 
     Raises:
-        RunError: ONNX Runtime refuses the model, or cannot write its graph, as for one of more than 2 GiB.
+        RunError: ONNX Runtime refuses the model, or cannot write its graph, as where the disk is full.
     """
     with tempfile.TemporaryDirectory(prefix="rms-deploy-profile-") as folder:
         optimized = Path(folder, "optimized.onnx")

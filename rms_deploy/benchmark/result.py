@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from rms_deploy.benchmark.device_times import DeviceTimes
 from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.operator_times import OperatorTimes
@@ -14,7 +15,7 @@ from rms_deploy.benchmark.server_times import ServerTimes
 
 __all__ = ["FORMAT", "BenchmarkResult", "CandidateResult", "Point", "parts", "point_name"]
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Number of the format of all benchmark files; it grows when a field gets another name or meaning."""
 
 
@@ -50,6 +51,8 @@ class CandidateResult:
     """None: they were not asked for, or its runtime does not tell them."""
     server: ServerTimes | None = None
     """Of an endpoint; None: its server does not tell them."""
+    device_times: DeviceTimes | None = None
+    """Of an engine; None of anything else."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -68,6 +71,9 @@ class Point:
     """The model, or the kind of machine, where points of one result differ in it."""
     provenance: Provenance | None = None
     """Where and when it was measured; None: as the whole result was."""
+    again: CandidateResult | None = None
+    """The first candidate a second time, in the same launches, with "(A/A)" after its name: what its `speedup` shows is
+    noise. None: there is nothing to compare, or there are too few launches."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +102,19 @@ class BenchmarkResult:
         """Whether a candidate has no latency."""
         return any(candidate.failure is not None for point in self.points for candidate in point.candidates)
 
+    @property
+    def undecided(self) -> bool:
+        """Whether a comparison has too few launches for a verdict."""
+        speedups = [candidate.speedup for point in self.points for candidate in point.candidates]
+        return any(speedup is not None and speedup.verdict == "too few launches" for speedup in speedups)
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON. Latencies are in microseconds, memory in bytes."""
-        data = {"format": FORMAT, **asdict(self), "failed": self.failed}
+        data = {"format": FORMAT, **asdict(self), "failed": self.failed, "undecided": self.undecided}
         for point, written in zip(self.points, data["points"], strict=True):
-            for candidate, row in zip(point.candidates, written["candidates"], strict=True):
-                if candidate.speedup is not None:
+            pairs = [*zip(point.candidates, written["candidates"], strict=True), (point.again, written["again"])]
+            for candidate, row in pairs:
+                if candidate is not None and candidate.speedup is not None:
                     row["speedup"]["verdict"] = candidate.speedup.verdict
         return data
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from rms_deploy.benchmark.device_times import DeviceTimes
 from rms_deploy.benchmark.latency import Latency, Speedup
 from rms_deploy.benchmark.method import Method
 from rms_deploy.benchmark.operator_times import OperatorTimes
@@ -30,6 +31,7 @@ def from_dict(data: dict[str, Any]) -> BenchmarkResult:
             shapes={name: tuple(shape) for name, shape in point["shapes"].items()},
             dims=point["dims"],
             part=point.get("part", ""),
+            again=None if point.get("again") is None else _candidate(point["again"]),
             provenance=None if point.get("provenance") is None else _provenance(point["provenance"]),
         )
         for point in data["points"]
@@ -77,15 +79,17 @@ def _provenance(data: dict[str, Any]) -> Provenance:
 def _candidate(data: dict[str, Any]) -> CandidateResult:
     latency, speedup, times = data["latency"], data["speedup"], data["operator_times"]
     if latency is not None:
-        lists = {name: tuple(latency[name]) for name in ("quantiles", "round_medians")}
-        latency = Latency(**{**latency, **lists})
+        rounds = tuple(map(tuple, latency["round_medians"]))
+        latency = Latency(**{**latency, "quantiles": tuple(latency["quantiles"]), "round_medians": rounds})
     if speedup is not None:
-        speedup = Speedup(speedup["value"], speedup["low"], speedup["high"])
+        speedup = Speedup(speedup["value"], speedup["low"], speedup["high"], speedup["noise"])
     if times is not None:
         times = OperatorTimes.from_dict(times)
     server = data.get("server")
     if server is not None:
         server = ServerTimes(**server)
-    return CandidateResult(
-        **{**data, "latency": latency, "speedup": speedup, "operator_times": times, "server": server}
-    )
+    device = data.get("device_times")
+    if device is not None:
+        device = DeviceTimes(**device)
+    parts = {"latency": latency, "speedup": speedup, "operator_times": times, "server": server}
+    return CandidateResult(**{**data, **parts, "device_times": device})

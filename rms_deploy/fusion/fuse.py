@@ -29,6 +29,7 @@ from rms_deploy.fusion.targets import lower
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.body_faults import body_faults
 from rms_deploy.onnx_model.file import open_model, save_model
+from rms_deploy.ops.contract import DOMAIN
 from rms_deploy.ops.foreign_ops import FOREIGN_NORMS, foreign_norm
 from rms_deploy.ops.forms import NormForm, norm_form
 from rms_deploy.ops.function_body import CONSTANT_OPSET
@@ -185,10 +186,14 @@ def _fuse_norms(
 ) -> tuple[FuseRMSNormResult, bool, Facts]:
     """Fuse until nothing is found: more is known of the shapes behind a norm once it is an op.
 
+    In a model of one graph all is known at once, as a rule. Of branches, loops and functions what is known depends on
+    what was fused, so that the last round is one that changed nothing: fusing the result again then changes nothing.
+
     Returns:
         The result of the last round, whether the model was changed in any, and what is known of it.
     """
-    modified = thorough = False
+    modified, has_bodies = False, _has_bodies(model)
+    thorough = has_bodies
     while True:
         facts = Facts(model, thorough=thorough)
         result = FuseRMSNorm(facts, prove=prove, **options)(model)
@@ -197,10 +202,23 @@ def _fuse_norms(
         assert sums is None or isinstance(sums, FuseAddRMSNormResult)
         changed = result.modified or (sums is not None and sums.modified)
         modified |= changed
-        is_decided = result.is_decided and (sums is None or sums.is_decided)
-        if is_decided or (thorough and not changed):
+        is_decided = (
+            result.is_decided and (sums is None or sums.is_decided) and not (changed and _is_open(model, facts))
+        )
+        if (is_decided and not has_bodies) or (thorough and not changed):
             return result, modified, facts
         thorough = True
+
+
+def _is_open(model: ir.Model, facts: Facts) -> bool:
+    """Whether there is a norm of which not even the rank is known."""
+    return any(facts.shape(node.outputs[0]) is None for node in norm_nodes(model))
+
+
+def _has_bodies(model: ir.Model) -> bool:
+    """Whether there are graphs besides the main one, and the bodies of our ops."""
+    is_called = any(function.domain != DOMAIN for function in model.functions.values())
+    return is_called or next(iter(model.graph.subgraphs()), None) is not None
 
 
 def _never(match: Match, facts: Facts) -> bool:  # noqa: ARG001 - the signature of a filter

@@ -71,14 +71,12 @@ def lower(
     if not functions or target is NormForm.TENSORRT_PLUGIN:
         _annotate_calls(model, facts)
     if target in _PASSES:
-        _annotate(model, facts)
-        if target is NormForm.DECOMPOSED:
-            for node in norm_nodes(model):
-                node.meta[MISREAD] = may_be_misread(node, facts)
-        with proven_shapes(model, facts):
-            modified |= _PASSES[target]()(model).modified
+        modified |= _written(model, target, facts)
     if functions:
-        modified |= WidenMixedNorms()(model).modified
+        if WidenMixedNorms()(model).modified:
+            facts, modified = Facts(model), True
+            if target in _PASSES:
+                _written(model, target, facts)
         modified |= FitScales(facts)(model).modified
         modified |= rename_inlined(model)
         if model.opset_imports[""] < CAST_LIKE_OPSET:  # the bodies name the type
@@ -92,6 +90,16 @@ def lower(
     _forget_inputs(model)
     _forget_namesakes(model)
     return ir.passes.PassResult(model, modified or model is not given or _said_of_ours(model) != before)
+
+
+def _written(model: ir.Model, target: NormForm, facts: Facts) -> bool:
+    """Run the pass of the target; whether it changed anything."""
+    _annotate(model, facts)
+    if target is NormForm.DECOMPOSED:
+        for node in norm_nodes(model):
+            node.meta[MISREAD] = may_be_misread(node, facts)
+    with proven_shapes(model, facts):
+        return _PASSES[target]()(model).modified
 
 
 def _said_of_ours(model: ir.Model) -> tuple[object, ...]:

@@ -3,6 +3,7 @@
 1. The shapes of inputs, results and outputs are taken away where onnx can infer them.
 2. Small constants of the graphs outside that a body reads become its own: onnx does not look for them there.
 3. The values of large constants are taken away.
+4. Norms of ONNX Runtime's are operators that onnx knows.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Final
 
 import onnx
 import onnx.helper
+
+from rms_deploy.onnx_model.stand_ins import put_norm_in
 
 __all__ = ["SMALL", "WITH_BODIES", "Constants", "bodies", "prepare_bodies"]
 
@@ -60,6 +63,8 @@ def prepare_bodies(node: onnx.NodeProto, outside: Constants, is_foreign: Callabl
     waiting = [(node, body, constants) for body in bodies(node)]
     while waiting:
         owner, graph, constants = waiting.pop()
+        for inner in graph.node:
+            put_norm_in(inner)
         _forget(owner, graph, {name for inner in graph.node if is_foreign(inner) for name in inner.output})
         own = _small(graph.initializer)
         for inner in graph.node:

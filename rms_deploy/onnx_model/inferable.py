@@ -18,7 +18,7 @@ from onnx_ir import serde
 from rms_deploy.onnx_model.body_protos import SMALL, WITH_BODIES, Constants, prepare_bodies
 from rms_deploy.onnx_model.data_propagation import MAX_LENGTH, may_propagate
 from rms_deploy.onnx_model.precise_ops import precise_op
-from rms_deploy.onnx_model.stand_ins import stand_in
+from rms_deploy.onnx_model.stand_ins import put_norm_in, stand_in
 from rms_deploy.ops.contract import DOMAIN, VERSION
 
 __all__ = ["Dim", "GraphForInference", "Known", "Shape", "dims_of", "known_of"]
@@ -58,6 +58,7 @@ class GraphForInference:
             serde.serialize_function_into(proto, function, create_value_info=False)
             constants = Constants(proto.node)
             for node in proto.node:
+                put_norm_in(node)
                 prepare_bodies(node, constants, self._is_foreign)
 
     def add_declared_inputs(self) -> None:

@@ -18,9 +18,10 @@ import onnx_ir as ir
 
 from rms_deploy.ops.contract import DOMAIN
 from rms_deploy.ops.foreign_ops import CONTRIB_DOMAIN, SIMPLIFIED_LAYER_NORMALIZATION, foreign_norm
+from rms_deploy.ops.forms import NormForm
 from rms_deploy.ops.nodes import given_inputs
 
-__all__ = ["stand_in"]
+__all__ = ["put_norm_in", "stand_in"]
 
 
 def stand_in(node: ir.Node, graph: onnx.GraphProto) -> bool:
@@ -34,6 +35,21 @@ def stand_in(node: ir.Node, graph: onnx.GraphProto) -> bool:
         return _like_first(call)
     make = _MAKERS.get(node.op_type) if node.domain == CONTRIB_DOMAIN else None
     return make is not None and make(call)
+
+
+def put_norm_in(node: onnx.NodeProto) -> None:
+    """Make a norm of ONNX Runtime's, in a body, an operator that onnx knows, of the same types and shapes."""
+    norm = foreign_norm(node)
+    if norm is None or norm.form is not NormForm.ONNXRUNTIME or not node.input or not node.output:
+        return
+    x, sums = node.input[0], [name for name in node.output[3:] if name]
+    is_sum = norm.adds_residual and bool(sums)
+    outputs = [node.output[0], *sums[: int(is_sum)]]
+    node.Clear()
+    if is_sum:
+        node.MergeFrom(onnx.helper.make_node("AddRMSNorm", [x, x, x], outputs, domain=DOMAIN))
+    else:
+        node.MergeFrom(onnx.helper.make_node("Identity", [x], outputs))
 
 
 @dataclass(frozen=True)

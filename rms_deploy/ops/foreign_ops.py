@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import onnx
 import onnx_ir as ir
 
 from rms_deploy.ops.forms import NormForm
@@ -67,7 +68,7 @@ FOREIGN_NORMS: Final[dict[str, ForeignNorm]] = {
 """By the name of the operator."""
 
 
-def foreign_norm(node: ir.Node) -> ForeignNorm | None:
+def foreign_norm(node: ir.Node | onnx.NodeProto) -> ForeignNorm | None:
     """The norm that `node` is as a whole; None: it is none, or one of ours."""
     norm = FOREIGN_NORMS.get(node.op_type)
     return norm if norm is not None and node.domain in norm.domains else None

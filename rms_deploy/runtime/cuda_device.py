@@ -24,7 +24,7 @@ class Buffer(Protocol):
 
 
 class CudaDevice(Protocol):
-    """The current GPU with one stream of ours. All calls but `synchronize` only enqueue."""
+    """The current GPU with one stream of ours. All calls but `synchronize` and `elapsed` only enqueue."""
 
     stream: int
     """The handle, as a number."""
@@ -43,6 +43,9 @@ class CudaDevice(Protocol):
 
     def capture(self, enqueue: Callable[[], None]) -> Callable[[], None]:
         """Record what `enqueue` puts on the stream as a graph, and return a function that launches it."""
+
+    def elapsed(self, enqueue: Callable[[], None]) -> float:
+        """Microseconds that the GPU takes for what `enqueue` puts on the stream; waits for its end."""
 
 
 def cuda_device() -> CudaDevice:
@@ -110,6 +113,18 @@ class _CudaPython:
 
         return launch
 
+    def elapsed(self, enqueue: Callable[[], None]) -> float:
+        begin, end = self._call("cudaEventCreate"), self._call("cudaEventCreate")
+        try:
+            self._call("cudaEventRecord", begin, self._stream)
+            enqueue()
+            self._call("cudaEventRecord", end, self._stream)
+            self._call("cudaEventSynchronize", end)
+            return float(self._call("cudaEventElapsedTime", begin, end)) * 1000  # it counts milliseconds
+        finally:
+            self._call("cudaEventDestroy", begin)
+            self._call("cudaEventDestroy", end)
+
     def _call(self, function: str, *arguments: Any) -> Any:
         error, *results = getattr(self._cudart, function)(*arguments)
         if error != self._cudart.cudaError_t.cudaSuccess:
@@ -167,6 +182,14 @@ class _Torch:
                 graph.replay()
 
         return launch
+
+    def elapsed(self, enqueue: Callable[[], None]) -> float:
+        begin, end = (self._torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record(self._stream)
+        enqueue()
+        end.record(self._stream)
+        end.synchronize()
+        return float(begin.elapsed_time(end)) * 1000  # it counts milliseconds
 
     def _bytes(self, array: NDArray[Any]) -> Any:
         flat = array.reshape(-1).view(np.uint8)

@@ -68,7 +68,7 @@ def session(
         provider: the execution provider, such as "CUDAExecutionProvider"; what it has no kernel for runs on the CPU.
         in_order: run the nodes in the order of the file, and hand memory back at once. By default nodes that need no
             result of others run first, and what they give is kept.
-        optimized_path: write the optimised graph to this file.
+        optimized_path: write the optimised graph to this file, and its weights to `<optimized_path>.data`.
         profile_prefix: `end_profiling` writes the times of the operators to a file of this name and a time stamp.
 
     Raises:
@@ -95,6 +95,10 @@ def session(
         options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     if optimized_path is not None:
         options.optimized_model_filepath = os.fspath(optimized_path)
+        # By default the graph names the data files of the model, as if they were in its own folder.
+        data = f"{Path(optimized_path).name}.data"
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", data)
+        options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
     if profile_prefix is not None:
         options.enable_profiling = True
         options.profile_file_prefix = os.fspath(profile_prefix)

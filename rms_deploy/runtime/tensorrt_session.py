@@ -17,7 +17,7 @@ from rms_deploy.runtime.engine_file import read_engine, read_record
 from rms_deploy.runtime.tensorrt_api import TensorRT, tensorrt, text_of
 from rms_deploy.runtime.tensorrt_engine import deserialized, optimization_profiles, tensor_types
 
-__all__ = ["EngineSession", "bound_run", "matching_profile", "run", "session"]
+__all__ = ["BoundRun", "EngineSession", "bound_run", "matching_profile", "run", "session"]
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,30 @@ def run(running: EngineSession, feeds: Mapping[str, NDArray[Any]]) -> dict[str, 
     """
     bound = _bind(running, running.context, feeds)
     bound.enqueue()
-    for name, array in bound.results.items():
-        running.device.download(array, bound.buffers[name])
+    bound.download()
     running.device.synchronize()
     return bound.results
 
 
-def bound_run(running: EngineSession, feeds: Mapping[str, NDArray[Any]]) -> Callable[[], None]:
+@dataclass(frozen=True)
+class BoundRun:
+    """Runs an engine on the same inputs each time it is called, and waits for the end."""
+
+    device: CudaDevice
+    launch: Callable[[], None]
+    """Put one run on the device's stream, as a CUDA graph or call by call."""
+    upload: Callable[[], None]
+    """Put the copies of all inputs to the GPU on the stream."""
+    download: Callable[[], None]
+    """Put the copies of all outputs from the GPU on the stream."""
+
+    def __call__(self) -> None:
+        """Run once."""
+        self.launch()
+        self.device.synchronize()
+
+
+def bound_run(running: EngineSession, feeds: Mapping[str, NDArray[Any]]) -> BoundRun:
     """A function that runs on these inputs and waits for the end; inputs and outputs stay on the GPU.
 
     Raises:
@@ -103,12 +120,7 @@ def bound_run(running: EngineSession, feeds: Mapping[str, NDArray[Any]]) -> Call
     bound.enqueue()  # what only the first run does belongs neither in a graph nor in a measurement
     running.device.synchronize()
     launch = running.device.capture(bound.enqueue) if running.cuda_graph else bound.enqueue
-
-    def run_bound(_alive: object = bound) -> None:
-        launch()
-        running.device.synchronize()
-
-    return run_bound
+    return BoundRun(running.device, launch, bound.upload, bound.download)
 
 
 def matching_profile(profiles: tuple[OptimizationProfile, ...], shapes: Mapping[str, tuple[int, ...]]) -> int:
@@ -142,6 +154,15 @@ class _Bound:
         with self.session.api.errors() as errors:
             if not self.context.execute_async_v3(self.session.device.stream):
                 raise RunError(f"the engine does not run: {text_of(errors)}")
+
+    def upload(self) -> None:
+        for name, array in self.arrays.items():
+            if name in self.buffers:  # a shape tensor stays on the host
+                self.session.device.upload(self.buffers[name], array)
+
+    def download(self) -> None:
+        for name, array in self.results.items():
+            self.session.device.download(array, self.buffers[name])
 
 
 def _bind(running: EngineSession, context: Any, feeds: Mapping[str, NDArray[Any]]) -> _Bound:

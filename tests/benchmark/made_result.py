@@ -11,13 +11,14 @@ from rms_deploy.benchmark.provenance import Provenance
 from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult, Point
 from rms_deploy.runtime.machine import Machine
 
-ROUNDS = 10
+LAUNCHES, ROUNDS = 5, 2
 
 
 def latency(median: float) -> Latency:
     """Every round has runs of 0.9, 1 and 1.1 times its median, and the rounds differ by 1 % at most."""
-    rounds = [[median * (1 + i / 1000) * run for run in (0.9, 1.0, 1.1)] for i in range(ROUNDS)]
-    return Latency.of(rounds, seconds=1.0)
+    levels = [median * (1 + i / 1000) for i in range(LAUNCHES * ROUNDS)]
+    rounds = [[level * run for run in (0.9, 1.0, 1.1)] for level in levels]
+    return Latency.of([rounds[i : i + ROUNDS] for i in range(0, len(rounds), ROUNDS)], seconds=1.0)
 
 
 def operator_times(norms: float, *, fused: bool) -> OperatorTimes:
@@ -55,7 +56,7 @@ def result(*, scale: float = 1.0, sweep: bool = True) -> BenchmarkResult:
         points = [replace(points[0], dims={})]
     return BenchmarkResult(
         points=tuple(points),
-        method=Method(rounds=ROUNDS),
+        method=Method(launches=LAUNCHES, rounds=ROUNDS),
         provenance=Provenance(
             machine=Machine("a processor", 2, 2, "a system", 0.1),
             versions={"python": "3.11", "onnxruntime": "1.32.0"},

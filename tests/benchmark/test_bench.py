@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
+from rms_deploy.benchmark import bench as module
 from rms_deploy.benchmark import candidate_inputs
 from rms_deploy.benchmark.bench import bench
 from rms_deploy.benchmark.method import Method
@@ -22,7 +23,7 @@ from rms_deploy.onnx_model.file import load_model
 from ..made_models import fused_norm, write
 from .made_decoder import decoder
 
-METHOD = Method(rounds=3, duration=0.03, warmup=0.0)
+METHOD = Method(launches=1, rounds=3, duration=0.03, warmup=0.0)
 QUICK = {"method": METHOD}
 CRASH = "import os, signal, sys; sys.stdin.readline(); print('lost a pointer', file=sys.stderr, flush=True); {}"
 
@@ -77,7 +78,7 @@ def test_every_candidate_is_measured_in_every_round_and_another_begins_each(tmp_
     assert [candidate.model for candidate in result.candidates] == [str(path) for path in paths]
     for candidate in result.candidates:
         assert candidate.latency is not None
-        assert len(candidate.latency.round_medians) == 3
+        assert [len(rounds) for rounds in candidate.latency.round_medians] == [3]
         assert candidate.latency.runs >= 3
         assert candidate.load_seconds > 0
         assert candidate.first_run_seconds > 0
@@ -85,14 +86,66 @@ def test_every_candidate_is_measured_in_every_round_and_another_begins_each(tmp_
         assert candidate.latency.throughput > 0
     assert [candidate.speedup is None for candidate in result.candidates] == [True, False]
     assert result.shapes == {"x": (3, 8)}
-    assert steps[:2] == [(0, 8, f"loading {paths[0]}"), (1, 8, f"loading {paths[1]}")]
-    assert steps[2:] == [(i, 8, f"round {i // 2} of 3") for i in range(2, 8)]
+    assert steps[:2] == [(i, 8, f"launch 1: loading {paths[i]}") for i in range(2)]
+    assert steps[2:] == [(i, 8, f"launch 1 of 1, round {i // 2} of 3") for i in range(2, 8)]
 
     first, second = dict.fromkeys(who for who, _, _ in asked)
     rounds = [who for who, do, request in asked if do == "run" and request["seconds"] > 0]
     assert rounds == [first, second, second, first, first, second]
     loads = [{**request, "model": ""} for _, do, request in asked if do == "load"]
     assert loads[0] == loads[1]
+
+
+def test_launches_start_all_anew_and_the_first_takes_part_twice(tmp_path, monkeypatch):
+    started = []
+    original = BenchmarkProcess.__init__
+
+    def init(self, *arguments):
+        started.append(self)
+        original(self, *arguments)
+
+    monkeypatch.setattr(BenchmarkProcess, "__init__", init)
+    paths = [write(tmp_path / "a.onnx"), write(tmp_path / "b.onnx", "Log")]
+    result = bench(paths, library=False, method=replace(METHOD, launches=3, rounds=2))
+    assert len(started) == 3 * 3
+    (point,) = result.points
+    assert [candidate.name for candidate in point.candidates] == [str(path) for path in paths]
+    assert point.again.name == f"{paths[0]} (A/A)"
+    for candidate in (*point.candidates, point.again):
+        assert [len(rounds) for rounds in candidate.latency.round_medians] == [2, 2, 2]
+        assert candidate.latency.low <= candidate.latency.high
+    assert point.candidates[1].speedup.noise == point.again.speedup.spread > 1
+    assert point.again.speedup.noise is None
+    assert not result.undecided
+
+
+def test_one_candidate_has_no_second_copy(tmp_path):
+    (point,) = bench(write(tmp_path / "a.onnx"), library=False, method=replace(METHOD, launches=3)).points
+    assert point.again is None
+    assert len(point.candidates[0].latency.round_medians) == 3
+
+
+def test_too_few_launches_decide_nothing(tmp_path):
+    result = bench([write(tmp_path / "a.onnx")] * 2, library=False, method=replace(METHOD, launches=2))
+    assert result.candidates[1].speedup.verdict == "too few launches"
+    assert result.undecided
+    assert result.points[0].again is None
+
+
+def test_the_time_of_all_points_is_shared_out(tmp_path, monkeypatch):
+    """A clock that stands still: the second of two points gets all that is left, and half of it goes to the first."""
+    monkeypatch.setattr(module, "perf_counter", lambda: 100.0)
+    ends = []
+    original = module.measure_launches
+
+    def measured(*arguments, end, **options):
+        ends.append(end)
+        return original(*arguments, end=None, **options)
+
+    monkeypatch.setattr(module, "measure_launches", measured)
+    method = replace(METHOD, max_time=60.0)
+    bench(write(tmp_path / "a.onnx"), sweep={"batch": (1, 2)}, library=False, method=method)
+    assert ends == [130.0, 160.0]
 
 
 def test_a_model_with_our_ops_is_measured_without_the_library_too(tmp_path):
@@ -267,6 +320,13 @@ def test_operator_times_that_fail_are_a_note(tmp_path, monkeypatch):
     assert candidate.latency is not None
     assert candidate.operator_times is None
     assert candidate.note == "no operator times: its process ended with exit code 5: lost a pointer"
+
+
+def test_operator_times_end_with_the_time(tmp_path):
+    method = replace(METHOD, max_time=0.001)
+    (candidate,) = bench(write(tmp_path / "a.onnx"), library=False, operator_times=True, method=method).candidates
+    assert candidate.latency is not None
+    assert candidate.note == "no operator times: `max_time` was over"
 
 
 @pytest.mark.slow

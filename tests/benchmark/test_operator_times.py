@@ -48,6 +48,19 @@ def test_the_cost_of_the_profiler_is_subtracted_from_every_node():
     assert {o.name: o.microseconds for o in result.operators} == {"FusedMatMul": 26, "Pow": 3, "Add": 0}
 
 
+def test_a_latency_from_a_quicker_moment_takes_no_more_than_the_shortest_node():
+    """26 us with the profiler and 2 without would be 8 us a node; but a node took 1 us, and at most 1 is cut off."""
+    result = fold(EVENTS, {"pow": False}, latency=2, skip=1)
+    assert result.overhead == 2
+    assert {o.name: o.microseconds for o in result.operators} == {"FusedMatMul": 18, "Pow": 3, "Add": 0}
+
+
+def test_no_profiler_takes_more_than_ten_microseconds_for_a_node():
+    result = fold([*run(100, 500, 500, 500), *run(2000, 500, 400, 300)], {"pow": False}, latency=2, skip=1)
+    assert result.overhead == 10
+    assert {o.name: o.microseconds for o in result.operators} == {"FusedMatMul": 490, "Pow": 390, "Add": 290}
+
+
 def test_the_bytes_of_norms_are_those_of_one_run():
     assert norm_sizes(EVENTS, {"pow": True}) == [128]
     assert fold(EVENTS, {"pow": True}, latency=26).norm_bytes == 128

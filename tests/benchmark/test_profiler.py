@@ -9,6 +9,7 @@ import pytest
 
 from rms_deploy.benchmark.profiler import measure_operator_times, norm_node_names
 from rms_deploy.fusion.fuse import fuse
+from rms_deploy.onnx_model.file import save_model
 
 # ONNX Runtime fuses no norm that takes the reciprocal of the root, as torch exports it; the residual Add goes with it.
 BODY = """
@@ -74,3 +75,15 @@ def test_nodes_without_a_name_are_told_apart(build, tmp_path):
     feeds = {name: FEEDS[name] for name in ("x", "w")}
     result = measure_operator_times(tmp_path / "a.onnx", feeds, threads=1, library=False, seconds=0)
     assert {(o.category, o.name): o.calls for o in result.operators} == {("matmul", "MatMul"): 2, ("rest", "Exp"): 1}
+
+
+def test_a_model_with_a_data_file(build, tmp_path):
+    body = BODY.replace("y = Add(t, r)", "u = Add(t, r)\n y = MatMul(u, wide)")
+    model = build(body, inputs=INPUTS, outputs="float[b,s,512] y")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((8, 512), np.float32), "wide"))
+    save_model(ir.from_proto(model), tmp_path / "a.onnx", external=True)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(before["a.onnx.data"]) >= 4 * 8 * 512
+    result = measure_operator_times(tmp_path / "a.onnx", FEEDS, threads=1, library=False, seconds=0)
+    assert {o.name: o.calls for o in result.operators if o.category == "matmul"} == {"MatMul": 2}
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -18,6 +18,34 @@ def test_each_run_is_counted_but_the_first():
     assert len(measure(lambda: None, seconds=0)) == 1
 
 
+def test_as_many_runs_as_asked_for_even_if_it_takes_longer():
+    assert len(measure(lambda: None, 0, runs=7)) == 7
+    latencies, _ = measure_clients(lambda: None, 0, 3, runs=7)
+    assert len(latencies) == 9, "3 of each"
+
+
+@pytest.mark.parametrize(
+    ("takes", "seconds", "runs", "calls"),
+    [
+        (2.0, 1.0, 1, 1),
+        (2.0, 1.0, 3, 3),
+        (2.0, 3.0, 1, 3),  # the first, which does not count, and two of two seconds each
+        (0.02, 0.01, 1, 2),  # longer than asked for, and not slow
+    ],
+)
+def test_a_slow_run_that_fills_the_time_counts_from_the_first(monkeypatch, takes, seconds, runs, calls):
+    now, called = [0.0], []
+    monkeypatch.setattr(timing, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(timing, "perf_counter_ns", lambda: round(now[0] * 1e9))
+
+    def run():
+        called.append(None)
+        now[0] += takes
+
+    measure(run, seconds, runs)
+    assert len(called) == calls
+
+
 @pytest.mark.parametrize("clients", [1, 3])
 def test_every_client_counts_its_runs(clients):
     calls = []
@@ -76,15 +104,19 @@ def scripted(monkeypatch, medians):
 
 def test_the_warm_up_ends_when_the_latency_drifts_no_more(monkeypatch):
     now = scripted(monkeypatch, [20, 19, 18, 17, 16, 15, 14, 13, *[5, 6] * 20])
-    assert warm_up(lambda: None, 50.0)
+    settled, seconds = warm_up(lambda: None, 50.0)
     assert 12 <= now[0] <= 16
+    assert settled
+    assert seconds in (5e-6, 6e-6)
 
 
 def test_the_warm_up_ends_after_its_time(monkeypatch):
     now = scripted(monkeypatch, range(1000, 0, -1))
-    assert not warm_up(lambda: None, 50.0)
+    settled, seconds = warm_up(lambda: None, 50.0)
+    assert not settled
+    assert seconds == pytest.approx(950e-6, abs=2e-6)
     assert now[0] == pytest.approx(50, abs=1)
 
 
 def test_no_warm_up():
-    assert not warm_up(lambda: pytest.fail("ran"), 0.0)
+    assert warm_up(lambda: pytest.fail("ran"), 0.0) == (False, None)

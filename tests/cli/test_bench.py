@@ -14,6 +14,7 @@ import onnx.parser
 import pytest
 from click.testing import CliRunner
 
+from rms_deploy.benchmark import bench as benchmark
 from rms_deploy.benchmark.candidates import CANDIDATE_RUNTIMES
 from rms_deploy.benchmark.variants import VARIANTS
 from rms_deploy.benchmark.worker.process import BenchmarkProcess
@@ -24,7 +25,7 @@ from rms_deploy.errors import InputError
 
 from ..benchmark.made_decoder import decoder
 
-QUICK = ("--rounds", "2", "--duration", "0.02", "--warmup", "0", "--no-library")
+QUICK = ("--launches", "1", "--rounds", "2", "--duration", "0.02", "--warmup", "0", "--no-library")
 
 
 def write(path, op="Exp"):
@@ -40,16 +41,62 @@ def invoke(*arguments):
 def test_a_row_for_each_model_and_how_it_was_measured(tmp_path):
     paths = write(tmp_path / "a.onnx"), write(tmp_path / "b.onnx", "Log")
     result = invoke(*paths, *QUICK, "--shape", "x=3x8", "--threads", "2")
-    assert result.exit_code == 0
+    assert result.exit_code == 3, "one launch tells no winner"
     lines = result.stdout.splitlines()
     assert lines[0].split()[:5] == ["candidate", "median", "p90", "p99", "runs/s"]
     assert [line.split()[0] for line in lines[1:3]] == list(paths)
-    assert "too few rounds" in lines[2]
+    assert "too few launches" in lines[2]
     assert "95 % interval" not in lines[0]
-    assert lines[-3].endswith(f"times as fast as {paths[0]}, in too few rounds to tell that from noise.")
+    assert lines[-3].endswith(f"times as fast as {paths[0]}, in too few launches to tell that from noise.")
     assert lines[-2].startswith("inputs x=3x8; each candidate in a process of its own, 2 threads; ")
-    assert "then 2 rounds in turns, another first in each; 0.02 s each in all" in lines[-2]
-    assert result.stderr == "", "no bar where stderr is no terminal"
+    assert "2 rounds in turns in each launch, another first in each; 0.02 s each in all" in lines[-2]
+
+
+def test_enough_launches_tell_what_is_noise(tmp_path):
+    path = write(tmp_path / "a.onnx")
+    result = invoke(path, path, *QUICK, "--launches", "3", "--json")
+    assert result.exit_code == 0
+    (point,) = json.loads(result.stdout)["points"]
+    assert point["again"]["speedup"]["low"] <= point["again"]["speedup"]["high"]
+    assert point["candidates"][1]["speedup"]["noise"] >= 1
+
+
+def test_a_pipe_gets_lines_on_stderr_and_quiet_none(tmp_path):
+    path = write(tmp_path / "a.onnx")
+    result = invoke(path, *QUICK)
+    assert result.exit_code == 0, "nothing is compared"
+    assert result.stderr.startswith(f"launch 1: loading {path} (0 %, ")
+    assert "round" not in result.stdout.splitlines()[0]
+    quiet = CliRunner().invoke(rms_deploy, ["-q", "bench", path, *QUICK], catch_exceptions=False)
+    assert quiet.stderr == ""
+
+
+def test_the_time_is_limited(tmp_path):
+    """So short a time suffices for no second launch."""
+    path = write(tmp_path / "a.onnx")
+    result = invoke(path, path, *QUICK, "--launches", "3", "--max-time", "0.001", "--json")
+    assert result.exit_code == 3
+    data = json.loads(result.stdout)
+    assert data["undecided"]
+    assert [len(c["latency"]["round_medians"]) for c in data["points"][0]["candidates"]] == [1, 1]
+
+
+def test_iterations_are_measured_however_long_they_take(tmp_path):
+    result = invoke(write(tmp_path / "a.onnx"), *QUICK, "--duration", "0", "--iterations", "40", "--json")
+    assert json.loads(result.stdout)["points"][0]["candidates"][0]["latency"]["runs"] == 40
+
+
+def test_options_of_engines_reach_the_method(monkeypatch):
+    asked = []
+
+    def asked_for(*_, method, **__):
+        asked.append(method)
+        raise InputError("no")
+
+    monkeypatch.setattr(benchmark, "bench", asked_for)
+    invoke("a.onnx", "--no-cuda-graph")
+    invoke("a.onnx")
+    assert [method.cuda_graph for method in asked] == [False, True]
 
 
 def test_tokens_of_a_decoder(tmp_path):
@@ -183,7 +230,7 @@ def test_an_endpoint_beside_the_file_for_several_numbers_of_clients(tmp_path):
     path = write(tmp_path / "a.onnx")
     with serving(Model(lambda feeds: {"y": np.exp(feeds["x"])}, {"x": "FP32"}, {"y": "FP32"}), "grpc") as url:
         result = invoke(path, "--endpoint", url, *QUICK, "--concurrency", "1,2")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 3, result.output
     header, *rows = (line.split() for line in result.stdout.splitlines()[:5])
     assert header[:9] == ["candidate", "at", "median", "p90", "p99", "runs/s", "queue", "compute", "batched"]
     assert [row[:3] for row in rows] == [[name, "concurrency", n] for n in "12" for name in (path, url)]

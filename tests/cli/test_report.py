@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from rms_deploy.cli.main import rms_deploy
 
 TEXT = '<ir_version: 8, opset_import: ["" : 18]> g (float[batch,8] x) => (float[batch,8] y) { y = Exp(x) }'
-QUICK = ("--rounds", "6", "--duration", "0.02", "--warmup", "0", "--no-library", "--operator-times")
+QUICK = ("--launches", "3", "--rounds", "2", "--duration", "0.02", "--warmup", "0", "--no-library", "--operator-times")
 
 
 @pytest.fixture(name="run", scope="module")
@@ -65,6 +65,22 @@ def test_two_runs(run, tmp_path):
     assert invoke(late, run).exit_code == 0
     assert invoke(run, late, "--max-regression", "100000%").exit_code == 0
     assert json.loads(invoke(run, late, "--json").stdout)["regressed"]
+
+
+def test_what_is_not_compared_is_no_success(run, tmp_path):
+    data = json.loads(run.read_text())
+    latency = data["points"][0]["candidates"][0]["latency"]
+    latency.update(low=None, high=None, round_medians=latency["round_medians"][:2])
+    (tmp_path / "few.json").write_text(json.dumps(data))
+    result = invoke(run, tmp_path / "few.json")
+    assert result.exit_code == 3
+    assert "too few launches" in result.stdout
+    assert result.stdout.splitlines()[-1].startswith("not all candidates were compared; no regression")
+    data["points"][0]["candidates"].append(json.loads(run.read_text())["points"][0]["candidates"][0] | {"name": "b"})
+    data["points"][0]["candidates"][0]["latency"] = json.loads(run.read_text())["points"][0]["candidates"][0]["latency"]
+    (tmp_path / "more.json").write_text(json.dumps(data))
+    assert invoke(run, tmp_path / "more.json").exit_code == 3
+    assert json.loads(invoke(run, tmp_path / "more.json", "--json").stdout)["undecided"]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,19 @@ from rms_deploy.errors import InputError, RunError
 
 from ..made_models import decomposed_norm, write
 
-OPTIONS = ["--compare", "original", "--no-library", "--rounds", "2", "--duration", "1", "--warmup", "0.5"]
+OPTIONS = [
+    "--compare",
+    "original",
+    "--no-library",
+    "--launches",
+    "1",
+    "--rounds",
+    "2",
+    "--duration",
+    "1",
+    "--warmup",
+    "0.5",
+]
 SIZES = (1, 2, 3, 4, 5)
 SWEEP = f"batch={','.join(map(str, SIZES))}"
 

@@ -13,7 +13,7 @@ from rms_deploy.errors import InputError
 
 from ..made_models import write
 
-QUICK = Method(rounds=2, duration=0.02, warmup=0)
+QUICK = Method(launches=1, rounds=2, duration=0.02, warmup=0)
 
 
 def measured(tmp_path, **arguments):

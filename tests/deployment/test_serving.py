@@ -249,7 +249,7 @@ def test_a_wrong_name_and_a_model_that_is_not_ready_are_one_line(server, decoder
 
 def test_bench_and_a_wrong_name(server, decoder):
     urls = [server.url(protocol, "decoder") for protocol in PROTOCOLS]
-    method = rms_deploy.Method(rounds=2, duration=0.1, warmup=0.0, timeout=60.0)
+    method = rms_deploy.Method(launches=1, rounds=2, duration=0.1, warmup=0.0, timeout=60.0)
     models = [decoder, *urls, server.url("grpc", "nobody")]
     result = rms_deploy.bench(models, method=method, concurrency=(1, 2), shapes={"input_ids": (1, 16)})
     for point in result.points:
@@ -273,10 +273,10 @@ def test_a_server_that_is_killed_in_the_middle(repository, decoder, environment)
                 running.process.wait()
 
         models = [decoder, *(running.url(protocol, "decoder") for protocol in PROTOCOLS)]
-        method = rms_deploy.Method(rounds=3, duration=0.1, warmup=0.0, timeout=60.0)
+        method = rms_deploy.Method(launches=1, rounds=3, duration=0.1, warmup=0.0, timeout=60.0)
         result = rms_deploy.bench(models, method=method, shapes={"input_ids": (1, 16)}, on_progress=kill)
     session, *served = result.candidates
-    assert len(session.latency.round_medians) == 3
+    assert len(session.latency.round_medians[0]) == 3
     for candidate in served:
         assert candidate.failure.startswith("the server is not available: ")
         assert "\n" not in candidate.failure

@@ -18,7 +18,7 @@ from rms_deploy.errors import InputError, ModelFileError
 from ..made_models import decomposed_norm, write
 from .here import Here, use
 
-QUICK = Method(rounds=6, duration=0.06, warmup=0)
+QUICK = Method(launches=1, rounds=6, duration=0.06, warmup=0)
 
 
 @pytest.fixture
@@ -132,7 +132,11 @@ def test_a_mistake_is_a_failure_of_its_point(here, tmp_path):
 
 def test_what_runs_on_a_gpu_takes_one(here, tmp_path):
     cluster = here()
-    sweep(write(tmp_path / "a.onnx"), method=Method(threads=2, concurrency=3, rounds=1), runtimes=("onnxruntime-cuda",))
+    sweep(
+        write(tmp_path / "a.onnx"),
+        method=Method(threads=2, concurrency=3, launches=1, rounds=1),
+        runtimes=("onnxruntime-cuda",),
+    )
     assert cluster.asked == {"cpus": 6, "gpus": 1}
 
 

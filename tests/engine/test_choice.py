@@ -32,7 +32,7 @@ def test_auto_without_a_gpu_says_that_it_cannot_time(small, sm120, tmp_path, mon
 @pytest.mark.parametrize(("decomposed", "kept"), [(12.0, "plugin"), (8.0, "decomposed"), (10.0, "decomposed")])
 def test_auto_keeps_the_faster(decomposed, kept, small, sm120, tmp_path, monkeypatch):
     """The choice alone: what is timed here are not engines."""
-    ours, theirs = (Latency.of([[time]] * 20) for time in (10.0, decomposed))
+    ours, theirs = (Latency.of([[[time]] * 4] * 5) for time in (10.0, decomposed))
     timing = NormTiming(ours, theirs, Speedup.of(theirs, ours))
     monkeypatch.setattr(choice, "gpus", lambda: (Gpu("a GPU", "sm120", 1, "1"),))
     monkeypatch.setattr(choice, "time_engines", lambda *_args, **_options: timing)

@@ -17,7 +17,7 @@ from rms_deploy.onnx_model.optimization_profiles import ShapeRange
 
 @pytest.fixture
 def record():
-    fast, slow = (Latency.of([[time]] * 20) for time in (10.0, 12.0))
+    fast, slow = (Latency.of([[[time]] * 4] * 5) for time in (10.0, 12.0))
     return EngineRecord(
         engine="e.engine",
         bytes=1,

@@ -123,6 +123,8 @@ class Trial:
         except Exception as error:
             if optimiser_differs(original, library) or is_about_untouched(error, original.path, output):
                 return "ONNX Runtime's optimiser differs by itself"
+            if "X.shape[axis:] must be at least 1" in str(error):  # where no shape says so before
+                return "ONNX Runtime's own norm refuses an axis of size 0"
             raise OracleError(f"does not run {name}", " ".join(str(error).split())) from error
         try:
             self._compare(original, actual, name)

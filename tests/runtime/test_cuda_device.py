@@ -45,6 +45,37 @@ def test_nothing_that_allocates_memory_of_the_gpu(monkeypatch):
         cuda_device.cuda_device()
 
 
+def test_the_time_of_the_gpu_is_that_between_two_events(monkeypatch):
+    """With a runtime that counts what is put on its stream, a millisecond and a half each."""
+    stream, known = [], {}
+
+    def create():
+        known[len(known)] = None
+        return 0, len(known) - 1
+
+    def record(event, _stream):
+        known[event] = len(stream)
+        return (0,)
+
+    functions = {
+        "cudaGetDeviceCount": lambda: (0, 1),
+        "cudaStreamCreate": lambda: (0, 7),
+        "cudaEventCreate": create,
+        "cudaEventRecord": record,
+        "cudaEventSynchronize": lambda _: (0,),
+        "cudaEventElapsedTime": lambda begin, end: (0, 1.5 * (known[end] - known[begin])),
+        "cudaEventDestroy": lambda event: (known.pop(event), (0,))[1],
+    }
+    runtime = SimpleNamespace(**functions, cudaError_t=SimpleNamespace(cudaSuccess=0))
+    monkeypatch.setattr(cuda_device, "import_module", lambda _name: runtime)
+    device = cuda_device.cuda_device()
+    assert device.elapsed(lambda: stream.extend("ab")) == 3000.0
+    assert not known, "events that are left"
+    with pytest.raises(ZeroDivisionError):
+        device.elapsed(lambda: 1 / 0)
+    assert not known
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not gpus(), reason="there is no GPU here")
 def test_what_goes_up_comes_down():
@@ -56,3 +87,12 @@ def test_what_goes_up_comes_down():
     device.download(received, buffer)
     device.synchronize()
     np.testing.assert_array_equal(received, sent)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not gpus(), reason="there is no GPU here")
+def test_a_copy_takes_time_on_the_gpu():
+    device = cuda_device.cuda_device()
+    sent = np.zeros(2**24, np.uint8)
+    buffer = device.allocate(sent.nbytes)
+    assert device.elapsed(lambda: device.upload(buffer, sent)) > device.elapsed(lambda: None) >= 0

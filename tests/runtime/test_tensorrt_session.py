@@ -126,6 +126,18 @@ def test_a_bound_run_runs_each_time(cuda_graph, running):
     assert session.context.runs == before + 2
 
 
+def test_copies_are_parts_of_their_own(running):
+    session = running()
+    x = np.arange(8, dtype=np.float32).reshape(2, 4)
+    run = tensorrt.bound_run(session, {"x": x})
+    x *= 2
+    run.upload()
+    run()
+    received = [array for array in session.device.memory.values() if array.view(np.float32)[-1] == 14]
+    assert len(received) == 2, "the input and the output on the device"
+    run.download()
+
+
 def test_a_failure_is_one_line(running):
     session = running()
     session.context.fails = True

@@ -36,8 +36,8 @@ def drawings(result: BenchmarkResult) -> list[Drawing]:
     if measured:
         caption = "Share of the runs that took at most so long; cut at twice the largest median."
         found.append(draw(f"Distribution of latency{at}", caption, _distribution, measured))
-    if measured and result.method.rounds > 1:
-        caption = "Median of each round. A slow phase of the machine shows in all, as they take turns."
+    if measured and max(sum(map(len, c.latency.round_medians)) for c in measured if c.latency is not None) > 1:
+        caption = "Median of each round of each launch. A slow phase of the machine shows in all, as they take turns."
         found.append(draw(f"Rounds{at}", caption, _rounds, measured))
     if timed:
         caption = "The median run, divided in proportion to the operator times."
@@ -127,9 +127,11 @@ def _rounds(axes: Axes, candidates: Sequence[CandidateResult]) -> None:
     latencies = _latencies(candidates)
     factor, unit = _unit(max(latency.median for latency in latencies))
     for candidate, latency, colour in zip(candidates, latencies, colours(), strict=False):
-        numbers = range(1, len(latency.round_medians) + 1)
-        medians = [factor * value for value in latency.round_medians]
-        axes.plot(numbers, medians, ".-", color=colour, linewidth=1, label=_short(candidate.name))
+        label, begin = _short(candidate.name), 1
+        for rounds in latency.round_medians:  # a line for each launch, so that steps between them show
+            numbers = range(begin, begin + len(rounds))
+            axes.plot(numbers, [factor * m for m in rounds], ".-", color=colour, linewidth=1, label=label)
+            label, begin = "", begin + len(rounds)
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("round")

@@ -12,7 +12,7 @@ from rms_deploy.errors import InputError
 
 __all__ = ["Change", "RunComparison", "compare_runs"]
 
-ChangeVerdict = Literal["regression", "faster", "slower", "within noise", "too few rounds", "fails", "not in both"]
+ChangeVerdict = Literal["regression", "faster", "slower", "within noise", "too few launches", "fails", "not in both"]
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,15 @@ class RunComparison:
         """Whether a candidate became slower beyond the limit, or fails and did not fail before."""
         return any(change.verdict in ("regression", "fails") for change in self.changes)
 
+    @property
+    def undecided(self) -> bool:
+        """Whether a candidate was not compared: it is not in both runs, or has too few launches."""
+        return any(change.verdict in ("not in both", "too few launches") for change in self.changes)
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON. Latencies are in microseconds."""
         changes = [{**asdict(change), "change": change.change} for change in self.changes]
-        return {**asdict(self), "changes": changes, "regressed": self.regressed}
+        return {**asdict(self), "changes": changes, "regressed": self.regressed, "undecided": self.undecided}
 
 
 def compare_runs(before: BenchmarkResult, after: BenchmarkResult, *, max_regression: float = 0.05) -> RunComparison:
@@ -122,7 +127,7 @@ def _change(key: tuple[str, str], old: CandidateResult | None, new: CandidateRes
 
 def _verdict(a: Latency, b: Latency, limit: float) -> ChangeVerdict:
     if a.low is None or a.high is None or b.low is None or b.high is None:
-        return "too few rounds"
+        return "too few launches"
     if b.low > a.high:
         return "regression" if b.median > a.median * (1 + limit) else "slower"
     return "faster" if b.high < a.low else "within noise"

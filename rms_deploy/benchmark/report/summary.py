@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rms_deploy.benchmark.device_times import DeviceTimes
 from rms_deploy.benchmark.report.numbers import duration, ratio
 from rms_deploy.benchmark.result import BenchmarkResult, CandidateResult, parts, point_name
 
@@ -23,6 +24,9 @@ def summary(result: BenchmarkResult) -> Iterator[str]:
             yield f"{place}{first.name} takes {duration(first.latency.median)}{unit}."
         for candidate in point.candidates[1:]:
             yield _sentence(place, _compared(candidate, first))
+        for candidate in point.candidates:
+            if candidate.device_times is not None:
+                yield f"{place}{_device(candidate.name, candidate.device_times)}."
         timed = [(c.name, c.operator_times) for c in point.candidates if c.operator_times is not None]
         if timed:
             shares = ", ".join(f"{100 * times.share('norms'):.0f} % of {name}" for name, times in timed)
@@ -36,14 +40,22 @@ def _compared(candidate: CandidateResult, first: CandidateResult) -> str:
     if speedup is None:
         return f"{candidate.name} has nothing to be compared with, as {first.name} failed"
     times = f"{ratio(speedup.value)} times as fast as {first.name}"
-    if speedup.verdict == "too few rounds":
-        return f"{candidate.name} ran {times}, in too few rounds to tell that from noise"
+    if speedup.verdict == "too few launches":
+        return f"{candidate.name} ran {times}, in too few launches to tell that from noise"
     assert speedup.low is not None, candidate.name
     assert speedup.high is not None, candidate.name
     interval = f"95 % interval {ratio(speedup.low)} ... {ratio(speedup.high)}"
+    if speedup.noise is not None:
+        interval += f"; A/A: up to {ratio(speedup.noise)}"
     if speedup.verdict == "within noise":
         return f"the difference between {candidate.name} and {first.name} is within the noise ({interval})"
     return f"{candidate.name} is {times} ({interval})"
+
+
+def _device(name: str, times: DeviceTimes) -> str:
+    gpu, host = duration(times.compute), duration(times.enqueue)
+    copies = f"copies of inputs {duration(times.upload)}, of outputs {duration(times.download)}"
+    return f"{name}: the GPU computes for {gpu}, the host enqueues for {host}; {copies}"
 
 
 def _sentence(place: str, text: str) -> str:

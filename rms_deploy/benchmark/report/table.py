@@ -65,7 +65,26 @@ def failures(result: BenchmarkResult) -> Iterator[str]:
                 yield f"{candidate.name}: {candidate.note}"
             if candidate.settled is False and result.method.warmup:
                 yield f"{candidate.name}{at}: still drifted after {result.method.warmup:g} s of warm-up"
+    yield from _shortened(result)
     yield from _busy(result)
+
+
+def _shortened(result: BenchmarkResult) -> Iterator[str]:
+    """The points that had fewer launches or rounds than the method asks for, and an A/A pair that failed."""
+    method = result.method
+    for point in result.points:
+        at = f" at {point_name(point)}" if point_name(point) else ""
+        wanted = method.launches, method.rounds
+        found = next(((len(m), max(map(len, m))) for m in _round_medians(point)), wanted)
+        if found != wanted:
+            why = "a run takes long" if method.max_time is None else "a run takes long, or `max_time` was over"
+            yield f"measured{at} in {found[0]} of {wanted[0]} launches of {found[1]} of {wanted[1]} rounds: {why}"
+        if point.again is not None and point.again.failure is not None and point.candidates[0].failure is None:
+            yield f"{point.again.name}{at} failed, so the noise is not known: {point.again.failure}"
+
+
+def _round_medians(point: Point) -> Iterator[tuple[tuple[float, ...], ...]]:
+    return (c.latency.round_medians for c in point.candidates if c.latency is not None)
 
 
 def _busy(result: BenchmarkResult) -> Iterator[str]:
@@ -139,7 +158,16 @@ def as_csv(result: BenchmarkResult) -> str:
             "median_high_us",
         ),
         *(f"{name}_us" for name in percentiles),
-        *("runs_per_second", "speedup", "speedup_low", "speedup_high", "verdict", "load_seconds", "first_run_seconds"),
+        *(
+            "runs_per_second",
+            "speedup",
+            "speedup_low",
+            "speedup_high",
+            "noise",
+            "verdict",
+            "load_seconds",
+            "first_run_seconds",
+        ),
         *("memory_before_bytes", "peak_memory_bytes", "norms_share", "matmul_share", "rest_share"),
         *("server_queue_us", "server_compute_us", "server_batched", "failure"),
     ]
@@ -196,7 +224,7 @@ def _numbers(candidate: CandidateResult) -> dict[str, object]:
         values |= {f"{name}_us": value for name, value in latency.percentiles.items()}
     if speedup is not None:
         values |= {"speedup": speedup.value, "speedup_low": speedup.low, "speedup_high": speedup.high}
-        values["verdict"] = speedup.verdict
+        values |= {"noise": speedup.noise, "verdict": speedup.verdict}
     if candidate.server is not None:
         values |= {f"server_{name}_us": getattr(candidate.server, name) for name in ("queue", "compute")}
         values["server_batched"] = candidate.server.batched

@@ -2,15 +2,17 @@
 
     {"do": "start"}
         -> {}
-    {"do": "load", "runtime": name, "model": path, "threads": n, "library": bool, "timeout": s,
+    {"do": "load", "runtime": name, "model": path, "threads": n, "library": bool, "timeout": s, "cuda_graph": bool,
      "generate": tokens or null, "inputs": {...}}
         -> {"load_seconds": s, "first_run_seconds": s, "memory_before": bytes}
     {"do": "warm_up", "seconds": at most, "clients": n}
-        -> {"settled": bool}
-    {"do": "run", "seconds": s, "clients": n}
+        -> {"settled": bool, "run_seconds": s or null}
+    {"do": "run", "seconds": s, "runs": at least, "clients": n}
         -> {"microseconds": [of each run], "seconds": s}; both per token where a run generates tokens
     {"do": "memory"}
         -> {"peak_memory": bytes}
+    {"do": "device_times"}
+        -> {"device_times": fields of DeviceTimes}
     {"do": "server_statistics", "model": URL, "timeout": s}
         -> {"server_statistics": fields of ServerStatistics, or null}
     {"do": "operator_times", "model": path, "threads": n, "library": bool, "inputs": {...}}
@@ -78,8 +80,13 @@ def _answer(request: dict[str, Any], run: Callable[[], Any] | None, tokens: int)
         return {"operator_times": asdict(times)}
     assert run is not None, f"{do} before load"
     if do == "warm_up":
-        return {"settled": warm_up(run, request["seconds"], request["clients"])}
-    microseconds, seconds = measure_clients(run, request["seconds"], request["clients"])
+        settled, run_seconds = warm_up(run, request["seconds"], request["clients"])
+        return {"settled": settled, "run_seconds": run_seconds}
+    if do == "device_times":
+        from rms_deploy.benchmark.worker.runtimes import device_times
+
+        return {"device_times": asdict(device_times(run))}
+    microseconds, seconds = measure_clients(run, request["seconds"], request["clients"], request["runs"])
     return {"microseconds": [each / tokens for each in microseconds], "seconds": seconds / tokens}
 
 
@@ -89,9 +96,8 @@ def _load(request: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
     feeds = benchmark_inputs.read(request["inputs"])
     before = _memory("VmRSS")
     start = perf_counter()
-    load = Load(
-        request["model"], feeds, request["threads"], request["library"], request["timeout"], request["generate"]
-    )
+    options = {name: request[name] for name in ("threads", "library", "timeout", "cuda_graph", "generate")}
+    load = Load(request["model"], feeds, **options)
     run = loaded(request["runtime"], load)
     ready = perf_counter()
     first_run(run)

@@ -9,11 +9,12 @@ from typing import Any, Final
 
 from numpy.typing import NDArray
 
+from rms_deploy.benchmark.device_times import DeviceTimes, split
 from rms_deploy.benchmark.worker.generation import generation
 from rms_deploy.errors import RunError
 from rms_deploy.runtime import onnxruntime_session as runtime
 
-__all__ = ["LOADERS", "Load", "first_run", "loaded"]
+__all__ = ["LOADERS", "Load", "device_times", "first_run", "loaded"]
 
 Feeds = Mapping[str, NDArray[Any]]
 Run = Callable[[], Any]
@@ -30,6 +31,8 @@ class Load:
     library: bool = True
     timeout: float = 600.0
     """Seconds that a run waits for a server's answer."""
+    cuda_graph: bool = True
+    """An engine runs as a CUDA graph."""
     generate: int | None = None
     """Tokens that a run generates after the prompt in `feeds`; None: it runs the model once."""
 
@@ -57,6 +60,18 @@ def first_run(run: Run) -> None:
         raise RunError(f"it does not run: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
+def device_times(run: Run) -> DeviceTimes:
+    """Between host and GPU, of a run that the loader of engines gave.
+
+    Raises:
+        RunError: a run fails.
+    """
+    from rms_deploy.runtime.tensorrt_session import BoundRun
+
+    assert isinstance(run, BoundRun), run
+    return split(run)
+
+
 def _onnxruntime(request: Load, *, provider: str) -> Run:
     session = runtime.session(request.model, threads=request.threads, library=request.library, provider=provider)
     if request.generate is not None:
@@ -67,7 +82,7 @@ def _onnxruntime(request: Load, *, provider: str) -> Run:
 def _tensorrt(request: Load) -> Run:
     from rms_deploy.runtime import tensorrt_session as tensorrt
 
-    return tensorrt.bound_run(tensorrt.session(request.model, cuda_graph=True), request.feeds)
+    return tensorrt.bound_run(tensorrt.session(request.model, cuda_graph=request.cuda_graph), request.feeds)
 
 
 def _endpoint(request: Load) -> Run:

@@ -47,8 +47,10 @@ def anchor_foreign(node: ir.Node, facts: Facts) -> Match | None:
         return match.doubting("epsilon", node, f"epsilon is {epsilon:g}; it must be finite and not negative")
     match = _typed(match, facts)
     shape = facts.shape(scale)
-    # By the definition of these ops the scale has the shape of the axes, also where that of x is not known.
-    defined = facts.shape(x) is None and shape is not None and len(shape) == 1 and match.axes == (-1,)
+    # By the definition of these ops the scale has the shape of the axes, also where the size of x is not known.
+    of_x = facts.shape(x)
+    is_sized = of_x is not None and (not of_x or isinstance(of_x[-1], int))
+    defined = not is_sized and shape is not None and len(shape) == 1 and match.axes == (-1,)
     if match.doubt is None and not defined and not fits(scale, match, facts):
         block = _smaller(shape, match, facts)
         if block is not None:

@@ -17,8 +17,8 @@ from ..made_result import result
 
 
 def run(medians, **changes):
-    """A run with one candidate, whose rounds have these medians."""
-    candidate = CandidateResult("a", latency=Latency.of([[value] for value in medians]))
+    """A run with one candidate, whose launches have these medians."""
+    candidate = CandidateResult("a", latency=Latency.of([[[value]] for value in medians]))
     return replace(result(sweep=False), points=(Point((candidate,), {"x": (1,)}),), **changes)
 
 
@@ -31,14 +31,15 @@ def run(medians, **changes):
         ([104] * 10, 0.05, "slower"),
         ([90] * 10, 0.05, "faster"),
         ([100] * 10, 0.0, "within noise"),
-        ([95, 99, 101, 130, 130, 130, 130, 130, 130, 130], 0.05, "within noise"),
-        ([200] * 5, 0.05, "too few rounds"),
+        ([80, 120, 90, 130, 125], 0.05, "within noise"),
+        ([200] * 2, 0.05, "too few launches"),
     ],
 )
 def test_a_regression_is_beyond_the_limit_and_beyond_the_noise(after, limit, verdict):
     comparison = compare_runs(run([100] * 10), run(after), max_regression=limit)
     assert [change.verdict for change in comparison.changes] == [verdict]
     assert comparison.regressed == (verdict == "regression")
+    assert comparison.undecided == (verdict == "too few launches")
 
 
 def test_candidates_of_every_point_are_compared_by_name():
@@ -51,6 +52,7 @@ def test_candidates_of_every_point_are_compared_by_name():
     ]
     assert comparison.changes[0].change == pytest.approx(0.2)
     assert compare_runs(result(), result()).regressed is False
+    assert compare_runs(result(), result()).undecided, "standard has failed in both"
 
 
 def test_what_fails_and_did_not_before_is_a_regression():

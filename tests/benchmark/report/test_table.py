@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from rms_deploy.benchmark.report.table import as_csv, as_markdown, failures, header, provenance, rows
+from rms_deploy.benchmark.result import CandidateResult
 from rms_deploy.benchmark.result_file import from_dict
 from rms_deploy.benchmark.server_times import ServerTimes
 
@@ -97,3 +98,21 @@ def test_a_note_is_said_once():
     lines = list(failures(replace(made, points=tuple(noted))))
     assert len(made.points) > 1
     assert lines.count("fused: a note") == 1
+
+
+def test_fewer_launches_than_asked_for_are_said():
+    made = result(sweep=False)
+    asked = replace(made, method=replace(made.method, launches=9, rounds=8))
+    line = "measured in 5 of 9 launches of 2 of 8 rounds: a run takes long"
+    assert line in list(failures(asked))
+    limited = replace(asked, method=replace(asked.method, max_time=60.0))
+    assert f"{line}, or `max_time` was over" in list(failures(limited))
+    assert not any("launches" in text for text in failures(made))
+
+
+def test_a_second_copy_that_failed_is_said():
+    made = result(sweep=False)
+    again = CandidateResult("<m&1>.onnx", name="decomposed (A/A)", failure="no memory")
+    made = replace(made, points=(replace(made.points[0], again=again),))
+    assert "decomposed (A/A) failed, so the noise is not known: no memory" in list(failures(made))
+    assert from_dict(json.loads(json.dumps(made.to_dict()))) == made

@@ -35,6 +35,7 @@ def load(path, **changes) -> dict:
         "library": False,
         "timeout": 60,
         "generate": None,
+        "cuda_graph": True,
     }
     return {**options, "inputs": inputs, **changes}
 
@@ -45,28 +46,28 @@ def test_loads_runs_and_ends_with_its_input(tmp_path):
         {"do": "start"},
         load(tmp_path / "a.onnx"),
         {"do": "warm_up", "seconds": 0, "clients": 1},
-        {"do": "run", "seconds": 0.01, "clients": 1},
-        {"do": "run", "seconds": 0, "clients": 3},
+        {"do": "run", "seconds": 0.01, "runs": 1, "clients": 1},
+        {"do": "run", "seconds": 0, "runs": 6, "clients": 3},
         {"do": "memory"},
     )
     assert code == 0
     assert answers[0] == {}
     assert answers[1].keys() == {"load_seconds", "first_run_seconds", "memory_before"}
-    assert answers[2] == {"settled": False}
+    assert answers[2] == {"settled": False, "run_seconds": None}
     assert all(latency > 0 for latency in answers[3]["microseconds"])
-    assert len(answers[4]["microseconds"]) == 3
+    assert len(answers[4]["microseconds"]) == 6
     assert answers[5]["peak_memory"] >= answers[1]["memory_before"] > 2**20
 
 
 def test_times_of_a_generation_are_per_token(monkeypatch):
     monkeypatch.setattr(worker, "measure_clients", lambda *_: ([40.0, 60.0], 1.0))
-    request = {"do": "run", "seconds": 0, "clients": 1}
+    request = {"do": "run", "seconds": 0, "runs": 1, "clients": 1}
     assert worker._answer(request, list, 4) == {"microseconds": [10.0, 15.0], "seconds": 0.25}
 
 
 def test_a_refusal_is_answered_and_ends_the_process(tmp_path):
     onnx.save(onnx.parser.parse_model(TEXT.replace("Exp", "Nonsense")), tmp_path / "a.onnx")
-    answers, code = talk(load(tmp_path / "a.onnx"), {"do": "run", "seconds": 0, "clients": 1})
+    answers, code = talk(load(tmp_path / "a.onnx"), {"do": "run", "seconds": 0, "runs": 1, "clients": 1})
     assert code == 0
     assert len(answers) == 1
     assert "Nonsense" in answers[0]["error"]

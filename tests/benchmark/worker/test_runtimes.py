@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+from types import SimpleNamespace
+
 import ml_dtypes
 import numpy as np
 import onnx
 import onnx.parser
 import pytest
 
-from rms_deploy.benchmark.worker.runtimes import Load, _prepared, first_run, loaded
+from rms_deploy.benchmark.worker.runtimes import Load, _prepared, device_times, first_run, loaded
 from rms_deploy.errors import RunError
 from rms_deploy.runtime import onnxruntime_session as runtime
+from rms_deploy.runtime import tensorrt_session
+from rms_deploy.runtime.tensorrt_session import BoundRun
 
 TEXT = '<ir_version: 8, opset_import: ["" : 18]> g (float[n,8] x) => (float[n,8] y) { y = Exp(x) }'
 
@@ -39,3 +44,20 @@ def test_what_is_timed_is_the_session_alone(monkeypatch, name, dtype):
     run()
     run()
     assert getattr(run, "func", None) == (session.run if name == "float" else None)
+
+
+@pytest.mark.parametrize("cuda_graph", [True, False])
+def test_an_engine_runs_as_it_was_asked_to_and_tells_its_times(monkeypatch, cuda_graph):
+    device = SimpleNamespace(elapsed=lambda part: part() or 3.0, synchronize=lambda: None)
+    parts = []
+    run = BoundRun(device, *(partial(parts.append, name) for name in ("run", "up", "down")))
+    asked = {}
+    monkeypatch.setattr(tensorrt_session, "session", lambda model, **options: asked.update(model=model, **options))
+    monkeypatch.setattr(tensorrt_session, "bound_run", lambda *_: run)
+    given = loaded("tensorrt", Load("a.engine", {}, cuda_graph=cuda_graph))
+    assert asked == {"model": "a.engine", "cuda_graph": cuda_graph}
+    given()
+    assert parts == ["run"]
+    times = device_times(given)
+    assert (times.compute, times.upload, times.download) == (3.0, 3.0, 3.0)
+    assert times.enqueue > 0
