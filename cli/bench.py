@@ -77,6 +77,8 @@ def _sweep(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 )
 @click.option("--inputs", type=click.Path(path_type=Path), help="An .npz file with one array per input.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of random inputs.")
+@click.option("--generate", type=_AT_LEAST_1, metavar="N",
+              help="Measure N tokens after the prompt, the key-value cache fed back: times per token.")  # fmt: skip
 @click.option("--threads", type=_AT_LEAST_1, default=1, show_default=True, help="Of each model.")
 @click.option("--concurrency", metavar="N,...", default="1", show_default=True, callback=_counts,
               help="Clients that call at once; of several numbers, such as 1,2,4,8, each is measured.")  # fmt: skip
@@ -103,7 +105,11 @@ def _sweep(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
               help="Also measure where the time goes: norms, matrix products, the rest.")  # fmt: skip
 @click.option("--verify", "prove", is_flag=True,
               help="Also verify each further model against the first; its verdict is kept.")  # fmt: skip
-@click.option("--report", type=click.Path(path_type=Path), help="Write a page to this file; implies --operator-times.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    help="Write a page to this file; implies --operator-times, but with --generate.",
+)
 @click.option("--ray", metavar="ADDRESS",
               help="Share the points out to the nodes of a Ray cluster: host:port of its head, auto, or local. With "
               "--compare there may be several MODELS; each is measured by itself.")  # fmt: skip
@@ -153,7 +159,8 @@ def command(
         check_output(report)
     options["concurrency"] = concurrency[0]
     method = Method(**{field.name: options.pop(field.name) for field in fields(Method)})
-    options |= {"method": method, "library": not no_library, "operator_times": operator_times or report is not None}
+    options |= {"method": method, "library": not no_library, "operator_times": operator_times}
+    options["operator_times"] |= report is not None and method.generate is None
     with progress("reading the models") as on_progress:
         if ray is None:
             from rms_deploy.benchmark.bench import bench

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rms_deploy.cli.console import is_quiet, json_option, print_json, status, stderr, stdout
+from rms_deploy.cli.norm_table import near_misses
 
 if TYPE_CHECKING:
     from rms_deploy.exporter.result import ExportResult
@@ -25,18 +27,22 @@ __all__ = ["command"]
     type=click.Choice(["fused", "standard", "decomposed"]),
     default="fused",
     show_default=True,
-    help="Our op with its function body; ONNX RMSNormalization (opset 23); or primitives.",
+    help="Our ops with function bodies, residual Adds included; ONNX RMSNormalization (opset 23); or primitives.",
 )
 @click.option(
     "--model-norm",
     metavar="[rmsnorm|prmsnorm[:P]|layernorm|none]",
     help="Kind of norm in a built-in model, P the fraction that pRMSNorm reads; default rmsnorm.",
 )
+@click.option(
+    "--with-past", is_flag=True, help="Of a folder: with its key-value cache, prefill and decode in one file."
+)
 @click.option("--random-weights", is_flag=True, help="Of a folder: the sizes of its config.json, seeded weights.")
 @click.option(
     "--swap/--no-swap",
     default=None,
-    help="First replace RMSNorm modules of other libraries by ours; default for folders, unless --norm is decomposed.",
+    help="First replace RMSNorm modules of torch and others by ours, where running them proves their convention. "
+    "[default: unless --norm is decomposed]",
 )
 @click.option("--static", is_flag=True, help="Fix every size to that of the example inputs.")
 @click.option(
@@ -55,6 +61,9 @@ def command(
 
     The factory takes no argument and returns (module, example inputs[, dynamic shapes[, output names]]); it may lie in
     the current folder. With --model-norm it is called as factory(norm=...). A folder holds config.json and safetensors.
+
+    The norms are those of rms_deploy.nn and, with --swap, the RMSNorm modules of others. Norms that the code of the
+    model spells out stay primitives: they are counted, and rms-deploy fuse makes ops of them.
     """
     if list_models:
         _print_models(as_json)
@@ -87,13 +96,39 @@ def _print_models(as_json: bool) -> None:
 
 def _print_result(model: str, output: Path, result: ExportResult, *, norm: str, as_json: bool) -> None:
     size = sum(file.stat().st_size for file in (output, Path(f"{output}.data")) if file.exists())
+    others, misses = _left(result, norm)
     if as_json:
-        print_json({"model": model, "bytes": size, **result.to_dict()})
-    else:
-        norms = ", ".join(f"{count} {kind}" for kind, count in result.count().items()) or f"no norm op ({norm})"
-        facts = f"{norms}, opset {result.opset}, {result.dtype}, {size / 2**20:.1f} MiB"
-        stdout.print(f"exported {model} ({facts}) -> {output}", markup=False, soft_wrap=True)
-    if not result.norms and norm != "decomposed" and not is_quiet():
-        stderr.print(
-            f"warning: {model}: no norm of rms_deploy.nn; try --swap, or rms-deploy fuse", markup=False, soft_wrap=True
+        counts = {"other_norm_count": sum(others.values()), "near_miss_count": misses}
+        print_json({"model": model, "bytes": size, **result.to_dict(), **counts})
+        return
+    norms = ", ".join(f"{count} {kind}" for kind, count in result.count().items()) or f"no norm op ({norm})"
+    cache = ", with key-value cache" if result.cached else ""
+    facts = f"{norms}, opset {result.opset}, {result.dtype}, {size / 2**20:.1f} MiB{cache}"
+    _say(f"exported {model} ({facts}) -> {output}")
+    if others:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in others.items())
+        _say(
+            f"{sum(others.values())} more of its norms are no ops of ours: {kinds}; rms-deploy fuse {output} finds them"
         )
+    if misses:
+        _say(f"{near_misses(misses)}; rms-deploy inspect {output} says why")
+    if result.cached is False:
+        _say("no key-value cache: each new token runs the whole sequence again; --with-past exports the cache")
+    if not (result.norms or others or misses or norm == "decomposed" or is_quiet()):
+        stderr.print(f"warning: {model}: it has no RMSNorm", markup=False, soft_wrap=True)
+
+
+def _say(text: str) -> None:
+    stdout.print(text, markup=False, soft_wrap=True)
+
+
+def _left(result: ExportResult, norm: str) -> tuple[dict[str, int], int]:
+    """The norms that are not in the form asked for, by form and kind, and how many nodes only look like one."""
+    if norm == "decomposed":
+        return {}, 0
+    from rms_deploy.fusion.inspect import inspect
+
+    inspection = inspect(result.model)
+    ours = {"fused", norm}
+    kinds = Counter(f"{each.form} {each.kind}" for each in inspection.norms if each.form not in ours)
+    return dict(kinds), len(inspection.near_misses)

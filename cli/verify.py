@@ -175,4 +175,5 @@ def _ulp_reason(checks: Sequence[Check]) -> str:
 
 def _magnitudes(checks: Sequence[Check]) -> str:
     """What a reader of the table may miss: a model without float inputs has no magnitudes to vary."""
-    return "; no float input: normal only" if [check.kind for check in checks] == ["normal"] else ""
+    only = [check.kind for check in checks] == ["normal"]
+    return "; no float input, or only a cache: normal only" if only else ""

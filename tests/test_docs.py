@@ -40,6 +40,36 @@ def test_what_a_page_says_runs(page: Path, tmp_path: Path) -> None:
             ]
 
 
+NEEDS = {
+    "cpu": r"rms-deploy (?:verify|bench|demo)\b|import onnxruntime|rms_deploy\.(?:verify|bench|session)\(",
+    "export": r"rms-deploy export\b|rms_deploy\.export\(",
+    "huggingface": r"from transformers|rms-deploy export (?!llama|vit|gru|t5|mamba)",
+    "ray": r"--ray\b|rms_deploy\.sweep\(",
+    "report": r"--report\b|--html\b",
+    "rtx": r"--runtime tensorrt-rtx\b",
+    "serving": r"--endpoint\b",
+}
+"""What in a command or a block of Python needs which extra."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_install_line_of_a_page_is_enough(page: Path) -> None:
+    """That of its own, or, of a page that has none, that of the first page."""
+    line = r"pip install \"\.\[([a-z,]+)\]\""
+    lines = re.findall(line, page.read_text()) or re.findall(line, (DOCS / "index.md").read_text())
+    extras = set(",".join(lines).split(","))
+    wanted = {extra for extra, use in NEEDS.items() for _, text in blocks(page) if re.search(use, text)}
+    assert wanted <= extras
+
+
+def test_every_extra_that_a_page_names_is_one() -> None:
+    project = (DOCS.parent / "pyproject.toml").read_text()
+    declared = re.findall(r"^(\w+) = ", project.partition("[project.optional-dependencies]")[2], re.MULTILINE)
+    for page in [*DOCS.glob("*.md"), DOCS.parent / "README.md"]:
+        for names in re.findall(r"pip install (?:-e )?\"(?:\.|CLONE)\[([a-z,]+)\]\"", page.read_text()):
+            assert set(names.split(",")) <= set(declared), page.name
+
+
 def shown(page: Path, text: str) -> str | None:
     """The output that the page shows right after this block."""
     found = re.search(re.escape(text) + r"```\n+```text\n(.+?)^```", page.read_text(), re.DOTALL | re.MULTILINE)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rms_deploy.benchmark.candidate_inputs import candidate_inputs, write_inputs
 from rms_deploy.benchmark.candidate_run import CandidateRun
 from rms_deploy.benchmark.candidates import Candidate, candidates
+from rms_deploy.benchmark.generation import without_past
 from rms_deploy.benchmark.launches import measure_launches
 from rms_deploy.benchmark.method import MIN_LAUNCHES, Method
 from rms_deploy.benchmark.model_files import ModelFiles, ModelLike
@@ -97,6 +98,11 @@ def bench(
             library=library,
             also_without_library=also_without_library,
         )
+        if method.generate is not None:
+            if operator_times:
+                raise InputError("`operator_times` are those of one run of the model; leave out `generate`")
+            empty = without_past(files[given[0].path], shapes or {})
+            dims = dims if inputs is not None else empty | dict(dims or {})
         steps = candidate_inputs(
             given[0].path, entries, files, sweep=sweep, inputs=inputs, shapes=shapes, dims=dims, seed=method.seed
         )

@@ -72,7 +72,7 @@ class CandidateRun:
     def load(self, inputs: Mapping[str, Any]) -> None:
         """Load the model, run it once, and warm up."""
         model = {**self._model(inputs), "runtime": self.candidate.runtime, "timeout": self.method.timeout}
-        loaded = self._ask("load", **model, cuda_graph=self.method.cuda_graph)
+        loaded = self._ask("load", **model, cuda_graph=self.method.cuda_graph, generate=self.method.generate)
         loaded |= self._ask("warm_up", seconds=self.method.warmup, clients=self.method.concurrency)
         self.loaded.append(loaded | ({"memory_before": None} if self.is_served else {}))
         if self.is_served and (before := self._server_statistics()) is not None:

@@ -43,9 +43,14 @@ class Method:
     """Engines run as CUDA graphs."""
     seed: int = 0
     """Of random inputs."""
+    generate: int | None = None
+    """Tokens that each run generates after the prompt, the key-value cache fed back; latencies are then per token.
+    None: a run is one run of the model."""
 
     def check(self) -> None:
         """Raise InputError for a value out of range."""
+        if self.generate is not None and self.generate < 1:
+            raise InputError(f"`generate` is {self.generate}; use at least 1")
         for name, least in (("threads", 1), ("concurrency", 1), ("launches", 1), ("rounds", 1), ("iterations", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"`{name}` is {getattr(self, name)}; use at least {least}")
@@ -65,6 +70,12 @@ class Method:
         clients = "" if self.concurrency == 1 else f", called by {self.concurrency} clients at a time"
         yield f"each candidate in a process of its own, {self.threads} thread{'s' * (self.threads > 1)}{clients}"
         yield "all get the same inputs, and only one runs at a time"
+        if self.generate is not None:
+            yield (
+                f"a run generates {self.generate} token{'s' * (self.generate > 1)} after the prompt, each that of the "
+                "largest logit, with the cache of the one before; latencies are those of runs divided by their tokens, "
+                "without the prompt"
+            )
         yield f"{self.launches} launches, each warmed up until the latency drifts no more, {self.warmup:g} s at most"
         yield f"{self.rounds} rounds in turns in each launch, another first in each; {self.duration:g} s each in all"
         yield (

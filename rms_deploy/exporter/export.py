@@ -21,13 +21,16 @@ from torch.utils import _pytree as pytree
 
 from rms_deploy.errors import InputError, one_line
 from rms_deploy.exporter.decomposed import decomposed
-from rms_deploy.exporter.model_source import Source, current_folder_importable, resolve
+from rms_deploy.exporter.model_source import current_folder_importable, resolve
 from rms_deploy.exporter.module_tree import replaced
 from rms_deploy.exporter.result import ExportResult, exported_norms
+from rms_deploy.exporter.source import Source
 from rms_deploy.exporter.swap import find_norms
 from rms_deploy.exporter.torch_exporters import export_dynamo, export_legacy
+from rms_deploy.fusion.passes.fuse_add_rms_norm import FuseAddRMSNorm
 from rms_deploy.fusion.passes.lower_to_standard import STANDARD_OPSET, LowerToStandard
 from rms_deploy.nn import RMSNorm
+from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.file import save_model
 from rms_deploy.ops import functions
 from rms_deploy.ops.contract import ELEMENT_TYPES
@@ -63,13 +66,17 @@ def export(
     norm: str = NormForm.FUSED,
     model_norm: str | None = None,
     random_weights: bool = False,
+    with_past: bool = False,
     swap: bool | None = None,
     dynamic: bool = True,
     dynamic_shapes: Any = None,
     output_names: Sequence[str] = (),
     exporter: Exporter = "dynamo",
 ) -> ExportResult:
-    """Export `model`, its norms (those of `rms_deploy.nn`) in the form asked for. `model` is left as it was.
+    """Export `model`, its norms in the form asked for. `model` is left as it was.
+
+    Those norms are the modules of `rms_deploy.nn`, and, with `swap`, the RMSNorm modules of torch and other libraries.
+    In the fused form a residual Add before a norm becomes part of it (`AddRMSNorm`).
 
     Args:
         model: a module; a name of `rms_deploy.models.MODELS`; `package.module:factory`, where the factory returns a
@@ -85,8 +92,10 @@ def export(
         model_norm: of a built-in model: "rmsnorm", "prmsnorm", "prmsnorm:P" with a fraction P, "layernorm" or "none";
             a factory gets it as `norm`. None: the factory is called without arguments.
         random_weights: of a folder: take the sizes of its config.json, and seeded random weights.
-        swap: first put ours in the place of other RMSNorm modules, for this export only; see `exporter.swap`.
-            Default: for a folder of Hugging Face, unless `norm` is "decomposed".
+        with_past: of a folder: the key-value cache is among inputs and outputs, for prefill and decode in one file;
+            see `exporter.cached_decoder`.
+        swap: first put ours in the place of other RMSNorm modules, for this export only, where running them proves
+            their convention; see `exporter.swap`. Default: unless `norm` is "decomposed".
         dynamic: whether sizes may vary; where no `dynamic_shapes` say which, axis 0 of each input ("batch"), and
             axis 1 of integer matrices and floating [batch, sequence, width] ("sequence").
         dynamic_shapes: as `torch.onnx.export` takes them.
@@ -102,9 +111,12 @@ def export(
     opset = _checked(form, exporter, dtype, opset)
     if output is not None:
         check_output(output)
-    source = _converted(resolve(model, inputs, model_norm=model_norm, random_weights=random_weights), dtype)
+    if with_past and exporter == "legacy":
+        raise InputError("the legacy exporter writes no key-value cache; use `exporter='dynamo'`")
+    source = resolve(model, inputs, model_norm=model_norm, random_weights=random_weights, with_past=with_past)
+    source = _converted(source, dtype)
     if swap is None:
-        swap = source.foreign and form != NormForm.DECOMPOSED
+        swap = form != NormForm.DECOMPOSED
     with _prepared(source.module, form, swap) as module, torch.no_grad():
         names = tuple(output_names) or source.output_names or _output_names(module, source.inputs)
         source = dataclasses.replace(source, module=module, output_names=names)
@@ -112,12 +124,15 @@ def export(
         run = export_dynamo if exporter == "dynamo" else export_legacy
         exported = run(source, opset=opset, dynamic_shapes=shapes)
     _forget_paths(exported)
+    if form == NormForm.FUSED:
+        FuseAddRMSNorm(Facts(exported, thorough=True))(exported)
     if form == NormForm.STANDARD:
         LowerToStandard()(exported)
     functions.attach_functions(exported)
     if output is not None:
         save_model(exported, output)
-    return ExportResult(exported, None if output is None else Path(output), exported_norms(exported))
+    path = None if output is None else Path(output)
+    return ExportResult(exported, path, exported_norms(exported), cached=source.cached)
 
 
 def _checked(norm: NormForm, exporter: str, dtype: str | None, opset: int | None) -> int:
@@ -140,7 +155,7 @@ def _checked(norm: NormForm, exporter: str, dtype: str | None, opset: int | None
 
 
 def _converted(source: Source, dtype: str | None) -> Source:
-    """The source in `dtype`: a copy, because the module is the caller's."""
+    """The source in `dtype`; a copy of the module, unless it is our own."""
     if dtype is None:
         return source
     target: torch.dtype = getattr(torch, dtype)
@@ -148,7 +163,7 @@ def _converted(source: Source, dtype: str | None) -> Source:
     def cast(value: Any) -> Any:
         return value.to(target) if isinstance(value, Tensor) and value.is_floating_point() else value
 
-    module = copy.deepcopy(source.module).to(target)
+    module = (source.module if source.own else copy.deepcopy(source.module)).to(target)
     return dataclasses.replace(source, module=module, inputs=pytree.tree_map(cast, source.inputs))
 
 
@@ -189,7 +204,8 @@ def _output_names(module: nn.Module, inputs: Any) -> tuple[str, ...]:
         result = module(**inputs) if isinstance(inputs, dict) else module(*inputs)
     except Exception as error:  # whatever the user's code raises
         raise InputError(f"{type(module).__name__}: fails on its example inputs: {one_line(error)}") from error
-    leaves, _ = pytree.tree_flatten_with_path(result)
+    # transformers 4 registers its outputs, which are dicts, without the names of their keys.
+    leaves, _ = pytree.tree_flatten_with_path(dict(result) if isinstance(result, dict) else result)
     names = [_path_name(path) or "output" for path, leaf in leaves if isinstance(leaf, Tensor)]
     return tuple(name if names.index(name) == i else f"{name}_{names[:i].count(name)}" for i, name in enumerate(names))
 

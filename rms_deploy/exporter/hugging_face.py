@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rms_deploy.errors import InputError, MissingDependencyError, one_line
+from rms_deploy.exporter import cached_decoder
+from rms_deploy.exporter.source import Source
 
 __all__ = ["load_folder"]
 
@@ -22,18 +24,18 @@ _SEED = 0
 _BATCH, _SEQUENCE = 2, 16
 
 
-def load_folder(
-    folder: Path, *, random_weights: bool = False
-) -> tuple[nn.Module, dict[str, Tensor], dict[str, Any], tuple[str, ...]]:
-    """(module, example inputs, dynamic shapes, output names) of the model in `folder`, in the dtype of its file.
+def load_folder(folder: Path, *, random_weights: bool = False, with_past: bool = False) -> Source:
+    """The model in `folder`, in the dtype of its file.
 
     The class is the one that config.json names in `architectures`, else that of `AutoModel`. Inputs are `input_ids`
     and `attention_mask`, int64 [batch, sequence]. The output, `logits` or `last_hidden_state`, is that of the whole
-    sequence at once, without a cache.
+    sequence at once, without a cache; `with_past` adds one (see `rms_deploy.exporter.cached_decoder`).
 
     Args:
         folder: with config.json, and *.safetensors unless `random_weights`.
-        random_weights: leave the weights of the folder alone; the class initialises its own, from a fixed seed.
+        random_weights: leave the weights of the folder alone; the class initialises its own, from a fixed seed, in the
+            dtype that config.json names.
+        with_past: the key-value cache is among inputs and outputs.
 
     Raises:
         InputError: no config.json or no weights, weights that do not fit, or an architecture that is not one of text
@@ -60,7 +62,12 @@ def load_folder(
     input_ids = torch.randint(vocabulary, shape, generator=torch.Generator().manual_seed(_SEED))
     inputs = {"input_ids": input_ids, "attention_mask": torch.ones(shape, dtype=torch.int64)}
     dynamic = {name: {0: "batch", 1: "sequence"} for name in inputs}
-    return module.eval(), inputs, dynamic, ()
+    generates = bool(getattr(module, "can_generate", bool)())
+    source = Source(module.eval(), inputs, dynamic, own=True, cached=False if generates else None)
+    if not with_past:
+        return source
+    with _quiet(transformers), _one_line_errors(folder, "run it with a cache"):
+        return cached_decoder.with_past(source)
 
 
 def _transformers() -> Any:
@@ -69,7 +76,9 @@ def _transformers() -> Any:
             warnings.simplefilter("ignore")
             import transformers
     except ModuleNotFoundError as error:
-        raise MissingDependencyError(f"{error.name} is not installed; run: pip install transformers") from error
+        raise MissingDependencyError(
+            f"{error.name} is not installed; run: pip install 'transformers>=4.57,<6' safetensors"
+        ) from error
     return transformers
 
 
@@ -91,10 +100,15 @@ def _class(transformers: Any, folder: Path, config: Any) -> Any:
 
 
 def _randomized(kind: Any, config: Any) -> nn.Module:
+    before = torch.get_default_dtype()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
-        # AutoModel only finds the class that a config names; any other class builds a module itself.
-        module: nn.Module = kind.from_config(config) if kind.__name__ == "AutoModel" else kind(config)
+        torch.set_default_dtype(config.dtype or before)
+        try:
+            # AutoModel only finds the class that a config names; any other class builds a module itself.
+            module: nn.Module = kind.from_config(config) if kind.__name__ == "AutoModel" else kind(config)
+        finally:
+            torch.set_default_dtype(before)
     return module
 
 
@@ -110,13 +124,13 @@ def _loaded(kind: Any, folder: Path, config: Any) -> nn.Module:
 
 
 @contextmanager
-def _one_line_errors(folder: Path) -> Iterator[None]:
+def _one_line_errors(folder: Path, what: str = "load it") -> Iterator[None]:
     try:
         yield
     except InputError:
         raise
     except Exception as error:  # whatever transformers and safetensors let through
-        raise InputError(f"{folder}: transformers cannot load it: {one_line(error)}") from error
+        raise InputError(f"{folder}: transformers cannot {what}: {one_line(error)}") from error
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -17,28 +17,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from rms_deploy.errors import InputError, RmsDeployError, one_line
+from rms_deploy.exporter.source import Source
 from rms_deploy.models import MODELS
 
-__all__ = ["Source", "current_folder_importable", "resolve"]
-
-
-@dataclass(frozen=True)
-class Source:
-    """A module and its example call.
-
-    Attributes:
-        module: to be exported.
-        inputs: of one call: a tuple of positional ones, or a dict of ones by name.
-        dynamic_shapes: as `torch.onnx.export` takes them; None where the factory gave none.
-        output_names: empty where the factory gave none.
-        foreign: its norms are those of another library.
-    """
-
-    module: nn.Module
-    inputs: tuple[Any, ...] | dict[str, Any]
-    dynamic_shapes: Any = None
-    output_names: tuple[str, ...] = ()
-    foreign: bool = False
+__all__ = ["current_folder_importable", "resolve"]
 
 
 @contextmanager
@@ -65,6 +47,7 @@ def resolve(
     *,
     model_norm: str | None = None,
     random_weights: bool = False,
+    with_past: bool = False,
 ) -> Source:
     """The module that `model` is or names, with its example inputs.
 
@@ -75,6 +58,7 @@ def resolve(
         inputs: tensor, tuple or dict; takes the place of the factory's.
         model_norm: passed to the factory as `norm`; None calls it without arguments.
         random_weights: of a folder; see `rms_deploy.exporter.hugging_face`.
+        with_past: of a folder; see `rms_deploy.exporter.cached_decoder`.
 
     Raises:
         InputError: an unknown name, a factory that cannot be imported or called, a folder that cannot be loaded, or no
@@ -85,14 +69,20 @@ def resolve(
         raise InputError(
             f"{_named(model)}: it has its norms already; `model_norm` is for built-in models and factories"
         )
-    if random_weights and folder is None:
-        raise InputError(f"{_named(model)}: `random_weights=True` is for folders of Hugging Face")
+    for option, given in (("random_weights", random_weights), ("with_past", with_past)):
+        if given and folder is None:
+            raise InputError(f"{_named(model)}: `{option}=True` is for folders of Hugging Face")
     if folder is not None:
         from rms_deploy.exporter.hugging_face import load_folder
 
-        result: Any = load_folder(folder, random_weights=random_weights)
-    else:
-        result = model if isinstance(model, nn.Module) else _call_factory(str(model), model_norm)
+        source = load_folder(folder, random_weights=random_weights, with_past=with_past)
+        if inputs is None:
+            return source
+        if with_past:
+            raise InputError(f"{folder}: `with_past=True` makes its own example inputs; leave `inputs` out")
+        named = inputs if isinstance(inputs, dict) else _as_tuple(inputs)
+        return replace(source, inputs=named)
+    result: Any = model if isinstance(model, nn.Module) else _call_factory(str(model), model_norm)
     parts = tuple(result) if isinstance(result, tuple) else (result,)
     if not 1 <= len(parts) <= 4 or not isinstance(parts[0], nn.Module):
         raise InputError(
@@ -109,7 +99,6 @@ def resolve(
         inputs=given if isinstance(given, dict) else _as_tuple(given),
         dynamic_shapes=parts[2] if len(parts) > 2 else None,
         output_names=tuple(parts[3]) if len(parts) > 3 else (),
-        foreign=folder is not None,
     )
 
 

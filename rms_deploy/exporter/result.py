@@ -38,6 +38,9 @@ class ExportResult(Displayed):
     """The file; None: it wrote none."""
     norms: tuple[ExportedNorm, ...]
     """In the order of the graph. A decomposed norm is several nodes, and is not among them: `inspect` finds it."""
+    cached: bool | None = None
+    """Whether the key-value cache is among inputs and outputs; None: the model is none that generates tokens, or it is
+    not known to be one."""
 
     @property
     def opset(self) -> int:
@@ -70,6 +73,7 @@ class ExportResult(Displayed):
             "norms": [asdict(norm) for norm in self.norms],
             "opset": self.opset,
             "dtype": self.dtype,
+            "cached": self.cached,
         }
 
 

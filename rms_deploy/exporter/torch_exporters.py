@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from rms_deploy.errors import ExportError, RmsDeployError, one_line
-from rms_deploy.exporter.model_source import Source
+from rms_deploy.exporter.source import Source
 from rms_deploy.ops import (
     schemas,
     torch_ops,  # noqa: F401 - torch_ops registers torch.ops.rms_deploy
@@ -59,6 +59,7 @@ def export_dynamo(source: Source, *, opset: int, dynamic_shapes: Any) -> ir.Mode
             dynamo=True,
             opset_version=opset,
             dynamic_shapes=dynamic_shapes,
+            input_names=list(source.input_names) or None,
             output_names=list(source.output_names) or None,
             custom_translation_table=_translations(),
             verbose=False,
@@ -168,7 +169,10 @@ def _one_line_errors(module: nn.Module) -> Iterator[None]:
     except Exception as error:  # torch's exporters let through whatever happens in tracing and translation
         text = one_line(_root_cause(error))
         if "DynamicCache" in text:
-            text = "its forward takes or returns a key-value cache; export it with use_cache=False in its config"
+            text = (
+                "its forward takes or returns a key-value cache; export it with use_cache=False in its config, "
+                "or save it to a folder and export that with `with_past=True`"
+            )
         raise ExportError(f"{type(module).__name__}: torch cannot export it: {text}") from error
 
 

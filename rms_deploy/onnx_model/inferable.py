@@ -105,7 +105,9 @@ class GraphForInference:
         if tensor is None or (value.is_graph_input() and self.model.ir_version >= 4):  # or a caller may replace it
             return
         if tensor.nbytes <= SMALL:
-            serde.serialize_tensor_into(self.proto.graph.initializer.add(), tensor)
+            initializer = self.proto.graph.initializer.add()
+            serde.serialize_tensor_into(initializer, tensor)
+            initializer.name = value.name or ""  # which a tensor in memory need not share
         elif not value.is_graph_input():
             self.add_input(value.name, tensor.dtype, dims_of(tensor.shape))
 

@@ -42,7 +42,7 @@ def resolve_inputs(
 ) -> dict[str, dict[str, NDArray[Any]]]:
     """The inputs of `model` by kind: those that are given, or random ones of each magnitude.
 
-    A model without float inputs has one magnitude, the first.
+    A model without float inputs other than a key-value cache has one magnitude, the first.
 
     Args:
         model: whose inputs.
@@ -64,7 +64,7 @@ def resolve_inputs(
         check_inputs(given, model)
         return {GIVEN: given}
     resolved = resolve_shapes(model, shapes=shapes, dims=dims)
-    has_floats = any(is_float(spec.dtype) for spec in input_specs(model).values())
+    has_floats = any(is_float(spec.dtype) and not spec.is_cache for spec in input_specs(model).values())
     return {
         magnitude: random_inputs(model, resolved, seed=seed, magnitude=magnitude)
         for magnitude in (magnitudes if has_floats else magnitudes[:1])
@@ -89,6 +89,9 @@ def random_inputs(
             sqrt(largest float32 / number of elements), since beyond that the formula itself overflows in the
             reference. float16: 1/16 of its largest number, so that a sum of two tensors is still finite.
 
+    A key-value cache (by name and rank) is always normal: attention picks keys by an exponential of their products, and
+    with huge ones the last bit of a product decides.
+
     Integers: an index is drawn from all rows of the table that it indexes. Otherwise a position (by name) counts up,
     8-bit numbers take their whole range, and the rest is 0 or 1.
     Booleans and masks (by name): 0 or 1; 1 in the first place of each row, so that no row is masked entirely.
@@ -108,7 +111,7 @@ def random_inputs(
         shape = tuple(shapes[name])
         whole = np.issubdtype(spec.dtype, np.integer) or spec.dtype == np.bool_
         try:
-            feeds[name] = _integers(spec, shape, rng) if whole else _floats(spec.dtype, shape, rng, magnitude)
+            feeds[name] = _integers(spec, shape, rng) if whole else _floats(spec, shape, rng, magnitude)
         except (MemoryError, ValueError) as error:  # ValueError: more bytes than numpy can count
             raise InputError(f"input {name}: shape {list(shape)} does not fit in memory; use a smaller one") from error
     return feeds
@@ -169,9 +172,9 @@ def _integers(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator
     return values.reshape(shape).astype(spec.dtype)
 
 
-def _floats(
-    dtype: np.dtype[Any], shape: tuple[int, ...], rng: np.random.Generator, magnitude: Magnitude
-) -> NDArray[Any]:
+def _floats(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator, magnitude: Magnitude) -> NDArray[Any]:
+    dtype = spec.dtype
+    magnitude = "normal" if spec.is_cache else magnitude
     values = rng.standard_normal(shape)
     if magnitude == "outlier" and shape and shape[-1]:
         values[..., rng.integers(shape[-1])] *= _OUTLIER

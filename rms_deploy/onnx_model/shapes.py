@@ -25,6 +25,9 @@ def resolve_shapes(
 ) -> dict[str, tuple[int, ...]]:
     """A shape for each input. A dynamic dimension that nobody gave is 2 in the first place (batch), else 16.
 
+    The `attention_mask` of a decoder with a key-value cache is as long as the past and `input_ids` together, whatever
+    name the model has for that.
+
     Args:
         model: whose inputs.
         shapes: whole shapes, by input name. They also settle the named dimensions of the other inputs.
@@ -47,6 +50,7 @@ def resolve_shapes(
                 raise InputError(
                     f"dimension {symbol} is {bindings[symbol]} and, in input {name}, {size}; give it one size"
                 )
+    bindings |= _mask_length(specs, bindings)
     _guess(specs, bindings)
     resolved = {}
     for name, spec in specs.items():
@@ -126,6 +130,22 @@ def _dynamic_names(specs: Mapping[str, TensorSpec]) -> list[str]:
 def _named_sizes(spec: TensorSpec, shape: Sequence[int]) -> dict[str, int]:
     dims = zip(spec.shape or (), shape, strict=False)
     return {str(d.value): size for d, size in dims if isinstance(d, ir.SymbolicDim) and d.value is not None}
+
+
+def _mask_length(specs: Mapping[str, TensorSpec], bindings: Mapping[str, int]) -> dict[str, int]:
+    """The size of the symbol for past and new tokens together, where only the attention mask has it."""
+    past = next((spec for spec in specs.values() if spec.is_cache), None)
+    lengths = [_symbol(specs.get(name), 1) for name in ("attention_mask", "input_ids")]
+    total, parts = lengths[0], [_symbol(past, 2), lengths[1]]
+    if total is None or None in parts or total in (*parts, *bindings):
+        return {}
+    return {total: sum(bindings.get(str(part), _GUESSED_SIZE) for part in parts)}
+
+
+def _symbol(spec: TensorSpec | None, axis: int) -> str | None:
+    """The name of a dynamic dimension; None: it is fixed, has no name, or is an expression of others."""
+    dim = spec.shape[axis] if spec is not None and spec.shape is not None and axis < len(spec.shape) else None
+    return dim.value if isinstance(dim, ir.SymbolicDim) and dim.free_symbols() == {dim.value} else None
 
 
 def _guess(specs: Mapping[str, TensorSpec], bindings: dict[str, int]) -> None:

@@ -35,6 +35,11 @@ class TensorSpec:
     index_limit: int | None = None
     """For an integer input used as an index: the size of the smallest axis that it indexes."""
 
+    @property
+    def is_cache(self) -> bool:
+        """Whether it holds keys or values of earlier tokens: its name and rank are those that exporters write."""
+        return self.name.startswith("past") and self.shape is not None and len(self.shape) == 4
+
     def describe(self) -> str:
         """dtype and shape, as in `int64[batch,128]`."""
         dims = "..." if self.shape is None else ",".join(str(dim_name(d)) for d in self.shape)

@@ -32,7 +32,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["bound_run", "run", "session"]
+__all__ = ["bound_run", "run", "session", "to_array", "to_value"]
 
 _CPU = "CPUExecutionProvider"
 
@@ -137,8 +137,8 @@ def run(running: ort.InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> dic
             return dict(zip(names, running.run(names, dict(feeds)), strict=True))
         # ONNX Runtime reads the memory of these arrays until the run ends.
         arrays = {name: np.asarray(array, order="C") for name, array in feeds.items()}
-        given = {name: _value(array) for name, array in arrays.items()}
-        return dict(zip(names, map(_array, running.run_with_ort_values(names, given)), strict=True))
+        given = {name: to_value(array) for name, array in arrays.items()}
+        return dict(zip(names, map(to_array, running.run_with_ort_values(names, given)), strict=True))
     except _RUN_ERRORS as error:
         raise RunError(message_of(error)) from error
 
@@ -154,7 +154,7 @@ def bound_run(
         RunError: ONNX Runtime refuses the inputs, or a kernel fails; also from the function.
     """
     arrays = {name: np.asarray(array, order="C") for name, array in feeds.items()}
-    values = {name: _value(array) for name, array in arrays.items()}
+    values = {name: to_value(array) for name, array in arrays.items()}
     names = [output.name for output in running.get_outputs()]
     try:
         results = running.run_with_ort_values(names, values) if outputs is None else []
@@ -186,7 +186,8 @@ def _create(model: str | bytes, name: str, options: ort.SessionOptions, provider
     return created
 
 
-def _value(array: NDArray[Any]) -> ort.OrtValue:
+def to_value(array: NDArray[Any]) -> ort.OrtValue:
+    """`array`, C-contiguous, as a value of ONNX Runtime; it may read the memory of `array` as long as it lives."""
     if array.dtype != ml_dtypes.bfloat16:
         return ort.OrtValue.ortvalue_from_numpy(array)
     if hasattr(ort.OrtValue, "ortvalue_from_numpy_with_onnx_type"):  # from 1.20 on
@@ -195,7 +196,8 @@ def _value(array: NDArray[Any]) -> ort.OrtValue:
     return _to_bfloat16().run_with_ort_values(["y"], {"x": wide})[0]
 
 
-def _array(value: ort.OrtValue) -> NDArray[Any]:
+def to_array(value: ort.OrtValue) -> NDArray[Any]:
+    """A copy of `value`, bfloat16 as type `ml_dtypes.bfloat16`."""
     if value.data_type() != "tensor(bfloat16)":
         array: NDArray[Any] = value.numpy()
         return array

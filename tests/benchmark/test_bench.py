@@ -15,11 +15,13 @@ from rms_deploy.benchmark import bench as module
 from rms_deploy.benchmark import candidate_inputs
 from rms_deploy.benchmark.bench import bench
 from rms_deploy.benchmark.method import Method
+from rms_deploy.benchmark.report import table
 from rms_deploy.benchmark.worker.process import BenchmarkProcess
 from rms_deploy.errors import InputError, ModelFileError
 from rms_deploy.onnx_model.file import load_model
 
 from ..made_models import fused_norm, write
+from .made_decoder import decoder
 
 METHOD = Method(launches=1, rounds=3, duration=0.03, warmup=0.0)
 QUICK = {"method": METHOD}
@@ -37,6 +39,27 @@ def crash(monkeypatch, codes):
 
     original = BenchmarkProcess.command
     monkeypatch.setattr(BenchmarkProcess, "command", staticmethod(command))
+
+
+def test_generation_begins_with_an_empty_cache_and_is_told_per_token(tmp_path):
+    onnx.save(decoder(), tmp_path / "a.onnx")
+    onnx.save(decoder(), tmp_path / "b.onnx")
+    method = replace(METHOD, generate=3)
+    result = bench([tmp_path / "a.onnx", tmp_path / "b.onnx"], dims={"s": 5, "t": 5}, library=False, method=method)
+    assert not result.failed
+    assert result.shapes["past_0_key"] == (2, 1, 0, 4)
+    assert result.shapes["input_ids"] == (2, 5)
+    assert "tokens/s" in table.header(result)
+    assert "runs/s" not in table.header(result)
+    assert any("a run generates 3 tokens" in line for line in table.provenance(result))
+    latency = result.candidates[1].latency
+    assert latency.throughput == pytest.approx(1e6 / np.mean(latency.round_medians), rel=0.9)
+
+
+def test_generation_and_operator_times_do_not_go_together(tmp_path):
+    onnx.save(decoder(), tmp_path / "a.onnx")
+    with pytest.raises(InputError, match="`operator_times` are those of one run of the model; leave out `generate`"):
+        bench(tmp_path / "a.onnx", operator_times=True, method=replace(METHOD, generate=3))
 
 
 def test_every_candidate_is_measured_in_every_round_and_another_begins_each(tmp_path, monkeypatch):

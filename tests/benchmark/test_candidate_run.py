@@ -81,6 +81,7 @@ def test_the_result_is_what_was_answered():
         "library": True,
         "threads": 2,
         "timeout": 600.0,
+        "generate": None,
         "cuda_graph": True,
         "inputs": {"file": "inputs.npz"},
     }

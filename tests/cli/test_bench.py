@@ -23,6 +23,8 @@ from rms_deploy.cli.main import rms_deploy
 from rms_deploy.deployment import sweep
 from rms_deploy.errors import InputError
 
+from ..benchmark.made_decoder import decoder
+
 QUICK = ("--launches", "1", "--rounds", "2", "--duration", "0.02", "--warmup", "0", "--no-library")
 
 
@@ -122,6 +124,17 @@ def test_options_of_engines_reach_the_method(monkeypatch):
     invoke("a.onnx", "--no-cuda-graph")
     invoke("a.onnx")
     assert [method.cuda_graph for method in asked] == [False, True]
+
+
+def test_tokens_of_a_decoder(tmp_path):
+    onnx.save(decoder(), tmp_path / "a.onnx")
+    result = invoke(str(tmp_path / "a.onnx"), *QUICK, "--generate", "2", "--dim", "s=3", "--dim", "t=3")
+    assert result.exit_code == 0
+    assert result.stdout.split()[:5] == ["candidate", "median", "p90", "p99", "tokens/s"]
+    assert " per token." in result.stdout
+    result = invoke(write(tmp_path / "b.onnx"), *QUICK, "--generate", "2")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: --generate feeds a key-value cache back, and the model has none")
 
 
 def test_json_and_a_failure(tmp_path):

@@ -22,6 +22,7 @@ from rms_deploy.nn import RMSNorm
 
 def ours(): return RMSNorm(8), torch.ones(2, 8)
 def theirs(): return nn.Sequential(nn.RMSNorm(8)), torch.ones(2, 8)
+def normless(): return nn.Linear(8, 8), torch.ones(2, 8)
 def failing(): raise ValueError("no weights here")
 """
 
@@ -48,7 +49,7 @@ def test_built_in_model(folder) -> None:
     result = run("llama-tiny", "-o", "out.onnx", "--dtype", "float16", "--opset", "21")
     assert result.exit_code == 0
     size = (folder / "out.onnx").stat().st_size
-    expected = f"exported llama-tiny (5 RMSNorm, opset 21, float16, {size / 2**20:.1f} MiB) -> out.onnx\n"
+    expected = f"exported llama-tiny (1 RMSNorm, 4 AddRMSNorm, opset 21, float16, {size / 2**20:.1f} MiB) -> out.onnx\n"
     assert result.stdout == expected
     assert onnx.load("out.onnx").opset_import[0].version == 21
     assert [path.name for path in folder.iterdir() if path.suffix == ".onnx"] == ["out.onnx"]
@@ -73,10 +74,31 @@ def test_folder(folder) -> None:
     assert result.exit_code == 1
     assert "my-llama: no *.safetensors; put the weights there, or use --random-weights" in result.stderr
     # config.json names no class without weights: it is the bare stack
-    assert "3 RMSNorm" in run("./my-llama", "--random-weights").stdout
+    assert "1 RMSNorm, 2 AddRMSNorm" in run("./my-llama", "--random-weights").stdout
     assert (folder / "my-llama.onnx").is_file()
-    assert "no norm op (fused)" in run("my-llama", "--random-weights", "--no-swap", "-o", "plain.onnx").stdout
+    result = run("my-llama", "--random-weights", "--no-swap", "-o", "plain.onnx")
+    assert "no norm op (fused)" in result.stdout
+    assert "3 more of its norms are no ops of ours: 3 decomposed RMSNorm; rms-deploy fuse plain.onnx" in result.stdout
+    assert "warning" not in result.stderr
     assert "no norm op (decomposed)" in run("my-llama", "--random-weights", "--norm", "decomposed").stdout
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # transformers' own, at import
+def test_cache_of_a_folder(folder) -> None:
+    import transformers
+
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "head_dim": 8, "vocab_size": 64}
+    names = {"architectures": ["LlamaForCausalLM"], "num_attention_heads": 4, "num_key_value_heads": 2}
+    transformers.LlamaConfig(**sizes, **names).save_pretrained(folder / "my-llama")
+    without = run("my-llama", "--random-weights")
+    assert without.stdout.splitlines()[1:] == [
+        "no key-value cache: each new token runs the whole sequence again; --with-past exports the cache"
+    ]
+    result = run("my-llama", "--random-weights", "--with-past")
+    assert result.stdout.endswith(" MiB, with key-value cache) -> my-llama.onnx\n")
+    assert "present.0.value" in [output.name for output in onnx.load("my-llama.onnx").graph.output]
+    assert json.loads(run("my-llama", "--random-weights", "--json").stdout)["cached"] is False
 
 
 def test_default_file_and_json(folder) -> None:
@@ -90,14 +112,19 @@ def test_default_file_and_json(folder) -> None:
         "norms": [{"kind": "RMSNormalization", "form": "standard", "node": "node_rms_norm"}],
         "opset": 23,
         "dtype": "float32",
+        "cached": None,
+        "other_norm_count": 0,
+        "near_miss_count": 0,
     }
 
 
 def test_swap_and_static(folder) -> None:
-    result = run("export_factories:theirs")
+    result = run("export_factories:theirs", "--no-swap")
+    assert "1 more of its norms are no ops of ours: 1 decomposed RMSNorm; rms-deploy fuse theirs.onnx" in result.stdout
+    result = run("export_factories:normless")
     assert "no norm op (fused)" in result.stdout
-    assert "warning: export_factories:theirs: no norm of rms_deploy.nn; try --swap" in result.stderr
-    result = run("export_factories:theirs", "--swap", "--static")
+    assert "warning: export_factories:normless: it has no RMSNorm" in result.stderr
+    result = run("export_factories:theirs", "--static")
     assert "1 RMSNorm, opset 20" in result.stdout
     assert "warning" not in result.stderr
     shape = onnx.load(folder / "theirs.onnx").graph.input[0].type.tensor_type.shape
@@ -117,6 +144,7 @@ def test_legacy_exporter() -> None:
         (["./missing"], "./missing: no such folder"),
         (["llama-tiny", "--model-norm", "batch"], "kind of norm 'batch' is not known; use rmsnorm, prmsnorm"),
         (["llama-tiny", "--random-weights"], "--random-weights is for folders of Hugging Face"),
+        (["llama-tiny", "--with-past"], "--with-past is for folders of Hugging Face"),
         (["no_such_module:f"], "no_such_module:f: module no_such_module cannot be imported"),
         (["export_factories:missing"], "has no 'missing'"),
         (["export_factories:failing"], "the factory failed: ValueError: no weights here"),

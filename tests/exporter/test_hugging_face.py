@@ -48,19 +48,19 @@ def saved(folder: Path, kind: str = "LlamaForCausalLM", dtype: torch.dtype = tor
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "norms", "output"),
+    ("kind", "expected_kinds", "output"),
     [
-        ("LlamaForCausalLM", 3, "logits"),
-        ("Qwen3ForCausalLM", 5, "logits"),
-        ("T5EncoderModel", 3, "last_hidden_state"),
+        ("LlamaForCausalLM", ["RMSNorm", *2 * ["AddRMSNorm"]], "logits"),
+        ("Qwen3ForCausalLM", [*3 * ["RMSNorm"], *2 * ["AddRMSNorm"]], "logits"),
+        ("T5EncoderModel", ["RMSNorm", *2 * ["AddRMSNorm"]], "last_hidden_state"),
     ],
 )
 @torch.no_grad()
-def test_every_norm_is_one_op(kind, norms, output, tmp_path) -> None:
+def test_every_norm_is_one_op(kind, expected_kinds, output, tmp_path) -> None:
     model = saved(tmp_path / "model", kind)
     exported = export(str(tmp_path / "model")).model
     kinds = [node.op_type for node in exported.graph if node.domain == "rms_deploy"]
-    assert kinds == ["RMSNorm"] * norms
+    assert kinds == expected_kinds
     assert [value.name for value in exported.graph.inputs] == ["input_ids", "attention_mask"]
     assert [value.name for value in exported.graph.outputs] == [output]
     ids = torch.randint(64, (3, 7), generator=torch.Generator().manual_seed(1))
@@ -78,7 +78,9 @@ def test_every_norm_is_one_op(kind, norms, output, tmp_path) -> None:
 
 def test_weights_and_dtype_are_those_of_the_file(tmp_path) -> None:
     model = saved(tmp_path, dtype=torch.bfloat16)
-    module, inputs, *_ = load_folder(tmp_path)
+    source = load_folder(tmp_path)
+    module, inputs = source.module, source.inputs
+    assert source.own
     assert type(module) is type(model)
     assert not module.training
     theirs = module.state_dict()
@@ -91,7 +93,7 @@ def test_random_weights_follow_a_seed(tmp_path) -> None:
     saved(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     state = torch.random.get_rng_state()
-    first, again = (load_folder(tmp_path, random_weights=True)[0].state_dict() for _ in range(2))
+    first, again = (load_folder(tmp_path, random_weights=True).module.state_dict() for _ in range(2))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(first[name], again[name]) for name in first)
 

@@ -58,7 +58,7 @@ def test_built_in_models(name) -> None:
     source = resolve(name)
     assert source.output_names
     assert len(source.dynamic_shapes) == len(source.inputs) >= 1
-    assert not source.foreign
+    assert not source.own
 
 
 def test_norm_of_the_model() -> None:

@@ -49,6 +49,7 @@ def test_lists_norms_and_takes_the_dtype_of_most_weights(dtype, weights, expecte
         "norms": [{"kind": norm.kind, "form": norm.form, "node": norm.node} for norm in exported.norms],
         "opset": 23,
         "dtype": expected,
+        "cached": None,
     }
 
 

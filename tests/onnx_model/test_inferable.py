@@ -46,3 +46,13 @@ def test_bodies_of_unknown_operators_are_named(build):
     body = "y = com.microsoft.Search (x) <decoder = d (float[b,8] a) => (float[b,8] o) { o = Exp (a) }>"
     (inside,) = made(build(body)).foreign_bodies
     assert inside.name == "d"
+
+
+def test_an_initializer_has_the_name_of_its_value(build):
+    """A tensor in memory may have another name, or that of another, as torch's exporter leaves them."""
+    model = ir.from_proto(build("v = ReduceMean (x, last) y = Add (v, one)"))
+    for value in model.graph.initializers.values():
+        value.const_value = ir.Tensor(value.const_value.numpy(), name="same")
+    graph = GraphForInference(model, model.graph)
+    graph.add_content()
+    assert {tensor.name for tensor in graph.proto.graph.initializer} == {"last", "one"}

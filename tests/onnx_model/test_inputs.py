@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from rms_deploy.errors import InputError
-from rms_deploy.onnx_model.inputs import MAGNITUDES, load_inputs, random_inputs
+from rms_deploy.onnx_model.inputs import MAGNITUDES, load_inputs, random_inputs, resolve_inputs
 from rms_deploy.onnx_model.shapes import resolve_shapes
 
 
@@ -58,6 +58,19 @@ def test_floats_are_finite_and_of_the_dtype(dtype, magnitude):
     assert x.dtype.name == {"float": "float32", "double": "float64"}.get(dtype, dtype)
     assert np.isfinite(x.astype(np.float64)).all()
     assert np.count_nonzero(x) > 0.99 * x.size
+
+
+@pytest.mark.parametrize("magnitude", MAGNITUDES)
+def test_a_cache_is_always_normal(magnitude):
+    feeds = draw("float[b,4,p,8] past_0_key, float[b,4,p,8] x", magnitude=magnitude)
+    assert np.abs(feeds["past_0_key"]).max() < 6
+    assert np.abs(feeds["past_0_key"]).mean() == pytest.approx(0.8, abs=0.1)
+
+
+def test_a_model_with_no_floats_but_a_cache_has_one_magnitude():
+    graph = model("int64[3] ids, float[b,4,p,8] past_0_key")
+    assert list(resolve_inputs(graph, magnitudes=MAGNITUDES)) == ["normal"]
+    assert len(resolve_inputs(model("int64[3] ids, float[b,p,8] past"), magnitudes=MAGNITUDES)) == len(MAGNITUDES)
 
 
 def test_outliers_are_one_channel():

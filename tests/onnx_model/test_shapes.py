@@ -35,6 +35,30 @@ def test_a_given_shape_settles_the_dimensions_of_the_other_inputs():
     assert shapes == {"x": (3, 5), "mask": (3, 21), "cache": (3, 4, 16, 8), "z": ()}
 
 
+CACHED = "int64[batch,seq] input_ids, int64[batch,total] attention_mask, float[batch,4,past,8] past_key_values_0_key"
+
+
+@pytest.mark.parametrize(
+    ("options", "seq", "past", "total"),
+    [
+        ({}, 16, 16, 32),
+        ({"dims": {"seq": 1}}, 1, 16, 17),
+        ({"dims": {"seq": 3, "past": 0}}, 3, 0, 3),
+        ({"shapes": {"past_key_values_0_key": (2, 4, 7, 8)}}, 16, 7, 23),
+        ({"dims": {"total": 40}}, 16, 16, 40),
+        ({"shapes": {"attention_mask": (2, 5)}}, 16, 16, 5),
+    ],
+)
+def test_an_attention_mask_is_as_long_as_the_past_and_the_new_tokens(options, seq, past, total):
+    shapes = resolve_shapes(model(CACHED), **options)
+    assert shapes == {"input_ids": (2, seq), "attention_mask": (2, total), "past_key_values_0_key": (2, 4, past, 8)}
+
+
+def test_an_attention_mask_without_a_cache_has_a_length_of_its_own():
+    shapes = resolve_shapes(model("int64[b,s] input_ids, int64[b,t] attention_mask"), dims={"s": 3})
+    assert shapes["attention_mask"] == (2, 16)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

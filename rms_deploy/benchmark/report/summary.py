@@ -24,7 +24,8 @@ def summary(result: BenchmarkResult) -> Iterator[str]:
         place = f"At {point_name(point)}, " if point_name(point) else ""
         first = point.candidates[0]
         if len(point.candidates) == 1 and first.latency is not None:
-            yield f"{place}{first.name} takes {duration(first.latency.median)}."
+            unit = "" if result.method.generate is None else " per token"
+            yield f"{place}{first.name} takes {duration(first.latency.median)}{unit}."
         for candidate in point.candidates[1:]:
             yield _sentence(place, _compared(candidate, first))
         for candidate in point.candidates:

@@ -37,7 +37,8 @@ def header(result: BenchmarkResult) -> tuple[str, ...]:
     speed = "times faster", "95 % interval", "verdict"
     server = "queue", "compute", "batched"
     where = "candidate", "at", "machine"
-    return *where, "median", *percentiles, "runs/s", *server, *speed, "load", "first run", "peak memory"
+    rate = "runs/s" if result.method.generate is None else "tokens/s"
+    return *where, "median", *percentiles, rate, *server, *speed, "load", "first run", "peak memory"
 
 
 def tables(result: BenchmarkResult) -> Iterator[Table]:
@@ -49,6 +50,7 @@ def tables(result: BenchmarkResult) -> Iterator[Table]:
         "load",
         *percentiles,
         "runs/s",
+        "tokens/s",
         "batched",
         "queue",
         "compute",

@@ -3,12 +3,12 @@
     {"do": "start"}
         -> {}
     {"do": "load", "runtime": name, "model": path, "threads": n, "library": bool, "timeout": s, "cuda_graph": bool,
-     "inputs": {...}}
+     "generate": tokens or null, "inputs": {...}}
         -> {"load_seconds": s, "first_run_seconds": s, "memory_before": bytes}
     {"do": "warm_up", "seconds": at most, "clients": n}
         -> {"settled": bool, "run_seconds": s or null}
     {"do": "run", "seconds": s, "runs": at least, "clients": n}
-        -> {"microseconds": [of each run], "seconds": s}
+        -> {"microseconds": [of each run], "seconds": s}; both per token where a run generates tokens
     {"do": "memory"}
         -> {"peak_memory": bytes}
     {"do": "device_times"}
@@ -45,13 +45,15 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     run: Callable[[], Any] | None = None
+    tokens = 1
     for line in sys.stdin:
         request = json.loads(line)
         try:
             if request["do"] == "load":
                 run, answer = _load(request)
+                tokens = request["generate"] or 1
             else:
-                answer = _answer(request, run)
+                answer = _answer(request, run, tokens)
         except RmsDeployError as error:
             answer = {"error": str(error)}
         print(json.dumps(answer), file=answers, flush=True)
@@ -59,7 +61,7 @@ def main() -> None:
             return
 
 
-def _answer(request: dict[str, Any], run: Callable[[], Any] | None) -> dict[str, Any]:
+def _answer(request: dict[str, Any], run: Callable[[], Any] | None, tokens: int) -> dict[str, Any]:
     do = request["do"]
     if do == "start":
         return {}
@@ -85,7 +87,7 @@ def _answer(request: dict[str, Any], run: Callable[[], Any] | None) -> dict[str,
 
         return {"device_times": asdict(device_times(run))}
     microseconds, seconds = measure_clients(run, request["seconds"], request["clients"], request["runs"])
-    return {"microseconds": microseconds, "seconds": seconds}
+    return {"microseconds": [each / tokens for each in microseconds], "seconds": seconds / tokens}
 
 
 def _load(request: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
@@ -94,7 +96,7 @@ def _load(request: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
     feeds = benchmark_inputs.read(request["inputs"])
     before = _memory("VmRSS")
     start = perf_counter()
-    options = {name: request[name] for name in ("threads", "library", "timeout", "cuda_graph")}
+    options = {name: request[name] for name in ("threads", "library", "timeout", "cuda_graph", "generate")}
     load = Load(request["model"], feeds, **options)
     run = loaded(request["runtime"], load)
     ready = perf_counter()

@@ -10,6 +10,7 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 from rms_deploy.benchmark.device_times import DeviceTimes, split
+from rms_deploy.benchmark.worker.generation import generation
 from rms_deploy.errors import RunError
 from rms_deploy.runtime import onnxruntime_session as runtime
 
@@ -32,14 +33,18 @@ class Load:
     """Seconds that a run waits for a server's answer."""
     cuda_graph: bool = True
     """An engine runs as a CUDA graph."""
+    generate: int | None = None
+    """Tokens that a run generates after the prompt in `feeds`; None: it runs the model once."""
 
 
 def loaded(name: str, request: Load) -> Run:
     """Load the model on runtime `name`; the result runs it once each time it is called.
 
     Raises:
-        RunError: the runtime refuses the model or its inputs, or is not there.
+        RunError: the runtime refuses the model or its inputs, or is not there; or it is to generate, and cannot.
     """
+    if request.generate is not None and not name.startswith("onnxruntime"):
+        raise RunError(f"tokens are generated with ONNX Runtime only, not with {name}")
     return LOADERS[name](request)
 
 
@@ -69,6 +74,8 @@ def device_times(run: Run) -> DeviceTimes:
 
 def _onnxruntime(request: Load, *, provider: str) -> Run:
     session = runtime.session(request.model, threads=request.threads, library=request.library, provider=provider)
+    if request.generate is not None:
+        return generation(session, request.feeds, request.generate)
     return _prepared(session, request.feeds)
 
 

@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 
 from rms_deploy.benchmark.worker import inputs as benchmark_inputs
+from rms_deploy.benchmark.worker import main as worker
 
 TEXT = '<ir_version: 8, opset_import: ["" : 18]> g (float[n,8] x) => (float[n,8] y) { y = Exp(x) }'
 
@@ -33,6 +34,7 @@ def load(path, **changes) -> dict:
         "threads": 1,
         "library": False,
         "timeout": 60,
+        "generate": None,
         "cuda_graph": True,
     }
     return {**options, "inputs": inputs, **changes}
@@ -55,6 +57,12 @@ def test_loads_runs_and_ends_with_its_input(tmp_path):
     assert all(latency > 0 for latency in answers[3]["microseconds"])
     assert len(answers[4]["microseconds"]) == 6
     assert answers[5]["peak_memory"] >= answers[1]["memory_before"] > 2**20
+
+
+def test_times_of_a_generation_are_per_token(monkeypatch):
+    monkeypatch.setattr(worker, "measure_clients", lambda *_: ([40.0, 60.0], 1.0))
+    request = {"do": "run", "seconds": 0, "runs": 1, "clients": 1}
+    assert worker._answer(request, list, 4) == {"microseconds": [10.0, 15.0], "seconds": 0.25}
 
 
 def test_a_refusal_is_answered_and_ends_the_process(tmp_path):
