@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,3 +102,20 @@ def test_the_figures_of_scale_are_the_committed_ones() -> None:
         f"{measured['engine_bytes'] / 1e6:.1f} MB",
     ]
     assert re.findall(r"^\| [^|]+ \| (\d\S* \S+) \|$", page.partition("## Node hours")[0], re.MULTILINE) == shown
+
+
+def test_the_figures_of_large_decoders_are_the_committed_ones() -> None:
+    """Each cell of its table, with the digits that it shows."""
+    measured = json.loads((DOCS.parent / "benchmarks" / "scale" / "result.json").read_text())
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", (DOCS / "scale.md").read_text(), re.MULTILINE)
+    assert [name for name, _ in rows] == ["export", "fuse", "verify"]
+    for name, cells in rows:
+        assert cells.split(" | ") == [figures(size.get(name)) for size in measured.values()]
+    sizes = [f"{size['disk_bytes'] / 1e9:.1f} GB" for size in measured.values()]
+    assert f"| disk | {' | '.join(sizes)} |" in (DOCS / "scale.md").read_text()
+
+
+def figures(command: dict[str, Any] | None) -> str:
+    if command is None:
+        return "not measured"
+    return f"{command['cpu_seconds']:.0f} s ({command['seconds']:.0f} s), {command['peak_bytes'] / 2**30:.1f} GiB"
