@@ -7,7 +7,6 @@ waits elsewhere, is a fault.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from . import arithmetic
 from .arithmetic import dtype_of
 from .memory import WARP, Accessors, Region
 from .program import Address, Instruction, Kernel, Operand, PtxError
+from .registers import Registers
 
 SHARED = 0x1000  # address of the first shared variable
 
@@ -32,7 +32,7 @@ class Launch(NamedTuple):
     arguments: bytes
 
 
-class Threads:
+class Threads(Registers):
     def __init__(
         self,
         kernel: Kernel,
@@ -45,20 +45,19 @@ class Threads:
         self.kernel, self.launch, self.tensors, self.shared, self.executed = kernel, launch, tensors, shared, executed
         width, height = launch.block
         self.block_threads = width * height
-        self.size = len(blocks) * self.block_threads
-        thread = np.arange(self.size, dtype=np.uint32) % self.block_threads
-        self.own_block = np.arange(self.size) // self.block_threads  # of those that run together
+        size = len(blocks) * self.block_threads
+        thread = np.arange(size, dtype=np.uint32) % self.block_threads
+        self.own_block = np.arange(size) // self.block_threads  # of those that run together
         block = np.repeat(np.array(blocks, np.uint32), self.block_threads)
-        self.number = np.arange(self.size, dtype=np.int32) + blocks.start * self.block_threads
-        self.special = {
+        self.number = np.arange(size, dtype=np.int32) + blocks.start * self.block_threads
+        special = {
             "%tid.x": thread % width, "%tid.y": thread // width,
             "%ntid.x": np.uint32(width), "%ntid.y": np.uint32(height),
             "%ctaid.x": block % launch.grid[0], "%ctaid.y": block // launch.grid[0],
             "%nctaid.x": np.uint32(launch.grid[0]), "%nctaid.y": np.uint32(launch.grid[1]),
         }  # fmt: skip
-        self.registers: dict[str, np.ndarray] = {}
-        self.epochs = np.zeros(self.size, np.int32)  # barriers passed
-        self.active = np.ones(self.size, bool)  # who executes the present instruction
+        super().__init__(size, {**special, **{name: np.uint64(region.start) for name, region in shared.items()}})
+        self.epochs = np.zeros(size, np.int32)  # barriers passed
 
     # Control flow.
 
@@ -129,11 +128,11 @@ class Threads:
 
     def _shuffle(self, instruction: Instruction) -> None:
         target, value, lanes, clamp, members = instruction.operands
-        if instruction.parts[2] != "bfly" or (self._of_active(clamp, "u32") != WARP - 1).any():
+        if instruction.parts[2] != "bfly" or (self.of_active(clamp, "u32") != WARP - 1).any():
             raise PtxError(f"not known: {instruction.text}")
         self._require_all_lanes(instruction, members)
         source = np.arange(self.size)
-        source[self.active] ^= self._of_active(lanes, "u32")
+        source[self.active] ^= self.of_active(lanes, "u32")
         name, _, is_there = str(target).partition("|")
         self.write(name, self.read(value, "b32")[source], "b32")
         if is_there:
@@ -156,43 +155,8 @@ class Threads:
         self.write(str(target), np.repeat(answer, WARP), "pred")
 
     def _require_all_lanes(self, instruction: Instruction, members: Operand) -> None:
-        if (self._of_active(members, "b32") != 0xFFFFFFFF).any():
+        if (self.of_active(members, "b32") != 0xFFFFFFFF).any():
             raise PtxError(f"not the whole warp: {instruction.text}")
-
-    # Registers.
-
-    def read(self, operand: Operand, type_name: str) -> Any:
-        """One element per thread, or one for all."""
-        dtype = dtype_of(type_name)
-        if isinstance(operand, str):
-            if operand[0] == "!":
-                return ~self.registers[operand[1:]]
-            value = self.registers.get(operand)
-            if value is not None:
-                if value.dtype.itemsize != dtype.itemsize:
-                    value = value.astype(f"u{dtype.itemsize}")
-                return value if value.dtype == bool else value.view(dtype)
-            if operand in self.special:
-                return self.special[operand].astype(dtype)
-            if operand in self.shared:
-                return np.asarray(self.shared[operand].start, dtype)
-            return _immediate(operand, type_name)
-        raise PtxError(f"not known: {operand}")
-
-    def _of_active(self, operand: Operand, type_name: str) -> np.ndarray:
-        """One element per active thread."""
-        return np.broadcast_to(self.read(operand, type_name), self.size)[self.active]
-
-    def write(self, name: str, value: Any, type_name: str) -> None:
-        """Sets a register of the active threads."""
-        if value.dtype != bool:
-            value = value.view(f"u{dtype_of(type_name).itemsize}")
-        if self.active.all():
-            self.registers[name] = np.full(self.size, value) if value.ndim == 0 else value
-        else:
-            if name not in self.registers:
-                self.registers[name] = np.zeros(self.size, value.dtype)
-            np.copyto(self.registers[name], value, where=self.active)
 
     def _count(self, at: int) -> None:
         self.executed[self.kernel.name, at] += int(np.count_nonzero(self.active))
@@ -315,7 +279,7 @@ class Threads:
         names = source if isinstance(source, tuple) else (str(source),)
         width = arithmetic.bits_of(instruction.type) // 8
         region, addresses, by = self._access(instruction, address)
-        values = [self._of_active(name, f"b{8 * width}") for name in names]
+        values = [self.of_active(name, f"b{8 * width}") for name in names]
         region.store(addresses, width, values, by)
 
     def _parameters(self, address: Operand, width: int, count: int) -> list[Any]:
@@ -327,7 +291,7 @@ class Threads:
         """The region, the addresses of the active threads, and who they are."""
         if not isinstance(address, Address):
             raise PtxError(f"not known: {instruction.text}")
-        where = self._of_active(address.base, "u64").astype(np.int64) + address.offset
+        where = self.of_active(address.base, "u64").astype(np.int64) + address.offset
         is_shared = instruction.parts[1] == "shared"
         own = (values[self.active] for values in (self.number, self.epochs, self.own_block))
         by = Accessors(*own, self.block_threads)
@@ -336,15 +300,3 @@ class Threads:
             if region.start <= where[0] < region.end:
                 return region, where, by
         raise PtxError(f"an access outside of everything: {instruction.text}")
-
-
-def _immediate(text: str, type_name: str) -> Any:
-    dtype = dtype_of(type_name)
-    if match := re.fullmatch(r"0[fFdD]([0-9a-fA-F]+)", text):
-        return np.array(int(match[1], 16), f"u{len(match[1]) // 2}").view(dtype)
-    if re.fullmatch(r"-?(0[xX][0-9a-fA-F]+|\d+)U?", text):
-        number = int(text.rstrip("U"), 0)
-        if type_name == "pred":
-            return np.array(bool(number))
-        return np.array(number & (1 << 8 * dtype.itemsize) - 1, f"u{dtype.itemsize}").view(dtype)
-    raise PtxError(f"{text} is read before it is written, or not known")
