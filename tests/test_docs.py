@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,56 @@ def blocks(page: Path) -> list[tuple[str, str]]:
     return re.findall(r"^```(bash|python)\n(.+?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
+def extras(page: Path) -> str:
+    """What the install line of a page asks for, or, of a page that has none, that of the first page."""
+    line = r"pip install \"\.\[([a-z,]+)\]\""
+    lines = re.findall(line, page.read_text()) or re.findall(line, (DOCS / "index.md").read_text())
+    return ",".join(sorted(set(",".join(lines).split(","))))
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The interpreter of a new environment with these extras, from a wheel of this clone, or RMS_DEPLOY_WHEEL."""
+    folder = tmp_path_factory.mktemp("environments")
+
+    @cache
+    def wheel() -> str:
+        if given := os.environ.get("RMS_DEPLOY_WHEEL"):
+            return given
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "-q",
+            "--no-deps",
+            "--wheel-dir",
+            str(folder),
+            str(DOCS.parent),
+        ]
+        subprocess.run(command, check=True)
+        (built,) = folder.glob("*.whl")
+        return str(built)
+
+    @cache
+    def made(names: str) -> Path:
+        subprocess.run([sys.executable, "-m", "venv", str(folder / names)], check=True)
+        found = folder / names / "bin" / "python"
+        subprocess.run([str(found), "-m", "pip", "install", "-q", f"{wheel()}[{names}]"], check=True)
+        return found
+
+    return made
+
+
 @pytest.mark.slow
+@pytest.mark.network
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_what_a_page_says_runs(page: Path, tmp_path: Path) -> None:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+def test_what_a_page_says_runs(page: Path, tmp_path: Path, python: Callable[[str], Path]) -> None:
+    """In an environment that its own install line makes."""
+    interpreter = python(extras(page))
+    path = os.pathsep.join([str(interpreter.parent), os.environ["PATH"]])
     for language, text in blocks(page):
-        command = ["bash", "-euo", "pipefail", "-c"] if language == "bash" else [sys.executable, "-c"]
+        command = ["bash", "-euo", "pipefail", "-c"] if language == "bash" else [str(interpreter), "-c"]
         done = subprocess.run(
             [*command, text],
             cwd=tmp_path,
@@ -55,12 +101,8 @@ NEEDS = {
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_install_line_of_a_page_is_enough(page: Path) -> None:
-    """That of its own, or, of a page that has none, that of the first page."""
-    line = r"pip install \"\.\[([a-z,]+)\]\""
-    lines = re.findall(line, page.read_text()) or re.findall(line, (DOCS / "index.md").read_text())
-    extras = set(",".join(lines).split(","))
     wanted = {extra for extra, use in NEEDS.items() for _, text in blocks(page) if re.search(use, text)}
-    assert wanted <= extras
+    assert wanted <= set(extras(page).split(","))
 
 
 def test_every_extra_that_a_page_names_is_one() -> None:
