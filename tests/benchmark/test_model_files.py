@@ -17,7 +17,7 @@ from rms_deploy.onnx_model.file_hashes import file_hash
 
 from ..made_models import fused_norm, write
 
-QUICK = {"method": Method(rounds=1, duration=0.0, warmup=0.0)}
+QUICK = {"method": Method(launches=1, rounds=1, duration=0.0, warmup=0.0)}
 
 
 def test_one_model_or_several_files_or_not(tmp_path):
