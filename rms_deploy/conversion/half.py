@@ -35,6 +35,7 @@ def to_half(model: ir.Model, to: ir.DataType, *, kept: Collection[str], keep_io:
     2. It puts every Cast of a body into the main graph, and all of them last. They move to where they belong.
     3. It casts what one kept node gives another to float16 and back. These Casts go.
     4. It knows float16. What it made float16 becomes bfloat16, if `to` is that.
+    5. Older versions of it cast a value once for each reader. One Cast serves all.
 
     Args:
         model: as `prepare` leaves it. It must not be used any more.
@@ -61,6 +62,7 @@ def to_half(model: ir.Model, to: ir.DataType, *, kept: Collection[str], keep_io:
             _retype(graph, to, types)
         _put_back(graph, weights, to)
     _join(half, nodes)
+    _share(half, nodes)
     half.graph.sort()
     return half
 
@@ -175,6 +177,18 @@ def _join(model: ir.Model, before: Collection[str | None]) -> None:
             if not there.outputs[0].uses() and not there.outputs[0].is_graph_output():
                 there.graph.remove(there, safe=True)
                 source.name = source.name if source.producer() is None else there.outputs[0].name
+
+
+def _share(model: ir.Model, before: Collection[str | None]) -> None:
+    """Case 5."""
+    for graph in all_graphs([model.graph]):
+        first: dict[tuple[ir.Value, ir.DataType | None], ir.Node] = {}
+        for cast in [node for node in graph if node.op_type == "Cast" and node.name not in before]:
+            value, to = cast.inputs[0], cast.outputs[0]
+            other = cast if value is None else first.setdefault((value, to.dtype), cast)
+            if other is not cast and not to.is_graph_output():
+                to.replace_all_uses_with(other.outputs[0])
+                graph.remove(cast, safe=True)
 
 
 def _retype(graph: ir.Graph, to: ir.DataType, before: Mapping[str | None, ir.DataType | None]) -> None:

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import click
+import onnx
+import onnx.parser
 import pytest
 from rich.console import Console
 
@@ -81,16 +83,18 @@ def test_it_fits_80_columns_and_nothing_is_cut(monkeypatch, module, number, term
 
 
 @pytest.mark.parametrize(("columns", "fits"), [("80", True), ("200", False)])
-def test_the_width_is_that_of_the_environment(columns, fits):
-    script = "from tests.cli.test_width import RESULTS, print_benchmark; print_benchmark(RESULTS['bench'], quiet=True)"
-    environment = {**os.environ, "COLUMNS": columns, "PYTHONPATH": os.pathsep.join(sys.path)}
+def test_the_width_is_that_of_the_environment(tmp_path, columns, fits):
+    path = tmp_path / "model.onnx"
+    text = """<ir_version: 8, opset_import: ["" : 18, "rms_deploy" : 1]>
+    g (float16[2, 64] x, float16[64] scale) => (float16[2, 64] y)
+    { [model_layers_0_post_attention_layernorm] y = rms_deploy.RMSNorm <scale_type = 10> (x, scale) }"""
+    onnx.save(onnx.parser.parse_model(text), path)
     done = subprocess.run(
-        [sys.executable, "-c", script],
-        env=environment,
+        [sys.executable, "-m", "rms_deploy", "inspect", str(path)],
+        env={**os.environ, "COLUMNS": columns},
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[2],
     )
     assert ("no room for: " in done.stdout) == fits
     assert (len(done.stdout.splitlines()[1]) <= 80) == fits

@@ -268,7 +268,7 @@ def test_a_server_that_is_killed_in_the_middle(repository, decoder, environment)
     with server_of(repository, environment) as running:
 
         def kill(_done, _total, what):
-            if what.startswith("round 2"):
+            if "round 2" in what:
                 running.process.kill()
                 running.process.wait()
 
