@@ -84,11 +84,13 @@ def command(model: Path, output: Path | None, to: str, explain: bool, as_json: b
 
 
 def _print(result: CastResult, output: Path, *, explain: bool) -> None:
+    from rms_deploy.cli.norm_table import near_misses, print_near_misses
     from rms_deploy.cli.table import print_table
 
-    for table in result.tables() if explain else ():
-        rows = [[with_flags(cell) for cell in row] for row in table.rows]
-        print_table(replace(table, rows=rows))
+    if explain:
+        kept, _ = result.tables()
+        print_table(replace(kept, rows=[[with_flags(cell) for cell in row] for row in kept.rows]))
+        print_near_misses(result.near_misses)
     operators = Counter(kept.op_type for kept in result.kept)
     text = f"cast {result.cast_count} of {result.cast_count + len(result.kept)} nodes to {result.to}"
     text += f", {len(result.norms)} of them norms"
@@ -97,6 +99,4 @@ def _print(result: CastResult, output: Path, *, explain: bool) -> None:
     text += f" -> {output}" if result.written else "; nothing was written"
     say(text)
     if not explain and result.near_misses:
-        from rms_deploy.cli.norm_table import near_misses
-
         say(f"{near_misses(len(result.near_misses))}; --explain says why")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rms_deploy.cli.console import is_quiet, json_option, print_json, status, stderr, stdout
+from rms_deploy.cli.console import is_quiet, json_option, print_json, say, status, stderr
 from rms_deploy.cli.norm_table import near_misses
 
 if TYPE_CHECKING:
@@ -104,22 +104,18 @@ def _print_result(model: str, output: Path, result: ExportResult, *, norm: str, 
     norms = ", ".join(f"{count} {kind}" for kind, count in result.count().items()) or f"no norm op ({norm})"
     cache = ", with key-value cache" if result.cached else ""
     facts = f"{norms}, opset {result.opset}, {result.dtype}, {size / 2**20:.1f} MiB{cache}"
-    _say(f"exported {model} ({facts}) -> {output}")
+    say(f"exported {model} ({facts}) -> {output}")
     if others:
         kinds = ", ".join(f"{count} {kind}" for kind, count in others.items())
-        _say(
+        say(
             f"{sum(others.values())} more of its norms are no ops of ours: {kinds}; rms-deploy fuse {output} finds them"
         )
     if misses:
-        _say(f"{near_misses(misses)}; rms-deploy inspect {output} says why")
+        say(f"{near_misses(misses)}; rms-deploy inspect {output} says why")
     if result.cached is False:
-        _say("no key-value cache: each new token runs the whole sequence again; --with-past exports the cache")
+        say("no key-value cache: each new token runs the whole sequence again; --with-past exports the cache")
     if not (result.norms or others or misses or norm == "decomposed" or is_quiet()):
         stderr.print(f"warning: {model}: it has no RMSNorm", markup=False, soft_wrap=True)
-
-
-def _say(text: str) -> None:
-    stdout.print(text, markup=False, soft_wrap=True)
 
 
 def _left(result: ExportResult, norm: str) -> tuple[dict[str, int], int]:

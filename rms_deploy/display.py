@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -40,14 +41,15 @@ class Table:
         return f"<table>{''.join(lines)}</table>"
 
 
-class Displayed:
+class Displayed(ABC):
     """A result: its `repr` is one line, and a notebook shows that line and the tables under it.
 
     Its class says what they are by `_line` and `tables`.
     """
 
+    @abstractmethod
     def _line(self) -> str:
-        raise NotImplementedError
+        """The result in a line, without the name of its class."""
 
     def tables(self) -> Iterable[Table]:
         """What there is to list; nothing as a rule."""

@@ -54,6 +54,9 @@ class RMSNorm(nn.Module):
         Zhang and Sennrich, Root Mean Square Layer Normalization, 2019, section 4, equation 4.
     """
 
+    partial_size: int | None = None
+    """Number of elements that the mean square is over; None: all."""
+
     def __init__(
         self,
         shape: int | Sequence[int] | None = None,
@@ -113,6 +116,7 @@ class RMSNorm(nn.Module):
             self.rms_min,
             self.round_before_scale,
             self.round_reciprocal,
+            self.partial_size,
         )
 
     def extra_repr(self) -> str:
@@ -146,21 +150,6 @@ class PartialRMSNorm(RMSNorm):
     def __init__(self, shape: int | Sequence[int], p: float, epsilon: float | None = None, **options: Any) -> None:
         super().__init__(shape, epsilon, **options)
         self.partial_size = _partial_size(p, math.prod(self.shape))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """y: shape and dtype of x."""
-        self._check(x)
-        return torch_eager.rms_norm(
-            x,
-            self.scale(),
-            self.axes,
-            self.epsilon,
-            self.rms_epsilon,
-            self.rms_min,
-            self.round_before_scale,
-            self.round_reciprocal,
-            self.partial_size,
-        )
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, partial_size={self.partial_size}"

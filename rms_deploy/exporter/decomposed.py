@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rms_deploy.nn import AddRMSNorm, PartialRMSNorm, RMSNorm
+from rms_deploy.nn import AddRMSNorm, RMSNorm
 
 __all__ = ["DecomposedAddRMSNorm", "DecomposedRMSNorm", "decomposed"]
 
@@ -46,12 +46,12 @@ class DecomposedRMSNorm(nn.Module):
         return (normed * scale.to(wide.dtype)).to(x.dtype)
 
     def _mean_square(self, wide: Tensor) -> Tensor:
-        axes = self.norm.axes
-        if not isinstance(self.norm, PartialRMSNorm):
+        axes, size = self.norm.axes, self.norm.partial_size
+        if size is None:
             return wide.pow(2).mean(axes, keepdim=True)
         # Flattening one axis changes nothing, but the legacy exporter would write a Reshape for it.
         flat = wide.flatten(axes[0], axes[-1]) if len(axes) > 1 else wide
-        first = flat.narrow(axes[-1], 0, self.norm.partial_size)
+        first = flat.narrow(axes[-1], 0, size)
         mean: Tensor = first.pow(2).mean(axes[-1], keepdim=True)
         for _ in axes[1:]:
             mean = mean.unsqueeze(axes[-1])

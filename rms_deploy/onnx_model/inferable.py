@@ -83,6 +83,7 @@ class GraphForInference:
             if not stand_in(node, graph) and not precise_op(node, graph):
                 proto = graph.node.add()
                 serde.serialize_node_into(proto, node)
+                put_norm_in(proto)
                 if node.op_type in WITH_BODIES:
                     prepare_bodies(proto, constants, self._is_foreign)
             if self._is_foreign(node):  # what the file says is all there is

@@ -1,6 +1,6 @@
 """Operators of ONNX that stand for some of ONNX Runtime's in shape inference: they give the same types and shapes.
 
-1. What has the type and shape of its first input.
+1. What has the type and shape of its first input, such as a norm, alone or with the sum before it.
 2. Products of matrices: with a transposition or a bias, of quantised and of packed weights.
 3. Attention: the batch and the length of the query, and the width of the value.
 4. What is quantised, or gathered from quantised blocks.
@@ -17,7 +17,7 @@ import onnx.helper
 import onnx_ir as ir
 
 from rms_deploy.ops.contract import DOMAIN
-from rms_deploy.ops.foreign_ops import CONTRIB_DOMAIN, SIMPLIFIED_LAYER_NORMALIZATION, foreign_norm
+from rms_deploy.ops.foreign_ops import CONTRIB_DOMAIN, foreign_norm
 from rms_deploy.ops.forms import NormForm
 from rms_deploy.ops.nodes import given_inputs
 
@@ -28,28 +28,21 @@ def stand_in(node: ir.Node, graph: onnx.GraphProto) -> bool:
     """Add operators that onnx knows, of the same types and shapes, in the place of one of ONNX Runtime's."""
     if not node.inputs or node.inputs[0] is None or not node.outputs or not node.outputs[0].name:
         return False
-    norm, call = foreign_norm(node), _Call(node, graph)
-    if norm is not None and norm.adds_residual:
-        return _sum_and_norm(call)
-    if norm is not None and node.op_type == SIMPLIFIED_LAYER_NORMALIZATION.op_type:
-        return _like_first(call)
     make = _MAKERS.get(node.op_type) if node.domain == CONTRIB_DOMAIN else None
-    return make is not None and make(call)
+    return make is not None and make(_Call(node, graph))
 
 
 def put_norm_in(node: onnx.NodeProto) -> None:
-    """Make a norm of ONNX Runtime's, in a body, an operator that onnx knows, of the same types and shapes."""
+    """Make a norm of ONNX Runtime's an operator that onnx knows, of the same types and shapes."""
     norm = foreign_norm(node)
-    if norm is None or norm.form is not NormForm.ONNXRUNTIME or not node.input or not node.output:
+    if norm is None or norm.form is not NormForm.ONNXRUNTIME or not any(node.input[:1]) or not any(node.output[:1]):
         return
-    x, sums = node.input[0], [name for name in node.output[3:] if name]
-    is_sum = norm.adds_residual and bool(sums)
-    outputs = [node.output[0], *sums[: int(is_sum)]]
-    node.Clear()
-    if is_sum:
-        node.MergeFrom(onnx.helper.make_node("AddRMSNorm", [x, x, x], outputs, domain=DOMAIN))
+    x, y, sums = node.input[0], node.output[0], node.output[3:4] if norm.adds_residual else []
+    if any(sums):
+        made = onnx.helper.make_node("AddRMSNorm", [x, x, x], [y, *sums], domain=DOMAIN)
     else:
-        node.MergeFrom(onnx.helper.make_node("Identity", [x], outputs))
+        made = onnx.helper.make_node("Identity", [x], [y])
+    node.CopyFrom(made)
 
 
 @dataclass(frozen=True)
@@ -99,15 +92,6 @@ class _Call:
         name = self.new_name("weight")
         self.graph.input.append(onnx.helper.make_tensor_value_info(name, int(dtype), shape))
         return name
-
-
-def _sum_and_norm(call: _Call) -> bool:
-    names, x = [value.name or "" for value in call.node.outputs], call.name(0)
-    outputs = [name if name else call.new_name("sum") for name in (names[0], *names[3:4])]
-    if len(outputs) == 1 or not call.name(1) or not call.name(2):
-        return _like_first(call)
-    call.graph.node.add(op_type="AddRMSNorm", domain=DOMAIN, input=[x, x, x], output=outputs)
-    return True
 
 
 def _like_first(call: _Call) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from rms_deploy.runtime.tensorrt_api import TensorRT, tensorrt, text_of
 from rms_deploy.runtime.tensorrt_engine import deserialized, optimization_profiles, tensor_types
 
 __all__ = ["BoundRun", "EngineSession", "bound_run", "matching_profile", "run", "session"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,8 @@ def bound_run(running: EngineSession, feeds: Mapping[str, NDArray[Any]]) -> Boun
     bound.enqueue()  # what only the first run does belongs neither in a graph nor in a measurement
     running.device.synchronize()
     cuda_graph = running.cuda_graph and running.api.can_capture(context, running.device.stream)
+    if cuda_graph != running.cuda_graph:
+        _log.warning("%s cannot capture the engine as a CUDA graph; it runs without one", running.api.name)
     launch = running.device.capture(bound.enqueue) if cuda_graph else bound.enqueue
     return BoundRun(running.device, launch, bound.upload, bound.download, cuda_graph)
 

@@ -80,6 +80,7 @@ class Context:
 
 
 class Api:
+    name = "tensorrt-rtx"
     module = SimpleNamespace(TensorLocation=SimpleNamespace(HOST="host"))
     captures = True
 
@@ -133,7 +134,7 @@ def test_a_bound_run_runs_each_time(cuda_graph, running):
     assert session.context.runs == before + 2
 
 
-def test_what_cannot_be_captured_runs_without_a_graph(running):
+def test_what_cannot_be_captured_runs_without_a_graph_and_says_so(running, caplog):
     session = running(cuda_graph=True)
     assert tensorrt.bound_run(session, {"x": np.ones((2, 4), np.float32)}).cuda_graph
     session.api.captures = False
@@ -141,6 +142,7 @@ def test_what_cannot_be_captured_runs_without_a_graph(running):
     before = session.context.runs
     run()
     assert (run.cuda_graph, session.context.runs) == (False, before + 1)
+    assert caplog.messages == ["tensorrt-rtx cannot capture the engine as a CUDA graph; it runs without one"]
 
 
 def test_copies_are_parts_of_their_own(running):
