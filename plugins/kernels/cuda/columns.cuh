@@ -11,43 +11,39 @@
 
 namespace rms_deploy::cuda {
 
-inline constexpr int kHeld = 8;
-
-// One sum per thread and column.
-__device__ __forceinline__ float* column_sums(float) {
-  __shared__ float sums[kColumnThreads * kWidth<uint16_t>];
-  return sums;
+// One sum per thread and column: at most 1024 threads of 4 columns, or 256 of 8; of float64, one column at a time.
+template <class Sum>
+__device__ __forceinline__ Sum* column_sums() {
+  __shared__ double sums[4 * kMaxColumnThreads<8> * sizeof(float) / sizeof(double)];
+  return reinterpret_cast<Sum*>(sums);
 }
 
-// One column at a time.
-__device__ __forceinline__ double* column_sums(double) {
-  __shared__ double sums[kColumnThreads];
-  return sums;
-}
+__device__ __forceinline__ int threads_of_block() { return static_cast<int>(blockDim.x * blockDim.y); }
 
 // The sums over the y threads, in a fixed order.
 template <int kCount, class Sum>
 __device__ __forceinline__ void sum_over_columns(Sum (&values)[kCount]) {
-  Sum* sums = column_sums(Sum{});
+  Sum* sums = column_sums<Sum>();
+  const int threads = threads_of_block();
   const int columns = static_cast<int>(blockDim.x);
   const int thread = static_cast<int>(threadIdx.y) * columns + static_cast<int>(threadIdx.x);
 #pragma unroll
   for (int i = 0; i < kCount; ++i) {
-    sums[i * kColumnThreads + thread] = values[i];
+    sums[i * threads + thread] = values[i];
   }
   for (int half = static_cast<int>(blockDim.y) / 2; half > 0; half /= 2) {
     __syncthreads();
     if (static_cast<int>(threadIdx.y) < half) {
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
-        sums[i * kColumnThreads + thread] += sums[i * kColumnThreads + thread + half * columns];
+        sums[i * threads + thread] += sums[i * threads + thread + half * columns];
       }
     }
   }
   __syncthreads();
 #pragma unroll
   for (int i = 0; i < kCount; ++i) {
-    values[i] = sums[i * kColumnThreads + static_cast<int>(threadIdx.x)];
+    values[i] = sums[i * threads + static_cast<int>(threadIdx.x)];
   }
 }
 
@@ -59,7 +55,7 @@ __device__ __forceinline__ void add_other_halves(int inner, float (&values)[kCou
     const int column = static_cast<int>(threadIdx.x) * kCount + i;
     if (column < 2 * inner) {
       const int other = column < inner ? column + inner : column - inner;
-      values[i] += column_sums(0.0F)[other % kCount * kColumnThreads + other / kCount];
+      values[i] += column_sums<float>()[other % kCount * threads_of_block() + other / kCount];
     }
   }
 }
@@ -70,6 +66,14 @@ class Columns {
  public:
   // Two halves can lie in one access.
   static constexpr bool kFolds = sizeof(T) == 2 && kCount == 2;
+  static constexpr int kHalves = kFolds ? 2 : 1;
+
+  // Of one element, or of one in each half.
+  struct Scales {
+    float each[kHalves];
+  };
+  // Scales on their way at once: as many as the registers hold.
+  static constexpr int kBatch = kCount * sizeof(T) == 16 ? kHeld : kCount * sizeof(T) == 8 ? kHeld / 4 : kHeld / 2;
 
   __device__ __forceinline__ Columns(const Arguments& arguments, int64_t outer, int64_t column)
       : p_(arguments.problem),
@@ -136,13 +140,21 @@ class Columns {
     int64_t number = anew(first_of(group));
     int64_t at = offset_ + number * p_.inner * fold_;
 #pragma unroll
-    for (int i = 0; i < kHeld; ++i) {
-      keep_order();  // or the compiler works on all of them at once, in registers that other blocks need
-      if (number_of(i) < end) {
-        write(number, at, held[i], divisors);
+    for (int batch = 0; batch < kHeld; batch += kBatch) {
+      Scales scales[kBatch];
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        scales[i] = number_of(batch + i) < end ? scales_of(number) : Scales{};
+        number += blockDim.y;
       }
-      number += blockDim.y;
-      at += step();
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        keep_order();  // or the compiler works on all of them at once, in registers that other blocks need
+        if (number_of(batch + i) < end) {
+          write(at, held[batch + i], scales[i], divisors);
+        }
+        at += step();
+      }
     }
   }
 
@@ -164,7 +176,16 @@ class Columns {
   // Elements of the tensor from one of this thread's to its next.
   __device__ __forceinline__ int64_t step() const { return p_.inner * fold_ * blockDim.y; }
 
-  __device__ __forceinline__ void write(int64_t number, int64_t at, const Pack& pack,
+  __device__ __forceinline__ Scales scales_of(int64_t number) const {
+    Scales scales;
+#pragma unroll
+    for (int half = 0; half < kHalves; ++half) {
+      scales.each[half] = half < fold_ ? applied_scale<T>(p_, number * fold_ + half) : 0.0F;
+    }
+    return scales;
+  }
+
+  __device__ __forceinline__ void write(int64_t at, const Pack& pack, const Scales& scales,
                                         const Divisor (&divisors)[kCount]) const {
     Floats<T, kCount> values(pack);
 #pragma unroll
@@ -172,11 +193,9 @@ class Columns {
       values.each[k] = divisors[k].divide(values.each[k]);
     }
     round_to<T>(values, p_.round_before_scale);
-    const float scale = applied_scale<T>(p_, number * fold_);
-    const float second = fold_ == 1 ? scale : applied_scale<T>(p_, number * fold_ + 1);
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
-      values.each[k] *= is_second_half(k) ? second : scale;
+      values.each[k] *= is_second_half(k) ? scales.each[kHalves - 1] : scales.each[0];
     }
     if (p_.residual != nullptr && p_.sum != nullptr) {
       store_part<kCount * sizeof(T)>(static_cast<T*>(p_.sum) + at, pack);
@@ -206,15 +225,15 @@ class Columns {
 // The divisors that only float64 can hold; `bad` has a bit for each column. All threads of a block take part. After the
 // barriers of a sum no thread reads what another writes in place.
 template <class T, int kCount>
-__device__ __forceinline__ void set_wide_divisors(const Columns<T, kCount>& columns, const Problem& p, unsigned bad,
-                                                  Divisor (&divisors)[kCount]) {
+__device__ __forceinline__ void set_wide_divisors(const Columns<T, kCount>& columns, const Arguments& arguments,
+                                                  unsigned bad, Divisor (&divisors)[kCount]) {
 #pragma unroll 1
   for (int k = 0; k < kCount; ++k) {
     const bool is_bad = (bad >> k & 1U) != 0;
     if (__syncthreads_or(is_bad)) {
       double sum[1] = {is_bad ? columns.wide_sum(k) : 0.0};
       sum_over_columns(sum);
-      const Divisor wide = wide_divisor(sum[0], p);
+      const Divisor wide = wide_divisor(sum[0], arguments);
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {  // a register has no number that is known at run time
         divisors[i] = i == k && is_bad ? wide : divisors[i];
@@ -246,11 +265,11 @@ __device__ __forceinline__ void norm_columns(const Arguments& arguments) {
 #pragma unroll
   for (int k = 0; k < kCount; ++k) {
     bool holds;
-    divisors[k] = divisor_of(sums[k], p, holds);
+    divisors[k] = divisor_of(sums[k], arguments, holds);
     bad |= !holds && columns.exists() ? 1U << k : 0U;
   }
   if (__syncthreads_or(bad != 0)) {
-    set_wide_divisors(columns, p, bad, divisors);
+    set_wide_divisors(columns, arguments, bad, divisors);
   }
 #pragma unroll
   for (int k = 0; k < kCount; ++k) {

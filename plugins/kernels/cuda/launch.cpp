@@ -1,4 +1,5 @@
 // Which kernel runs a problem, with which grid.
+#include <algorithm>
 #include <utility>
 
 #include "kernels/cuda/kernels.h"
@@ -10,14 +11,16 @@ namespace rms_deploy::cuda {
 namespace {
 
 constexpr int64_t kPackBytes = 16;
-constexpr int64_t kBlockThreads = 128;     // of a block of several rows
-constexpr int64_t kThreadsPerSM = 512;     // fewer leave memory waiting
-constexpr int64_t kFewestSplit = 4;        // blocks per row: each reads the whole row, and writes its part
-constexpr int64_t kMostSplit = 16;         // more of them save little: each reads the whole row all the same
-constexpr int64_t kSplitPacks = 256;       // a shorter row is not worth four blocks
-constexpr int64_t kOwnSharedBytes = 1024;  // of a block's shared memory that are not for the row
-constexpr Tactic kSplitRow = 16;           // beside 1, 2, 4, 8: packs per thread
-#if defined(RMS_DEPLOY_CUDA_MAX_BLOCKS)    // by the tests
+constexpr int64_t kBlockThreads = 128;  // of a block of several rows
+constexpr int64_t kThreadsPerSM = 512;  // fewer leave memory waiting
+constexpr int64_t kMostSplit = 16;      // blocks per row: each reads the whole row, so more of them save little
+constexpr int64_t kSharedPacks = int64_t{kSharedRowThreads} * kSharedRowVectors;  // that norm_shared_rows reads at once
+constexpr int64_t kMostShared = int64_t{1} << 30;  // elements of its rows, which it counts in 32 bits
+constexpr int64_t kOwnSharedBytes = 1024;          // of a block's shared memory that are not for the row
+constexpr int64_t kColumnThreads = 256;            // of a usual block of columns
+constexpr int64_t kMostFolded = 128;               // columns, whose rows are taken two at a time
+constexpr Tactic kSplitRow = 16;                   // beside 1, 2, 4, 8: packs per thread
+#if defined(RMS_DEPLOY_CUDA_MAX_BLOCKS)            // by the tests
 constexpr int64_t kMaxBlocks = RMS_DEPLOY_CUDA_MAX_BLOCKS;
 #else
 constexpr int64_t kMaxBlocks = 0x7fffffff;
@@ -87,13 +90,14 @@ int64_t threads_per_row(int64_t packs, int64_t vectors) {
 }
 
 // Packs per thread: as many as leave every multiprocessor enough threads, but at least so many that a block can hold
-// the row. 0 if no block can.
+// the row, and that it has no more than 256 threads for each pack of a thread: many warps take longer to meet than a
+// warp takes for a further pack. 0 if no block can hold the row.
 int64_t vectors_for(int64_t rows, int64_t packs, int64_t multiprocessors) {
   int64_t vectors = 4;
   if (packs > vectors * max_threads(vectors)) {
     return 0;
   }
-  while (vectors > 1 && packs <= vectors / 2 * max_threads(vectors / 2) &&
+  while (vectors > 1 && threads_per_row(packs, vectors / 2) <= 256 * (vectors / 2) &&
          rows * threads_per_row(packs, vectors) < multiprocessors * kThreadsPerSM) {
     vectors /= 2;
   }
@@ -110,45 +114,39 @@ void set_block(Plan& plan, const Problem& p, int64_t threads) {
 
 bool is_valid(Tactic tactic, int64_t packs) {
   if (tactic == kSplitRow) {
-    return packs >= kSplitPacks;
+    return packs > kSharedPacks;
   }
   const bool known = tactic == 1 || tactic == 2 || tactic == 4 || tactic == 8;
   return known && packs >= tactic && packs <= tactic * max_threads(tactic);
 }
 
-// Rows that are read twice, by up to `chunks` blocks each.
-Plan plan_of_any_rows(const Problem& p, const Kernels& kernels, const Alignment& alignment, int64_t chunks) {
+// Rows that are read twice, by up to `split` blocks each.
+Plan plan_of_any_rows(const Problem& p, const Kernels& kernels, const Alignment& alignment, int64_t split) {
   const int64_t width = kPackBytes / bytes_of(p.type);
   const int64_t packs = ceil_div(p.n, width) + (alignment.packs || !alignment.alike ? 0 : 1);  // may start within one
   Plan plan;
   plan.kernel = kernels.any_rows;
   plan.whole_vectors = alignment.alike;
-  plan.chunks = alignment.in_place ? 1 : chunks;
-  const int64_t threads = threads_per_row(ceil_div(packs, plan.chunks), kAnyRowVectors);
-  set_block(plan, p, threads < kAnyRowThreads ? threads : kAnyRowThreads);
+  const int64_t threads = std::min<int64_t>(threads_per_row(packs, kAnyRowVectors), kAnyRowThreads);
+  plan.chunks = alignment.in_place ? 1 : std::clamp<int64_t>(split, 1, ceil_div(packs, threads * kAnyRowVectors));
+  set_block(plan, p, threads);
   return plan;
 }
 
-// Blocks for each row, where rows are few: on half of the multiprocessors, because more of them read the same row no
-// faster from L2.
-int64_t split_of(const Problem& p, const Device& device) {
-  const int64_t blocks = device.multiprocessors / 2 / p.outer;
-  return blocks < kMostSplit ? blocks : kMostSplit;
-}
-
-// Rows that no block holds in registers.
+// Aligned rows that no block holds in registers. Where they are few, several blocks have each of them: on half of the
+// multiprocessors, because more of them read the same row no faster from L2.
 Plan plan_of_long_rows(const Problem& p, const Kernels& kernels, const Alignment& alignment, const Device& device) {
-  const int64_t split = alignment.in_place ? 1 : split_of(p, device);
   const int64_t bytes = p.n * bytes_of(p.type);
-  if (split >= kFewestSplit || bytes + kOwnSharedBytes > device.shared_bytes) {
-    return plan_of_any_rows(p, kernels, alignment, split > 1 ? split : 1);
-  }
+  const int64_t chunks = ceil_div(bytes / kPackBytes, kSharedPacks);
+  const int64_t split = std::min(device.multiprocessors / 2 / p.outer, kMostSplit);
   Plan plan;
   plan.kernel = kernels.shared_rows;
   plan.block_x = kSharedRowThreads;
   plan.blocks = p.outer;
-  plan.shared_bytes = bytes;
-  return plan;
+  plan.chunks = alignment.in_place ? 1 : std::clamp<int64_t>(split, 1, chunks);
+  plan.shared_bytes = plan.chunks == 1 ? bytes : ceil_div(chunks, plan.chunks) * kSharedPacks * kPackBytes;
+  const bool fits = plan.shared_bytes + kOwnSharedBytes <= device.shared_bytes && p.n <= kMostShared;
+  return fits ? plan : plan_of_any_rows(p, kernels, alignment, split);
 }
 
 Plan plan_of_rows(const Problem& p, const Kernels& kernels, const Alignment& alignment, Tactic tactic,
@@ -157,12 +155,8 @@ Plan plan_of_rows(const Problem& p, const Kernels& kernels, const Alignment& ali
   if (!alignment.packs) {
     return plan_of_any_rows(p, kernels, alignment, 1);
   }
-  if (tactic == kSplitRow && is_valid(tactic, packs)) {
-    const int64_t split = split_of(p, device);
-    return plan_of_any_rows(p, kernels, alignment, split > kFewestSplit ? split : kFewestSplit);
-  }
   const int64_t vectors = is_valid(tactic, packs) ? tactic : vectors_for(p.outer, packs, device.multiprocessors);
-  if (vectors == 0) {
+  if (vectors == 0 || vectors == kSplitRow) {
     return plan_of_long_rows(p, kernels, alignment, device);
   }
   Plan plan;
@@ -190,19 +184,27 @@ bool folds(const Problem& p) {
   Problem folded = p;
   folded.inner *= 2;
   return access_bytes(p) == 2 && access_bytes(folded) >= 4 && p.n % 2 == 0 && p.statistics_size % 2 == 0 &&
-         p.inner <= kColumnThreads / 2;
+         p.inner <= kMostFolded;
 }
 
-Plan plan_of_columns(const Problem& p, const Kernels& kernels) {
-  constexpr int64_t kLineBytes = 128;
+// As many threads along n as let each hold its elements; along the columns as many as make a usual block, but fewer
+// where blocks would be too few, down to those that read a sector of memory.
+Plan plan_of_columns(const Problem& p, const Kernels& kernels, const Device& device) {
+  constexpr int64_t kSectorBytes = 32;
   Plan plan;
   plan.fold = folds(p) ? 2 : 1;
   const int64_t width = plan.fold == 2 ? 4 : access_bytes(p);
   const int64_t accesses = ceil_div(p.inner * plan.fold * bytes_of(p.type), width);
-  const int64_t line = plan.fold == 2 ? accesses : kLineBytes / width;
+  const int64_t line = power_of_two_from(accesses);
+  const int64_t fewest = plan.fold == 2 ? line : std::min(line, kSectorBytes / width);
   plan.kernel = kernels.columns[width == 16 ? 0 : width == 8 ? 1 : width == 4 ? 2 : 3];
-  plan.block_x = power_of_two_from(accesses < line ? accesses : line);
-  plan.block_y = kColumnThreads / plan.block_x;
+  plan.block_y = power_of_two_from(ceil_div(p.n / plan.fold, kHeld));
+  plan.block_y = std::min(plan.block_y, (width == 16 ? kMaxColumnThreads<16> : kMaxColumnThreads<8>) / fewest);
+  plan.block_x = std::clamp(kColumnThreads / plan.block_y, fewest, line);
+  while (plan.block_x > fewest && p.outer * ceil_div(accesses, plan.block_x) < device.multiprocessors * 2) {
+    plan.block_x /= 2;
+  }
+  plan.block_y = std::max(plan.block_y, kWarp / plan.block_x);
   plan.tiles = ceil_div(accesses, plan.block_x);
   plan.blocks = p.outer * plan.tiles;
   return plan;
@@ -210,8 +212,10 @@ Plan plan_of_columns(const Problem& p, const Kernels& kernels) {
 
 Error enqueue(const Problem& problem, const Plan& plan, Stream stream) {
   for (int64_t block = 0; block < plan.blocks; block += kMaxBlocks) {
-    const int64_t blocks = plan.blocks - block < kMaxBlocks ? plan.blocks - block : kMaxBlocks;
-    Arguments arguments{problem, block * plan.units_per_block, plan.tiles, plan.fold, plan.whole_vectors};
+    const int64_t blocks = std::min(plan.blocks - block, kMaxBlocks);
+    const float inverse_size = 1.0F / static_cast<float>(problem.statistics_size);
+    Arguments arguments{problem,   block * plan.units_per_block, plan.tiles, inverse_size,
+                        plan.fold, plan.whole_vectors};
     void* pointers[] = {&arguments};
     // A CUkernel in the place of a function is launched in the stream's context.
     const Error error = driver().cuLaunchKernel(
@@ -297,16 +301,13 @@ Error launch(const Problem& problem, Tactic tactic, Stream stream) {
   if (error != Error::kNone) {
     return error;
   }
-  if (problem.inner > 1) {
-    return enqueue(problem, plan_of_columns(problem, *kernels), stream);
-  }
-  const Alignment alignment = alignment_of(problem);
   Device device;
   error = find_device(device);
   if (error != Error::kNone) {
     return error;
   }
-  const Plan plan = plan_of_rows(problem, *kernels, alignment, tactic, device);
+  const Plan plan = problem.inner > 1 ? plan_of_columns(problem, *kernels, device)
+                                      : plan_of_rows(problem, *kernels, alignment_of(problem), tactic, device);
   if (plan.shared_bytes > 0) {  // a host may launch on a device that it has not prepared
     error = allow_shared_rows(*kernels, device);
   }

@@ -131,6 +131,17 @@ __device__ __forceinline__ void store_pack(void* to, const Pack& pack) {
   __stcg(static_cast<uint4*>(to), uint4{pack.words[0], pack.words[1], pack.words[2], pack.words[3]});
 }
 
+// To about two units in the last place. Subnormal numbers are taken as zero.
+__device__ __forceinline__ float rsqrt_approximately(float value) {
+#if defined(__CUDACC__)
+  float root;
+  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(root) : "f"(value));
+  return root;
+#else
+  return 1.0F / sqrtf(value);
+#endif
+}
+
 // The same number. The compiler takes it for another one, and so keeps nothing that was computed of the first.
 __device__ __forceinline__ int64_t anew(int64_t number) {
 #if defined(__CUDACC__)

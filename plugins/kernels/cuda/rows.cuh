@@ -3,8 +3,8 @@
 //
 // `norm_rows`, for aligned rows of whole packs that one block can hold, keeps the row in registers between the
 // statistic and the output, so that memory is read once. `norm_shared_rows` keeps a longer one in shared memory.
-// `norm_any_rows` reads a row twice: any alignment and any length. It may give a row to several blocks: each sums the
-// whole row and writes its part, so that none waits for another; what they read again comes from L2.
+// `norm_any_rows` reads a row twice: any alignment and any length. The last two may give a row to several blocks: each
+// sums the whole row and writes its part, so that none waits for another; what they read again comes from L2.
 #pragma once
 
 #include "kernels/cuda/statistic.cuh"
@@ -40,7 +40,7 @@ __device__ __forceinline__ Sum sum_over_lanes(Sum value, int lanes) {
 template <class Sum>
 __device__ __forceinline__ Sum sum_over_row(Sum value) {
   const int threads = static_cast<int>(blockDim.x);
-  value = sum_over_lanes(value, threads);
+  value = threads < kWarp ? sum_over_lanes(value, threads) : sum_over_lanes(value, kWarp);
   if (threads > kWarp) {
     Sum* sums = warp_sums(Sum{});
     const int thread = static_cast<int>(threadIdx.x);
@@ -56,16 +56,17 @@ __device__ __forceinline__ Sum sum_over_row(Sum value) {
 
 // The divisor of the thread's row, from what the thread adds to the sum of squares.
 template <class T>
-__device__ __forceinline__ Divisor row_divisor(const Problem& p, int64_t row, float sum_of_squares) {
+__device__ __forceinline__ Divisor row_divisor(const Arguments& arguments, int64_t row, float sum_of_squares) {
+  const Problem& p = arguments.problem;
   bool holds;
-  Divisor divisor = divisor_of(sum_over_row(sum_of_squares), p, holds);
+  Divisor divisor = divisor_of(sum_over_row(sum_of_squares), arguments, holds);
   if (__any_sync(kAllLanes, !holds)) {  // the same for all warps of a row
     double sum = 0.0;
 #pragma unroll 1
     for (int64_t i = threadIdx.x; row < p.outer && i < p.statistics_size; i += blockDim.x) {
       sum += wide_square<T>(p, row * p.n + i);
     }
-    const Divisor wide = wide_divisor(sum_over_row(sum), p);
+    const Divisor wide = wide_divisor(sum_over_row(sum), arguments);
     divisor = holds ? divisor : wide;
   }
   return reciprocal_rounded<T>(divisor, p);
@@ -327,7 +328,7 @@ __device__ __forceinline__ void norm_rows(const Arguments& arguments) {
   for (int i = 0; i < kEarlyScales<kVectors>; ++i) {
     starts[i] = row.start_of_scale(i);
   }
-  const Divisor divisor = row_divisor<T>(arguments.problem, number, row.squares(0, held));
+  const Divisor divisor = row_divisor<T>(arguments, number, row.squares(0, held));
   const Divisor usual = {1.0F, divisor.factor};
   if (divisor.power != 1.0F) {
     write_row(row, held, divisor, starts);
@@ -352,31 +353,38 @@ __device__ __forceinline__ Pack* shared_packs() {
   return packs;
 }
 
-// A thread reads only what it has written, so no barrier is between the two.
+// The row's chunks are shared out to the blocks of its y: each block sums all of them, and keeps its own. A thread
+// reads only what it has written, so no barrier is between the two.
 template <class T>
 __device__ __forceinline__ void norm_shared_rows(const Arguments& arguments) {
   const int64_t number = arguments.first + static_cast<int64_t>(blockIdx.x);
   const Row<T, kSharedRowVectors, true, int> row(arguments, number);
   const int chunks = row.chunks();
-  Pack* const packs = shared_packs();
+  const int blocks = static_cast<int>(gridDim.y);
+  const int first = static_cast<int>(blockIdx.y);
+  Pack* const packs = shared_packs() + threadIdx.x;
   float sum = 0.0F;
+#pragma unroll 2
   for (int chunk = 0; chunk < chunks; ++chunk) {
     Pack held[kSharedRowVectors];
     row.load(chunk, held);
     sum += row.squares(chunk, held);
+    if (chunk % blocks == first) {
 #pragma unroll
-    for (int i = 0; i < kSharedRowVectors; ++i) {
-      if (row.has_pack(chunk, i)) {
-        packs[row.number_of_pack(chunk, i)] = held[i];
+      for (int i = 0; i < kSharedRowVectors; ++i) {
+        if (row.has_pack(chunk, i)) {
+          packs[(chunk / blocks * kSharedRowVectors + i) * kSharedRowThreads] = held[i];
+        }
       }
     }
   }
-  const Divisor divisor = row_divisor<T>(arguments.problem, number, sum);
-  for (int chunk = 0; chunk < chunks; ++chunk) {
+  const Divisor divisor = row_divisor<T>(arguments, number, sum);
+  for (int chunk = first; chunk < chunks; chunk += blocks) {
 #pragma unroll
     for (int i = 0; i < kSharedRowVectors; ++i) {
       if (row.has_pack(chunk, i)) {
-        row.write(chunk, i, packs[row.number_of_pack(chunk, i)], divisor, row.scale(chunk, i));
+        const Pack held = packs[(chunk / blocks * kSharedRowVectors + i) * kSharedRowThreads];
+        row.write(chunk, i, held, divisor, row.scale(chunk, i));
       }
     }
   }
@@ -393,7 +401,7 @@ __device__ __forceinline__ void norm_any_rows(const Arguments& arguments) {
     row.load(chunk, held);
     sum += row.squares(chunk, held);
   }
-  const Divisor divisor = row_divisor<T>(arguments.problem, number, sum);
+  const Divisor divisor = row_divisor<T>(arguments, number, sum);
   for (int64_t chunk = chunks - 1; chunk >= 0; --chunk) {
     if (chunk % gridDim.y == blockIdx.y) {
       if (chunk < chunks - 1) {  // the last one is still held

@@ -18,10 +18,21 @@ struct Divisor {
   __device__ __forceinline__ float divide(float x) const { return x * power * factor; }
 };
 
+// 1 / sqrt(value) of a usual number, to one unit in the last place: the approximation and one step of Newton's.
+__device__ __forceinline__ float inverse_root(float value) {
+  const float root = rsqrt_approximately(value);
+  return fmaf(0.5F * root, fmaf(-value * root, root, 1.0F), root);
+}
+
 // `holds` says whether float32 was enough: the sum did not overflow, and what underflow may have taken (2^-150 per
 // element) is nothing beside mean + epsilon. A NaN is what float64 would give too.
-__device__ __forceinline__ Divisor divisor_of(float sum_of_squares, const Problem& p, bool& holds) {
-  const float mean = sum_of_squares / static_cast<float>(p.statistics_size) + p.epsilon;
+__device__ __forceinline__ Divisor divisor_of(float sum_of_squares, const Arguments& arguments, bool& holds) {
+  const Problem& p = arguments.problem;
+  const float mean = sum_of_squares * arguments.inverse_size + p.epsilon;
+  if (p.rms_epsilon == 0.0F && p.rms_min == 0.0F) {
+    holds = !(mean < 0x1p-100F || mean > 0x1p+126F);
+    return {1.0F, inverse_root(mean)};
+  }
   const float root = sqrtf(mean) + p.rms_epsilon;
   const float rms = root < p.rms_min ? p.rms_min : root;  // a NaN stays
   holds = !(mean < 0x1p-100F || mean > 0x1p+126F || rms > 0x1p+126F);
@@ -44,8 +55,9 @@ __device__ __forceinline__ int exponent_of(double value) {
 
 // The divisor where only float64 has the range. The precision of float32 is enough: root and quotient are taken of
 // numbers near one.
-__device__ __forceinline__ Divisor wide_divisor(double sum_of_squares, const Problem& p) {
-  const double mean = sum_of_squares * (1.0F / static_cast<float>(p.statistics_size)) + static_cast<double>(p.epsilon);
+__device__ __forceinline__ Divisor wide_divisor(double sum_of_squares, const Arguments& arguments) {
+  const Problem& p = arguments.problem;
+  const double mean = sum_of_squares * arguments.inverse_size + static_cast<double>(p.epsilon);
   const bool number = mean > 0.0 && mean <= 0x1p+300;  // not zero, infinity or NaN, whose root is themselves
   const int half = number ? exponent_of(mean) >> 1 : 0;
   const double root =

@@ -1,6 +1,7 @@
 """What an instruction computes, as a function of numpy arrays: one element per thread.
 
-As on a GPU, subnormals are kept and a root, a reciprocal and a quotient are rounded to nearest. A fused multiplication
+As on a GPU, subnormals are kept and a root, a reciprocal and a quotient are rounded to nearest; the approximation of a
+reciprocal root is two units in the last place off, as that of a GPU may be. A fused multiplication
 and addition of float32 is rounded once; that of float64, which only the second sum uses, twice.
 """
 
@@ -120,6 +121,11 @@ def compared(how: str, a: Array, b: Array) -> Array:
     return plain | np.isnan(a) | np.isnan(b) if how.endswith("u") and len(how) == 3 else plain
 
 
+def approximate_reciprocal_root(a: Array) -> Array:
+    root = a.dtype.type(1) / np.sqrt(a)
+    return np.nextafter(np.nextafter(root, a.dtype.type(0)), a.dtype.type(0))
+
+
 _COMPARISONS: dict[str, Callable[[Array, Array], Array]] = {
     "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal, "eq": np.equal, "ne": np.not_equal,
     "lo": np.less, "ls": np.less_equal, "hi": np.greater, "hs": np.greater_equal,
@@ -132,4 +138,5 @@ OF_TWO: dict[str, Callable[[Array, Array], Array]] = {
 
 OF_ONE: dict[str, Callable[[Array], Array]] = {
     "neg": np.negative, "abs": np.abs, "not": np.invert, "sqrt": np.sqrt, "rcp": lambda a: a.dtype.type(1) / a,
+    "rsqrt": approximate_reciprocal_root,
 }  # fmt: skip
