@@ -100,16 +100,21 @@ function(rms_deploy_assembler_of gpu variable)
   set(${variable} "" PARENT_SCOPE)
 endfunction()
 
-# Compiles `source` for these GPUs (compute capabilities without the dot, those before 8.0 first) into the fat binary
-# `image`. The PTX for 8.0 stays in it, for GPUs that there is no machine code for.
+# Compiles `source` for these GPUs (compute capabilities without the dot) into the fat binary `image`. The PTX for 8.0 and
+# for 9.0 stays in it, for GPUs that there is no machine code for: from 9.0 on all code waits for the kernel before it.
 #
-# PTX names the version that its compiler speaks, and an older reader refuses a newer one. `ptx_version` is the version that
-# the instructions need: ptxas refuses an instruction that is not in it. Driver 525 reads 8.0 and older.
-function(rms_deploy_add_cuda_image image source ptx_version)
+# PTX names the version that its compiler speaks, and an older reader refuses a newer one. Here it names the version that
+# the instructions need, 7.8 for those of 9.0: ptxas refuses an instruction that is not in it. Driver 525 reads 8.0 and
+# older.
+function(rms_deploy_add_cuda_image image source)
   set(folder "${CMAKE_CURRENT_BINARY_DIR}/cuda")
   set(source "${CMAKE_CURRENT_SOURCE_DIR}/${source}")
-  foreach(virtual 75 80)
+  foreach(virtual 75 80 90)
     set(ptx "${folder}/compute_${virtual}.ptx")
+    set(ptx_version 7.0)
+    if(virtual EQUAL 90)
+      set(ptx_version 7.8)
+    endif()
     add_custom_command(
       OUTPUT "${ptx}"
       COMMAND "${nvcc}" ${nvcc_flags} -arch=compute_${virtual} -ptx "${source}" -o "${ptx}" -MD -MF "${ptx}.d"
@@ -117,8 +122,10 @@ function(rms_deploy_add_cuda_image image source ptx_version)
       DEPENDS "${source}" DEPFILE "${ptx}.d" VERBATIM
     )
   endforeach()
-  set(images --image3=kind=ptx,sm=80,file=${folder}/compute_80.ptx)
-  set(files "${folder}/compute_80.ptx")
+  foreach(virtual 80 90)
+    list(APPEND images --image3=kind=ptx,sm=${virtual},file=${folder}/compute_${virtual}.ptx)
+    list(APPEND files "${folder}/compute_${virtual}.ptx")
+  endforeach()
   foreach(gpu IN LISTS ARGN)
     rms_deploy_assembler_of(${gpu} assembler)
     if(NOT assembler)
@@ -126,9 +133,11 @@ function(rms_deploy_add_cuda_image image source ptx_version)
                      "the kernels' PTX when they are first loaded")
       continue()
     endif()
-    set(virtual 80)
-    if(gpu LESS 80)
-      set(virtual 75)
+    set(virtual 75)
+    if(NOT gpu LESS 90)
+      set(virtual 90)
+    elseif(NOT gpu LESS 80)
+      set(virtual 80)
     endif()
     set(cubin "${folder}/sm_${gpu}.cubin")
     add_custom_command(

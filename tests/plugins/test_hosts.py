@@ -34,8 +34,8 @@ def hosts(tmp_path_factory):
     options = ["-std=c++17", "-Wall", "-Wextra", "-Werror", f"-I{PLUGINS}"]
     run(["g++", *options, HERE / "hosts" / "hosts.cpp", "-ldl", "-lpthread", "-o", folder / "hosts"])
 
-    def drive(mode, driver=13000, gpus="90", *, has_driver=True):
-        environment = {**os.environ, "STAND_IN_CUDA": str(driver), "STAND_IN_GPUS": gpus}
+    def drive(mode, driver=13000, gpus="90", *, has_driver=True, **variables):
+        environment = {**os.environ, "STAND_IN_CUDA": str(driver), "STAND_IN_GPUS": gpus, **variables}
         if has_driver:
             environment["LD_LIBRARY_PATH"] = str(folder)
         command = [folder / "hosts", *libraries, mode]
@@ -73,7 +73,7 @@ def test_two_contexts_on_each_of_two_gpus(hosts, driver):
 CODES = {
     12000: {"75": "sm_75", "80": "sm_80", "86": "sm_86", "89": "sm_89", "90": "sm_90"},
     12080: {"75": "sm_75", "90": "sm_90", "100": "sm_100", "120": "sm_120"},
-    13000: {"80": "sm_80", "103": "sm_100", "121": "sm_120", "150": "compute_80"},
+    13000: {"80": "sm_80", "103": "sm_100", "121": "sm_120", "150": "compute_90"},
 }
 """By driver and GPU: the code that it takes. GPUs that are not yet known have PTX."""
 
@@ -84,6 +84,17 @@ def test_the_code_that_a_gpu_takes(hosts, driver, gpu):
     lines = hosts("launch", driver, gpu)
     assert lines[:8] == [*CAPTURED, *BOTH] * 2
     assert {line.split()[1] for line in lines[8:]} == {CODES[driver][gpu]}
+
+
+@pytest.mark.usefixtures("built_for_old_drivers")
+@pytest.mark.parametrize("wanted", ["0", "1", None])
+def test_launches_before_the_kernel_in_front_has_ended(hosts, wanted):
+    """Only where it is asked for, and only of code that waits."""
+    for gpu in ("86", "90", "103", "150"):
+        variables = {} if wanted is None else {"RMS_DEPLOY_PROGRAMMATIC_LAUNCH": wanted}
+        lines = hosts("launch", 13000, gpu, **variables)
+        assert lines[:8] == [*CAPTURED, *BOTH] * 2
+        assert {line.endswith(" early") for line in lines[8:]} == {wanted == "1" and gpu != "86"}, gpu
 
 
 def test_a_thread_without_a_context_gets_one(hosts):

@@ -11,6 +11,7 @@
 struct CUctx_st;
 struct CUfunc_st;
 struct CUkern_st;
+struct CUlaunchConfig_st;
 struct CUlib_st;
 struct CUstream_st;
 
@@ -22,7 +23,25 @@ enum class Error : int32_t { kDriver = -1, kNone = 0, kInvalidValue = 1, kNotIni
 inline constexpr int kMultiprocessorCount = 16;  // of CUdevice_attribute
 inline constexpr int kMaxSharedBytes = 97;       // the same; of a block that asks for more than 48 KB
 inline constexpr int kMaxThreadsPerBlock = 0;    // of CUfunction_attribute
+inline constexpr int kPtxVersion = 5;            // the same; such as 90: of the PTX that the code was made of
 inline constexpr int kDynamicSharedBytes = 8;    // the same
+inline constexpr int kProgrammaticLaunch = 6;    // of CUlaunchAttributeID
+
+// A CUlaunchAttribute, and a CUlaunchConfig, which is what cuLaunchKernelEx takes.
+struct LaunchAttribute {
+  int id;
+  alignas(8) int value;
+  char rest[60];
+};
+
+struct LaunchConfig {
+  unsigned grid_x, grid_y, grid_z;
+  unsigned block_x, block_y, block_z;
+  unsigned shared_bytes;
+  CUstream_st* stream;
+  LaunchAttribute* attributes;
+  unsigned attribute_count;
+};
 
 // name, arguments
 #define RMS_DEPLOY_CUDA_FUNCTIONS(F)                                                                              \
@@ -36,11 +55,10 @@ inline constexpr int kDynamicSharedBytes = 8;    // the same
   F(cuFuncGetAttribute, (int* value, int attribute, CUfunc_st* function))                                         \
   F(cuGetErrorString, (Error error, const char** text))                                                           \
   F(cuInit, (unsigned flags))                                                                                     \
+  F(cuKernelGetAttribute, (int* value, int attribute, CUkern_st* kernel, int device))                             \
   F(cuKernelGetFunction, (CUfunc_st * *function, CUkern_st * kernel))                                             \
   F(cuKernelSetAttribute, (int attribute, int value, CUkern_st* kernel, int device))                              \
-  F(cuLaunchKernel,                                                                                               \
-    (CUfunc_st * function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y, \
-     unsigned block_z, unsigned shared_bytes, CUstream_st* stream, void** arguments, void** extra))               \
+  F(cuLaunchKernelEx, (const CUlaunchConfig_st* config, CUfunc_st* function, void** arguments, void** extra))     \
   F(cuLibraryGetKernel, (CUkern_st * *kernel, CUlib_st * library, const char* name))                              \
   F(cuLibraryLoadData, (CUlib_st * *library, const void* image, int* jit_options, void** jit_values,              \
                         unsigned jit_count, int* library_options, void** library_values, unsigned library_count)) \

@@ -1,5 +1,7 @@
 // Which kernel runs a problem, with which grid.
 #include <algorithm>
+#include <cstdlib>
+#include <string_view>
 #include <utility>
 
 #include "kernels/cuda/kernels.h"
@@ -210,18 +212,40 @@ Plan plan_of_columns(const Problem& p, const Kernels& kernels, const Device& dev
   return plan;
 }
 
-Error enqueue(const Problem& problem, const Plan& plan, Stream stream) {
+// Whether the kernel may be launched while the one before it still runs: the environment asks for it, and the kernel's
+// code waits for that one, as norm.cu says.
+bool launches_early(const Plan& plan, const Device& device) {
+  static const bool is_wanted = [] {
+    const char* text = std::getenv("RMS_DEPLOY_PROGRAMMATIC_LAUNCH");
+    return text != nullptr && std::string_view(text) == "1";
+  }();
+  int version = 0;
+  return is_wanted &&
+         driver().cuKernelGetAttribute(&version, kPtxVersion, plan.kernel, device.number) == Error::kNone &&
+         version >= 90;
+}
+
+Error enqueue(const Problem& problem, const Plan& plan, const Device& device, Stream stream) {
+  LaunchAttribute early = {kProgrammaticLaunch, 1, {}};
+  const unsigned attributes = launches_early(plan, device) ? 1 : 0;
   for (int64_t block = 0; block < plan.blocks; block += kMaxBlocks) {
     const int64_t blocks = std::min(plan.blocks - block, kMaxBlocks);
     const float inverse_size = 1.0F / static_cast<float>(problem.statistics_size);
-    Arguments arguments{problem,   block * plan.units_per_block, plan.tiles, inverse_size,
-                        plan.fold, plan.whole_vectors};
+    Arguments arguments{problem, block * plan.units_per_block, plan.tiles, inverse_size, plan.fold, plan.whole_vectors};
     void* pointers[] = {&arguments};
+    const LaunchConfig config{static_cast<unsigned>(blocks),
+                              static_cast<unsigned>(plan.chunks),
+                              1,
+                              static_cast<unsigned>(plan.block_x),
+                              static_cast<unsigned>(plan.block_y),
+                              1,
+                              static_cast<unsigned>(plan.shared_bytes),
+                              stream,
+                              &early,
+                              attributes};
     // A CUkernel in the place of a function is launched in the stream's context.
-    const Error error = driver().cuLaunchKernel(
-        reinterpret_cast<CUfunc_st*>(plan.kernel), static_cast<unsigned>(blocks), static_cast<unsigned>(plan.chunks), 1,
-        static_cast<unsigned>(plan.block_x), static_cast<unsigned>(plan.block_y), 1,
-        static_cast<unsigned>(plan.shared_bytes), stream, pointers, nullptr);
+    const Error error = driver().cuLaunchKernelEx(reinterpret_cast<const CUlaunchConfig_st*>(&config),
+                                                  reinterpret_cast<CUfunc_st*>(plan.kernel), pointers, nullptr);
     if (error != Error::kNone) {
       return error;
     }
@@ -311,7 +335,7 @@ Error launch(const Problem& problem, Tactic tactic, Stream stream) {
   if (plan.shared_bytes > 0) {  // a host may launch on a device that it has not prepared
     error = allow_shared_rows(*kernels, device);
   }
-  return error != Error::kNone ? error : enqueue(problem, plan, stream);
+  return error != Error::kNone ? error : enqueue(problem, plan, device, stream);
 }
 
 }  // namespace rms_deploy::cuda

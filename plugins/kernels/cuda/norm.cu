@@ -4,8 +4,21 @@
 
 namespace rms_deploy::cuda {
 
-#define RMS_DEPLOY_KERNEL(name, body, ...) \
-  extern "C" __global__ void __launch_bounds__(__VA_ARGS__) name(const Arguments arguments) { body(arguments); }
+// From compute capability 9.0 on the host may let a kernel start while the one before it still runs. The kernel then
+// waits here until that one has ended and its memory can be read, and lets the next one start. After any other launch
+// both do nothing.
+__device__ __forceinline__ void take_turn() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+#define RMS_DEPLOY_KERNEL(name, body, ...)                                                    \
+  extern "C" __global__ void __launch_bounds__(__VA_ARGS__) name(const Arguments arguments) { \
+    take_turn();                                                                              \
+    body(arguments);                                                                          \
+  }
 
 // The kernels of one element type. What else distinguishes two problems (residual, type of scale, rounding order,
 // partial statistic, number of threads) is a branch that all threads take alike: each instantiation costs every build

@@ -126,8 +126,8 @@ void print_launches() {
   Launch launches[64];
   const int count = device::call("take_launches", &launches[0], 64);
   for (const Launch* launch = launches; launch < launches + count; ++launch) {
-    std::printf("%s %s device %d context %d%s\n", launch->kernel, launch->code, launch->device, launch->context,
-                launch->captured ? " captured" : "");
+    std::printf("%s %s device %d context %d%s%s\n", launch->kernel, launch->code, launch->device, launch->context,
+                launch->captured ? " captured" : "", launch->early ? " early" : "");
   }
 }
 

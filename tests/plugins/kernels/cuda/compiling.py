@@ -68,6 +68,11 @@ def kernels_for_gpu(library: Path, nvcc: Path, architecture: str) -> Path:
     return compiled_for_gpu(library, nvcc, architecture, HERE / "entry.cpp")
 
 
+def virtual_of(gpu: str) -> str:
+    """The compute capability of the PTX that the build makes a GPU's machine code of."""
+    return next(virtual for virtual in ("90", "80", "75") if int(gpu) >= int(virtual))
+
+
 def ptx_of(nvcc: Path, virtual: str, to: Path, plugins: Path = PLUGINS) -> Path:
     """What nvcc writes for one compute capability."""
     options = ["-std=c++17", "-O3", f"-I{plugins}", "--Werror=all-warnings", f"-arch=compute_{virtual}", "-ptx"]

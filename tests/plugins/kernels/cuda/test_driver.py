@@ -12,6 +12,7 @@ pytestmark = pytest.mark.slow
 
 PROGRAM = """
 #include <cuda.h>
+#include <cstddef>
 #include <type_traits>
 #include "kernels/cuda/driver.h"
 using namespace rms_deploy::cuda;
@@ -42,6 +43,20 @@ static_assert(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT == kMultiprocessorCount);
 static_assert(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN == kMaxSharedBytes);
 static_assert(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES == kDynamicSharedBytes);
 static_assert(CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK == kMaxThreadsPerBlock);
+static_assert(CU_FUNC_ATTRIBUTE_PTX_VERSION == kPtxVersion);
+static_assert(CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION == kProgrammaticLaunch);
+
+#define SAME_PLACE(Theirs, theirs, Ours, ours) static_assert(offsetof(Theirs, theirs) == offsetof(Ours, ours));
+static_assert(sizeof(CUlaunchConfig) == sizeof(LaunchConfig) && sizeof(CUlaunchAttribute) == sizeof(LaunchAttribute));
+SAME_PLACE(CUlaunchConfig, gridDimX, LaunchConfig, grid_x)
+SAME_PLACE(CUlaunchConfig, gridDimZ, LaunchConfig, grid_z)
+SAME_PLACE(CUlaunchConfig, blockDimX, LaunchConfig, block_x)
+SAME_PLACE(CUlaunchConfig, sharedMemBytes, LaunchConfig, shared_bytes)
+SAME_PLACE(CUlaunchConfig, hStream, LaunchConfig, stream)
+SAME_PLACE(CUlaunchConfig, attrs, LaunchConfig, attributes)
+SAME_PLACE(CUlaunchConfig, numAttrs, LaunchConfig, attribute_count)
+SAME_PLACE(CUlaunchAttribute, id, LaunchAttribute, id)
+SAME_PLACE(CUlaunchAttribute, value.programmaticStreamSerializationAllowed, LaunchAttribute, value)
 """
 
 
@@ -54,7 +69,7 @@ def test_each_function(nvcc, tmp_path, broken):
     (tmp_path / "kernels/cuda").mkdir(parents=True)
     (tmp_path / "kernels/cuda/driver.h").write_text(text)
     names = re.findall(r"\bF\((cu\w+),", text)
-    assert len(names) == 16
+    assert len(names) == 17
     macros = "".join(f"#ifdef {name}\n#error {name} has another name\n#endif\n" for name in names)
     (tmp_path / "check.cpp").write_text(PROGRAM + macros)
     command = [nvcc, "-std=c++17", f"-I{tmp_path}", "-c", tmp_path / "check.cpp", "-o", tmp_path / "check.o"]

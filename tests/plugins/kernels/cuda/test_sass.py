@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from .compiling import run
+from .compiling import run, virtual_of
 from .ptx.arithmetic import bits_of
 from .ptx.program import Program
 
@@ -35,7 +35,7 @@ def wanted(verb, instructions):
 @pytest.fixture(scope="module", params=["75", "80", "90", "120"])
 def kernels(request, ptx, nvcc, nvdisasm, tmp_path_factory):
     """Each kernel's instructions, in PTX and as machine code."""
-    source = ptx("75" if request.param == "75" else "80")
+    source = ptx(virtual_of(request.param))
     cubin = tmp_path_factory.mktemp("sass") / "norm.cubin"
     run([nvcc.with_name("ptxas"), "-O3", f"-arch=sm_{request.param}", source, "-o", cubin])
     program = Program.parse(source.read_text())
@@ -43,6 +43,19 @@ def kernels(request, ptx, nvcc, nvdisasm, tmp_path_factory):
     code = dict(zip(sections[1::2], sections[2::2], strict=True))
     assert set(code) == set(program.kernels)
     return {name: (program.kernels[name].instructions, code[name]) for name in code}
+
+
+@pytest.mark.parametrize("virtual", ["80", "90"])
+def test_a_kernel_waits_for_the_one_before_it(ptx, virtual):
+    """Before it touches memory; from 9.0 on, where it may have been launched early."""
+    for name, kernel in Program.parse(ptx(virtual).read_text()).kernels.items():
+        parts = [one.parts for one in kernel.instructions]
+        waits = [i for i, part in enumerate(parts) if part[:2] == ("griddepcontrol", "wait")]
+        memory = [
+            i for i, part in enumerate(parts) if part[:1] in (("ld",), ("st",)) and part[1] in ("global", "shared")
+        ]
+        assert len(waits) == (1 if virtual == "90" else 0), name
+        assert all(waits[0] < i for i in memory) if waits else memory, name
 
 
 def test_no_access_is_split(kernels):

@@ -90,6 +90,12 @@ inline std::vector<Code> codes_of(const void* image) {
   return codes;
 }
 
+// The compute capability of the PTX that code was made of: ELF's flags have it in their third byte, up to ABI 7.
+inline int virtual_gpu(const Code& code) {
+  const bool has_flags = !code.is_ptx && code.bytes.size() > 51 && code.bytes[8] <= 7;
+  return has_flags ? static_cast<unsigned char>(code.bytes[50]) : code.gpu;
+}
+
 inline bool is_jetson(int gpu) { return gpu == 72 || gpu == 87 || gpu == 101 || gpu == 110; }
 
 // `driver` as cuDriverGetVersion counts.
@@ -110,16 +116,18 @@ inline Error choose(const std::vector<Code>& codes, int gpu, int driver, const C
     return (chosen->is_zstd && !reads_zstd) || abi > newest ? kInvalidImage : kSuccess;
   }
   for (const Code& code : codes) {
-    if (code.is_ptx && code.gpu <= gpu) {
+    if (code.is_ptx && code.gpu <= gpu && (chosen == nullptr || code.gpu > chosen->gpu)) {
       chosen = &code;
-      int major = 0, minor = 0;
-      const size_t at = code.bytes.find("\n.version ");
-      std::sscanf(code.bytes.c_str() + (at == std::string::npos ? 0 : at), "\n.version %d.%d", &major, &minor);
-      const int newest = driver < 12000 ? 78 : driver < 12020 ? 80 : driver < 12080 ? 82 : driver < 13000 ? 87 : 90;
-      return (code.is_zstd && !reads_zstd) || major == 0 || 10 * major + minor > newest ? kUnsupportedPtx : kSuccess;
     }
   }
-  return kNoBinaryForGpu;
+  if (chosen == nullptr) {
+    return kNoBinaryForGpu;
+  }
+  int major = 0, minor = 0;
+  const size_t at = chosen->bytes.find("\n.version ");
+  std::sscanf(chosen->bytes.c_str() + (at == std::string::npos ? 0 : at), "\n.version %d.%d", &major, &minor);
+  const int newest = driver < 12000 ? 78 : driver < 12020 ? 80 : driver < 12080 ? 82 : driver < 13000 ? 87 : 90;
+  return (chosen->is_zstd && !reads_zstd) || major == 0 || 10 * major + minor > newest ? kUnsupportedPtx : kSuccess;
 }
 
 }  // namespace fatbin

@@ -5,5 +5,5 @@ struct Launch {
   char kernel[48];
   char code[16];  // sm_90, or compute_80 for PTX
   int context, device;
-  bool captured;
+  bool captured, early;
 };

@@ -18,6 +18,7 @@
 
 #include "cuda_language.h"
 #include "fatbin.h"
+#include "kernels/cuda/driver.h"
 #include "kernels/cuda/norm.cu"
 #include "launches.h"
 
@@ -63,6 +64,7 @@ struct Recorded {
   CUctx_st* context;
   dim3 grid, block;
   unsigned shared_bytes;
+  bool early;
   Arguments arguments;
 };
 
@@ -193,6 +195,7 @@ Launch written_down(const Recorded& recorded, bool captured) {
   launch.context = recorded.context->id;
   launch.device = recorded.context->device;
   launch.captured = captured;
+  launch.early = recorded.early;
   return launch;
 }
 
@@ -374,20 +377,30 @@ CUDA cuFuncGetAttribute(int* value, int, Function* function) {
   return state() != kSuccess ? state() : load(*function, function->context);
 }
 
-CUDA cuLaunchKernel(Function* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                    unsigned block_y, unsigned block_z, unsigned shared, CUstream_st* stream, void** arguments,
-                    void**) {
+CUDA cuKernelGetAttribute(int* value, int attribute, Function* kernel, int device) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  const fatbin::Code* code = nullptr;
+  if (state() == kSuccess && attribute == 5 && !kernel->library->codes.empty()) {
+    const int error = fatbin::choose(kernel->library->codes, gpus[static_cast<size_t>(device)], version, code);
+    return *value = code == nullptr ? 0 : fatbin::virtual_gpu(*code), error;
+  }
+  return *value = gpus[static_cast<size_t>(device)], attribute == 5 ? state() : kInvalidValue;
+}
+
+CUDA cuLaunchKernelEx(const rms_deploy::cuda::LaunchConfig* config, Function* function, void** arguments, void**) {
   const std::lock_guard<std::mutex> lock(mutex);
   if (state() != kSuccess) {
     return state();
   }
+  CUstream_st* stream = config->stream;
   CUctx_st* context = stream == nullptr ? current : stream->context;
   if (context == nullptr) {
     return kInvalidContext;
   }
-  const unsigned threads = block_x * block_y * block_z;
-  if (threads == 0 || threads > 1024 || threads % cuda_on_cpu::kWarp != 0 || grid_x == 0 || grid_x > 0x7fffffff ||
-      grid_y == 0 || grid_y > 65535 || grid_z != 1 || shared > allowed_shared(*function, context->device)) {
+  const unsigned threads = config->block_x * config->block_y * config->block_z;
+  if (threads == 0 || threads > 1024 || threads % cuda_on_cpu::kWarp != 0 || config->grid_x == 0 ||
+      config->grid_x > 0x7fffffff || config->grid_y == 0 || config->grid_y > 65535 || config->grid_z != 1 ||
+      config->shared_bytes > allowed_shared(*function, context->device)) {
     return kInvalidValue;
   }
   if (function->context != nullptr && function->context != context) {
@@ -396,11 +409,16 @@ CUDA cuLaunchKernel(Function* function, unsigned grid_x, unsigned grid_y, unsign
   if (const int error = load(*function, context)) {
     return error;
   }
+  const rms_deploy::cuda::LaunchAttribute* attribute = config->attributes;
+  if (config->attribute_count > 1 || (config->attribute_count == 1 && attribute->id != 6)) {
+    return kInvalidValue;
+  }
   const Recorded recorded{function,
                           context,
-                          dim3(grid_x, grid_y),
-                          dim3(block_x, block_y, block_z),
-                          shared,
+                          dim3(config->grid_x, config->grid_y),
+                          dim3(config->block_x, config->block_y, config->block_z),
+                          config->shared_bytes,
+                          config->attribute_count == 1 && attribute->value != 0,
                           *static_cast<const Arguments*>(arguments[0])};
   const bool captured = stream != nullptr && stream->captures;
   launches.push_back(written_down(recorded, captured));
