@@ -1,8 +1,13 @@
-"""What is timed: functions of a list of tensors (x, scale, y) that enqueue one norm on the current stream."""
+"""What is timed: functions of tensors (x, scale, y) that enqueue one norm on the current stream.
+
+x is (rows, n), normalised over n, or (outer, n, inner), normalised over its channels. A function writes y, or returns
+another tensor.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -17,11 +22,11 @@ from torch.nn import functional
 
 from rms_deploy.ops.contract import ELEMENT_TYPES
 
-__all__ = ["EPSILON", "Enqueue", "build", "peers"]
+__all__ = ["EPSILON", "Enqueue", "build", "load", "peers"]
 
 Enqueue = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Any]
 EPSILON = 1e-6
-TACTICS = {"ours": 0, "ours, 1 pack": 1, "ours, 2 packs": 2, "ours, 4 packs": 4, "ours, 8 packs": 8, "ours, split": 16}
+TACTICS = {"ours, 1 pack": 1, "ours, 2 packs": 2, "ours, 4 packs": 4, "ours, 8 packs": 8, "ours, split": 16}
 
 
 def _nvcc() -> Path:
@@ -34,8 +39,8 @@ def _nvcc() -> Path:
     return Path(system)
 
 
-def build(folder: Path) -> ctypes.CDLL:
-    """The kernels for this machine's GPU, behind entry.cpp."""
+def build(folder: Path) -> Path:
+    """A library of the kernels for this machine's GPU, behind entry.cpp."""
     here, nvcc = Path(__file__).parent, _nvcc()
     plugins, image = here.parents[1] / "plugins", folder / "norm.fatbin"
     kernels, include = plugins / "kernels" / "cuda", f"-I{plugins}"
@@ -44,11 +49,20 @@ def build(folder: Path) -> ctypes.CDLL:
     options = ["-std=c++17", "-O3", "-shared", "-fPIC", include, "-DRMS_DEPLOY_CUDA_DRIVER=12000"]
     options += [f'-DRMS_DEPLOY_CUDA_IMAGE="{image}"', "-ldl", "-o", str(folder / "norm.so")]
     subprocess.run(["g++", *sorted(kernels.glob("*.cpp")), here / "entry.cpp", *options], check=True)
-    library = ctypes.CDLL(str(folder / "norm.so"))
+    return folder / "norm.so"
+
+
+def load(built: Path, *, launches_early: bool) -> ctypes.CDLL:
+    """A copy of the library, which reads the environment at its first launch."""
+    path = shutil.copy(built, built.with_name(f"norm_{launches_early:d}.so"))
+    library = ctypes.CDLL(path)
     pointer, size = ctypes.c_void_p, ctypes.c_int64
-    library.norm.argtypes = [ctypes.c_int, *[pointer] * 5, size, size, ctypes.c_int, pointer]
+    library.norm.argtypes = [ctypes.c_int, *[pointer] * 5, size, size, size, ctypes.c_int, pointer]
     if error := library.prepare():
         raise SystemExit(f"prepare: CUresult {error}")
+    os.environ["RMS_DEPLOY_PROGRAMMATIC_LAUNCH"] = f"{launches_early:d}"
+    x = torch.zeros(1, 8, device="cuda")
+    _ours(library, 0)(x, x[0], x)
     return library
 
 
@@ -57,7 +71,7 @@ def _ours(library: ctypes.CDLL, tactic: int) -> Enqueue:
         number = ELEMENT_TYPES[str(x.dtype).removeprefix("torch.")]
         stream = torch.cuda.current_stream().cuda_stream
         pointers = x.data_ptr(), None, scale.data_ptr(), y.data_ptr(), None
-        if error := library.norm(number, *pointers, *x.shape, tactic, stream):
+        if error := library.norm(number, *pointers, *x.shape[:2], x[0, 0].numel(), tactic, stream):
             raise SystemExit(f"launch: CUresult {error}")
 
     return enqueue
@@ -116,17 +130,30 @@ def _installed(name: str, make: Callable[[], Enqueue]) -> dict[str, Enqueue]:
         return {}
 
 
-def peers(library: ctypes.CDLL) -> dict[str, Enqueue]:
-    """By name; 'copy' is the limit. torch.compile is compiled anew for each shape."""
+def _torch(x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    if x.ndim == 2:
+        return functional.rms_norm(x, (x.shape[1],), scale, EPSILON)
+    wide = x.float()
+    inverse = torch.rsqrt(wide.square().mean(1, keepdim=True) + EPSILON)
+    return (wide * inverse * scale[:, None].float()).to(x.dtype)
+
+
+def peers(library: ctypes.CDLL, early: ctypes.CDLL, *, rows: bool) -> dict[str, Enqueue]:
+    """By name, of rows or of channels; 'copy' is the limit. torch.compile is compiled anew for each shape."""
     torch.compiler.reset()
-    compiled = torch.compile(
-        lambda x, scale: functional.rms_norm(x, (x.shape[1],), scale, EPSILON), dynamic=False, fullgraph=True
-    )
-    return {
+    compiled = torch.compile(_torch, dynamic=False, fullgraph=True)
+    of_both: dict[str, Enqueue] = {
         "copy": lambda x, scale, y: y.copy_(x),  # noqa: ARG005
-        **{name: _ours(library, tactic) for name, tactic in TACTICS.items()},
-        "torch": lambda x, scale, y: functional.rms_norm(x, (x.shape[1],), scale, EPSILON),  # noqa: ARG005
+        "ours": _ours(library, 0),
+        "ours, early": _ours(early, 0),
+        "torch": lambda x, scale, y: _torch(x, scale),  # noqa: ARG005
         "torch.compile": lambda x, scale, y: compiled(x, scale),  # noqa: ARG005
+    }
+    if not rows:
+        return of_both
+    return {
+        **of_both,
+        **{name: _ours(library, tactic) for name, tactic in TACTICS.items()},
         "triton": _triton,
         **{name: enqueue for item in _INSTALLED.items() for name, enqueue in _installed(*item).items()},
     }

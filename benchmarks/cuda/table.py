@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["PREDICTED", "Measured", "fill", "rows_of", "winners"]
+__all__ = ["PREDICTED", "Measured", "Row", "fill", "rows_of", "winners"]
 
-PREDICTED = {
+PREDICTED: dict[tuple[int, ...], str] = {
     (4096, 128): "75 to 85 %",
     (32768, 128): "72 to 85 %",
     (4096, 1024): "72 to 85 %",
@@ -29,10 +29,9 @@ _BEGIN, _END = "<!-- table: begin -->\n", "<!-- table: end -->"
 
 
 class Measured(NamedTuple):
-    """One kernel at one shape."""
+    """One kernel at one shape: rows and n, or outer, n and inner."""
 
-    rows: int
-    n: int
+    shape: tuple[int, ...]
     is_cold: bool
     kernel: str
     microseconds: float
@@ -40,28 +39,38 @@ class Measured(NamedTuple):
     """Microseconds of a copy of the same tensor."""
 
 
-def winners(results: Iterable[Measured]) -> dict[tuple[int, int, bool], tuple[Measured, Measured | None]]:
-    """By shape: ours as it chooses for itself, and the fastest of the others, whose tactics of ours are none."""
-    by_shape: dict[tuple[int, int, bool], list[Measured]] = {}
+class Row(NamedTuple):
+    """What the table shows of a shape."""
+
+    ours: Measured | None = None
+    """As it chooses for itself."""
+    early: Measured | None = None
+    """The same with programmatic dependent launch."""
+    other: Measured | None = None
+    """The fastest of the others, whose tactics of ours are none."""
+
+
+def winners(results: Iterable[Measured]) -> dict[tuple[int, ...], Row]:
+    """By shape, of tensors that are not in the L2."""
+    by_shape: dict[tuple[int, ...], dict[str, Measured]] = {}
     for result in results:
-        by_shape.setdefault((result.rows, result.n, result.is_cold), []).append(result)
+        if result.is_cold:
+            by_shape.setdefault(tuple(result.shape), {})[result.kernel] = result
     found = {}
     for shape, kernels in by_shape.items():
-        ours = [result for result in kernels if result.kernel == "ours"]
-        others = [result for result in kernels if not result.kernel.startswith(("ours", "copy"))]
-        if ours:
-            found[shape] = ours[0], min(others, key=lambda result: result.microseconds, default=None)
+        others = [result for name, result in kernels.items() if not name.startswith(("ours", "copy"))]
+        fastest = min(others, key=lambda result: result.microseconds, default=None)
+        found[shape] = Row(kernels.get("ours"), kernels.get("ours, early"), fastest)
     return found
 
 
 def rows_of(results: Iterable[Measured] = ()) -> list[str]:
     """The lines of the table; empty cells where nothing was measured."""
     found = winners(results)
-    shapes = dict.fromkeys([*PREDICTED, *((rows, n) for rows, n, is_cold in found if is_cold)])
-    lines = ["| rows x n | predicted | ours | fastest other | who wins |", "|---|--:|--:|--:|---|"]
-    for rows, n in shapes:
-        ours, other = found.get((rows, n, True), (None, None))
-        cells = [f"{rows} x {n}", PREDICTED.get((rows, n), ""), _said(ours), _said(other), _winner(ours, other)]
+    lines = ["| shape | predicted | ours | launched early | fastest other | who wins |", "|---|--:|--:|--:|--:|---|"]
+    for shape in dict.fromkeys([*PREDICTED, *found]):
+        row = found.get(shape, Row())
+        cells = [" x ".join(map(str, shape)), PREDICTED.get(shape, ""), *map(_said, row), _winner(row.ours, row.other)]
         lines.append("|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|")
     return lines
 
@@ -77,7 +86,7 @@ def fill(readme: Path, results: Iterable[Measured], title: str) -> None:
 def _said(result: Measured | None) -> str:
     if result is None:
         return ""
-    name = "" if result.kernel == "ours" else f"{result.kernel} "
+    name = "" if result.kernel.startswith("ours") else f"{result.kernel} "
     return f"{name}{result.microseconds:.2f} us, {100 * result.copy / result.microseconds:.0f} %"
 
 
