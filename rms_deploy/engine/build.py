@@ -26,6 +26,7 @@ from rms_deploy.onnx_model.file_hashes import model_hashes
 from rms_deploy.onnx_model.optimization_profiles import guessed_inputs, resolve_profiles
 from rms_deploy.onnx_model.signature import input_specs, output_specs
 from rms_deploy.output_file import atomic_path, check_output
+from rms_deploy.runtime.gpus import gpus
 from rms_deploy.runtime.machine import versions
 from rms_deploy.runtime.tensorrt_api import tensorrt
 
@@ -188,6 +189,10 @@ def _notes(request: EngineRequest, given: _GivenProfiles) -> Iterator[str]:
     if guessed := guessed_inputs(request.source.model, given):
         ranges = ", ".join(f"{name}={options.optimization_profiles[0][name]}" for name in guessed)
         yield f"the shapes {ranges} were guessed; `optimization_profiles` sets them"
+    for gpu in gpus() if api.is_rtx and not options.devices else ():
+        if not api.runs_on(gpu.capability):
+            known = ", ".join(api.capabilities())
+            yield f"the engine does not run on {gpu.name} ({gpu.capability}): {api.name} knows {known} and newer"
     if options.timing_cache is not None and not api.keeps_timings:
         yield f"{api.name} times nothing when it builds: its timing cache holds no timings"
 

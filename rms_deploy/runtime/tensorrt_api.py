@@ -69,6 +69,15 @@ class TensorRT:
         known = getattr(self.module, "ComputeCapability", None) if self.is_rtx else None
         return sorted((n.lower() for n in getattr(known, "__members__", {}) if n.startswith("SM")), key=_number)
 
+    def runs_on(self, capability: str) -> bool:
+        """Whether this runtime has engines for a compute capability such as sm90.
+
+        TensorRT-RTX says which it knows, and runs on newer GPUs too. It has none for those of data centres: an H200
+        answers that "TensorRT-RTX does not support this compute capability".
+        """
+        known = self.capabilities()
+        return not known or capability in known or _number(capability) > _number(known[-1])
+
     def set_devices(self, config: Any, devices: Sequence[str]) -> None:
         """Tell TensorRT-RTX which compute capabilities to build for; without `devices`, the builder chooses.
 

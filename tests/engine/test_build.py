@@ -13,10 +13,12 @@ import onnx
 import pytest
 
 import rms_deploy
+from rms_deploy.engine import build as engine_build
 from rms_deploy.errors import EngineError, InputError, InstallationError, ModelFileError, OutputError
 from rms_deploy.onnx_model.file import load_model
 from rms_deploy.onnx_model.file_hashes import file_hash
 from rms_deploy.runtime.engine_file import read_record
+from rms_deploy.runtime.gpus import Gpu
 
 NORMS = 5  # of llama-tiny: two layers of two, and the last one
 
@@ -90,6 +92,14 @@ def test_several_devices_and_optimization_profiles(small, rtx, tmp_path):
     assert record.devices == ("sm86", "sm89")
     assert [profile["X"].opt for profile in record.optimization_profiles] == [(1, 64), (8, 64)]
     assert record.notes == ()
+
+
+@pytest.mark.parametrize(("capability", "is_said"), [("sm90", True), ("sm120", False)])
+def test_a_gpu_that_the_engine_does_not_run_on_is_said(small, rtx, tmp_path, monkeypatch, capability, is_said):
+    monkeypatch.setattr(engine_build, "gpus", lambda: (Gpu("NVIDIA H200", capability, 1, "580"),))
+    record = rms_deploy.build(small(), tmp_path / "e.engine", runtime=rtx.name, norm="decomposed")
+    said = "the engine does not run on NVIDIA H200 (sm90): tensorrt-rtx knows sm75, "
+    assert any(note.startswith(said) for note in record.notes) == is_said
 
 
 def test_guessed_shapes_are_said(small, sm120, tmp_path):

@@ -79,6 +79,13 @@ def test_capabilities_in_the_order_of_their_numbers(rtx):
     assert known == sorted(known, key=lambda name: int(name[2:]))
 
 
+def test_the_gpus_that_a_runtime_has_engines_for(rtx):
+    """An H200 refused an engine of TensorRT-RTX 1.7.1."""
+    runs = {capability: rtx.runs_on(capability) for capability in ("sm75", "sm87", "sm90", "sm100", "sm120", "sm150")}
+    assert [capability for capability, does in runs.items() if does] == ["sm75", "sm120", "sm150"]
+    assert TensorRT("tensorrt", SimpleNamespace(__version__="11")).runs_on("sm90")
+
+
 def test_devices_that_a_runtime_does_not_build_for(rtx):
     config = SimpleNamespace(set_compute_capability=lambda *_: True)
     with pytest.raises(InputError, match=r"device sm90 is not known to tensorrt-rtx .*; use sm75, "):
