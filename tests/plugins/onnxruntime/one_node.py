@@ -73,17 +73,18 @@ def scale_type(dtype: str, round_before_scale: bool) -> int:
     return contract.ELEMENT_TYPES[dtype if round_before_scale else "float32"]
 
 
-def assert_close(actual: Any, expected: Any, *, round_before_scale: bool = False) -> None:
+def assert_close(actual: Any, expected: Any, *, round_before_scale: bool = False, on_gpu: bool = False) -> None:
     """`actual` is `expected`, up to the rounding that the contract leaves open.
 
     float32: 3 ulp. Quotient and product are each rounded to half an ulp, the sum of squares costs up to another half,
-    and half an ulp of a number with a mantissa near 1 is a whole one for a result with a mantissa near 2.
+    and half an ulp of a number with a mantissa near 1 is a whole one for a result with a mantissa near 2. On a GPU 4,
+    as ../kernels/cuda/cases.py says.
     16 bits: the statistic's error moves a result over a rounding boundary about once in 2^12 elements, by 1 ulp; where
     the quotient is rounded before it is scaled, the product may then be 2 ulp away.
     """
     distance = ulp_distance(actual, expected)
     if actual.dtype == np.float32:
-        assert distance.max(initial=0) <= 3
+        assert distance.max(initial=0) <= (4 if on_gpu else 3)
         return
     assert distance.max(initial=0) <= (2 if round_before_scale else 1)
     assert np.count_nonzero(distance) <= max(2, distance.size / 500)

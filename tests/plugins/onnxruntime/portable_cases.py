@@ -57,7 +57,7 @@ def case(op: str, types: tuple[str, str], shape: tuple[int, ...], axes: list[int
     return node_model(f"{op}Reciprocal" if is_reciprocal else op, inputs, **options, **attributes), inputs, expected
 
 
-def assert_expected(case: Case, actual: dict[str, Any]) -> None:
+def assert_expected(case: Case, actual: dict[str, Any], *, on_gpu: bool = False) -> None:
     """`actual` is what the reference gives, up to the rounding that the contract leaves open."""
     model, inputs, expected = case
     op = model.graph.node[0].op_type
@@ -66,7 +66,7 @@ def assert_expected(case: Case, actual: dict[str, Any]) -> None:
         assert_same(actual["Y"], expected["Y"], is_decided(expected.get("Sum", inputs["X"]), 1, **partial))
     else:
         rounds_first = any(a.name == "scale_type" and a.i != TensorProto.FLOAT for a in model.graph.node[0].attribute)
-        assert_close(actual["Y"], expected["Y"], round_before_scale=rounds_first)
+        assert_close(actual["Y"], expected["Y"], round_before_scale=rounds_first, on_gpu=on_gpu)
     assert "Sum" not in expected or actual["Sum"].tobytes() == expected["Sum"].tobytes()
 
 

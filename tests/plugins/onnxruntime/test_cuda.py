@@ -77,14 +77,14 @@ def test_against_float64(op, view, types, round_before_scale):
         assert out["Sum"].tobytes() == total.tobytes()
     else:
         expected = rms_norm(x, scale, **options)
-    assert_close(out["Y"], expected, round_before_scale=round_before_scale)
+    assert_close(out["Y"], expected, round_before_scale=round_before_scale, on_gpu=True)
 
 
 @pytest.mark.usefixtures("on_cpu")
 @pytest.mark.parametrize("name", [name for name in CASES if "-2d-" in name and name.endswith("-reciprocal")])
 def test_a_rounded_reciprocal(name):
     model, inputs, _ = CASES[name]
-    assert_expected(CASES[name], runtime.run(runtime.session(model), inputs))
+    assert_expected(CASES[name], runtime.run(runtime.session(model), inputs), on_gpu=True)
 
 
 @pytest.mark.usefixtures("on_cpu")
@@ -148,4 +148,4 @@ def test_on_a_gpu(tmp_path, name):
     session = cuda_session(model, tmp_path)
     actual = runtime.run(session, inputs)
     assert providers_of(session) == {model.graph.node[0].op_type: PROVIDER}
-    assert_expected(CASES[name], actual)
+    assert_expected(CASES[name], actual, on_gpu=True)
