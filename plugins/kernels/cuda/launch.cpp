@@ -4,12 +4,12 @@
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/library.h"
 #include "kernels/cuda/norm.h"
+#include "kernels/cuda/sizes.h"
 
 namespace rms_deploy::cuda {
 
 namespace {
 
-constexpr int64_t kPackBytes = 16;
 constexpr int64_t kBlockThreads = 128;     // of a block of several rows
 constexpr int64_t kThreadsPerSM = 512;     // fewer leave memory waiting
 constexpr int64_t kFewestSplit = 4;        // blocks per row: each reads the whole row, and writes its part
@@ -22,18 +22,6 @@ constexpr int64_t kMaxBlocks = RMS_DEPLOY_CUDA_MAX_BLOCKS;
 #else
 constexpr int64_t kMaxBlocks = 0x7fffffff;
 #endif
-
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-constexpr int64_t power_of_two_from(int64_t value) {
-  int64_t power = 1;
-  while (power < value) {
-    power *= 2;
-  }
-  return power;
-}
-
-int64_t bytes_of(contract::ElementType type) { return type == contract::ElementType::kFloat32 ? 4 : 2; }
 
 struct Plan {
   Kernel kernel = nullptr;
@@ -80,11 +68,6 @@ Alignment alignment_of(const Problem& p) {
 }
 
 int64_t max_threads(int64_t vectors) { return vectors <= 4 ? kMaxThreads<4> : kMaxThreads<8>; }
-
-int64_t threads_per_row(int64_t packs, int64_t vectors) {
-  const int64_t threads = ceil_div(packs, vectors);
-  return threads <= kWarp ? power_of_two_from(threads) : ceil_div(threads, kWarp) * kWarp;
-}
 
 // Packs per thread: as many as leave every multiprocessor enough threads, but at least so many that a block can hold
 // the row. 0 if no block can.
@@ -240,14 +223,6 @@ Error allow_shared_rows(const Kernels& kernels, const Device& device) {
                                        kernels.shared_rows, device.number);
 }
 
-// Asking for this attribute makes the driver load the kernel.
-Error load(Kernel kernel) {
-  CUfunc_st* function = nullptr;
-  int threads = 0;
-  const Error error = driver().cuKernelGetFunction(&function, kernel);
-  return error != Error::kNone ? error : driver().cuFuncGetAttribute(&threads, kMaxThreadsPerBlock, function);
-}
-
 }  // namespace
 
 int32_t tactics(const Problem& problem, Tactic (&found)[kMaxTactics]) {
@@ -276,7 +251,7 @@ Error prepare() {
     }
     for (const Kernel kernel : {k->shared_rows, k->rows[0], k->rows[1], k->rows[2], k->rows[3], k->any_rows,
                                 k->columns[0], k->columns[1], k->columns[2], k->columns[3]}) {
-      error = kernel == nullptr ? Error::kNone : load(kernel);
+      error = kernel == nullptr ? Error::kNone : load_into_context(kernel);
       if (error != Error::kNone) {
         return error;
       }
