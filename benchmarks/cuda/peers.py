@@ -43,7 +43,8 @@ def build(folder: Path) -> ctypes.CDLL:
     subprocess.run([nvcc, *options, kernels / "norm.cu", "-o", image], check=True)
     options = ["-std=c++17", "-O3", "-shared", "-fPIC", include, "-DRMS_DEPLOY_CUDA_DRIVER=12000"]
     options += [f'-DRMS_DEPLOY_CUDA_IMAGE="{image}"', "-ldl", "-o", str(folder / "norm.so")]
-    subprocess.run(["g++", *sorted(kernels.glob("*.cpp")), here / "entry.cpp", *options], check=True)
+    sources = [path for path in sorted(kernels.glob("*.cpp")) if not path.name.startswith("gradient")]
+    subprocess.run(["g++", *sources, here / "entry.cpp", *options], check=True)
     library = ctypes.CDLL(str(folder / "norm.so"))
     pointer, size = ctypes.c_void_p, ctypes.c_int64
     library.norm.argtypes = [ctypes.c_int, *[pointer] * 5, size, size, ctypes.c_int, pointer]

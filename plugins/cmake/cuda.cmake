@@ -106,7 +106,8 @@ endfunction()
 # PTX names the version that its compiler speaks, and an older reader refuses a newer one. `ptx_version` is the version that
 # the instructions need: ptxas refuses an instruction that is not in it. Driver 525 reads 8.0 and older.
 function(rms_deploy_add_cuda_image image source ptx_version)
-  set(folder "${CMAKE_CURRENT_BINARY_DIR}/cuda")
+  cmake_path(REMOVE_EXTENSION image OUTPUT_VARIABLE folder)
+  file(MAKE_DIRECTORY "${folder}")
   set(source "${CMAKE_CURRENT_SOURCE_DIR}/${source}")
   foreach(virtual 75 80)
     set(ptx "${folder}/compute_${virtual}.ptx")

@@ -18,10 +18,12 @@
 
 #include "cuda_language.h"
 #include "fatbin.h"
+#include "kernels/cuda/gradient.cu"
 #include "kernels/cuda/norm.cu"
 #include "launches.h"
 
 using rms_deploy::cuda::Arguments;
+using rms_deploy::cuda::GradientArguments;
 
 #define CUDA extern "C" __attribute__((visibility("default"))) int
 
@@ -52,8 +54,11 @@ struct CUlib_st {
 struct Function {
   CUlib_st* library;
   std::string name;
-  void (*call)(Arguments);
+  void* code;
   CUctx_st* context;
+
+  bool is_gradient() const { return name.rfind("gradient_", 0) == 0; }
+  size_t argument_bytes() const { return is_gradient() ? sizeof(GradientArguments) : sizeof(Arguments); }
 };
 
 namespace {
@@ -63,8 +68,13 @@ struct Recorded {
   CUctx_st* context;
   dim3 grid, block;
   unsigned shared_bytes;
-  Arguments arguments;
+  std::vector<unsigned char> argument;
 };
+
+template <class Argument>
+void call(void* code, const void* argument) {
+  reinterpret_cast<void (*)(Argument)>(code)(*static_cast<const Argument*>(argument));
+}
 
 // Runs a launch in place of the kernel compiled for the CPU.
 using Runner = void (*)(const char* kernel, unsigned grid_x, unsigned grid_y, unsigned block_x, unsigned block_y,
@@ -149,7 +159,7 @@ int load(Function& kernel, CUctx_st* context) {
     }
     if (code->is_ptx) {
       const size_t at = code->bytes.find(".entry " + kernel.name + "(");
-      const std::string size = "[" + std::to_string(sizeof(Arguments)) + "]";
+      const std::string size = "[" + std::to_string(kernel.argument_bytes()) + "]";
       if (at == std::string::npos || code->bytes.compare(code->bytes.find('[', at), size.size(), size) != 0) {
         return kInvalidHandle;  // the host and the kernel do not agree on the size of the argument
       }
@@ -164,13 +174,15 @@ int load(Function& kernel, CUctx_st* context) {
 void run(const Recorded& launch) {
   if (runner != nullptr) {
     runner(launch.kernel->name.c_str(), launch.grid.x, launch.grid.y, launch.block.x, launch.block.y,
-           launch.shared_bytes, &launch.arguments, sizeof launch.arguments);
+           launch.shared_bytes, launch.argument.data(), launch.argument.size());
     return;
   }
-  static void (*function)(Arguments);
-  function = launch.kernel->call;
-  cuda_on_cpu::kernel_call = [](const void* argument) { function(*static_cast<const Arguments*>(argument)); };
-  cuda_on_cpu::kernel_argument = &launch.arguments;
+  static const Function* kernel;
+  kernel = launch.kernel;
+  cuda_on_cpu::kernel_call = [](const void* argument) {
+    kernel->is_gradient() ? call<GradientArguments>(kernel->code, argument) : call<Arguments>(kernel->code, argument);
+  };
+  cuda_on_cpu::kernel_argument = launch.argument.data();
   cuda_on_cpu::block_size = launch.block;
   cuda_on_cpu::grid_size = launch.grid;
   cuda_on_cpu::dynamic_shared.resize(launch.shared_bytes / sizeof(uint64_t) + 2);
@@ -348,11 +360,11 @@ CUDA cuLibraryGetKernel(Function** kernel, CUlib_st* library, const char* name) 
   const std::lock_guard<std::mutex> lock(mutex);
   Dl_info self;
   dladdr(reinterpret_cast<void*>(&cuInit), &self);
-  void* call = dlsym(dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD), name);
-  if (call == nullptr) {
+  void* code = dlsym(dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD), name);
+  if (code == nullptr) {
     return kNotFound;
   }
-  functions.push_back({library, name, reinterpret_cast<void (*)(Arguments)>(call), nullptr});
+  functions.push_back({library, name, code, nullptr});
   *kernel = &functions.back();
   return state();
 }
@@ -396,12 +408,13 @@ CUDA cuLaunchKernel(Function* function, unsigned grid_x, unsigned grid_y, unsign
   if (const int error = load(*function, context)) {
     return error;
   }
+  const unsigned char* argument = static_cast<const unsigned char*>(arguments[0]);
   const Recorded recorded{function,
                           context,
                           dim3(grid_x, grid_y),
                           dim3(block_x, block_y, block_z),
                           shared,
-                          *static_cast<const Arguments*>(arguments[0])};
+                          {argument, argument + function->argument_bytes()}};
   const bool captured = stream != nullptr && stream->captures;
   launches.push_back(written_down(recorded, captured));
   if (captured) {
