@@ -42,7 +42,8 @@ EVERYONE = ("errors", "output_file", "libraries", "display")
 
 HEAVY = {
     "torch": (
-        *("nn", "models", "exporter", "ops.torch_check", "ops.torch_eager", "ops.torch_kernels", "ops.torch_ops"),
+        *("nn", "models", "exporter"),
+        *("ops.torch_check", "ops.torch_cuda", "ops.torch_eager", "ops.torch_kernels", "ops.torch_ops"),
         *("benchmark.worker.torch_module", "benchmark.op.other_kernels", "runtime.cuda_device"),
     ),
     "onnxscript": ("exporter",),

@@ -48,7 +48,8 @@ def build(folder: Path) -> Path:
     subprocess.run([nvcc, *options, kernels / "norm.cu", "-o", image], check=True)
     options = ["-std=c++17", "-O3", "-shared", "-fPIC", include, "-DRMS_DEPLOY_CUDA_DRIVER=12000"]
     options += [f'-DRMS_DEPLOY_CUDA_IMAGE="{image}"', "-ldl", "-o", str(folder / "norm.so")]
-    subprocess.run(["g++", *sorted(kernels.glob("*.cpp")), here / "entry.cpp", *options], check=True)
+    sources = [path for path in sorted(kernels.glob("*.cpp")) if not path.name.startswith("gradient")]
+    subprocess.run(["g++", *sources, here / "entry.cpp", *options], check=True)
     return folder / "norm.so"
 
 

@@ -107,7 +107,8 @@ endfunction()
 # the instructions need, 7.8 for those of 9.0: ptxas refuses an instruction that is not in it. Driver 525 reads 8.0 and
 # older.
 function(rms_deploy_add_cuda_image image source)
-  set(folder "${CMAKE_CURRENT_BINARY_DIR}/cuda")
+  cmake_path(REMOVE_EXTENSION image OUTPUT_VARIABLE folder)
+  file(MAKE_DIRECTORY "${folder}")
   set(source "${CMAKE_CURRENT_SOURCE_DIR}/${source}")
   foreach(virtual 75 80 90)
     set(ptx "${folder}/compute_${virtual}.ptx")

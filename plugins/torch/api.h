@@ -1,6 +1,6 @@
-// The C interface of librms_deploy_torch.so: the norms of torch's eager mode on the CPU, forward and backward, called
-// from Python through ctypes. rms_deploy/ops/torch_kernels.py declares the same; the version says whether they agree.
-// It changes with every change of a struct or signature.
+// The C interface of librms_deploy_torch.so: the norms of torch's eager mode, forward and backward, called from Python
+// through ctypes. rms_deploy/ops/torch_kernels.py declares the same; the version says whether they agree. It changes
+// with every change of a struct or signature.
 //
 // Tensors are pointers to contiguous memory. Nothing is kept after a call, which may come from any thread.
 #pragma once
@@ -11,7 +11,7 @@
 
 extern "C" {
 
-inline constexpr int32_t kRmsDeployTorchVersion = 2;
+inline constexpr int32_t kRmsDeployTorchVersion = 3;
 
 // What stays the same from call to call. The tensor is seen as (outer, n, inner), normalised over n.
 struct RmsDeployTorchNorm {
@@ -45,5 +45,31 @@ RMS_DEPLOY_EXPORT int32_t rms_deploy_torch_forward(const RmsDeployTorchNorm* nor
 RMS_DEPLOY_EXPORT int32_t rms_deploy_torch_backward(const RmsDeployTorchNorm* norm, int64_t outer, int32_t threads,
                                                     const void* x, const void* scale, const void* grad_y,
                                                     const void* grad_sum, void* grad_x, void* grad_scale);
+
+// On an NVIDIA GPU. These are absent where the library was built without a CUDA compiler. The tensors are in the memory
+// of the current device, whose primary context is current. A call enqueues kernels on `stream` (a cudaStream_t), and
+// allocates and waits for nothing. A result that is not 0 is an error: see rms_deploy_torch_cuda_text.
+
+// Loads every kernel for the current device, so that no call loads one while a stream is captured.
+RMS_DEPLOY_EXPORT int32_t rms_deploy_torch_cuda_prepare();
+
+// What an error means, in one line.
+RMS_DEPLOY_EXPORT const char* rms_deploy_torch_cuda_text(int32_t error);
+
+// Sets `bytes` to those of workspace that grad_scale needs on a device. Only norms with inner = 1 have a backward pass
+// here.
+RMS_DEPLOY_EXPORT int32_t rms_deploy_torch_cuda_workspace(const RmsDeployTorchNorm* norm, int64_t outer, int32_t device,
+                                                          int64_t* bytes);
+
+// As rms_deploy_torch_forward.
+RMS_DEPLOY_EXPORT int32_t rms_deploy_torch_cuda_forward(const RmsDeployTorchNorm* norm, int64_t outer, void* stream,
+                                                        const void* x, const void* residual, const void* scale, void* y,
+                                                        void* sum);
+
+// As rms_deploy_torch_backward. `workspace` is memory of the device, aligned to 16 bytes; null without grad_scale.
+RMS_DEPLOY_EXPORT int32_t rms_deploy_torch_cuda_backward(const RmsDeployTorchNorm* norm, int64_t outer, void* stream,
+                                                         const void* x, const void* scale, const void* grad_y,
+                                                         const void* grad_sum, void* grad_x, void* grad_scale,
+                                                         void* workspace);
 
 }  // extern "C"

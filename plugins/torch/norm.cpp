@@ -10,6 +10,7 @@
 #include "kernels/cpu/gradient.h"
 #include "torch/api.h"
 #include "torch/pool.h"
+#include "torch/problem.h"
 
 namespace rms_deploy::torch {
 
@@ -59,22 +60,9 @@ const Selected& selected() {
   return chosen;
 }
 
-cpu::Problem problem_of(const RmsDeployTorchNorm& norm, int64_t outer, const void* x, const void* scale) {
+cpu::Problem cpu_problem_of(const RmsDeployTorchNorm& norm, int64_t outer, const void* x, const void* scale) {
   cpu::Problem p;
-  p.type = static_cast<contract::ElementType>(norm.type);
-  p.scale_type = static_cast<contract::ElementType>(norm.scale_type);
-  p.x = x;
-  p.scale = scale;
-  p.outer = outer;
-  p.n = norm.n;
-  p.inner = norm.inner;
-  p.statistics_size = norm.statistics_size;
-  p.scalar_scale = norm.scalar_scale != 0;
-  p.round_before_scale = norm.round_before_scale != 0;
-  p.round_reciprocal = p.round_before_scale && norm.round_reciprocal != 0;
-  p.epsilon = norm.epsilon;
-  p.rms_epsilon = norm.rms_epsilon;
-  p.rms_min = norm.rms_min;
+  static_cast<rms_deploy::Problem&>(p) = problem_of(norm, outer, x, scale);
   return p;
 }
 
@@ -194,7 +182,7 @@ int32_t rms_deploy_torch_forward(const RmsDeployTorchNorm* norm, int64_t outer, 
   if (rms_deploy::torch::selected().level == nullptr) {
     return 1;
   }
-  rms_deploy::cpu::Problem p = rms_deploy::torch::problem_of(*norm, outer, x, scale);
+  rms_deploy::cpu::Problem p = rms_deploy::torch::cpu_problem_of(*norm, outer, x, scale);
   p.residual = residual;
   p.y = y;
   p.sum = sum;
@@ -212,7 +200,7 @@ int32_t rms_deploy_torch_backward(const RmsDeployTorchNorm* norm, int64_t outer,
     return 1;
   }
   rms_deploy::cpu::Gradient gradient;
-  gradient.norm = rms_deploy::torch::problem_of(*norm, outer, x, scale);
+  gradient.norm = rms_deploy::torch::cpu_problem_of(*norm, outer, x, scale);
   gradient.grad_y = grad_y;
   gradient.grad_sum = grad_sum;
   gradient.grad_x = grad_x;

@@ -90,7 +90,7 @@ def add_rms_norm(
 
 
 def _match(x: Tensor, residual: Tensor) -> bool:
-    return x.shape == residual.shape and x.dtype == residual.dtype
+    return x.shape == residual.shape and x.dtype == residual.dtype and x.device == residual.device
 
 
 def _planned(plan: torch_kernels.Plan, x: Tensor, scale: Tensor) -> Tensor:

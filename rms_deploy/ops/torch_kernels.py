@@ -1,8 +1,8 @@
-"""The compiled norms of torch's eager mode on the CPU, `librms_deploy_torch.so`: what they serve, and the calls.
+"""The compiled norms of torch's eager mode, `librms_deploy_torch.so`: what they serve, and the calls.
 
 They read x once from memory where torch's operators pass over it some ten times. `plugins/torch/api.h` is the
-interface. Where they do not serve (another device or dtype, no library, tensors that stand for others), the caller goes
-on in torch operators.
+interface. They serve the CPU and, where the axes are the last ones, NVIDIA GPUs. Where they do not serve (another
+device or dtype, no library, tensors that stand for others), the caller goes on in torch operators.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from torch import Tensor
 
 from rms_deploy.errors import InputError, InstallationError
 from rms_deploy.libraries import torch_library
+from rms_deploy.ops import torch_cuda
 from rms_deploy.ops.axes import normalized_axes
 
 __all__ = ["Plan", "backward", "forward", "forward_of_sum", "is_plain", "plan_of"]
 
-_VERSION = 2
+_VERSION = 3
+_CPU = -1  # as torch numbers devices
 _ELEMENT_TYPES = {torch.float32: 1, torch.float16: 10, torch.bfloat16: 16}
 _SMALLEST_NORMAL = torch.finfo(torch.float32).tiny
 _LARGEST = torch.finfo(torch.float32).max
@@ -62,6 +64,9 @@ class Plan(NamedTuple):
     options: tuple[Any, ...]  # axes ... partial_size, as in `plan_of`
     forward: Any
     backward: Any
+    library: ctypes.CDLL
+    device: int  # of CUDA; -1: the CPU
+    workspace_bytes: int  # of a GPU
 
 
 def plan_of(
@@ -78,13 +83,22 @@ def plan_of(
     """The plan of a norm of these tensors; None: the library does not serve it."""
     if not is_plain(x) or not is_plain(scale) or _under_functorch():
         return None
+    device = x.get_device()
+    if scale.get_device() != device or (device != _CPU and not _is_ready(device)):
+        return None
     options = (tuple(axes), epsilon, rms_epsilon, rms_min, round_before_scale, round_reciprocal, partial_size)
-    return _plan(x.shape, x.dtype, scale.shape, scale.dtype, options)
+    return _plan(x.shape, x.dtype, scale.shape, scale.dtype, options, device)
 
 
 def is_plain(x: Tensor) -> bool:
-    """Whether x is memory of the CPU, and no subclass, fake or wrapper."""
-    return type(x) in _PLAIN and x.is_cpu and x.layout is torch.strided and not x.is_neg() and not _is_legacy_batched(x)
+    """Whether x is memory of the CPU or of a GPU, and no subclass, fake or wrapper."""
+    known = type(x) in _PLAIN and (x.is_cpu or x.is_cuda) and x.layout is torch.strided
+    return known and not x.is_neg() and not _is_legacy_batched(x)
+
+
+def _is_ready(device: int) -> bool:
+    library = _library()
+    return library is not None and torch_cuda.is_ready(library, device)
 
 
 @lru_cache(maxsize=4096)
@@ -94,6 +108,7 @@ def _plan(
     scale_shape: torch.Size,
     scale_dtype: torch.dtype,
     options: tuple[Any, ...],
+    device: int,
 ) -> Plan | None:
     axes, epsilon, rms_epsilon, rms_min, round_before_scale, round_reciprocal, partial_size = options
     library = _library()
@@ -109,25 +124,31 @@ def _plan(
     k = n if partial_size is None else partial_size
     if not shape.numel() or not held or not (scalar or one_each) or not 1 <= k <= n:
         return None
+    if device != _CPU and inner > 1:
+        return None
     types = (_ELEMENT_TYPES[dtype], _ELEMENT_TYPES[scale_dtype])
     norm = _Norm(n, inner, k, *types, scalar, round_before_scale, round_reciprocal, epsilon, rms_epsilon, rms_min)
     outer = math.prod(shape[: block[0]])
-    calls = (library.rms_deploy_torch_forward, library.rms_deploy_torch_backward)
-    return Plan(norm, ctypes.addressof(norm), outer, options, *calls)
+    address = ctypes.addressof(norm)
+    if device == _CPU:
+        calls = (library.rms_deploy_torch_forward, library.rms_deploy_torch_backward)
+        return Plan(norm, address, outer, options, *calls, library, device, 0)
+    calls = (library.rms_deploy_torch_cuda_forward, library.rms_deploy_torch_cuda_backward)
+    size = torch_cuda.workspace_bytes(library, address, outer, device)
+    return Plan(norm, address, outer, options, *calls, library, device, size)
 
 
 def forward(plan: Plan, x: Tensor, scale: Tensor) -> Tensor:
     """y. Both tensors are contiguous."""
     y = torch.empty_like(x)
-    _check(plan.forward(plan.address, plan.outer, _threads(), x.data_ptr(), None, scale.data_ptr(), y.data_ptr(), None))
+    _call(plan, plan.forward, x.data_ptr(), None, scale.data_ptr(), y.data_ptr(), None)
     return y
 
 
 def forward_of_sum(plan: Plan, x: Tensor, residual: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """y and the sum. All tensors are contiguous."""
     y, total = torch.empty_like(x), torch.empty_like(x)
-    pointers = (x.data_ptr(), residual.data_ptr(), scale.data_ptr(), y.data_ptr(), total.data_ptr())
-    _check(plan.forward(plan.address, plan.outer, _threads(), *pointers))
+    _call(plan, plan.forward, x.data_ptr(), residual.data_ptr(), scale.data_ptr(), y.data_ptr(), total.data_ptr())
     return y, total
 
 
@@ -147,25 +168,30 @@ def backward(
         grad_total = grad_total.contiguous()
     grad_x = torch.empty_like(x) if wants_x else None
     grad_scale = torch.empty_like(scale) if wants_scale else None
-    _check(
-        plan.backward(
-            plan.address,
-            plan.outer,
-            _threads(),
-            x.data_ptr(),
-            scale.data_ptr(),
-            grad.data_ptr(),
-            None if grad_total is None else grad_total.data_ptr(),
-            None if grad_x is None else grad_x.data_ptr(),
-            None if grad_scale is None else grad_scale.data_ptr(),
-        )
-    )
+    pointers = [
+        x.data_ptr(),
+        scale.data_ptr(),
+        grad.data_ptr(),
+        None if grad_total is None else grad_total.data_ptr(),
+        None if grad_x is None else grad_x.data_ptr(),
+        None if grad_scale is None else grad_scale.data_ptr(),
+    ]
+    if plan.device == _CPU:
+        _call(plan, plan.backward, *pointers)
+    else:
+        workspace = torch_cuda.workspace(plan.workspace_bytes, x) if wants_scale else None
+        _call(plan, plan.backward, *pointers, None if workspace is None else workspace.data_ptr())
     return grad_x, grad_scale
 
 
-def _check(status: int) -> None:
-    if status:
-        raise MemoryError("no memory for the scratch of a norm")
+def _call(plan: Plan, function: Any, *pointers: int | None) -> None:
+    if plan.device == _CPU:
+        if function(plan.address, plan.outer, _threads(), *pointers):
+            raise MemoryError("no memory for the scratch of a norm")
+        return
+    with torch_cuda.on_device(plan.device):
+        error = function(plan.address, plan.outer, torch_cuda.stream(plan.device), *pointers)
+    torch_cuda.check(plan.library, error)
 
 
 @cache
@@ -194,4 +220,5 @@ def _library() -> ctypes.CDLL | None:
     call = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32)
     library.rms_deploy_torch_forward.argtypes = (*call, *[ctypes.c_void_p] * 5)
     library.rms_deploy_torch_backward.argtypes = (*call, *[ctypes.c_void_p] * 6)
+    torch_cuda.declare(library)
     return library

@@ -233,7 +233,7 @@ __device__ __forceinline__ void set_wide_divisors(const Columns<T, kCount>& colu
     if (__syncthreads_or(is_bad)) {
       double sum[1] = {is_bad ? columns.wide_sum(k) : 0.0};
       sum_over_columns(sum);
-      const Divisor wide = wide_divisor(sum[0], arguments);
+      const Divisor wide = wide_divisor(sum[0], arguments.problem, arguments.inverse_size);
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {  // a register has no number that is known at run time
         divisors[i] = i == k && is_bad ? wide : divisors[i];
@@ -265,7 +265,7 @@ __device__ __forceinline__ void norm_columns(const Arguments& arguments) {
 #pragma unroll
   for (int k = 0; k < kCount; ++k) {
     bool holds;
-    divisors[k] = divisor_of(sums[k], arguments, holds);
+    divisors[k] = divisor_of(sums[k], p, arguments.inverse_size, holds);
     bad |= !holds && columns.exists() ? 1U << k : 0U;
   }
   if (__syncthreads_or(bad != 0)) {

@@ -7,12 +7,12 @@
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/library.h"
 #include "kernels/cuda/norm.h"
+#include "kernels/cuda/sizes.h"
 
 namespace rms_deploy::cuda {
 
 namespace {
 
-constexpr int64_t kPackBytes = 16;
 constexpr int64_t kBlockThreads = 128;  // of a block of several rows
 constexpr int64_t kThreadsPerSM = 512;  // fewer leave memory waiting
 constexpr int64_t kMostSplit = 16;      // blocks per row: each reads the whole row, so more of them save little
@@ -27,18 +27,6 @@ constexpr int64_t kMaxBlocks = RMS_DEPLOY_CUDA_MAX_BLOCKS;
 #else
 constexpr int64_t kMaxBlocks = 0x7fffffff;
 #endif
-
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-constexpr int64_t power_of_two_from(int64_t value) {
-  int64_t power = 1;
-  while (power < value) {
-    power *= 2;
-  }
-  return power;
-}
-
-int64_t bytes_of(contract::ElementType type) { return type == contract::ElementType::kFloat32 ? 4 : 2; }
 
 struct Plan {
   Kernel kernel = nullptr;
@@ -85,11 +73,6 @@ Alignment alignment_of(const Problem& p) {
 }
 
 int64_t max_threads(int64_t vectors) { return vectors <= 4 ? kMaxThreads<4> : kMaxThreads<8>; }
-
-int64_t threads_per_row(int64_t packs, int64_t vectors) {
-  const int64_t threads = ceil_div(packs, vectors);
-  return threads <= kWarp ? power_of_two_from(threads) : ceil_div(threads, kWarp) * kWarp;
-}
 
 // Packs per thread: as many as leave every multiprocessor enough threads, but at least so many that a block can hold
 // the row, and that it has no more than 256 threads for each pack of a thread: many warps take longer to meet than a
@@ -232,7 +215,6 @@ Error enqueue(const Problem& problem, const Plan& plan, const Device& device, St
     const int64_t blocks = std::min(plan.blocks - block, kMaxBlocks);
     const float inverse_size = 1.0F / static_cast<float>(problem.statistics_size);
     Arguments arguments{problem, block * plan.units_per_block, plan.tiles, inverse_size, plan.fold, plan.whole_vectors};
-    void* pointers[] = {&arguments};
     const LaunchConfig config{static_cast<unsigned>(blocks),
                               static_cast<unsigned>(plan.chunks),
                               1,
@@ -243,9 +225,7 @@ Error enqueue(const Problem& problem, const Plan& plan, const Device& device, St
                               stream,
                               &early,
                               attributes};
-    // A CUkernel in the place of a function is launched in the stream's context.
-    const Error error = driver().cuLaunchKernelEx(reinterpret_cast<const CUlaunchConfig_st*>(&config),
-                                                  reinterpret_cast<CUfunc_st*>(plan.kernel), pointers, nullptr);
+    const Error error = launch_kernel(plan.kernel, config, &arguments);
     if (error != Error::kNone) {
       return error;
     }
@@ -266,14 +246,6 @@ Error find_device(Device& device) {
 Error allow_shared_rows(const Kernels& kernels, const Device& device) {
   return driver().cuKernelSetAttribute(kDynamicSharedBytes, device.shared_bytes - static_cast<int>(kOwnSharedBytes),
                                        kernels.shared_rows, device.number);
-}
-
-// Asking for this attribute makes the driver load the kernel.
-Error load(Kernel kernel) {
-  CUfunc_st* function = nullptr;
-  int threads = 0;
-  const Error error = driver().cuKernelGetFunction(&function, kernel);
-  return error != Error::kNone ? error : driver().cuFuncGetAttribute(&threads, kMaxThreadsPerBlock, function);
 }
 
 }  // namespace
@@ -304,7 +276,7 @@ Error prepare() {
     }
     for (const Kernel kernel : {k->shared_rows, k->rows[0], k->rows[1], k->rows[2], k->rows[3], k->any_rows,
                                 k->columns[0], k->columns[1], k->columns[2], k->columns[3]}) {
-      error = kernel == nullptr ? Error::kNone : load(kernel);
+      error = kernel == nullptr ? Error::kNone : load_into_context(kernel);
       if (error != Error::kNone) {
         return error;
       }

@@ -59,14 +59,14 @@ template <class T>
 __device__ __forceinline__ Divisor row_divisor(const Arguments& arguments, int64_t row, float sum_of_squares) {
   const Problem& p = arguments.problem;
   bool holds;
-  Divisor divisor = divisor_of(sum_over_row(sum_of_squares), arguments, holds);
+  Divisor divisor = divisor_of(sum_over_row(sum_of_squares), p, arguments.inverse_size, holds);
   if (__any_sync(kAllLanes, !holds)) {  // the same for all warps of a row
     double sum = 0.0;
 #pragma unroll 1
     for (int64_t i = threadIdx.x; row < p.outer && i < p.statistics_size; i += blockDim.x) {
       sum += wide_square<T>(p, row * p.n + i);
     }
-    const Divisor wide = wide_divisor(sum_over_row(sum), arguments);
+    const Divisor wide = wide_divisor(sum_over_row(sum), p, arguments.inverse_size);
     divisor = holds ? divisor : wide;
   }
   return reciprocal_rounded<T>(divisor, p);
@@ -353,18 +353,18 @@ __device__ __forceinline__ Pack* shared_packs() {
   return packs;
 }
 
-// The row's chunks are shared out to the blocks of its y: each block sums all of them, and keeps its own. A thread
-// reads only what it has written, so no barrier is between the two.
-template <class T>
-__device__ __forceinline__ void norm_shared_rows(const Arguments& arguments) {
+// kSplit: the row's chunks are shared out to the blocks of its y. Each block sums all of them, with two under way at a
+// time, and keeps its own. A thread reads only what it has written, so no barrier is between the two.
+template <class T, bool kSplit>
+__device__ __forceinline__ void norm_chunks(const Arguments& arguments) {
   const int64_t number = arguments.first + static_cast<int64_t>(blockIdx.x);
   const Row<T, kSharedRowVectors, true, int> row(arguments, number);
   const int chunks = row.chunks();
-  const int blocks = static_cast<int>(gridDim.y);
-  const int first = static_cast<int>(blockIdx.y);
+  const int blocks = kSplit ? static_cast<int>(gridDim.y) : 1;
+  const int first = kSplit ? static_cast<int>(blockIdx.y) : 0;
   Pack* const packs = shared_packs() + threadIdx.x;
   float sum = 0.0F;
-#pragma unroll 2
+#pragma unroll(kSplit ? 2 : 1)
   for (int chunk = 0; chunk < chunks; ++chunk) {
     Pack held[kSharedRowVectors];
     row.load(chunk, held);
@@ -387,6 +387,15 @@ __device__ __forceinline__ void norm_shared_rows(const Arguments& arguments) {
         row.write(chunk, i, held, divisor, row.scale(chunk, i));
       }
     }
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void norm_shared_rows(const Arguments& arguments) {
+  if (gridDim.y == 1) {
+    norm_chunks<T, false>(arguments);
+  } else {
+    norm_chunks<T, true>(arguments);
   }
 }
 

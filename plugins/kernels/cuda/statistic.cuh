@@ -24,11 +24,10 @@ __device__ __forceinline__ float inverse_root(float value) {
   return fmaf(0.5F * root, fmaf(-value * root, root, 1.0F), root);
 }
 
-// `holds` says whether float32 was enough: the sum did not overflow, and what underflow may have taken (2^-150 per
-// element) is nothing beside mean + epsilon. A NaN is what float64 would give too.
-__device__ __forceinline__ Divisor divisor_of(float sum_of_squares, const Arguments& arguments, bool& holds) {
-  const Problem& p = arguments.problem;
-  const float mean = sum_of_squares * arguments.inverse_size + p.epsilon;
+// `inverse_size` is 1 / statistics_size. `holds` says whether float32 was enough: the sum did not overflow, and what
+// underflow may have taken (2^-150 per element) is nothing beside mean + epsilon. A NaN is what float64 would give too.
+__device__ __forceinline__ Divisor divisor_of(float sum_of_squares, const Problem& p, float inverse_size, bool& holds) {
+  const float mean = sum_of_squares * inverse_size + p.epsilon;
   if (p.rms_epsilon == 0.0F && p.rms_min == 0.0F) {
     holds = !(mean < 0x1p-100F || mean > 0x1p+126F);
     return {1.0F, inverse_root(mean)};
@@ -53,20 +52,29 @@ __device__ __forceinline__ int exponent_of(double value) {
   return static_cast<int>(bits >> 52 & 0x7ff) - 1023;
 }
 
-// The divisor where only float64 has the range. The precision of float32 is enough: root and quotient are taken of
-// numbers near one.
-__device__ __forceinline__ Divisor wide_divisor(double sum_of_squares, const Arguments& arguments) {
-  const Problem& p = arguments.problem;
-  const double mean = sum_of_squares * arguments.inverse_size + static_cast<double>(p.epsilon);
+// The root of the mean square and epsilon, of a sum that only float64 can hold. The precision of float32 is enough: the
+// root is taken of a number near one.
+__device__ __forceinline__ double wide_root(double sum_of_squares, const Problem& p, float inverse_size) {
+  const double mean = sum_of_squares * inverse_size + static_cast<double>(p.epsilon);
   const bool number = mean > 0.0 && mean <= 0x1p+300;  // not zero, infinity or NaN, whose root is themselves
   const int half = number ? exponent_of(mean) >> 1 : 0;
-  const double root =
-      static_cast<double>(sqrtf(static_cast<float>(mean * power_of_two(-2 * half)))) * power_of_two(half) +
-      static_cast<double>(p.rms_epsilon);
-  const double rms = root < static_cast<double>(p.rms_min) ? static_cast<double>(p.rms_min) : root;
+  return static_cast<double>(sqrtf(static_cast<float>(mean * power_of_two(-2 * half)))) * power_of_two(half);
+}
+
+__device__ __forceinline__ double wide_rms(double root, const Problem& p) {
+  const double rms = root + static_cast<double>(p.rms_epsilon);
+  return rms < static_cast<double>(p.rms_min) ? static_cast<double>(p.rms_min) : rms;
+}
+
+// The division by a number that only float64 can hold. Here too the quotient is that of a number near one.
+__device__ __forceinline__ Divisor divisor_by(double rms) {
   // The power is at most 2^126, and the factor then stays below 2^30.
   const int exponent = rms > 0.0 && rms <= 0x1p+200 ? (rms < 0x1p-126 ? -126 : exponent_of(rms)) : 0;
   return {static_cast<float>(power_of_two(-exponent)), 1.0F / static_cast<float>(rms * power_of_two(-exponent))};
+}
+
+__device__ __forceinline__ Divisor wide_divisor(double sum_of_squares, const Problem& p, float inverse_size) {
+  return divisor_by(wide_rms(wide_root(sum_of_squares, p, inverse_size), p));
 }
 
 // The divisor whose reciprocal, power * factor, is rounded to T, where the problem asks for it.

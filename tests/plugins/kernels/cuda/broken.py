@@ -29,7 +29,12 @@ BROKEN = {
 def write_broken(folder: Path, what: str) -> None:
     """The sources that the kernels are compiled from; "nothing" is broken in the whole ones."""
     name, old, new = BROKEN.get(what, ("", "", ""))
-    for path in (*PLUGINS.glob("*.h"), *PLUGINS.glob("kernels/*.h"), *PLUGINS.glob("kernels/cuda/*.*")):
+    for path in (
+        *PLUGINS.glob("*.h"),
+        *PLUGINS.glob("kernels/*.h"),
+        *PLUGINS.glob("kernels/cuda/*.*"),
+        *PLUGINS.glob("torch/*.*"),
+    ):
         text = path.read_text()
         if path.name == name:
             assert text.count(old) == 1

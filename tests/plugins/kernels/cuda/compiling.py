@@ -37,35 +37,53 @@ def stand_in(driver: Path, plugins: Path = PLUGINS) -> Path:
     return driver
 
 
-def compiled_with_image(library: Path, image: Path, *arguments: object, plugins: Path = PLUGINS) -> Path:
-    """The kernels' side of the host around a fat binary, and `arguments`: sources and options."""
+def compiled_with_image(
+    library: Path, image: Path, *arguments: object, gradient_image: Path | None = None, plugins: Path = PLUGINS
+) -> Path:
+    """The kernels' side of the host around a fat binary, and `arguments`: sources and options.
+
+    With the side of the gradients around theirs, where there is one.
+    """
     options = ["-std=c++17", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", "-Wl,--no-undefined"]
     options += [f"-I{plugins}", f'-DRMS_DEPLOY_CUDA_IMAGE="{image}"', "-DRMS_DEPLOY_CUDA_DRIVER=12000"]
-    run(["g++", *options, *sorted(plugins.glob("kernels/cuda/*.cpp")), *arguments, "-ldl", "-o", library])
+    sources = sorted(plugins.glob("kernels/cuda/*.cpp"))
+    if gradient_image is None:
+        sources = [source for source in sources if not source.name.startswith("gradient")]
+    else:
+        options.append(f'-DRMS_DEPLOY_CUDA_GRADIENT_IMAGE="{gradient_image}"')
+    run(["g++", *options, *sources, *arguments, "-ldl", "-o", library])
     return library
 
 
-def compiled_for_cpu(library: Path, *arguments: object, plugins: Path = PLUGINS) -> Path:
+def compiled_for_cpu(library: Path, *arguments: object, gradient: bool = False, plugins: Path = PLUGINS) -> Path:
     """With the sources of the folder `plugins`, and beside a stand-in for the driver named libcuda.so."""
     driver = stand_in(library.with_name("libcuda.so"), plugins)
     image, define = ON_CPU / "any.image", f'-DRMS_DEPLOY_LIBCUDA="{driver}"'
-    return compiled_with_image(library, image, define, *arguments, plugins=plugins)
+    gradient_image = image if gradient else None
+    return compiled_with_image(library, image, define, *arguments, gradient_image=gradient_image, plugins=plugins)
 
 
-def compiled_for_gpu(library: Path, nvcc: Path, architecture: str, *arguments: object) -> Path:
-    image = library.with_suffix(".fatbin")
-    source = PLUGINS / "kernels" / "cuda" / "norm.cu"
-    run([nvcc, "-std=c++17", "-O3", f"-arch={architecture}", f"-I{PLUGINS}", "-fatbin", source, "-o", image])
-    return compiled_with_image(library, image, *arguments)
+def compiled_for_gpu(library: Path, nvcc: Path, architecture: str, *arguments: object, gradient: bool = False) -> Path:
+    options = ["-std=c++17", "-O3", f"-arch={architecture}", f"-I{PLUGINS}", "-fatbin"]
+    images = {}
+    for name in ("norm", "gradient") if gradient else ("norm",):
+        images[name] = library.with_name(f"{library.stem}-{name}.fatbin")
+        run([nvcc, *options, PLUGINS / f"kernels/cuda/{name}.cu", "-o", images[name]])
+    return compiled_with_image(library, images["norm"], *arguments, gradient_image=images.get("gradient"))
+
+
+def entries(plugins: Path) -> list[Path]:
+    """The C functions that the tests call."""
+    return [HERE / "entry.cpp", HERE / "gradient_entry.cpp", plugins / "torch/cuda.cpp"]
 
 
 def kernels_for_cpu(library: Path, plugins: Path) -> Path:
     few_blocks = "-DRMS_DEPLOY_CUDA_MAX_BLOCKS=3"  # per launch, so that most cases need several launches
-    return compiled_for_cpu(library, HERE / "entry.cpp", few_blocks, plugins=plugins)
+    return compiled_for_cpu(library, *entries(plugins), few_blocks, gradient=True, plugins=plugins)
 
 
 def kernels_for_gpu(library: Path, nvcc: Path, architecture: str) -> Path:
-    return compiled_for_gpu(library, nvcc, architecture, HERE / "entry.cpp")
+    return compiled_for_gpu(library, nvcc, architecture, *entries(PLUGINS), gradient=True)
 
 
 def virtual_of(gpu: str) -> str:
@@ -73,8 +91,8 @@ def virtual_of(gpu: str) -> str:
     return next(virtual for virtual in ("90", "80", "75") if int(gpu) >= int(virtual))
 
 
-def ptx_of(nvcc: Path, virtual: str, to: Path, plugins: Path = PLUGINS) -> Path:
-    """What nvcc writes for one compute capability."""
+def ptx_of(nvcc: Path, virtual: str, to: Path, plugins: Path = PLUGINS, source: str = "norm") -> Path:
+    """What nvcc writes of the norms, or of their gradients, for one compute capability."""
     options = ["-std=c++17", "-O3", f"-I{plugins}", "--Werror=all-warnings", f"-arch=compute_{virtual}", "-ptx"]
-    run([nvcc, *options, plugins / "kernels/cuda/norm.cu", "-o", to])
+    run([nvcc, *options, plugins / f"kernels/cuda/{source}.cu", "-o", to])
     return to

@@ -35,5 +35,17 @@ def ptx(nvcc: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
 
 
 @pytest.fixture(scope="session")
+def gradient_ptx(nvcc: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The same of the backward pass."""
+    folder = tmp_path_factory.mktemp("gradient-ptx")
+    return cache(lambda virtual: ptx_of(nvcc, virtual, folder / f"{virtual}.ptx", source="gradient"))
+
+
+@pytest.fixture(scope="session")
+def interpreted_gradient(on_cpu: Path, gradient_ptx: Callable[[str], Path]) -> Interpreted:
+    return Interpreted(on_cpu, Program.parse(gradient_ptx("80").read_text()))
+
+
+@pytest.fixture(scope="session")
 def interpreted(on_cpu: Path, ptx: Callable[[str], Path]) -> Interpreted:
     return Interpreted(on_cpu, Program.parse(ptx("80").read_text()))

@@ -25,6 +25,17 @@ class _Options(ctypes.Structure):
     )
 
 
+class _Norm(ctypes.Structure):
+    """RmsDeployTorchNorm, of torch/api.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("n", "inner", "statistics_size")),
+        *((name, ctypes.c_int32) for name in ("type", "scale_type", "scalar_scale")),
+        *((name, ctypes.c_int32) for name in ("round_before_scale", "round_reciprocal")),
+        *((name, ctypes.c_float) for name in ("epsilon", "rms_epsilon", "rms_min")),
+    )
+
+
 class _Buffer(ctypes.Structure):
     _fields_ = (("host", ctypes.c_void_p), ("bytes", ctypes.c_int64), ("offset", ctypes.c_int64))
 
@@ -115,6 +126,48 @@ class Kernels:
             if tensor is not None:
                 tensor.values()
         return y.values().reshape(x.shape), None if total is None else total.values().reshape(x.shape)
+
+    def gradient(
+        self,
+        x: np.ndarray,
+        scale: np.ndarray,
+        grad: np.ndarray,
+        *,
+        grad_sum: np.ndarray | None = None,
+        partial_size: int | None = None,
+        epsilon: float = 1e-6,
+        rms_epsilon: float = 0.0,
+        rms_min: float = 0.0,
+        shift: int = 0,
+        wants_x: bool = True,
+        wants_scale: bool = True,
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """(grad_x, grad_scale) of rows. `shift`: bytes from 16-byte alignment, of all tensors but the workspace."""
+        outer, n = x.shape
+        norm = _Norm(
+            n, 1, partial_size or n, ELEMENT_TYPES[x.dtype.name], ELEMENT_TYPES[scale.dtype.name],
+            scale.size == 1 and n > 1, 0, 0, epsilon, rms_epsilon, rms_min,
+        )  # fmt: skip
+        size = ctypes.c_int64()
+        shape = (ctypes.byref(norm), ctypes.c_int64(outer))
+        error = self.library.rms_deploy_torch_cuda_workspace(*shape, 0, ctypes.byref(size))
+        assert error == 0, self.library.text_of(error).decode()
+        scale_shift = shift * scale.itemsize // x.itemsize % 16
+        tensors: dict[str, _Guarded | None] = {
+            "x": _Guarded.of(x, shift),
+            "scale": _Guarded.of(scale, scale_shift),
+            "grad_y": _Guarded.of(grad, shift),
+            "grad_sum": None if grad_sum is None else _Guarded.of(grad_sum, shift),
+            "grad_x": _Guarded.empty(x.dtype, x.size, shift) if wants_x else None,
+            "grad_scale": _Guarded.empty(scale.dtype, scale.size, scale_shift) if wants_scale else None,
+            "workspace": _Guarded.empty(np.dtype(np.uint8), size.value, 0) if wants_scale else None,
+        }
+        buffers = (_Buffer * 7)(*(_Buffer() if t is None else t.struct() for t in tensors.values()))
+        error = self.library.run_gradient(*shape, buffers)
+        assert error == 0, self.library.text_of(error).decode()
+        inside = {name: None if tensor is None else tensor.values() for name, tensor in tensors.items()}
+        grad_x = inside["grad_x"]
+        return None if grad_x is None else grad_x.reshape(x.shape), inside["grad_scale"]
 
     def tactics(self, dtype: str, outer: int, n: int, inner: int = 1) -> list[int]:
         found = (ctypes.c_int32 * 16)()

@@ -1,49 +1,11 @@
-// What the tests call, on a GPU and on the CPU: one norm over buffers in host memory. The buffers have room around the
-// tensors, which comes back too, so that the caller sees what was written outside.
+// What the tests call, on a GPU and on the CPU: one norm over buffers in host memory.
 #include <cstring>
 #include <initializer_list>
 
-#include "device.h"
+#include "buffers.h"
 #include "kernels/cuda/norm.h"
 
-namespace {
-
 using rms_deploy::Problem;
-
-struct Buffer {
-  void* host;      // null: the tensor is absent
-  int64_t bytes;   // of the whole buffer
-  int64_t offset;  // of the tensor in it, in bytes
-};
-
-// A copy of a buffer in device memory.
-class OnDevice {
- public:
-  explicit OnDevice(const Buffer& buffer) : buffer_(buffer) {
-    if (buffer.host != nullptr) {
-      error_ = device::allocate(&memory_, static_cast<size_t>(buffer.bytes));
-      if (error_ == 0) {
-        error_ = device::upload(memory_, buffer.host, static_cast<size_t>(buffer.bytes));
-      }
-    }
-  }
-  ~OnDevice() { static_cast<void>(device::release(memory_)); }
-  OnDevice(const OnDevice&) = delete;
-  OnDevice& operator=(const OnDevice&) = delete;
-
-  void* tensor() const { return memory_ == nullptr ? nullptr : static_cast<char*>(memory_) + buffer_.offset; }
-  int error() const { return error_; }
-  int copy_back() const {
-    return memory_ == nullptr ? 0 : device::download(buffer_.host, memory_, static_cast<size_t>(buffer_.bytes));
-  }
-
- private:
-  Buffer buffer_;
-  void* memory_ = nullptr;
-  int error_ = 0;
-};
-
-}  // namespace
 
 extern "C" {
 

@@ -30,6 +30,17 @@ def test_no_kernel_spills(ptx, nvcc, gpu):
     assert max(int(number) for _, number in registers) <= 64
 
 
+@pytest.mark.parametrize("gpu", GPUS)
+def test_no_kernel_of_the_gradients_spills(gradient_ptx, nvcc, gpu):
+    source = gradient_ptx(virtual_of(gpu))
+    log = run([nvcc.with_name("ptxas"), "-v", "-O3", f"-arch=sm_{gpu}", source, "-o", "/dev/null"])
+    assert log.count("Compiling entry function") == 12  # 4 kernels of each type
+    frames = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", log)
+    assert len(frames) >= 12
+    assert set(frames) == {("0", "0", "0")}, log
+    assert "lmem" not in log
+
+
 def test_the_build_compiles_for_the_gpus_that_are_tested():
     text = (PLUGINS / "CMakeLists.txt").read_text()
     assert set(re.findall(r"\d+", " ".join(re.findall(r"CMAKE_CUDA_ARCHITECTURES ([\d ]+)\)", text)))) <= set(GPUS)

@@ -32,12 +32,17 @@ def wanted(verb, instructions):
     )
 
 
-@pytest.fixture(scope="module", params=["75", "80", "90", "120"])
-def kernels(request, ptx, nvcc, nvdisasm, tmp_path_factory):
+@pytest.fixture(
+    scope="module",
+    params=[(ptx, gpu) for ptx in ("ptx", "gradient_ptx") for gpu in ("75", "80", "90", "120")],
+    ids="-".join,
+)
+def kernels(request, nvcc, nvdisasm, tmp_path_factory):
     """Each kernel's instructions, in PTX and as machine code."""
-    source = ptx(virtual_of(request.param))
+    ptx, gpu = request.param
+    source = request.getfixturevalue(ptx)(virtual_of(gpu))
     cubin = tmp_path_factory.mktemp("sass") / "norm.cubin"
-    run([nvcc.with_name("ptxas"), "-O3", f"-arch=sm_{request.param}", source, "-o", cubin])
+    run([nvcc.with_name("ptxas"), "-O3", f"-arch=sm_{gpu}", source, "-o", cubin])
     program = Program.parse(source.read_text())
     sections = re.split(r"^\.text\.(\w+):", run([nvdisasm, "-c", cubin]), flags=re.MULTILINE)
     code = dict(zip(sections[1::2], sections[2::2], strict=True))
@@ -65,12 +70,19 @@ def test_no_access_is_split(kernels):
 
 
 def test_stores_are_as_wide_as_they_can_be(kernels):
-    """16 bytes; one element where a row starts or ends within them."""
+    """16 bytes; one element where a row starts or ends within them.
+
+    Of a gradient, also one element in rows that only float64 can hold, and the float32 sums of blocks of several rows.
+    """
     for name, (_, code) in kernels.items():
         element = 4 if name.endswith("float32") else 2
         if name.startswith(("norm_rows", "norm_shared_rows")):
             assert set(accesses("STG", code)) == {16}, name
         elif name.startswith("norm_any_rows"):
             assert set(accesses("STG", code)) == {16, element}, name
+        elif name.startswith("gradient_rows"):
+            assert set(accesses("STG", code)) == {16, element, 4}, name
+        elif name.startswith("gradient"):
+            assert set(accesses("STG", code)) <= {element, 4}, name
         else:
             assert set(accesses("STG", code)) == {int(name.split("_")[2])}, name

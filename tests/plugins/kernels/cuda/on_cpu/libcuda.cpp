@@ -19,10 +19,12 @@
 #include "cuda_language.h"
 #include "fatbin.h"
 #include "kernels/cuda/driver.h"
+#include "kernels/cuda/gradient.cu"
 #include "kernels/cuda/norm.cu"
 #include "launches.h"
 
 using rms_deploy::cuda::Arguments;
+using rms_deploy::cuda::GradientArguments;
 
 #define CUDA extern "C" __attribute__((visibility("default"))) int
 
@@ -53,8 +55,11 @@ struct CUlib_st {
 struct Function {
   CUlib_st* library;
   std::string name;
-  void (*call)(Arguments);
+  void* code;
   CUctx_st* context;
+
+  bool is_gradient() const { return name.rfind("gradient_", 0) == 0; }
+  size_t argument_bytes() const { return is_gradient() ? sizeof(GradientArguments) : sizeof(Arguments); }
 };
 
 namespace {
@@ -65,8 +70,13 @@ struct Recorded {
   dim3 grid, block;
   unsigned shared_bytes;
   bool early;
-  Arguments arguments;
+  std::vector<unsigned char> argument;
 };
+
+template <class Argument>
+void call(void* code, const void* argument) {
+  reinterpret_cast<void (*)(Argument)>(code)(*static_cast<const Argument*>(argument));
+}
 
 // Runs a launch in place of the kernel compiled for the CPU.
 using Runner = void (*)(const char* kernel, unsigned grid_x, unsigned grid_y, unsigned block_x, unsigned block_y,
@@ -151,7 +161,7 @@ int load(Function& kernel, CUctx_st* context) {
     }
     if (code->is_ptx) {
       const size_t at = code->bytes.find(".entry " + kernel.name + "(");
-      const std::string size = "[" + std::to_string(sizeof(Arguments)) + "]";
+      const std::string size = "[" + std::to_string(kernel.argument_bytes()) + "]";
       if (at == std::string::npos || code->bytes.compare(code->bytes.find('[', at), size.size(), size) != 0) {
         return kInvalidHandle;  // the host and the kernel do not agree on the size of the argument
       }
@@ -166,13 +176,15 @@ int load(Function& kernel, CUctx_st* context) {
 void run(const Recorded& launch) {
   if (runner != nullptr) {
     runner(launch.kernel->name.c_str(), launch.grid.x, launch.grid.y, launch.block.x, launch.block.y,
-           launch.shared_bytes, &launch.arguments, sizeof launch.arguments);
+           launch.shared_bytes, launch.argument.data(), launch.argument.size());
     return;
   }
-  static void (*function)(Arguments);
-  function = launch.kernel->call;
-  cuda_on_cpu::kernel_call = [](const void* argument) { function(*static_cast<const Arguments*>(argument)); };
-  cuda_on_cpu::kernel_argument = &launch.arguments;
+  static const Function* kernel;
+  kernel = launch.kernel;
+  cuda_on_cpu::kernel_call = [](const void* argument) {
+    kernel->is_gradient() ? call<GradientArguments>(kernel->code, argument) : call<Arguments>(kernel->code, argument);
+  };
+  cuda_on_cpu::kernel_argument = launch.argument.data();
   cuda_on_cpu::block_size = launch.block;
   cuda_on_cpu::grid_size = launch.grid;
   cuda_on_cpu::dynamic_shared.resize(launch.shared_bytes / sizeof(uint64_t) + 2);
@@ -351,11 +363,11 @@ CUDA cuLibraryGetKernel(Function** kernel, CUlib_st* library, const char* name) 
   const std::lock_guard<std::mutex> lock(mutex);
   Dl_info self;
   dladdr(reinterpret_cast<void*>(&cuInit), &self);
-  void* call = dlsym(dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD), name);
-  if (call == nullptr) {
+  void* code = dlsym(dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD), name);
+  if (code == nullptr) {
     return kNotFound;
   }
-  functions.push_back({library, name, reinterpret_cast<void (*)(Arguments)>(call), nullptr});
+  functions.push_back({library, name, code, nullptr});
   *kernel = &functions.back();
   return state();
 }
@@ -413,13 +425,14 @@ CUDA cuLaunchKernelEx(const rms_deploy::cuda::LaunchConfig* config, Function* fu
   if (config->attribute_count > 1 || (config->attribute_count == 1 && attribute->id != 6)) {
     return kInvalidValue;
   }
+  const unsigned char* argument = static_cast<const unsigned char*>(arguments[0]);
   const Recorded recorded{function,
                           context,
                           dim3(config->grid_x, config->grid_y),
                           dim3(config->block_x, config->block_y, config->block_z),
                           config->shared_bytes,
                           config->attribute_count == 1 && attribute->value != 0,
-                          *static_cast<const Arguments*>(arguments[0])};
+                          {argument, argument + function->argument_bytes()}};
   const bool captured = stream != nullptr && stream->captures;
   launches.push_back(written_down(recorded, captured));
   if (captured) {

@@ -101,6 +101,14 @@ def product(a: Array, b: Array, part: str) -> Array:
     return all_of_it if part == "wide" else (all_of_it >> wide.type(a.dtype.itemsize * 8)).astype(a.dtype)
 
 
+def inserted(bits: Array, into: Array, start: Array, count: Array) -> Array:
+    """The lowest `count` bits in the place of those from `start` on."""
+    wide = np.uint64(1)
+    mask = ((wide << count.astype(np.uint64)) - wide) << start.astype(np.uint64)
+    moved = bits.astype(np.uint64) << start.astype(np.uint64)
+    return (into.astype(np.uint64) & ~mask | moved & mask).astype(np.uint32)
+
+
 def permuted(a: Array, b: Array, selector: Array) -> Array:
     """Four of the eight bytes of b and a."""
     both = a.astype(np.uint64) | b.astype(np.uint64) << np.uint64(32)

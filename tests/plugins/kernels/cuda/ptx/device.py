@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from .threads import SHARED, Executed, Launch, Threads
 MOST_THREADS = 4096  # that run together
 
 _BYTES = {1: 4, 10: 2, 16: 2}  # of the contract's element types
+_TYPES = {"float32": 1, "float16": 10, "bfloat16": 16}
 
 
 class _Problem(ctypes.Structure):
@@ -24,7 +27,7 @@ class _Problem(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("type", "scale_type")),
         *((name, ctypes.c_void_p) for name in ("x", "residual", "scale", "y", "sum")),
         *((name, ctypes.c_int64) for name in ("outer", "n", "inner", "statistics_size")),
-        *((name, ctypes.c_bool) for name in ("scalar_scale", "round_before_scale")),
+        *((name, ctypes.c_bool) for name in ("scalar_scale", "round_before_scale", "round_reciprocal")),
         *((name, ctypes.c_float) for name in ("epsilon", "rms_epsilon", "rms_min")),
     )
 
@@ -40,6 +43,44 @@ def tensors_of(arguments: bytes) -> list[Region]:
     return [
         Region.tensor(name, address, sizes[name], is_writable=address in outputs) for address, name in addresses.items()
     ]
+
+
+class _GradientArguments(ctypes.Structure):
+    """rms_deploy::cuda::GradientArguments, of gradient_kernels.h."""
+
+    _fields_ = (
+        ("norm", _Problem),
+        *((name, ctypes.c_void_p) for name in ("grad_y", "grad_sum", "grad_x", "grad_scale")),
+        *((name, ctypes.c_void_p) for name in ("shares", "divisors", "total")),
+        *((name, ctypes.c_int64) for name in ("parts", "columns")),
+    )
+
+
+def tensors_of_gradient(kernel: str, arguments: bytes) -> list[Region]:
+    """As above. What one kernel hands to the next is written by the one and read by the other."""
+    a = _GradientArguments.from_buffer_copy(arguments)
+    shares = {"shares": a.parts * a.columns * 4}
+    if kernel.startswith("gradient_reduce"):
+        sizes = {**shares, "total": a.columns * _BYTES[_TYPES[kernel.rpartition("_")[2]]]}
+        outputs: tuple[str, ...] = ("total",)
+    else:
+        size = a.norm.outer * a.norm.n * _BYTES[a.norm.type]
+        sizes = {**dict.fromkeys(("x", "grad_y", "grad_sum", "grad_x"), size), **shares, "divisors": a.norm.outer * 8}
+        sizes["scale"] = (1 if a.norm.scalar_scale else a.norm.n) * _BYTES[a.norm.scale_type]
+        is_last = kernel.startswith("gradient_any_scale")
+        outputs = ("shares",) if is_last else ("grad_x", "divisors" if "any" in kernel else "shares")
+    addresses = {name: getattr(a, name, None) or getattr(a.norm, name, None) for name in sizes}
+    return [
+        Region.tensor(name, address, sizes[name], is_writable=name in outputs)
+        for name, address in addresses.items()
+        if address and sizes[name]
+    ]
+
+
+def regions_of(launch: Launch) -> list[Region]:
+    if launch.kernel.startswith("gradient"):
+        return tensors_of_gradient(launch.kernel, launch.arguments)
+    return tensors_of(launch.arguments)
 
 
 def execute(program: Program, launch: Launch, tensors: list[Region], executed: Executed) -> None:
@@ -74,9 +115,18 @@ class Interpreted(Kernels):
         self.driver = Kernels.stand_in(path)
 
     def norm(self, *arguments: Any, **options: Any) -> Any:
+        with self._running():
+            return super().norm(*arguments, **options)
+
+    def gradient(self, *arguments: Any, **options: Any) -> Any:
+        with self._running():
+            return super().gradient(*arguments, **options)
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
         self.driver.set_runner(self._runner)
         try:
-            return super().norm(*arguments, **options)
+            yield
         finally:
             self.driver.set_runner(None)
             if self._fault is not None:
@@ -93,8 +143,8 @@ class Interpreted(Kernels):
             )
             self.launches.append(launch)
             try:
-                execute(self.program, launch, tensors_of(launch.arguments), self.executed)
-            except Exception as error:  # `norm` raises it
+                execute(self.program, launch, regions_of(launch), self.executed)
+            except Exception as error:  # `_running` raises it
                 self._fault = error
 
 

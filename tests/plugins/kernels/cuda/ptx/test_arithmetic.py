@@ -67,6 +67,12 @@ def test_a_funnel_shift():
     assert arithmetic.funnel_shifted(low, high, np.uint32([32]), ("r", "wrap")).tolist() == [0x33221100]
 
 
+def test_bits_are_inserted():
+    bits, into, start, count = (np.array([value], np.uint32) for value in (0xFFFFFFF5, 0xFF, 4, 30))
+    assert arithmetic.inserted(bits, into, start, count)[0] == 0xFFFFFF5F
+    assert arithmetic.inserted(bits, into, start, np.array([3], np.uint32))[0] == 0xDF
+
+
 def test_bytes_are_permuted():
     a, b = np.uint32([0x33221100]), np.uint32([0x77665544])
     assert arithmetic.permuted(a, b, np.uint32([0x7610])).tolist() == [0x77661100]

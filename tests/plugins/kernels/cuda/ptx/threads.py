@@ -56,7 +56,8 @@ class Threads(Registers):
             "%ctaid.x": block % launch.grid[0], "%ctaid.y": block // launch.grid[0],
             "%nctaid.x": np.uint32(launch.grid[0]), "%nctaid.y": np.uint32(launch.grid[1]),
         }  # fmt: skip
-        super().__init__(size, {**special, **{name: np.uint64(region.start) for name, region in shared.items()}})
+        starts = {name: np.uint64(region.start) for name, region in shared.items()}
+        super().__init__(size, {**special, **starts, f"{kernel.name}_param_0": np.uint64(0)})
         self.epochs = np.zeros(size, np.int32)  # barriers passed
 
     # Control flow.
@@ -194,6 +195,9 @@ class Threads(Registers):
             elif root == "prmt":
                 a, b, selector = (self.read(operand, kind) for operand in operands[1:])
                 self.write(target, arithmetic.permuted(a, b, selector), kind)
+            elif root == "bfi" and kind == "b32":
+                bits, into, start, count = (self.read(operand, "u32") for operand in operands[1:])
+                self.write(target, arithmetic.inserted(bits, into, start, count), kind)
             elif root == "fma":
                 a, b, c = (self.read(operand, kind) for operand in operands[1:])
                 self.write(target, arithmetic.fused(a, b, c), kind)
@@ -283,9 +287,14 @@ class Threads(Registers):
         region.store(addresses, width, values, by)
 
     def _parameters(self, address: Operand, width: int, count: int) -> list[Any]:
-        if not isinstance(address, Address) or address.offset + width * count > self.kernel.parameter_bytes:
+        """Of an address that is the same for all threads: the parameter, or a register that has been set to it."""
+        if not isinstance(address, Address):
+            raise PtxError(f"{self.kernel.name}: not known: {address}")
+        where = self.of_active(address.base, "u64").astype(np.int64) + address.offset
+        first = int(where[0])
+        if (where != first).any() or first < 0 or first + width * count > self.kernel.parameter_bytes:
             raise PtxError(f"{self.kernel.name}: a parameter outside of its {self.kernel.parameter_bytes} bytes")
-        return list(np.frombuffer(self.launch.arguments, f"u{width}", count, address.offset))
+        return list(np.frombuffer(self.launch.arguments, f"u{width}", count, first))
 
     def _access(self, instruction: Instruction, address: Operand) -> tuple[Region, np.ndarray, Accessors]:
         """The region, the addresses of the active threads, and who they are."""
