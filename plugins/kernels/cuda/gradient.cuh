@@ -41,10 +41,8 @@ __device__ __forceinline__ double* pair_sums(double, int) {
   return sums;
 }
 
-// Of gradient_any_scale and gradient_reduce: a row of 32 columns for each warp, and one column more, so that neither a
-// row nor a column of it lies in one bank.
 __device__ __forceinline__ float* column_shares() {
-  __shared__ float shares[kReduceRows * (kWarp + 1)];
+  __shared__ float shares[kReduceRows * kWarp];
   return shares;
 }
 
@@ -437,6 +435,22 @@ __device__ __forceinline__ void gradient_any_rows(const GradientArguments& argum
   }
 }
 
+// The sum over the kRows warps of a block, each of which has the same 32 columns; for the first warp alone.
+template <int kRows>
+__device__ __forceinline__ float sum_over_warps(float share) {
+  float* const shares = column_shares();
+  shares[threadIdx.y * kWarp + threadIdx.x] = share;
+  __syncthreads();
+  float sum = 0.0F;
+  if (threadIdx.y == 0) {
+#pragma unroll
+    for (int y = 0; y < kRows; ++y) {
+      sum += shares[y * kWarp + static_cast<int>(threadIdx.x)];
+    }
+  }
+  return sum;
+}
+
 // A warp has 32 neighbouring columns of one row after the other; blockIdx.y is the part of the rows.
 template <class T>
 __device__ __forceinline__ void gradient_any_scale(const GradientArguments& arguments) {
@@ -451,34 +465,24 @@ __device__ __forceinline__ void gradient_any_scale(const GradientArguments& argu
     const float x = to_float(static_cast<const T*>(p.x)[row * p.n + column]);
     share += to_float(static_cast<const T*>(gradient.grad_y)[row * p.n + column]) * divisor.divide(x);
   }
-  float* const shares = column_shares();
-  shares[threadIdx.y * (kWarp + 1) + threadIdx.x] = share;
-  __syncthreads();
+  const float sum = sum_over_warps<kScaleRows>(share);
   if (threadIdx.y == 0 && column < p.n) {
-    float sum = 0.0F;
-    for (int y = 0; y < kScaleRows; ++y) {
-      sum += shares[y * (kWarp + 1) + static_cast<int>(threadIdx.x)];
-    }
     arguments.shares[static_cast<int64_t>(blockIdx.y) * p.n + column] = sum;
   }
 }
 
-// The sums over the parts. A warp adds the shares of 32 columns in every 32nd part; then, of one column, the 32 sums.
+// The sums over the parts. A warp adds the shares of 32 columns in every 32nd part.
 template <class S>
 __device__ __forceinline__ void gradient_reduce(const GradientArguments& arguments) {
-  const int64_t begin = static_cast<int64_t>(blockIdx.x) * kWarp;
-  const int64_t column = begin + threadIdx.x;
+  const int64_t column = static_cast<int64_t>(blockIdx.x) * kWarp + threadIdx.x;
   float share = 0.0F;
 #pragma unroll 4
   for (int64_t part = threadIdx.y; part < arguments.parts && column < arguments.columns; part += kReduceRows) {
     share += arguments.shares[part * arguments.columns + column];
   }
-  float* const shares = column_shares();
-  shares[threadIdx.y * (kWarp + 1) + threadIdx.x] = share;
-  __syncthreads();
-  const float total = sum_over_lanes(shares[threadIdx.x * (kWarp + 1) + threadIdx.y], kWarp);
-  if (threadIdx.x == 0 && begin + threadIdx.y < arguments.columns) {
-    static_cast<S*>(arguments.total)[begin + threadIdx.y] = from_float<S>(total);
+  const float total = sum_over_warps<kReduceRows>(share);
+  if (threadIdx.y == 0 && column < arguments.columns) {
+    static_cast<S*>(arguments.total)[column] = from_float<S>(total);
   }
 }
 

@@ -64,7 +64,7 @@ def assert_near(actual: Any, wanted: Any, magnitude: Any) -> None:
     of 8 chains, these in 3 steps, and the threads in 5 within a warp and 5 between warps: 31, and 2 for a product. (A
     row that is held in registers has less.) The root halves those of the sum of squares: 1 / r has 20, u 21; the share
     of u has 33 + 20. Their product, the difference and its product with 1 / r: 21 + 53 + 1 + 1 + 21 = 97. A sum over
-    rows has at most 60 terms of u, and 13 steps: 94.
+    rows has at most 60 terms of u, and 32 of the blocks: 113.
     """
     assert actual.dtype.name in ("float32", "float16", "bfloat16")
     kind = np.float32 if actual.dtype == np.float32 else actual.dtype

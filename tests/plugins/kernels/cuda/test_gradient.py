@@ -14,9 +14,12 @@ from .test_interpreted import broken, fails
 
 @pytest.fixture(
     params=[
-        "cpu", "cpu-reverse", pytest.param("ptx", marks=pytest.mark.slow), pytest.param("gpu", marks=pytest.mark.gpu)
+        "cpu",
+        pytest.param("cpu-reverse", marks=pytest.mark.slow),
+        pytest.param("ptx", marks=pytest.mark.slow),
+        pytest.param("gpu", marks=pytest.mark.gpu),
     ]
-)  # fmt: skip
+)
 def kernels(request):
     if request.param == "gpu":
         return Kernels(request.getfixturevalue("on_gpu"))
