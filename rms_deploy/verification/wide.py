@@ -24,6 +24,7 @@ from rms_deploy.ops.element_types import is_float
 from rms_deploy.ops.functions import attach_functions
 from rms_deploy.ops.nodes import norm_nodes
 from rms_deploy.runtime import onnxruntime_session as runtime
+from rms_deploy.verification.late_casts import LateCasts
 from rms_deploy.verification.unrounded import unround
 
 __all__ = ["Wide", "lacks_functions", "run_streamed", "stream_weights", "wide_feeds", "widened"]
@@ -70,8 +71,10 @@ class Wide:
         Raises:
             RunError: ONNX Runtime refuses the model.
         """
+        model = self.model.clone()
+        LateCasts(self.weights)(model)
         try:
-            session = runtime.session(self.model, optimize=False, library=False, in_order=True)
+            session = runtime.session(model, optimize=False, library=False, in_order=True)
         except RunError as error:
             missing = _NO_KERNEL.search(str(error))
             if self.to != ir.DataType.DOUBLE or missing is None or not _run_in_float32(self.model, missing[1]):
