@@ -40,7 +40,7 @@ NUMBERS_ONLY: Final = 3
 @click.option(
     "--memory",
     type=click.FloatRange(min=0, min_open=True),
-    help="GiB for the comparison in float64. [default: what is free]",
+    help="GiB for weights and the values that are compared; 1 GiB besides is for all else. [default: what is free]",
 )
 @click.option(
     "--timeout",

@@ -49,12 +49,10 @@ def first_difference(
     try:
         right = exposed(models[0], [pair.reference for pair in shared])
         wrong = exposed(models[1], [pair.candidate for pair in shared])
-        sessions = (
-            runtime.session(right, optimize=False, library=lacks_functions(right)),
-            runtime.session(wrong, library=library),
-        )
-        expected = run_streamed(sessions[0], ours, feeds)
-        actual = run_streamed(sessions[1], theirs, fitted(feeds, candidate.model))
+        session = runtime.session(right, optimize=False, library=lacks_functions(right), in_order=True)
+        expected = run_streamed(session, ours, feeds)
+        session = runtime.session(wrong, library=library, in_order=True)
+        actual = run_streamed(session, theirs, fitted(feeds, candidate.model))
     except RunError:
         return None
     before = 0.0

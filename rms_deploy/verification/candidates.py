@@ -20,7 +20,7 @@ from rms_deploy.onnx_model.upcast import Upcast
 from rms_deploy.ops.contract import OPS
 from rms_deploy.ops.nodes import label, norm_nodes
 from rms_deploy.runtime import onnxruntime_session as runtime
-from rms_deploy.verification.memory import gib
+from rms_deploy.verification.memory import gib, return_freed
 from rms_deploy.verification.wide import Wide, lacks_functions, wide_feeds, widened
 
 __all__ = [
@@ -233,6 +233,7 @@ def _on_cpu(
     library: bool,
     optimize: bool = True,
 ) -> CandidateRun:
+    return_freed()
     session = runtime.session(source, optimize=optimize, library=library)
     return CandidateRun(partial(runtime.run, session), how, upcast)
 

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import mmap
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-__all__ = ["free_memory", "gib"]
+import numpy as np
+import onnx_ir as ir
+
+from rms_deploy.ops.element_types import is_float
+from rms_deploy.ops.nodes import all_graphs
+
+__all__ = ["deployed_bytes", "free_memory", "gib", "return_freed", "return_pages"]
 
 _MEMINFO: Final = Path("/proc/meminfo")
 _CGROUP: Final = Path("/sys/fs/cgroup")
+
+_FLOAT32: Final = 4
+"""Bytes of an element."""
 
 
 def free_memory() -> float:
@@ -20,6 +33,41 @@ def free_memory() -> float:
 def gib(nbytes: float) -> str:
     """A number of bytes for people."""
     return f"{nbytes / 2**30:.2g} GiB"
+
+
+def deployed_bytes(model: ir.Model) -> int:
+    """An estimate of the bytes that ONNX Runtime takes on the CPU for the weights of a model.
+
+    It has a copy of each in the order that its kernels read, in float32 where the weight is narrower. A weight that is
+    in no data file is held by the model, and by ONNX Runtime while it reads it, besides.
+    """
+    total = 0
+    for graph in all_graphs([model.graph]):
+        for tensor in (value.const_value for value in graph.initializers.values()):
+            if tensor is not None and tensor.dtype != ir.DataType.STRING:
+                dtype = np.dtype(tensor.dtype.numpy())
+                total += tensor.size * max(dtype.itemsize, _FLOAT32 if is_float(dtype) else 0)
+                total += 0 if isinstance(tensor, ir.ExternalTensor) else 2 * tensor.nbytes
+    return total
+
+
+def return_freed() -> None:
+    """Return what was freed to the system.
+
+    The allocator of glibc keeps blocks below 32 MiB for later calls. Of a large model these are gigabytes.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc alone
+        if trim is not None:
+            trim(0)
+
+
+def return_pages(tensors: Iterable[ir.TensorProtocol]) -> None:
+    """Return the pages of tensors that are mapped from files. They are read again when they are needed again."""
+    if sys.platform == "linux":
+        for tensor in tensors:
+            if isinstance(tensor, ir.ExternalTensor) and tensor.raw is not None:
+                tensor.raw.madvise(mmap.MADV_DONTNEED)
 
 
 def _of_machine() -> float:

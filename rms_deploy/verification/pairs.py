@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from rms_deploy.onnx_model.analysis import is_op
 from rms_deploy.ops.nodes import bodies_of, place_of
+from rms_deploy.verification.memory import return_pages
 
 __all__ = ["ValuePair", "pair_of", "pairs"]
 
@@ -127,5 +128,6 @@ def _attributes(node: ir.Node) -> tuple[str, ...]:
 def _fingerprint(tensor: ir.TensorProtocol) -> Hashable:
     """A value that weights of other numbers will not have."""
     array = tensor.numpy().reshape(-1)
-    sample = array[:: max(1, array.size // _SAMPLE)]
-    return tensor.dtype, tuple(tensor.shape.numpy()), zlib.crc32(sample.tobytes())
+    sample = array[:: max(1, array.size // _SAMPLE)].tobytes()
+    return_pages([tensor])
+    return tensor.dtype, tuple(tensor.shape.numpy()), zlib.crc32(sample)

@@ -59,7 +59,7 @@ def compare_parts(
         feeds: inputs of the whole models.
         tolerance: largest accepted relative L2 difference.
         are_unequal: the whole models differ: no pair is doubted.
-        memory: bytes for the values at the cuts; where they need more, there are fewer cuts.
+        memory: bytes for the values at the cuts, and the weights; where they need more, there are fewer cuts.
 
     Returns:
         The parts in the order of the reference: none where the models share no value, or where what is behind a cut
@@ -71,7 +71,8 @@ def compare_parts(
     assert reference.wide is not None
     assert candidate.wide is not None
     wide = (reference.wide, candidate.wide)
-    shared = _thinned(pairs(wide[0].model, wide[0].weights, wide[1].model, wide[1].weights), feeds, memory)
+    every = pairs(wide[0].model, wide[0].weights, wide[1].model, wide[1].weights)
+    shared = _thinned(every, feeds, memory - max(each.nbytes for each in wide))
     outputs = [pair_of(value, value) for value in wide[0].model.graph.outputs]
     real = _run(wide[0], [pair.reference for pair in shared], feeds)
     forms = {name: (a.shape, a.dtype) for name, a in _run(wide[1], [p.candidate for p in shared], feeds).items()}

@@ -53,7 +53,7 @@ def unround(model: ir.Model, reference: ir.Model) -> tuple[str, ...]:
             if not _is_whole(tensor.numpy()):
                 alone.append(value.name or "")
             continue
-        array = namesake.numpy().astype(np.float32).reshape(tuple(tensor.shape.numpy()))
+        array = namesake.numpy().astype(np.float32, copy=False).reshape(tuple(tensor.shape.numpy()))
         value.const_value = ir.Tensor(array, name=value.name)
         value.type = ir.TensorType(ir.DataType.FLOAT)
     return tuple(alone)

@@ -32,7 +32,7 @@ from rms_deploy.verification.cast_inputs import cast_inputs, fitted
 from rms_deploy.verification.check import Check
 from rms_deploy.verification.checks import Limits, checks, per_output
 from rms_deploy.verification.isolated import call_isolated
-from rms_deploy.verification.memory import free_memory
+from rms_deploy.verification.memory import deployed_bytes, free_memory, gib
 from rms_deploy.verification.parts import compare_parts, first_failed
 from rms_deploy.verification.result import Verification
 from rms_deploy.verification.tolerance import FORMULA_TOLERANCE, rounding, tolerance_for
@@ -93,15 +93,17 @@ def verify(
             float type, and `FORMULA_TOLERANCE`.
         rtol: of each element: besides `tolerance`, |a - e| <= atol + rtol * |e| must hold. For all outputs, or by name.
         atol: as `rtol`.
-        memory: bytes that the comparison in float64 may take for weights, and for the values at the cuts; default: what
-            is free. What runs as deployed takes what a deployment takes.
+        memory: bytes for the comparison: for weights, as deployed and in float64, and for the values at the cuts.
+            Python, ONNX Runtime and activations take up to 1 GiB besides; pages of data files are not counted, as
+            the system takes them back. Default: what is free, for the comparison in float64.
         library: run the candidate with our custom-op library.
         cast: the candidate is the reference in half precision.
         timeout: seconds after which it ends with an error, as a model may loop for ever. It then runs in a process of
             its own, where a crash of a runtime is an error too, and takes files or protos; None: in this process.
 
     Raises:
-        InputError: the signatures differ, the inputs do not fit them, or results differ in their shapes.
+        InputError: the signatures differ, the inputs do not fit them, results differ in their shapes, or a model does
+            not run in `memory`.
         ModelFileError: a file cannot be read.
         RunError: ONNX Runtime refuses a model, a server does not answer, or it did not end within `timeout`.
     """
@@ -123,6 +125,8 @@ def verify(
     right = Candidate.of(reference)
     place = candidate if isinstance(candidate, str | os.PathLike) and _has_no_graph(candidate) else None
     tested = right if place is not None else Candidate.of(candidate)
+    if memory is not None:
+        _require_memory(memory, right, tested)
     require_same(right.model, tested.model, any_float=cast)
     if cast and place is not None:
         raise InputError(f"{os.fspath(place)}: `cast` is for an ONNX model; give the cast model as the reference")
@@ -136,8 +140,10 @@ def verify(
     elementwise = [per_output(name, limit, right.model) for name, limit in (("rtol", rtol), ("atol", atol))]
     advice = "" if inputs is not None else guess_advice(right.model, shapes=shapes, dims=dims)
     expected = _outputs(reference_run(right), feeds_by_kind, advice=advice)
-    deployed = deployed_run(tested, library=library) if place is None else _run_at(place, right)
-    actual = _outputs(deployed, {kind: fitted(feeds, tested.model) for kind, feeds in feeds_by_kind.items()})
+    actual = _outputs(
+        deployed_run(tested, library=library) if place is None else _run_at(place, right),
+        {kind: fitted(feeds, tested.model) for kind, feeds in feeds_by_kind.items()},
+    )
     memory = free_memory() if memory is None else memory
     truth, how_true = truth_run(right, memory=memory)
     if place is None:
@@ -194,6 +200,17 @@ def _isolated(*models: Any, timeout: float, **options: Any) -> Verification:
     return result
 
 
+def _require_memory(memory: float, *models: Candidate) -> None:
+    """Raises InputError if a model does not run in so many bytes, as it is deployed."""
+    for model in models:
+        needed = deployed_bytes(model.model)
+        if memory < needed:
+            raise InputError(
+                f"`memory` is {gib(memory)}; ONNX Runtime needs about {gib(needed)} for the weights of {model.name} as "
+                "it is deployed; give more"
+            )
+
+
 def _has_no_graph(candidate: str | os.PathLike[str]) -> bool:
     """Whether it only runs: an engine, or a model of a server."""
     return is_endpoint(candidate) or is_engine(candidate)
@@ -211,15 +228,18 @@ class _Outputs:
 
 
 def _outputs(run: CandidateRun, feeds_by_kind: Mapping[str, _Feeds], *, advice: str = "") -> _Outputs:
-    """All outputs for each kind of input. The session ends with this call, so that only one is in memory.
+    """Copies of all outputs for each kind of input. The session ends with this call, so that only one is in memory.
+
+    What ONNX Runtime gives lies in the memory of the session, and would keep all of that.
 
     Raises:
         RunError: it does not run on these inputs; the message ends in `advice`.
     """
     try:
-        return _Outputs(run.how, run.upcast, {kind: run(feeds) for kind, feeds in feeds_by_kind.items()})
+        by_kind = {kind: {n: a.copy() for n, a in run(feeds).items()} for kind, feeds in feeds_by_kind.items()}
     except RunError as error:
         raise RunError("; ".join(filter(None, (str(error), advice)))) from error
+    return _Outputs(run.how, run.upcast, by_kind)
 
 
 def _formula_tolerance(*runs: CandidateRun | None) -> float:

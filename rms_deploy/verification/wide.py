@@ -24,6 +24,8 @@ from rms_deploy.ops.element_types import is_float
 from rms_deploy.ops.functions import attach_functions
 from rms_deploy.ops.nodes import norm_nodes
 from rms_deploy.runtime import onnxruntime_session as runtime
+from rms_deploy.verification.late_casts import LateCasts
+from rms_deploy.verification.memory import return_freed, return_pages
 from rms_deploy.verification.unrounded import unround
 
 __all__ = ["Wide", "lacks_functions", "run_streamed", "stream_weights", "wide_feeds", "widened"]
@@ -70,8 +72,11 @@ class Wide:
         Raises:
             RunError: ONNX Runtime refuses the model.
         """
+        return_freed()
+        model = self.model.clone()
+        LateCasts(self.weights)(model)
         try:
-            session = runtime.session(self.model, optimize=False, library=False, in_order=True)
+            session = runtime.session(model, optimize=False, library=False, in_order=True)
         except RunError as error:
             missing = _NO_KERNEL.search(str(error))
             if self.to != ir.DataType.DOUBLE or missing is None or not _run_in_float32(self.model, missing[1]):
@@ -167,7 +172,10 @@ def run_streamed(session: Any, weights: _Weights, feeds: _Arrays) -> dict[str, N
     Raises:
         RunError: ONNX Runtime refuses the inputs, or a kernel fails.
     """
-    return runtime.run(session, {**feeds, **{name: tensor.numpy() for name, tensor in weights.items()}})
+    try:
+        return runtime.run(session, {**feeds, **{name: tensor.numpy() for name, tensor in weights.items()}})
+    finally:
+        return_pages(weights.values())
 
 
 def _is_matrix(tensor: ir.TensorProtocol) -> bool:

@@ -113,13 +113,16 @@ def products(tmp_path):
 
 def test_numbers_only_is_yellow_and_ends_with_3(products):
     pair = products("a.onnx"), products("b.onnx")
-    result = invoke(*pair, "--no-library", "--memory", "1e-8")
+    result = invoke(*pair, "--no-library", "--memory", "6e-8")
     assert result.exit_code == 3
     assert "compared:  numbers only\n" in result.stdout
     last = result.stdout.splitlines()[-1]
     assert "; numbers only: formula not compared: the reference needs 6.7e-08 GiB in float64" in last
-    assert "may take 1e-08 GiB" in last
-    assert json.loads(invoke(*pair, "--memory", "1e-8", "--json").stdout)["compared"] == "numbers only"
+    assert "may take 6e-08 GiB" in last
+    assert json.loads(invoke(*pair, "--memory", "6e-8", "--json").stdout)["compared"] == "numbers only"
+    refused = invoke(*pair, "--memory", "1e-8")
+    assert refused.exit_code == 1
+    assert "--memory is 1e-08 GiB; ONNX Runtime needs about 5.6e-08 GiB for the weights of " in refused.stderr
     whole = invoke(*pair, "--no-library")
     assert whole.exit_code == 0
     assert "compared:  whole and in 3 parts\n" in whole.stdout

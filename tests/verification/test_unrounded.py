@@ -40,6 +40,13 @@ def test_by_numbers_where_the_name_or_the_shape_is_another(name):
     assert np.array_equal(numbers(cast, name), W.reshape(1, 3))
 
 
+@pytest.mark.parametrize("shape", [(3,), (1, 3)])
+def test_the_numbers_are_not_copied(shape):
+    cast, reference = model(w=W.astype(np.float16).reshape(shape)), model(w=W)
+    unround(cast, reference)
+    assert np.shares_memory(numbers(cast), numbers(reference))
+
+
 def test_masks_are_rounded_as_a_cast_rounds_them():
     lowest = np.array([np.finfo(np.float32).min], np.float32)
     cast = model(w=np.array([-65504], np.float16))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from rms_deploy.onnx_model.file import save_model
 from rms_deploy.ops.functions import attach_functions
 from rms_deploy.runtime import onnxruntime_session as onnxruntime
 from rms_deploy.runtime import tensorrt_session as tensorrt
+from rms_deploy.verification import verify as verification
 from rms_deploy.verification.checks import _verdict
 from rms_deploy.verification.difference import difference
 from rms_deploy.verification.verify import verify
@@ -269,6 +271,42 @@ def test_an_engine_is_compared_as_it_runs_and_not_as_a_formula(tmp_path, monkeyp
 ENDLESS = """<ir_version: 8, opset_import: ["" : 18]> g (float[b,8] x) => (float[b,8] y) <bool yes = {1}> {
     y = Loop (, yes, x) <body = body (int64 i, bool k, float[b,8] a) => (bool j, float[b,8] d)
     { j = Identity (k) d = Identity (a) }> }"""
+
+
+def test_nothing_of_the_models_as_deployed_is_left_when_the_formulas_are_compared(tmp_path, monkeypatch):
+    """Neither a session nor an output as ONNX Runtime gives it, which holds the memory of its session."""
+    given, left = [], []
+
+    def session(*args, **options):
+        made = make_session(*args, **options)
+        given.append(weakref.ref(made))
+        return made
+
+    def run(*args):
+        outputs = run_session(*args)
+        given.extend(map(weakref.ref, outputs.values()))
+        return outputs
+
+    def truth_run(*args, **options):
+        left.append([reference() is not None for reference in given])
+        return make_truth(*args, **options)
+
+    make_session, run_session, make_truth = onnxruntime.session, onnxruntime.run, verification.truth_run
+    monkeypatch.setattr(onnxruntime, "session", session)
+    monkeypatch.setattr(onnxruntime, "run", run)
+    monkeypatch.setattr(verification, "truth_run", truth_run)
+    path = write(tmp_path / "a.onnx", DECOMPOSED)
+    assert verify(path, path).passed
+    assert left == [[False] * 10], "two sessions, and an output for each of four kinds of inputs, twice"
+
+
+def test_memory_in_which_a_model_does_not_run_is_one_line(tmp_path):
+    path = write(tmp_path / "a.onnx", FUSED)
+    with pytest.raises(
+        InputError, match=r"^`memory` is 9\.3e-08 GiB; ONNX Runtime needs about .+ GiB for the weights of "
+    ):
+        verify(path, path, memory=100)
+    assert verify(path, path, memory=10_000).is_complete
 
 
 def test_a_model_that_never_ends_is_given_up(tmp_path):

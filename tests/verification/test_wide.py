@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from math import erf
+from pathlib import Path
 
 import numpy as np
 import onnx.parser
@@ -29,6 +31,40 @@ def test_a_weight_stays_in_its_type_and_each_reader_casts_it():
     x = np.array([[1.0, 1e-9]])
     np.testing.assert_allclose(run({"x": x})["y"], x @ [[1, 4], [0, 1]], rtol=1e-15)
     assert in_float32 == ()
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_only_one_weight_is_widened_at_a_time(decoder, fused, monkeypatch, tmp_path):
+    """In the order in which ONNX Runtime ran the nodes. The body of our op has CastLikes, of which it makes Casts."""
+    made = []
+
+    def session(model, **options):
+        for index, node in enumerate(model.graph):
+            node.name = f"node_{index}"
+        made.append((model, make_session(model, profile_prefix=tmp_path / "run", **options)))
+        return made[-1][1]
+
+    make_session = module.runtime.session
+    monkeypatch.setattr(module.runtime, "session", session)
+    wide = widened(decoder(fused=fused, dtype="float16"), ir.DataType.DOUBLE)
+    run, _ = wide.prepare()
+    run({"ids": np.arange(12).reshape(2, 6)})
+    model, running = made[-1]
+    events = json.loads(Path(running.end_profiling()).read_text())
+    names = [event["name"].removesuffix("_kernel_time") for event in events]
+    nodes = {node.name: node for node in model.graph}
+    live, peak = {}, 0
+    for node in (nodes[name] for name in names if name in nodes):
+        origin = node.inputs[0]
+        if origin.producer() is not None and origin.producer().op_type == "Reshape":
+            origin = origin.producer().inputs[0]
+        if node.op_type == "Cast" and origin.name in wide.weights:
+            live[node.outputs[0]] = 8 * wide.weights[origin.name].size
+            peak = max(peak, sum(live.values()))
+        for value in node.inputs:
+            live.pop(value, None)
+    assert peak == max(8 * tensor.size for tensor in wide.weights.values())
+    assert wide.nbytes > peak
 
 
 def test_the_memory_is_that_of_the_largest_weight():
