@@ -3,6 +3,7 @@
 #include <cinttypes>
 #include <cstdio>
 #include <cstdlib>
+#include <vector>
 
 #include "kernels/cpu/dispatch.h"
 #include "onnxruntime/error.h"
@@ -46,11 +47,21 @@ void run_task(void* data, size_t index) {
   tasks.norm(*tasks.problem, first, std::min(first + tasks.units_per_task, tasks.units));
 }
 
+struct alignas(64) FactorBlock {
+  float values[cpu::kFactorBlock];
+};
+
 class CpuKernel : public Kernel {
  public:
-  CpuKernel(cpu::NormFunction norm, const Api& api, const KernelInfo* info, Kind kind, ElementType type,
+  CpuKernel(const cpu::Level& level, const Api& api, const KernelInfo* info, Kind kind, ElementType type,
             ElementType scale_type)
-      : Kernel(api, info, kind, type, scale_type), norm_(norm), element_(type == ElementType::kFloat32 ? 4 : 2) {}
+      : Kernel(api, info, kind, type, scale_type), norm_(level.norm), element_(type == ElementType::kFloat32 ? 4 : 2) {
+    const cpu::Problem problem{constant_scale_problem(info), is_promoted()};
+    if (problem.scale != nullptr && !problem.scalar_scale) {
+      ordered_scale_.resize(static_cast<size_t>(cpu::padded(problem.n) / cpu::kFactorBlock));
+      level.order_scale(problem, reinterpret_cast<float*>(ordered_scale_.data()));
+    }
+  }
 
  private:
   void run(KernelContext* context, const Problem& given) const override {
@@ -60,7 +71,8 @@ class CpuKernel : public Kernel {
     // a norm.
     static const int64_t cache = last_level_cache();
     const int64_t tensors = given.residual == nullptr ? 2 : given.sum == nullptr ? 3 : 4;
-    const cpu::Problem problem{given, is_promoted(), elements >= cache / (tensors * element_)};
+    const float* ordered = ordered_scale_.empty() ? nullptr : ordered_scale_.front().values;
+    const cpu::Problem problem{given, is_promoted(), elements >= cache / (tensors * element_), ordered};
     const int64_t units = cpu::unit_count(problem);
     if (elements <= kGrain || units == 1) {
       norm_(problem, 0, units);
@@ -74,6 +86,8 @@ class CpuKernel : public Kernel {
 
   cpu::NormFunction norm_;
   int64_t element_;  // bytes, of all tensors but scale
+  std::vector<FactorBlock>
+      ordered_scale_;  // if scale is constant: brought into the kernel's order once, not every call
 };
 
 }  // namespace
@@ -84,8 +98,7 @@ Provider cpu_provider() {
   if (level == nullptr) {
     throw Error(std::string("rms_deploy: ") + problem);
   }
-  return {nullptr,
-          [norm = level->norm](auto&&... arguments) { return std::make_unique<CpuKernel>(norm, arguments...); }};
+  return {nullptr, [level](auto&&... arguments) { return std::make_unique<CpuKernel>(*level, arguments...); }};
 }
 
 }  // namespace rms_deploy::ort

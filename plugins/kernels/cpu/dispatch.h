@@ -8,6 +8,7 @@ namespace rms_deploy::cpu {
 struct Level {
   const char* name;  // "portable", "x86-64-v2", "avx2", "avx512"
   NormFunction norm;
+  OrderFunction order_scale;
 };
 
 // The level that `forced` names, or the highest that the machine has where `forced` is null or empty.

@@ -38,21 +38,56 @@ RMS_DEPLOY_INLINE float reduce(Vector (&sums)[kRegisters]) {
 // A NaN of a float32 scale without the payload that a bfloat16 cannot hold: see store_pair.
 RMS_DEPLOY_INLINE float quiet(float value) { return value == value ? value : __builtin_nanf(""); }
 
+// The pair of float32 at `from`, in the order of T's pairs.
+template <class T>
+RMS_DEPLOY_INLINE void load_in_order(const float* from, Vector (&pair)[2]) {
+  float ordered[kPair];
+  for (int64_t lane = 0; lane < kWidth; ++lane) {
+    ordered[lane] = from[kEvenOdd<T> ? 2 * lane : lane];
+    ordered[kWidth + lane] = from[kEvenOdd<T> ? 2 * lane + 1 : kWidth + lane];
+  }
+  load_pair(ordered, pair);
+}
+
 // Elements 0 ... n - 1 of a float32 scale, rounded to T if kRound, in the order of T's pairs, with zeros up to a whole
 // pair.
 template <class T, bool kRound>
 static void order(const float* from, float* to, int64_t n) {
-  for (int64_t i = 0; i < n; i += kPair) {
-    float pair[kPair];
-    for (int64_t lane = 0; lane < kPair; ++lane) {
-      const int64_t place = !kEvenOdd<T> ? lane : lane % 2 * kWidth + lane / 2;
-      pair[place] = i + lane < n ? quiet(from[i + lane]) : 0.0F;
-    }
+  const auto order_pair = [to](const float* pair_from, int64_t i) {
+    Vector pair[2];
+    load_in_order<T>(pair_from, pair);
     unrolled<2>(RMS_DEPLOY_BODY(half) {
-      const Vector v = load(pair + half * kWidth);
+      const Vector v = pair[half] == pair[half] ? pair[half] : broadcast(__builtin_nanf(""));  // as `quiet`
       store(to + i + half * kWidth, kRound ? round_to<T>(v) : v);
     });
+  };
+  int64_t i = 0;
+  for (; i + kPair <= n; i += kPair) {
+    order_pair(from + i, i);
   }
+  if (i < n) {
+    float padded[kPair] = {};
+    std::copy(from + i, from + n, padded);
+    order_pair(padded, i);
+  }
+}
+
+// All of scale, with one factor for each of the n, as the kernels read it: see Problem::ordered_scale.
+template <class T, bool kRoundFirst>
+static void order_all(const Problem& p, float* to) {
+  if constexpr (!kIsHeld<T>) {
+    if (p.scale_type == p.type) {  // every NaN of it is one of T
+      const T* from = static_cast<const T*>(p.scale);
+      for (int64_t i = 0; i < p.n; i += kPair) {
+        Vector pair[2];
+        i + kPair <= p.n ? load_pair(from + i, pair) : load_partial_pair(from + i, p.n - i, pair);
+        store(to + i, pair[0]);
+        store(to + i + kWidth, pair[1]);
+      }
+      return;
+    }
+  }
+  order<T, kRoundFirst>(static_cast<const float*>(p.scale), to, p.n);
 }
 
 // What is read of a row: x, or x + residual rounded to T and stored.
@@ -211,13 +246,16 @@ class Rows {
   explicit Rows(const Problem& problem) : p_(problem) {}
 
   void norm(int64_t first, int64_t last) {
+    if (p_.ordered_scale != nullptr) {
+      return run(p_.ordered_scale, first, last);
+    }
     if constexpr (!kIsHeld<T>) {
       if (!p_.scalar_scale && p_.scale_type == p_.type) {
-        return run<T>(static_cast<const T*>(p_.scale), first, last);
+        return run(static_cast<const T*>(p_.scale), first, last);
       }
     }
     order_scale(0, p_.n < kScale ? p_.n : kScale);
-    run<float>(ordered_, first, last);
+    run(static_cast<const float*>(ordered_), first, last);
   }
 
  private:
@@ -289,7 +327,7 @@ class Rows {
       order<T, kRoundFirst>(static_cast<const float*>(p_.scale) + first, ordered_, n);
     } else if (first == 0) {
       const float value = scale_at(p_, 0);
-      std::fill_n(ordered_, kScale, kRoundFirst ? to_float(from_float<T>(value)) : quiet(value));
+      std::fill_n(ordered_, padded(n), kRoundFirst ? to_float(from_float<T>(value)) : quiet(value));
     }
   }
 
