@@ -177,17 +177,18 @@ struct Writer {
 
   // Elements first ... n - 1; first is a multiple of kPair.
   void rest(int64_t first, int64_t n) const {
+    const Writer local = *this;  // a store to y may change a member, but not what has no address
     int64_t i = first;
     for (; i + 2 * kPair <= n; i += 2 * kPair) {
-      write(i);
-      write(i + kPair);
+      local.write(i);
+      local.write(i + kPair);
     }
     if (i + kPair <= n) {
-      write(i);
+      local.write(i);
       i += kPair;
     }
     if (i < n) {
-      write_partial(i, n - i);
+      local.write_partial(i, n - i);
     }
   }
 
