@@ -3,6 +3,7 @@
 #include <cinttypes>
 #include <cstdio>
 #include <cstdlib>
+#include <vector>
 
 #include "kernels/cpu/dispatch.h"
 #include "onnxruntime/error.h"
@@ -12,12 +13,12 @@ namespace rms_deploy::ort {
 
 namespace {
 
-// The fewest elements that a task of the thread pool gets: some 20 microseconds of work, several times what it costs to
-// wake a thread. Tensors up to this size are computed by the calling thread.
-constexpr int64_t kGrain = 65536;
+// The fewest elements that a task of the thread pool gets: some 5 microseconds of work, about what it costs to wake a
+// thread. Tensors up to this size are computed by the calling thread.
+constexpr int64_t kGrain = 32768;
 
 // Large tensors are cut into this many tasks: enough for any pool to share evenly, and each long enough that its first
-// and last rows, where reading and writing do not overlap, cost little.
+// rows, which nothing fetched ahead, cost little.
 constexpr int64_t kTasks = 64;
 
 // Bytes of the last-level cache that this core reaches; where the system does not say, 32 MiB, which the core complex
@@ -46,11 +47,24 @@ void run_task(void* data, size_t index) {
   tasks.norm(*tasks.problem, first, std::min(first + tasks.units_per_task, tasks.units));
 }
 
+struct alignas(64) FactorBlock {
+  float values[cpu::kFactorBlock];
+};
+
 class CpuKernel : public Kernel {
  public:
-  CpuKernel(cpu::NormFunction norm, const Api& api, const KernelInfo* info, Kind kind, ElementType type,
-            ElementType scale_type)
-      : Kernel(api, info, kind, type, scale_type), norm_(norm), element_(type == ElementType::kFloat32 ? 4 : 2) {}
+  CpuKernel(const cpu::Level& level, const cpu::Level& rows, const Api& api, const KernelInfo* info, Kind kind,
+            ElementType type, ElementType scale_type)
+      : Kernel(api, info, kind, type, scale_type),
+        norm_(level.norm),
+        norm_rows_(rows.norm),
+        element_(type == ElementType::kFloat32 ? 4 : 2) {
+    const cpu::Problem problem{constant_scale_problem(info), is_promoted()};
+    if (problem.scale != nullptr && !problem.scalar_scale) {
+      ordered_scale_.resize(static_cast<size_t>(cpu::padded(problem.n) / cpu::kFactorBlock));
+      rows.order_scale(problem, reinterpret_cast<float*>(ordered_scale_.data()));
+    }
+  }
 
  private:
   void run(KernelContext* context, const Problem& given) const override {
@@ -60,32 +74,49 @@ class CpuKernel : public Kernel {
     // a norm.
     static const int64_t cache = last_level_cache();
     const int64_t tensors = given.residual == nullptr ? 2 : given.sum == nullptr ? 3 : 4;
-    const cpu::Problem problem{given, is_promoted(), elements >= cache / (tensors * element_)};
+    const cpu::Problem problem{given, is_promoted(), elements >= cache / (tensors * element_),
+                               ordered_scale(given, elements * tensors * element_ <= cache / 4)};
+    const cpu::NormFunction norm = problem.inner == 1 ? norm_rows_ : norm_;
     const int64_t units = cpu::unit_count(problem);
     if (elements <= kGrain || units == 1) {
-      norm_(problem, 0, units);
+      norm(problem, 0, units);
       return;
     }
     const int64_t units_per_task = std::max({int64_t{1}, kGrain * units / elements, units / kTasks});
-    Tasks tasks{&problem, norm_, units, units_per_task};
+    Tasks tasks{&problem, norm, units, units_per_task};
     const int64_t total = (units + units_per_task - 1) / units_per_task;
     check(api().KernelContext_ParallelFor(context, run_task, static_cast<size_t>(total), 0, &tasks));
   }
 
+  // Null where the kernel shall take scale as it is. A 16-bit scale takes half the first-level cache, which counts more
+  // than its conversion where the other halves of long rows come from behind the second-level cache.
+  const float* ordered_scale(const Problem& problem, bool is_small) const {
+    constexpr int64_t kShort = 2048;
+    const bool wanted = problem.scale_type == ElementType::kFloat32 || problem.n <= kShort || is_small;
+    return ordered_scale_.empty() || !wanted ? nullptr : ordered_scale_.front().values;
+  }
+
   cpu::NormFunction norm_;
-  int64_t element_;  // bytes, of all tensors but scale
+  cpu::NormFunction norm_rows_;
+  int64_t element_;                         // bytes, of all tensors but scale
+  std::vector<FactorBlock> ordered_scale_;  // of a constant scale, made once; empty: each call orders its own
 };
 
 }  // namespace
 
 Provider cpu_provider() {
   const char* problem = nullptr;
-  const cpu::Level* level = cpu::select_level(std::getenv("RMS_DEPLOY_ISA"), &problem);
+  const char* forced = std::getenv("RMS_DEPLOY_ISA");
+  const cpu::Level* level = cpu::select_level(forced, &problem);
   if (level == nullptr) {
     throw Error(std::string("rms_deploy: ") + problem);
   }
-  return {nullptr,
-          [norm = level->norm](auto&&... arguments) { return std::make_unique<CpuKernel>(norm, arguments...); }};
+  const bool is_forced = forced != nullptr && *forced != '\0';
+  return {nullptr, [level, is_forced](const Api& api, const KernelInfo* info, Kind kind, ElementType type,
+                                      ElementType scale_type) {
+            const cpu::Level* rows = is_forced ? level : cpu::fastest_for_rows(level, type);
+            return std::make_unique<CpuKernel>(*level, *rows, api, info, kind, type, scale_type);
+          }};
 }
 
 }  // namespace rms_deploy::ort

@@ -1,6 +1,8 @@
 #include "onnxruntime/kernel.h"
 
 #include <algorithm>
+#include <functional>
+#include <numeric>
 
 #include "onnxruntime/error.h"
 
@@ -8,13 +10,37 @@ namespace rms_deploy::ort {
 
 Kernel::Kernel(const Api& api, const KernelInfo* info, Kind kind, ElementType type, ElementType scale_type)
     : api_(api), node_(read_attributes(api, info, kind, type)), type_(type), scale_type_(scale_type) {
-  int is_constant = 0;
-  const Value* scale = nullptr;
-  check(api.KernelInfoGetConstantInput_tensor(info, is_add(kind) ? 2 : 1, &is_constant, &scale));
-  if (is_constant != 0 && scale != nullptr) {
+  if (const Value* scale = constant_scale(info)) {
     constant_scale_ = shape_of(scale, "scale");
     scale_is_constant_ = true;
   }
+}
+
+const Value* Kernel::constant_scale(const KernelInfo* info) const {
+  int is_constant = 0;
+  const Value* scale = nullptr;
+  check(api_.KernelInfoGetConstantInput_tensor(info, is_add(node_.kind) ? 2 : 1, &is_constant, &scale));
+  return is_constant != 0 ? scale : nullptr;
+}
+
+Problem Kernel::constant_scale_problem(const KernelInfo* info) const {
+  Problem problem;
+  if (const Value* scale = constant_scale(info)) {
+    problem.type = problem_type();
+    problem.scale_type = scale_type_;
+    problem.scale = data_of(scale);
+    problem.n = std::accumulate(constant_scale_.dims, constant_scale_.dims + constant_scale_.rank, int64_t{1},
+                                std::multiplies<>());
+    problem.scalar_scale = problem.n == 1;
+    problem.round_before_scale = rounds_before_scale(node_);
+  }
+  return problem;
+}
+
+void* Kernel::data_of(const Value* value) const {
+  void* data = nullptr;
+  check(api_.GetTensorMutableData(const_cast<Value*>(value), &data));
+  return data;
 }
 
 Shape Kernel::shape_of(const Value* value, const char* name) const {
@@ -51,11 +77,6 @@ void Kernel::compute(KernelContext* context) const {
     }
     return value;
   };
-  const auto data = [&](const Value* value) {
-    void* pointer = nullptr;
-    check(api_.GetTensorMutableData(const_cast<Value*>(value), &pointer));
-    return pointer;
-  };
   const Value* x = input(0);
   const Value* residual = add ? input(1) : nullptr;
   const Value* scale = input(add ? 2 : 1);
@@ -70,17 +91,17 @@ void Kernel::compute(KernelContext* context) const {
   const auto output = [&](size_t index) -> void* {
     Value* value = nullptr;
     check(api_.KernelContext_GetOutput(context, index, shape.dims, shape.rank, &value));
-    return value == nullptr ? nullptr : data(value);
+    return value == nullptr ? nullptr : data_of(value);
   };
 
   Problem problem = problem_of(node_, shape, scale_shape);
-  problem.type = is_promoted() ? static_cast<ElementType>(node_.scale_type) : type_;
+  problem.type = problem_type();
   problem.scale_type = scale_type_;
-  problem.x = data(x);
-  problem.scale = data(scale);
+  problem.x = data_of(x);
+  problem.scale = data_of(scale);
   problem.y = output(0);
   if (add) {
-    problem.residual = data(residual);
+    problem.residual = data_of(residual);
     problem.sum = output(1);
   }
   if (problem.outer * problem.n * problem.inner != 0) {

@@ -22,6 +22,10 @@ class Kernel {
  protected:
   const Node& node() const { return node_; }
 
+  // Types, rounding, n and scale of the node's problems, if its scale is constant; `scale` is null if it is not. For a
+  // constructor, which has `info`: ONNX Runtime does not promise that the pointer stays valid.
+  Problem constant_scale_problem(const KernelInfo* info) const;
+
   // ONNX Runtime computes a 16-bit node in float32, and X holds 16-bit values: see README.md.
   bool is_promoted() const { return type_ == ElementType::kFloat32 && rounds_before_scale(node_); }
 
@@ -29,7 +33,10 @@ class Kernel {
   // Computes a problem that is complete and not empty.
   virtual void run(KernelContext* context, const Problem& problem) const = 0;
 
+  const Value* constant_scale(const KernelInfo* info) const;  // null if it is not constant
   Shape shape_of(const Value* value, const char* name) const;
+  void* data_of(const Value* value) const;
+  ElementType problem_type() const { return is_promoted() ? static_cast<ElementType>(node_.scale_type) : type_; }
 
   const Api& api_;
   Node node_;

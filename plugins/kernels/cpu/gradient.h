@@ -21,11 +21,6 @@
 
 namespace rms_deploy::cpu {
 
-// Memory of factors and scratch is in whole blocks of this many float32: a pair of vectors of the widest level.
-inline constexpr int64_t kFactorBlock = 32;
-
-inline int64_t padded(int64_t n) { return (n + kFactorBlock - 1) / kFactorBlock * kFactorBlock; }
-
 struct Gradient {
   Problem norm;  // x (add-norm: the sum), scale, sizes and epsilons; the other tensors are not looked at
   const void* grad_y = nullptr;    // T

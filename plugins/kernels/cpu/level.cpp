@@ -5,6 +5,7 @@
 namespace rms_deploy::cpu::RMS_DEPLOY_LEVEL {
 
 void norm(const Problem& problem, int64_t first, int64_t last);
+void order_scale(const Problem& problem, float* ordered);
 
 namespace {
 
@@ -42,25 +43,42 @@ void norm_order(const Problem& p, int64_t first, int64_t last) {
 }
 
 template <class T>
-void norm_type(const Problem& p, int64_t first, int64_t last) {
-  if (p.held_in_float32) {
-    norm_order<Held<T>, true>(p, first, last);
-  } else {
-    p.round_before_scale ? norm_order<T, true>(p, first, last) : norm_order<T, false>(p, first, last);
+struct Type {
+  using type = T;
+};
+
+// Calls `function` with T, as it is in memory, and the order of rounding.
+template <class Function>
+void with_type(const Problem& p, const Function& function) {
+  const auto with_half = [&](auto half) {
+    using Half = typename decltype(half)::type;
+    if (p.held_in_float32) {
+      function(Type<Held<Half>>{}, std::true_type{});
+    } else {
+      as_constant(p.round_before_scale, [&](auto round_first) { function(half, round_first); });
+    }
+  };
+  switch (p.type) {
+    case contract::ElementType::kFloat32:
+      return function(Type<float>{}, std::false_type{});  // both orders round the quotient to float32
+    case contract::ElementType::kFloat16:
+      return with_half(Type<Float16>{});
+    case contract::ElementType::kBFloat16:
+      return with_half(Type<BFloat16>{});
   }
 }
 
 }  // namespace
 
 void norm(const Problem& p, int64_t first, int64_t last) {
-  switch (p.type) {
-    case contract::ElementType::kFloat32:
-      return norm_order<float, false>(p, first, last);  // both orders round the quotient to float32
-    case contract::ElementType::kFloat16:
-      return norm_type<Float16>(p, first, last);
-    case contract::ElementType::kBFloat16:
-      return norm_type<BFloat16>(p, first, last);
-  }
+  with_type(p, [&](auto type, auto round_first) {
+    norm_order<typename decltype(type)::type, round_first.value>(p, first, last);
+  });
+}
+
+void order_scale(const Problem& p, float* ordered) {
+  with_type(
+      p, [&](auto type, auto round_first) { order_all<typename decltype(type)::type, round_first.value>(p, ordered); });
 }
 
 }  // namespace rms_deploy::cpu::RMS_DEPLOY_LEVEL

@@ -2,8 +2,8 @@
 // read again, from a cache, and written.
 //
 // Short rows are taken several at a time, so that their divisions and roots, some 60 cycles each, overlap.
-// Where the tensor does not fit the caches (Problem::stream), memory must never wait: while a row is written, one ahead
-// of it is read, in one loop. Where it does fit, that loop would only push the row out of the first-level cache.
+// Where the tensor does not fit the caches (Problem::stream), memory must never wait: while a row is written, a later
+// one is fetched.
 #pragma once
 
 #include <algorithm>
@@ -38,21 +38,56 @@ RMS_DEPLOY_INLINE float reduce(Vector (&sums)[kRegisters]) {
 // A NaN of a float32 scale without the payload that a bfloat16 cannot hold: see store_pair.
 RMS_DEPLOY_INLINE float quiet(float value) { return value == value ? value : __builtin_nanf(""); }
 
+// The pair of float32 at `from`, in the order of T's pairs.
+template <class T>
+RMS_DEPLOY_INLINE void load_in_order(const float* from, Vector (&pair)[2]) {
+  float ordered[kPair];
+  for (int64_t lane = 0; lane < kWidth; ++lane) {
+    ordered[lane] = from[kEvenOdd<T> ? 2 * lane : lane];
+    ordered[kWidth + lane] = from[kEvenOdd<T> ? 2 * lane + 1 : kWidth + lane];
+  }
+  load_pair(ordered, pair);
+}
+
 // Elements 0 ... n - 1 of a float32 scale, rounded to T if kRound, in the order of T's pairs, with zeros up to a whole
 // pair.
 template <class T, bool kRound>
 static void order(const float* from, float* to, int64_t n) {
-  for (int64_t i = 0; i < n; i += kPair) {
-    float pair[kPair];
-    for (int64_t lane = 0; lane < kPair; ++lane) {
-      const int64_t place = !kEvenOdd<T> ? lane : lane % 2 * kWidth + lane / 2;
-      pair[place] = i + lane < n ? quiet(from[i + lane]) : 0.0F;
-    }
+  const auto order_pair = [to](const float* pair_from, int64_t i) {
+    Vector pair[2];
+    load_in_order<T>(pair_from, pair);
     unrolled<2>(RMS_DEPLOY_BODY(half) {
-      const Vector v = load(pair + half * kWidth);
+      const Vector v = pair[half] == pair[half] ? pair[half] : broadcast(__builtin_nanf(""));  // as `quiet`
       store(to + i + half * kWidth, kRound ? round_to<T>(v) : v);
     });
+  };
+  int64_t i = 0;
+  for (; i + kPair <= n; i += kPair) {
+    order_pair(from + i, i);
   }
+  if (i < n) {
+    float padded[kPair] = {};
+    std::copy(from + i, from + n, padded);
+    order_pair(padded, i);
+  }
+}
+
+// All of scale, with one factor for each of the n, as the kernels read it: see Problem::ordered_scale.
+template <class T, bool kRoundFirst>
+static void order_all(const Problem& p, float* to) {
+  if constexpr (!kIsHeld<T>) {
+    if (p.scale_type == p.type) {  // every NaN of it is one of T
+      const T* from = static_cast<const T*>(p.scale);
+      for (int64_t i = 0; i < p.n; i += kPair) {
+        Vector pair[2];
+        i + kPair <= p.n ? load_pair(from + i, pair) : load_partial_pair(from + i, p.n - i, pair);
+        store(to + i, pair[0]);
+        store(to + i + kWidth, pair[1]);
+      }
+      return;
+    }
+  }
+  order<T, kRoundFirst>(static_cast<const float*>(p.scale), to, p.n);
 }
 
 // What is read of a row: x, or x + residual rounded to T and stored.
@@ -76,9 +111,15 @@ struct Reader {
     odd += pair[1] * pair[1];
   }
 
-  // Elements first ... end - 1, fewer than kLanes.
-  __attribute__((always_inline)) void last_squares(int64_t first, int64_t end, Vector (&sums)[kRegisters]) const {
+  // Adds the squares of the elements first ... end - 1 to the accumulators.
+  __attribute__((always_inline)) void all_squares(int64_t first, int64_t end, Vector (&sums)[kRegisters]) const {
     int64_t i = first;
+    for (; i + kLanes <= end; i += kLanes) {
+      unrolled<kPairs>(RMS_DEPLOY_BODY(r) { squares(i + r * kPair, sums[2 * r], sums[2 * r + 1]); });
+    }
+    if (i == end) {
+      return;
+    }
     unrolled<kPairs>(RMS_DEPLOY_BODY(r) {
       if (i + kPair <= end) {
         squares(i, sums[2 * r], sums[2 * r + 1]);
@@ -87,6 +128,19 @@ struct Reader {
       }
       i += kPair;
     });
+  }
+
+  // Fetches the pair at i into the first-level cache; of an add-norm, whose rows push each other out of that, into the
+  // second.
+  __attribute__((always_inline)) void fetch(int64_t i) const {
+    constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+    constexpr int kLocality = kAdd ? 2 : 3;
+    for (int64_t line = 0; line < kPair; line += kLine) {
+      __builtin_prefetch(x + i + line, 0, kLocality);
+      if constexpr (kAdd) {
+        __builtin_prefetch(residual + i + line, 0, kLocality);
+      }
+    }
   }
 
   __attribute__((always_inline)) void partial_squares(int64_t i, int64_t count, Vector& even, Vector& odd) const {
@@ -105,17 +159,33 @@ struct Reader {
 };
 
 // How a row is written. S is T, or float32 that was rounded and brought into the order of T's pairs.
-template <class T, bool kRoundFirst, bool kStream, class S>
+template <class T, bool kRoundFirst, bool kAdd, bool kStream, class S>
 struct Writer {
   const T* x;
   const S* scale;
   T* y;
+  Reader<T, kAdd> next;  // of a later row, which is fetched meanwhile if kStream
   Vector high;
   Vector low;
 
-  Writer(const T* from, const S* factors, T* target, float inverse_high, float inverse_low)
-      : x(from), scale(factors), y(target), high(broadcast(inverse_high)), low(broadcast(inverse_low)) {}
+  // Elements 0 ... n - 1.
+  void write_row(int64_t n) const {
+    const Writer local = *this;  // a store to y may change a member, but not what has no address
+    int64_t i = 0;
+    for (; i + 2 * kPair <= n; i += 2 * kPair) {
+      local.write(i);
+      local.write(i + kPair);
+    }
+    if (i + kPair <= n) {
+      local.write(i);
+      i += kPair;
+    }
+    if (i < n) {
+      local.write_partial(i, n - i);
+    }
+  }
 
+ private:
   __attribute__((always_inline)) void write(int64_t i) const {
     Vector pair[2];
     Vector factors[2];
@@ -125,6 +195,9 @@ struct Writer {
     load_pair(scale + i, factors);
     multiply(pair, factors);
     store_pair<kStream>(y + i, pair);
+    if constexpr (kStream) {
+      next.fetch(i);
+    }
   }
 
   __attribute__((always_inline)) void write_partial(int64_t i, int64_t count) const {
@@ -140,58 +213,11 @@ struct Writer {
     store_partial_pair(y + i, pair, count);
   }
 
-  // Elements first ... n - 1; first is a multiple of kPair.
-  void rest(int64_t first, int64_t n) const {
-    int64_t i = first;
-    for (; i + 2 * kPair <= n; i += 2 * kPair) {
-      write(i);
-      write(i + kPair);
-    }
-    if (i + kPair <= n) {
-      write(i);
-      i += kPair;
-    }
-    if (i < n) {
-      write_partial(i, n - i);
-    }
-  }
-
- private:
   __attribute__((always_inline)) void multiply(Vector (&pair)[2], const Vector (&factors)[2]) const {
     unrolled<2>(RMS_DEPLOY_BODY(half) {
       pair[half] = scaled<T, kRoundFirst>(divide<T>(pair[half], high, low), factors[half]);
     });
   }
-};
-
-// The sum of squares of the elements 0 ... size - 1 that `reader` reads. With a writer, writes its row of n elements in
-// the same loop.
-template <class T, class AReader, class AWriter>
-RMS_DEPLOY_INLINE double read_row(const AReader reader, int64_t size, const AWriter writer, int64_t n) {
-  double total = 0.0;
-  int64_t i = 0;
-  for (int64_t end = 0; end < size;) {
-    end = size - i > kChunk ? i + kChunk : size;
-    Vector sums[kRegisters] = {};
-    for (; i + kLanes <= end; i += kLanes) {
-      unrolled<kPairs>(RMS_DEPLOY_BODY(r) {
-        reader.squares(i + r * kPair, sums[2 * r], sums[2 * r + 1]);
-        writer.write(i + r * kPair);
-      });
-    }
-    if (i < end) {
-      reader.last_squares(i, end, sums);
-    }
-    total += static_cast<double>(reduce<T>(sums));
-  }
-  writer.rest(size - size % kLanes, n);
-  return total;
-}
-
-// Takes the place of a Writer where nothing is written.
-struct NoWriter {
-  __attribute__((always_inline)) void write(int64_t) const {}
-  void rest(int64_t, int64_t) const {}
 };
 
 template <class T>
@@ -204,6 +230,17 @@ static double sum_of_squares_float64(const T* x, int64_t size) {
   return total;
 }
 
+template <class T, bool kAdd>
+RMS_DEPLOY_INLINE double sum_of_squares(const Reader<T, kAdd> reader, int64_t size) {
+  double total = 0.0;
+  for (int64_t i = 0; i < size; i += kChunk) {
+    Vector sums[kRegisters] = {};
+    reader.all_squares(i, size - i > kChunk ? i + kChunk : size, sums);
+    total += static_cast<double>(reduce<T>(sums));
+  }
+  return total;
+}
+
 // The rows of one call, or one thread's part of them.
 template <class T, bool kRoundFirst, bool kAdd, bool kStream>
 class Rows {
@@ -211,45 +248,39 @@ class Rows {
   explicit Rows(const Problem& problem) : p_(problem) {}
 
   void norm(int64_t first, int64_t last) {
+    if (p_.ordered_scale != nullptr) {
+      return run(p_.ordered_scale, first, last);
+    }
     if constexpr (!kIsHeld<T>) {
       if (!p_.scalar_scale && p_.scale_type == p_.type) {
-        return run<T>(static_cast<const T*>(p_.scale), first, last);
+        return run(static_cast<const T*>(p_.scale), first, last);
       }
     }
     order_scale(0, p_.n < kScale ? p_.n : kScale);
-    run<float>(ordered_, first, last);
+    run(static_cast<const float*>(ordered_), first, last);
   }
 
  private:
   template <class S>
-  using AWriter = Writer<T, kRoundFirst, kStream, S>;
+  using AWriter = Writer<T, kRoundFirst, kAdd, kStream, S>;
 
   template <class S>
   void run(const S* scale, int64_t first, int64_t last) {
     const int64_t at_once = kBlockBytes / static_cast<int64_t>(sizeof(T)) / p_.n;
     const int64_t rows = at_once < 1 ? 1 : at_once < kMaxRows ? at_once : kMaxRows;
-    const auto end_of = [&](int64_t begin) { return begin + rows < last ? begin + rows : last; };
     const bool whole = static_cast<const void*>(scale) != ordered_ || p_.n <= kScale;  // all of scale is ready
-    const bool ahead = kStream && whole;
-    read(first, end_of(first));
     for (int64_t begin = first; begin < last; begin += rows) {
-      take_statistics(begin, end_of(begin));
-      for (int64_t row = begin; row < end_of(begin); ++row) {
-        const int64_t slot = row - begin;
-        if constexpr (kStream) {
-          if (ahead && row + rows < last && !statistics_.wide[slot]) {
-            const AWriter<S> writer(source(row), scale, y(row), statistics_.high[slot], statistics_.low[slot]);
-            totals_[slot] = read_row<T>(reader(row + rows), p_.statistics_size, writer, p_.n);
-            continue;
-          }
+      const int64_t end = begin + rows < last ? begin + rows : last;
+      read(begin, end);
+      take_statistics(begin, end);
+      for (int64_t row = begin; row < end; ++row) {
+        if (statistics_.wide[row - begin]) {
+          write_float64(row, row - begin);
+        } else if (whole) {
+          writer(scale, row, row + rows, row - begin).write_row(p_.n);
+        } else {
+          write_in_parts(row, row + rows, row - begin);
         }
-        write(scale, whole, row, slot);
-        if (ahead && row + rows < last) {
-          read(row + rows, row + rows + 1, slot);
-        }
-      }
-      if (!ahead && begin + rows < last) {
-        read(begin + rows, end_of(begin + rows));
       }
     }
   }
@@ -266,15 +297,23 @@ class Rows {
     return {x(row), kAdd ? static_cast<const T*>(p_.residual) + row * p_.n : nullptr, kAdd ? sum(row) : nullptr};
   }
 
-  // Sums the squares of the rows begin ... end - 1 into totals_, from `slot` on.
-  __attribute__((noinline)) void read(int64_t begin, int64_t end, int64_t slot = 0) {
+  template <class S>
+  AWriter<S> writer(const S* scale, int64_t row, int64_t next, int64_t slot) const {
+    const Vector high = broadcast(statistics_.high[slot]);
+    return {source(row), scale, y(row), reader(next), high, broadcast(statistics_.low[slot])};
+  }
+
+  // Sums the squares of the rows begin ... end - 1 into totals_.
+  __attribute__((noinline)) void read(int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      totals_[slot + row - begin] = read_row<T>(reader(row), p_.statistics_size, NoWriter{}, 0);
+      totals_[row - begin] = sum_of_squares(reader(row), p_.statistics_size);
     }
   }
 
   void take_statistics(int64_t begin, int64_t end) {
-    cpu::RMS_DEPLOY_LEVEL::take_statistics<T>(totals_, end - begin, p_, statistics_);
+    if (!cpu::RMS_DEPLOY_LEVEL::take_statistics<T>(totals_, end - begin, p_, statistics_)) {
+      return;
+    }
     for (int64_t row = begin; row < end; ++row) {
       if (statistics_.wide[row - begin]) {
         const double sum = sum_of_squares_float64(source(row), p_.statistics_size);
@@ -289,24 +328,22 @@ class Rows {
       order<T, kRoundFirst>(static_cast<const float*>(p_.scale) + first, ordered_, n);
     } else if (first == 0) {
       const float value = scale_at(p_, 0);
-      std::fill_n(ordered_, kScale, kRoundFirst ? to_float(from_float<T>(value)) : quiet(value));
+      std::fill_n(ordered_, padded(n), kRoundFirst ? to_float(from_float<T>(value)) : quiet(value));
     }
   }
 
-  template <class S>
-  void write(const S* scale, bool whole, int64_t row, int64_t slot) {
-    if (statistics_.wide[slot]) {
-      return write_float64(row, slot);
-    }
-    const float high = statistics_.high[slot];
-    const float low = statistics_.low[slot];
-    if (whole) {
-      return AWriter<S>(source(row), scale, y(row), high, low).rest(0, p_.n);
-    }
+  void write_in_parts(int64_t row, int64_t next, int64_t slot) {
     for (int64_t i = 0; i < p_.n; i += kScale) {
       const int64_t size = p_.n - i < kScale ? p_.n - i : kScale;
       order_scale(i, size);
-      AWriter<S>(source(row) + i, scale, y(row) + i, high, low).rest(0, size);
+      AWriter<float> part = writer<float>(ordered_, row, next, slot);
+      part.x += i;
+      part.y += i;
+      part.next.x += i;
+      if constexpr (kAdd) {
+        part.next.residual += i;
+      }
+      part.write_row(size);
     }
   }
 
