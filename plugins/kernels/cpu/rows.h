@@ -38,6 +38,8 @@ RMS_DEPLOY_INLINE float reduce(Vector (&sums)[kRegisters]) {
 // A NaN of a float32 scale without the payload that a bfloat16 cannot hold: see store_pair.
 RMS_DEPLOY_INLINE float quiet(float value) { return value == value ? value : __builtin_nanf(""); }
 
+constexpr int64_t whole_pairs(int64_t n) { return (n + kPair - 1) / kPair * kPair; }
+
 // Elements 0 ... n - 1 of a float32 scale, rounded to T if kRound, in the order of T's pairs, with zeros up to a whole
 // pair.
 template <class T, bool kRound>
@@ -216,7 +218,7 @@ class Rows {
         return run<T>(static_cast<const T*>(p_.scale), first, last);
       }
     }
-    order_scale(0, p_.n < kScale ? p_.n : kScale);
+    order_scale(0, 0, p_.n < kScale ? p_.n : kScale);
     run<float>(ordered_, first, last);
   }
 
@@ -229,21 +231,24 @@ class Rows {
     const int64_t at_once = kBlockBytes / static_cast<int64_t>(sizeof(T)) / p_.n;
     const int64_t rows = at_once < 1 ? 1 : at_once < kMaxRows ? at_once : kMaxRows;
     const auto end_of = [&](int64_t begin) { return begin + rows < last ? begin + rows : last; };
-    const bool whole = static_cast<const void*>(scale) != ordered_ || p_.n <= kScale;  // all of scale is ready
+    const bool whole =  // all of scale is ready
+        static_cast<const void*>(scale) != ordered_ || (p_.n <= kScale && p_.scale_rows == 1);
     const bool ahead = kStream && whole;
+    const bool has_rows = whole && p_.scale_rows != 1;
     read(first, end_of(first));
     for (int64_t begin = first; begin < last; begin += rows) {
       take_statistics(begin, end_of(begin));
       for (int64_t row = begin; row < end_of(begin); ++row) {
         const int64_t slot = row - begin;
+        const S* const of_row = has_rows ? scale_of(scale, row) : scale;
         if constexpr (kStream) {
           if (ahead && row + rows < last && !statistics_.wide[slot]) {
-            const AWriter<S> writer(source(row), scale, y(row), statistics_.high[slot], statistics_.low[slot]);
+            const AWriter<S> writer(source(row), of_row, y(row), statistics_.high[slot], statistics_.low[slot]);
             totals_[slot] = read_row<T>(reader(row + rows), p_.statistics_size, writer, p_.n);
             continue;
           }
         }
-        write(scale, whole, row, slot);
+        write(of_row, whole, row, slot);
         if (ahead && row + rows < last) {
           read(row + rows, row + rows + 1, slot);
         }
@@ -252,6 +257,12 @@ class Rows {
         read(begin + rows, end_of(begin + rows));
       }
     }
+  }
+
+  // Not inline: its divisions would take registers from the loops around it, which mostly do without it.
+  template <class S>
+  __attribute__((noinline)) const S* scale_of(const S* scale, int64_t row) const {
+    return scale + scale_offset(p_, row);
   }
 
   const T* x(int64_t row) const { return static_cast<const T*>(p_.x) + row * p_.n; }
@@ -283,13 +294,18 @@ class Rows {
     }
   }
 
-  // Puts the elements first ... first + n - 1 of scale into ordered_.
-  void order_scale(int64_t first, int64_t n) {
+  // Puts the elements first ... first + n - 1 of the scale of `row` into ordered_.
+  void order_scale(int64_t row, int64_t first, int64_t n) {
+    const int64_t offset = scale_offset(p_, row);
+    if (p_.n <= kScale && offset == ordered_offset_) {
+      return;
+    }
+    ordered_offset_ = offset;
     if (!p_.scalar_scale) {
-      order<T, kRoundFirst>(static_cast<const float*>(p_.scale) + first, ordered_, n);
+      order<T, kRoundFirst>(static_cast<const float*>(p_.scale) + offset + first, ordered_, n);
     } else if (first == 0) {
-      const float value = scale_at(p_, 0);
-      std::fill_n(ordered_, kScale, kRoundFirst ? to_float(from_float<T>(value)) : quiet(value));
+      const float value = scale_at(p_, offset);
+      std::fill_n(ordered_, whole_pairs(n), kRoundFirst ? to_float(from_float<T>(value)) : quiet(value));
     }
   }
 
@@ -305,22 +321,24 @@ class Rows {
     }
     for (int64_t i = 0; i < p_.n; i += kScale) {
       const int64_t size = p_.n - i < kScale ? p_.n - i : kScale;
-      order_scale(i, size);
+      order_scale(row, i, size);
       AWriter<S>(source(row) + i, scale, y(row) + i, high, low).rest(0, size);
     }
   }
 
   void write_float64(int64_t row, int64_t slot) const {
     const T* from = source(row);
+    const int64_t offset = scale_offset(p_, row);
     for (int64_t i = 0; i < p_.n; ++i) {
       y(row)[i] = scaled_one<T, kRoundFirst>(divide_one<T>(to_float(from[i]), statistics_, slot),
-                                             scale_at(p_, p_.scalar_scale ? 0 : i));
+                                             scale_at(p_, offset + (p_.scalar_scale ? 0 : i)));
     }
   }
 
   const Problem& p_;
   double totals_[kMaxRows] = {};
   Statistics<kMaxRows> statistics_;
+  int64_t ordered_offset_ = -1;  // of what ordered_ begins with; -1: of nothing
   alignas(64) float ordered_[kScale];
 };
 

@@ -76,6 +76,7 @@ class Columns {
         column_(column),
         fold_(kFolds ? arguments.fold : 1),
         offset_(outer * p_.n * p_.inner + column),
+        scale_(scale_of<T>(p_, outer)),
         n_(exists() ? p_.n / fold_ : 0) {}
 
   __device__ __forceinline__ bool exists() const { return column_ < p_.inner * fold_; }
@@ -172,8 +173,8 @@ class Columns {
       values.each[k] = divisors[k].divide(values.each[k]);
     }
     round_to<T>(values, p_.round_before_scale);
-    const float scale = applied_scale<T>(p_, number * fold_);
-    const float second = fold_ == 1 ? scale : applied_scale<T>(p_, number * fold_ + 1);
+    const float scale = applied_scale<T>(p_, scale_, number * fold_);
+    const float second = fold_ == 1 ? scale : applied_scale<T>(p_, scale_, number * fold_ + 1);
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
       values.each[k] *= is_second_half(k) ? second : scale;
@@ -200,6 +201,7 @@ class Columns {
   int64_t column_;
   int64_t fold_;  // rows of the tensor in one row here
   int64_t offset_;
+  const void* scale_;
   int64_t n_;  // a column that does not exist has no elements
 };
 

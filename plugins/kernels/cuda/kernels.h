@@ -16,6 +16,8 @@ struct Arguments {
   bool whole_vectors;  // rows that are not aligned: all tensors have the same misalignment
 };
 
+static_assert(sizeof(Arguments) <= 128, "nvcc copies larger arguments, and reads them from the copy");
+
 // Threads of a block of norm_rows. A thread may have 64 registers in a block of 1024, and 255 in one of 256.
 template <int kVectors>
 inline constexpr int kMaxThreads = kVectors <= 4 ? 1024 : 256;
