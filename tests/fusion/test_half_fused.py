@@ -48,13 +48,32 @@ def test_what_the_caller_gives_is_no_scale(left):
     assert not left(f"h = Identity (x) {CORE} y = Mul (n, g)", inputs="float[b,s,8] x, float[b,1,8] g")
 
 
-def test_a_wide_scale_is_a_note(build):
-    wide = "g = Constant <value = float[2,8] {1,2,3,4,5,6,7,8,8,7,6,5,4,3,2,1}> ()"
-    result = fuse(
-        build(f"{wide} h = Identity (x) {CORE} y = Mul (n, g)", inputs="float[b,2,8] x", outputs="float[b,2,8] y")
-    )
+@pytest.mark.parametrize(
+    ("x", "scale", "axis", "y", "reason"),
+    [
+        ("[2,b,2,4]", "[2,1,2,4]", -1, "[2,b,2,4]", "varies along two axes in front, and not along one between them"),
+        ("[b,8,2]", "[8,2]", 1, "[b,8,2]", "varies behind the axes"),
+        ("[1,8,4]", "[16,1,1]", -1, "[16,8,4]", "does not broadcast to x"),
+    ],
+)
+def test_a_shape_that_the_op_does_not_take_is_a_note(x, scale, axis, y, reason, build):
+    wide = f"g = Constant <value = float{scale} {{1,2,3,4,5,6,7,8,8,7,6,5,4,3,2,1}}> ()"
+    body = f"c = Constant <value_ints = [{axis}]> () {wide} h = Identity (x) {CORE.replace('last', 'c')} y = Mul (n, g)"
+    result = fuse(build(body, inputs=f"float{x} x", outputs=f"float{y} y"))
     assert not result.near_misses
-    assert result.norms[0].note == "its scale [2, 8] is wider than the axes, and stays a Mul"
+    dims = scale.replace(",", ", ")
+    assert result.norms[0].note == f"its scale {dims} stays a Mul: it {reason}"
+
+
+def test_a_scale_of_several_rows_beside_other_readers(left):
+    wide = "g = Constant <value = float[2,8] {1,2,3,4,5,6,7,8,8,7,6,5,4,3,2,1}> ()"
+    ((part, reason),) = left(
+        f"{wide} h = Identity (x) {CORE} k = Exp (n) j = Mul (n, g) y = Add (k, j)",
+        inputs="float[b,2,8] x",
+        outputs="float[b,2,8] y",
+    )
+    assert part == "scale"
+    assert "read by others too" in reason
 
 
 def test_a_wide_scale_beside_a_symbol_is_run(build):
