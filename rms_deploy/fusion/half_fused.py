@@ -74,6 +74,8 @@ def _scale_outside(node: ir.Node, facts: Facts) -> str | None:
         fits = None if shape is None else _fits(shape, of_x, axes_of(node))
         if is_quantised:
             return f"x / rms is quantised before it is scaled by {weight.name}; fuse before quantising"
+        if fits and len(node.outputs[0].uses()) == 1 and not node.outputs[0].is_graph_output():
+            return f"its scale {weight.name} stayed a Mul when the norm was fused; unfuse the model, and fuse it again"
         if fits:
             return f"x / rms is read by others too, so its scale {weight.name} stays a Mul"
         if fits is None:

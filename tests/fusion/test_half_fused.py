@@ -4,6 +4,7 @@ import pytest
 
 from rms_deploy.fusion.fuse import fuse
 from rms_deploy.fusion.inspect import inspect
+from rms_deploy.fusion.unfuse import unfuse
 
 CORE = "q = Mul (h, h) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (h, r)"
 UNKNOWN = "h = local.F (x)"
@@ -74,6 +75,19 @@ def test_a_scale_of_several_rows_beside_other_readers(left):
     )
     assert part == "scale"
     assert "read by others too" in reason
+
+
+def test_a_scale_that_stayed_outside_when_the_norm_was_fused(build):
+    """As in a file of a version that took one row of scale only."""
+    wide = "g = Constant <value = float[2,8] {1,2,3,4,5,6,7,8,8,7,6,5,4,3,2,1}> ()"
+    body = f"{wide} n = rms_deploy.RMSNorm (x, one) y = Mul (n, g)"
+    model = build(body, inputs="float[b,2,8] x", outputs="float[b,2,8] y")
+    model.opset_import.add(domain="rms_deploy", version=1)
+    (miss,) = fuse(model).near_misses
+    assert miss.reason == "its scale g stayed a Mul when the norm was fused; unfuse the model, and fuse it again"
+    result = fuse(unfuse(model).model)
+    assert not result.near_misses
+    assert [node.op_type for node in result.model.graph] == ["Constant", "RMSNorm"]
 
 
 def test_a_wide_scale_beside_a_symbol_is_run(build):

@@ -89,7 +89,7 @@ def fits(scale: ir.Value, match: Match, facts: Facts) -> bool:
         return True
     if of_x is None and match.axes == (-1,) and shape is not None and len(shape) == 1:
         return shape[0] is not None and shape[0] == last_size(match.x, facts)
-    if shape is None or of_x is None or len(shape) > len(of_x):
+    if shape is None or of_x is None or len(shape) > len(of_x) or not match.axes:
         return False
     if len(of_x) > len(match.axes) and shape == of_x and not _is_weight(facts.origin(scale)):
         return False
