@@ -74,7 +74,7 @@ def _scale_outside(node: ir.Node, facts: Facts) -> str | None:
         fits = None if shape is None else _fits(shape, of_x, axes_of(node))
         if is_quantised:
             return f"x / rms is quantised before it is scaled by {weight.name}; fuse before quantising"
-        if fits and len(node.outputs[0].uses()) == 1 and not node.outputs[0].is_graph_output():
+        if fits and _is_read_once(node):
             return f"its scale {weight.name} stayed a Mul when the norm was fused; unfuse the model, and fuse it again"
         if fits:
             return f"x / rms is read by others too, so its scale {weight.name} stays a Mul"
@@ -82,6 +82,11 @@ def _scale_outside(node: ir.Node, facts: Facts) -> str | None:
             unknown = f"{weight.name}, its scale," if shape is None else "x"
             return f"the shape of {unknown} is not known, so its scale {weight.name} stays a Mul"
     return None
+
+
+def _is_read_once(node: ir.Node) -> bool:
+    value = node.outputs[0]
+    return [reader.graph for reader in value.consumers()] == [node.graph] and not value.is_graph_output()
 
 
 def _weights(node: ir.Node, facts: Facts) -> Iterator[tuple[ir.Value, bool]]:
