@@ -1,6 +1,7 @@
 #include "node.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace rms_deploy {
 
@@ -54,27 +55,78 @@ std::string shape_text(const Shape& shape) { return list_text(shape.dims, shape.
 
 bool agree(int64_t a, int64_t b) { return a == b || a < 0 || b < 0; }
 
+// The dimension of scale beside an axis of X.
+int64_t scale_dim(const Shape& x, const Shape& scale, size_t axis) {
+  return axis + scale.rank < x.rank ? 1 : scale.dims[axis + scale.rank - x.rank];
+}
+
+// Elements of scale along the axes first ... last - 1 of X; -1 if one of its dimensions is not known.
+int64_t scale_size(const Shape& x, const Shape& scale, size_t first, size_t last) {
+  const size_t missing = x.rank - scale.rank;
+  return product(scale, std::max(first, missing) - missing, std::max(last, missing) - missing);
+}
+
+// Whether the axes before `last` along which scale varies have no other axis of X between them.
+bool varies_along_neighbours(const Shape& x, const Shape& scale, size_t last) {
+  bool varies = false;
+  bool ended = false;
+  for (size_t axis = 0; axis < last; ++axis) {
+    if (scale_dim(x, scale, axis) > 1) {
+      if (ended) {
+        return false;
+      }
+      varies = true;
+    } else if (x.dims[axis] > 1 && scale_dim(x, scale, axis) == 1) {
+      ended = varies;
+    }
+  }
+  return true;
+}
+
+struct ScaleRows {
+  int64_t count;   // -1: not known
+  int64_t repeat;  // of each, for neighbouring rows of X
+};
+
+ScaleRows scale_rows(const Shape& x, const Shape& scale, size_t last) {
+  const int64_t count = scale_size(x, scale, 0, last);
+  size_t end = last;
+  while (count != 1 && end > 0 && scale_dim(x, scale, end - 1) == 1) {
+    --end;
+  }
+  return {count, count == 1 ? 1 : product(x, end, last)};
+}
+
 void check_scale(const Node& node, const Shape& x, const Shape& scale, const Block& block) {
   if (scale.rank > x.rank) {  // the function body would give Y more axes than X has
     throw Error(node.label + ": scale has rank " + std::to_string(scale.rank) + "; use at most that of X, " +
                 std::to_string(x.rank));
   }
-  const int64_t size = size_of(scale);
   const int64_t n = product(x, block.first, block.last);
-  if (size == 1 || size < 0) {  // one element, in any shape; or not known yet
-    return;
+  const int64_t size = scale_size(x, scale, block.first, block.last);
+  const bool varies_elsewhere = size != size_of(scale);
+  if (size != 1 && !agree(size, n)) {
+    throw Error(node.label + ": scale has " + std::to_string(size) + " elements" +
+                (varies_elsewhere ? " along the axes" : "") + "; use 1 or " + std::to_string(n));
   }
-  if (!agree(size, n)) {
-    throw Error(node.label + ": scale has " + std::to_string(size) + " elements; use 1 or " + std::to_string(n));
+  const auto refuse = [&](const char* use) {
+    throw Error(node.label + ": scale has shape " + shape_text(scale) + "; use one that " + use + shape_text(x));
+  };
+  for (size_t axis = 0; axis < x.rank; ++axis) {
+    const int64_t dim = scale_dim(x, scale, axis);
+    if (dim != 1 && !agree(dim, x.dims[axis])) {
+      refuse("broadcasts from the right to X ");
+    }
+    if (axis >= block.last && dim > 1) {
+      refuse("is 1 behind the axes of X ");
+    }
   }
-  bool fits = true;
-  for (size_t i = 0; fits && i < scale.rank; ++i) {
-    const size_t axis = x.rank - scale.rank + i;
-    fits = agree(scale.dims[i], axis >= block.first && axis < block.last ? x.dims[axis] : 1);
+  if (!varies_along_neighbours(x, scale, block.first)) {
+    refuse("has no 1 between the axes that it varies along, beside X ");
   }
-  if (!fits) {
-    throw Error(node.label + ": scale has shape " + shape_text(scale) + "; use one that broadcasts to X " +
-                shape_text(x) + " from the right, with 1 outside the axes");
+  const ScaleRows rows = scale_rows(x, scale, block.first);
+  if (std::max(rows.count, rows.repeat) > std::numeric_limits<int32_t>::max()) {
+    refuse("has at most 2147483647 rows, each for at most as many rows of X ");
   }
 }
 
@@ -157,7 +209,10 @@ Problem problem_of(const Node& node, const Shape& x, const Shape& scale) {
   problem.n = product(x, block.first, block.last);
   problem.inner = product(x, block.last, x.rank);
   problem.statistics_size = node.partial_size != 0 ? node.partial_size : problem.n;
-  problem.scalar_scale = size_of(scale) == 1;
+  problem.scalar_scale = scale_size(x, scale, block.first, block.last) == 1;
+  const ScaleRows rows = scale_rows(x, scale, block.first);
+  problem.scale_rows = static_cast<int32_t>(rows.count);
+  problem.scale_repeat = static_cast<int32_t>(rows.repeat);
   problem.round_before_scale = rounds_before_scale(node);
   problem.round_reciprocal = is_reciprocal(node.kind) && rounds_before_scale(node);
   problem.epsilon = node.epsilon;

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rms_deploy.errors import InputError
 from rms_deploy.ops import torch_eager
+from rms_deploy.ops.scale_shape import why_not_taken
 
 __all__ = ["AddRMSNorm", "LayerNorm", "PartialRMSNorm", "RMSNorm"]
 
@@ -40,15 +41,19 @@ class RMSNorm(nn.Module):
             in that dtype (DeepSeek-V4's norm without scale); `round_before_scale` is then True. In float32 it changes
             nothing.
         scale_offset: 1 where the weight is stored as the distance from 1 (Gemma).
+        scale_shape: shape of a weight that has several rows, such as (groups, n / groups) beside x (..., groups,
+            n / groups); it broadcasts to x, as `rms_deploy.ops.scale_shape` says. Default: one row for all.
         axes: the contiguous block of axes, counted from the end (negative); default the last `len(shape)`.
         device: of the weight.
         dtype: of the weight.
 
     Shape:
-        Any x whose `axes` have the sizes `shape`; y has the shape and dtype of x.
+        Any x whose `axes` have the sizes `shape`; y has the shape and dtype of x. A weight of several rows, and a scale
+        that is given to `forward`, are computed with in torch's operators, not by the compiled kernels.
 
     Raises:
-        InputError: a bad shape, axis or epsilon here; an x of other sizes in `forward`.
+        InputError: a bad shape, axis or epsilon here; an x of other sizes, or a scale that does not broadcast to x, in
+            `forward`.
 
     Source:
         Zhang and Sennrich, Root Mean Square Layer Normalization, 2019, section 4, equation 4.
@@ -71,6 +76,7 @@ class RMSNorm(nn.Module):
         round_before_scale: bool = False,
         round_reciprocal: bool = False,
         scale_offset: float = 0.0,
+        scale_shape: Sequence[int] | None = None,
         axes: Sequence[int] | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -85,17 +91,24 @@ class RMSNorm(nn.Module):
         self.round_before_scale = round_before_scale or round_reciprocal
         self.round_reciprocal = round_reciprocal
         self.scale_offset = scale_offset
+        self.scale_shape = None if scale_shape is None else _checked_shape(scale_shape, "scale_shape")
         options: dict[str, Any] = {"device": device, "dtype": dtype}
         if scale:
-            broadcast = (*self.shape, *[1] * (-1 - self.axes[-1]))
+            broadcast = self.scale_shape or (*self.shape, *[1] * (-1 - self.axes[-1]))
             self.weight: nn.Parameter | None = nn.Parameter(torch.full(broadcast, 1.0 - scale_offset, **options))
+        elif scale_shape is not None:
+            raise InputError("scale_shape: there is no weight, as `scale` is False; leave one of them out")
         else:
             self.register_parameter("weight", None)
             self.register_buffer("unit", torch.ones((), **options), persistent=False)
 
-    def scale(self) -> Tensor:
-        """What x / rms is multiplied by: the weight itself; with an offset, their float32 sum; without a weight, 1."""
-        weight = self.weight
+    def scale(self, given: Tensor | None = None) -> Tensor:
+        """What x / rms is multiplied by: the weight itself; with an offset, their float32 sum; without a weight, 1.
+
+        Args:
+            given: takes the place of the weight.
+        """
+        weight = self.weight if given is None else given
         if weight is None:
             unit: Tensor = self.get_buffer("unit")
             return unit
@@ -104,12 +117,17 @@ class RMSNorm(nn.Module):
         wide = weight if weight.dtype == torch.float64 else weight.float()
         return wide + self.scale_offset
 
-    def forward(self, x: Tensor) -> Tensor:
-        """y: shape and dtype of x."""
-        self._check(x)
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        """y: shape and dtype of x.
+
+        Args:
+            x: what is normalised.
+            scale: takes the place of the weight, such as one scale for each sample, of shape (batch, 1, n).
+        """
+        self._check(x, scale)
         return torch_eager.rms_norm(
             x,
-            self.scale(),
+            self.scale(scale),
             self.axes,
             self.epsilon,
             self.rms_epsilon,
@@ -120,13 +138,17 @@ class RMSNorm(nn.Module):
         )
 
     def extra_repr(self) -> str:
-        options = ["rms_epsilon", "rms_min", "round_before_scale", "round_reciprocal", "scale_offset"]
+        options = ["rms_epsilon", "rms_min", "round_before_scale", "round_reciprocal", "scale_offset", "scale_shape"]
         shown = [f"{name}={getattr(self, name)}" for name in options if getattr(self, name)]
         return ", ".join([f"{list(self.shape)}", f"axes={self.axes}", f"epsilon={self.epsilon}", *shown])
 
-    def _check(self, x: Tensor) -> None:
+    def _check(self, x: Tensor, scale: Tensor | None) -> None:
         if x.shape[self.axes[0] : self.axes[-1] + 1 or None] != self.shape:
             raise InputError(f"x: shape {list(x.shape)} does not have sizes {list(self.shape)} at axes {self.axes}")
+        scale_shape = self.scale_shape if scale is None else scale.shape
+        why_not = None if scale_shape is None else why_not_taken(scale_shape, x.shape, self.axes)
+        if why_not is not None:
+            raise InputError(f"scale: shape {list(scale_shape or ())} {why_not}; x has shape {list(x.shape)}")
 
 
 class PartialRMSNorm(RMSNorm):
@@ -158,13 +180,15 @@ class PartialRMSNorm(RMSNorm):
 class AddRMSNorm(RMSNorm):
     """total = x + residual, rounded to their dtype; y = RMSNorm(total). Arguments as in `RMSNorm`."""
 
-    def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # its own inputs
-        """(y, total), each of the shape and dtype of x."""
-        self._check(x)
+    def forward(  # type: ignore[override]  # its own inputs
+        self, x: Tensor, residual: Tensor, scale: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(y, total), each of the shape and dtype of x; `scale` as in `RMSNorm`."""
+        self._check(x, scale)
         return torch_eager.add_rms_norm(
             x,
             residual,
-            self.scale(),
+            self.scale(scale),
             self.axes,
             self.epsilon,
             self.rms_epsilon,
@@ -205,10 +229,10 @@ def _either(name: str, value: Any, torch_name: str, torch_value: Any, default: A
     return default if given is None else given
 
 
-def _checked_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
+def _checked_shape(shape: int | Sequence[int], name: str = "shape") -> tuple[int, ...]:
     sizes = (shape,) if isinstance(shape, int) else tuple(shape)
     if not sizes or any(not isinstance(size, int) or size < 1 for size in sizes):
-        raise InputError(f"shape: {shape!r} is not accepted; give a positive int, or several")
+        raise InputError(f"{name}: {shape!r} is not accepted; give a positive int, or several")
     return sizes
 
 

@@ -76,6 +76,29 @@ def test_scale_offset_is_added_in_float32() -> None:
     assert norm.scale()[0] == 1 + 2**-12
 
 
+def test_a_weight_of_several_rows() -> None:
+    x = torch.randn(3, 5, 4, 16)
+    for shape in ((4, 16), (4, 1), (5, 1, 16)):
+        norm = randomized(RMSNorm(16, scale_shape=shape))
+        assert norm.weight.shape == shape
+        torch.testing.assert_close(norm(x).double(), formula(x, norm.weight), rtol=1e-6, atol=1e-6)
+        assert f"scale_shape={shape}" in repr(norm)
+    with pytest.raises(InputError, match=r"scale: shape \[4, 16\] does not broadcast to x; x has shape \[3, 5, 16\]"):
+        RMSNorm(16, scale_shape=(4, 16))(x[:, :, 0])
+
+
+def test_a_scale_for_each_sample() -> None:
+    x, scale = torch.randn(3, 5, 16), torch.randn(3, 1, 16, requires_grad=True)
+    norm = RMSNorm(16, scale=False, scale_offset=1.0)
+    y = norm(x, scale)
+    torch.testing.assert_close(y.double(), formula(x, 1 + scale), rtol=1e-6, atol=1e-6)
+    y.sum().backward()
+    expected = formula(x, 1.0).sum(1, keepdim=True)
+    torch.testing.assert_close(scale.grad.double(), expected, rtol=1e-5, atol=1e-5)
+    total = AddRMSNorm(16)(x, x, scale)[0]
+    torch.testing.assert_close(total.double(), formula(2 * x, scale), rtol=1e-6, atol=1e-6)
+
+
 def test_no_scale() -> None:
     x = torch.randn(4, 16)
     norm = RMSNorm(16, scale=False)
@@ -186,6 +209,8 @@ def test_repr_says_what_differs_from_the_default() -> None:
         (lambda: RMSNorm(4, axes=[1]), r"axes: \[1\] is not accepted"),
         (lambda: RMSNorm((4, 5), axes=[-1, -3]), r"axes: \[-1, -3\] is not accepted"),
         (lambda: RMSNorm(4, axes=[-1, -2]), "one contiguous negative axis for each of 1 sizes"),
+        (lambda: RMSNorm(4, scale_shape=(0, 4)), r"scale_shape: \(0, 4\) is not accepted"),
+        (lambda: RMSNorm(4, scale=False, scale_shape=(2, 4)), "scale_shape: there is no weight"),
         (lambda: PartialRMSNorm(4, 0.0), "p: 0.0 is not accepted"),
         (lambda: PartialRMSNorm(4, 1.5), "p: 1.5 is not accepted"),
         (lambda: PartialRMSNorm(4, 0), r"a size \(an int, 1 ... 4\)"),

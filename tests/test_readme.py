@@ -112,7 +112,13 @@ def test_what_is_supported_is_what_the_tests_do() -> None:
             rf"::test_a_node_builds_\w+\[{{}}-\w+-{op}Reciprocal",
             r"float64\[cpu-reciprocal-{}",
         )
-    for op in contract.OPS:
+    several_rows = "with a scale of several rows"
+    patterns[several_rows] = (
+        r"test_op.py::test_a_scale_of_several_rows\[{}",
+        r"test_build.py::test_a_scale_of_several_rows\[{}",
+        r"float64\[cpu-scale_rows-{}",
+    )
+    for op in (*contract.OPS, several_rows):
         cells = (
             ", ".join(dtype for dtype in contract.ELEMENT_TYPES if re.search(pattern.format(dtype), names))
             for pattern in patterns[op]

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "contract.h"
+#include "kernels/rounding.h"
 
 namespace rms_deploy {
 
@@ -14,13 +15,15 @@ struct Problem {
   contract::ElementType scale_type = contract::ElementType::kFloat32;  // S, of scale: T or kFloat32
   const void* x = nullptr;
   const void* residual = nullptr;  // not null: add-norm
-  const void* scale = nullptr;     // n elements, or one when scalar_scale
+  const void* scale = nullptr;     // scale_rows rows of n elements, or of one when scalar_scale
   void* y = nullptr;               // may be x or residual
   void* sum = nullptr;             // add-norm: x + residual rounded to T; null: not wanted. May be x or residual, not y
   int64_t outer = 0;
   int64_t n = 0;
   int64_t inner = 0;
   int64_t statistics_size = 0;  // the mean is over the first statistics_size of the n elements
+  int32_t scale_rows = 1;       // outer index i takes row i / scale_repeat % scale_rows of scale
+  int32_t scale_repeat = 1;
   bool scalar_scale = false;
   bool round_before_scale = false;  // x / rms and scale are rounded to T, then multiplied
   bool round_reciprocal = false;    // with it: 1 / rms is rounded to T, and x multiplied by that
@@ -28,5 +31,13 @@ struct Problem {
   float rms_epsilon = contract::kRmsEpsilonDefault;
   float rms_min = contract::kRmsMinDefault;
 };
+
+// The first element of scale for an outer index.
+static RMS_DEPLOY_HOST_DEVICE int64_t scale_offset(const Problem& p, int64_t outer) {
+  if (p.scale_rows == 1) {
+    return 0;
+  }
+  return outer / p.scale_repeat % p.scale_rows * (p.scalar_scale ? 1 : p.n);
+}
 
 }  // namespace rms_deploy

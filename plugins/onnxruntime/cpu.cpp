@@ -93,7 +93,8 @@ class CpuKernel : public Kernel {
   const float* ordered_scale(const Problem& problem, bool is_small) const {
     constexpr int64_t kShort = 2048;
     const bool wanted = problem.scale_type == ElementType::kFloat32 || problem.n <= kShort || is_small;
-    return ordered_scale_.empty() || !wanted ? nullptr : ordered_scale_.front().values;
+    const bool is_ready = !ordered_scale_.empty() && problem.scale_rows == 1;
+    return is_ready && wanted ? ordered_scale_.front().values : nullptr;
   }
 
   cpu::NormFunction norm_;

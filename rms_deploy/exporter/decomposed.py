@@ -25,8 +25,8 @@ class DecomposedRMSNorm(nn.Module):
         super().__init__()
         self.norm = norm
 
-    def forward(self, x: Tensor) -> Tensor:
-        """y: shape and dtype of x."""
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        """y: shape and dtype of x; `scale` takes the place of the weight."""
         norm = self.norm
         wide = x if x.dtype == torch.float64 else x.float()
         mean_square = self._mean_square(wide) + norm.epsilon
@@ -38,9 +38,9 @@ class DecomposedRMSNorm(nn.Module):
             normed = x * torch.rsqrt(mean_square).to(x.dtype)
         else:
             normed = wide * torch.rsqrt(mean_square)
-        if norm.weight is None:
+        if norm.weight is None and scale is None:
             return normed.to(x.dtype)
-        scale = norm.scale()
+        scale = norm.scale(scale)
         if norm.round_before_scale:
             return scale.to(x.dtype) * normed.to(x.dtype)
         return (normed * scale.to(wide.dtype)).to(x.dtype)
@@ -61,10 +61,12 @@ class DecomposedRMSNorm(nn.Module):
 class DecomposedAddRMSNorm(DecomposedRMSNorm):
     """The same for AddRMSNorm."""
 
-    def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # its own inputs
-        """(y, total), each of the shape and dtype of x."""
+    def forward(  # type: ignore[override]  # its own inputs
+        self, x: Tensor, residual: Tensor, scale: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(y, total), each of the shape and dtype of x; `scale` takes the place of the weight."""
         total = x + residual
-        return super().forward(total), total
+        return super().forward(total, scale), total
 
 
 def decomposed(module: nn.Module) -> Any:

@@ -50,15 +50,10 @@ def describe_fused(node: ir.Node, facts: Facts) -> Norm:
         partial_size=values["partial_size"],
         rounding=_rounding(op, dtype, before_scale=values["scale_type"] != ir.DataType.FLOAT),
         scale=_scale(node.inputs[-1], facts),
-        note="; ".join(note for note in (node.meta.get(NOTE), _wide_scale(node, facts)) if note),
+        note="; ".join(note for note in (node.meta.get(NOTE), wide_scale(node, facts)) if note),
         max_ulp=None if proof is None else proof.max_ulp,
         unproven="" if proof is None else proof.why_not,
     )
-
-
-def _wide_scale(node: ir.Node, facts: Facts) -> str:
-    shape = wide_scale(node, facts)
-    return shape and f"its scale {shape} is wider than the axes, and stays a Mul"
 
 
 def describe_match(match: Match, facts: Facts) -> Norm:

@@ -15,6 +15,7 @@ from rms_deploy.onnx_model.constants import scalar
 from rms_deploy.onnx_model.inference import Shape
 from rms_deploy.ops.contract import RMS_NORM, reciprocal
 from rms_deploy.ops.nodes import axes_of, label, norm_nodes
+from rms_deploy.ops.scale_shape import why_not_taken
 
 __all__ = ["half_fused", "wide_scale"]
 
@@ -27,7 +28,8 @@ _MAX_NODES: Final = 16
 def half_fused(model: ir.Model, facts: Facts, *, residual: bool = True) -> Iterator[NearMiss]:
     """The parts of norms that stay outside, each with its reason.
 
-    `residual`: whether a residual Add is one. A Mul whose scale the op cannot take is none: see `wide_scale`.
+    `residual`: whether a residual Add is one. A Mul whose scale has a shape that the op does not take is none: see
+    `wide_scale`.
     """
     for node in norm_nodes(model):
         reason = _scale_outside(node, facts)
@@ -39,11 +41,11 @@ def half_fused(model: ir.Model, facts: Facts, *, residual: bool = True) -> Itera
 
 
 def wide_scale(node: ir.Node, facts: Facts) -> str:
-    """The shape of the weights that `node` is multiplied with after it, if they are wider than its axes; or empty."""
+    """Why weights that `node` is multiplied with after it are no scale of it, by their shape; or empty."""
     for weight, _ in _weights(node, facts):
-        shape = facts.shape(weight)
-        if shape is not None and _fits(shape, _shape_of(node, facts), axes_of(node)) is False:
-            return str(list(shape))
+        shape, of_x = facts.shape(weight), _shape_of(node, facts)
+        if shape is not None and of_x is not None and _fits(shape, of_x, axes_of(node)) is False:
+            return f"its scale {list(shape)} stays a Mul: it {why_not_taken(shape, of_x, axes_of(node))}"
     return ""
 
 
@@ -72,12 +74,19 @@ def _scale_outside(node: ir.Node, facts: Facts) -> str | None:
         fits = None if shape is None else _fits(shape, of_x, axes_of(node))
         if is_quantised:
             return f"x / rms is quantised before it is scaled by {weight.name}; fuse before quantising"
+        if fits and _is_read_once(node):
+            return f"its scale {weight.name} stayed a Mul when the norm was fused; unfuse the model, and fuse it again"
         if fits:
             return f"x / rms is read by others too, so its scale {weight.name} stays a Mul"
         if fits is None:
             unknown = f"{weight.name}, its scale," if shape is None else "x"
             return f"the shape of {unknown} is not known, so its scale {weight.name} stays a Mul"
     return None
+
+
+def _is_read_once(node: ir.Node) -> bool:
+    value = node.outputs[0]
+    return [reader.graph for reader in value.consumers()] == [node.graph] and not value.is_graph_output()
 
 
 def _weights(node: ir.Node, facts: Facts) -> Iterator[tuple[ir.Value, bool]]:
@@ -116,15 +125,13 @@ def _shape_of(node: ir.Node, facts: Facts) -> Shape | None:
 
 
 def _fits(scale: Shape, x: Shape | None, axes: tuple[int, ...]) -> bool | None:
-    """Whether a scale varies along `axes` alone; None: that is not known."""
+    """Whether the op takes a scale of this shape; None: that is not known."""
     if all(dim == 1 for dim in scale):
         return True
     if x is None or any(dim is None for dim in scale):
         return None
-    if len(scale) > len(x):
-        return False
-    reduced = {axis % len(x) for axis in axes}
-    pairs = [(dim, x[axis], axis in reduced) for axis, dim in enumerate(scale, len(x) - len(scale))]
-    if any(dim != 1 and (not inside or (isinstance(of_x, int) and dim != of_x)) for dim, of_x, inside in pairs):
-        return False
-    return None if any(inside and dim != of_x for dim, of_x, inside in pairs) else True
+    if why_not_taken(scale, x, axes) is None:
+        return True
+    pairs = zip(reversed(scale), reversed(x), strict=False)
+    unknown = any(dim not in (1, of_x) and not (isinstance(dim, int) and isinstance(of_x, int)) for dim, of_x in pairs)
+    return None if unknown and len(scale) <= len(x) else False

@@ -35,6 +35,7 @@ from torch import Tensor
 from rms_deploy.errors import InputError
 from rms_deploy.ops import torch_kernels
 from rms_deploy.ops.axes import normalized_axes
+from rms_deploy.ops.scale_shape import broadcasts
 
 __all__ = ["add_rms_norm", "partial_rms_norm", "rms_norm"]
 
@@ -119,6 +120,8 @@ def _forward(
     partial_size: int | None = None,
 ) -> Tensor:
     block = _Block.of(x, axes, partial_size)
+    if not broadcasts(scale.shape, x.shape):
+        raise InputError(f"scale: shape {list(scale.shape)} does not broadcast to that of x, {list(x.shape)}")
     row = _Row.of(_wide(x).reshape(block[:3]), block.k, epsilon, rms_epsilon, rms_min)
     if round_before_scale and round_reciprocal and x.dtype in _HALF:
         inverse = (1 / row.rms / row.unit).to(x.dtype)
@@ -195,7 +198,8 @@ def rms_norm(
 
     Args:
         x: float32, float16, bfloat16 (or float64, computed in float64), any shape.
-        scale: one element, or n in a shape that broadcasts against x and is 1 outside the axes; x's dtype or float32.
+        scale: any shape that broadcasts to x; x's dtype or float32. The compiled library takes one element, or n in a
+            shape that is 1 outside the axes; the ONNX ops take what `scale_shape` says.
         axes: contiguous block of axes.
         epsilon: added to the mean square, inside the root.
         rms_epsilon: added to the root.
@@ -208,7 +212,7 @@ def rms_norm(
         y, shape and dtype of x.
 
     Raises:
-        InputError: the axes are out of range or not one block.
+        InputError: the axes are out of range or not one block, or the scale does not broadcast to x.
     """
     return _computed(x, scale, axes, epsilon, rms_epsilon, rms_min, round_before_scale, round_reciprocal)
 

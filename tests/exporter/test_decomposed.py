@@ -22,6 +22,7 @@ NORMS = {
     "rms_min": lambda **o: RMSNorm(24, rms_min=1.1, **o),
     "two axes": lambda **o: RMSNorm((4, 24), **o),
     "first axis": lambda **o: RMSNorm(3, axes=[-3], **o),
+    "groups": lambda **o: RMSNorm(24, scale_shape=(4, 24), **o),
     "partial": lambda **o: PartialRMSNorm(24, 5, **o),
     "partial of two axes": lambda **o: PartialRMSNorm((4, 24), 30, **o),
     "partial of leading axes": lambda **o: PartialRMSNorm((3, 4), 5, axes=[-3, -2], **o),
@@ -51,6 +52,8 @@ def test_add_twin() -> None:
     norm = AddRMSNorm(8)
     x, residual = torch.randn(3, 8), torch.randn(3, 8)
     torch.testing.assert_close(decomposed(norm)(x, residual), norm(x, residual))
+    scale = torch.randn(3, 1)
+    torch.testing.assert_close(decomposed(norm)(x, residual, scale), norm(x, residual, scale))
 
 
 def test_weight_is_shared_and_gets_gradients() -> None:

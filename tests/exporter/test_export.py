@@ -231,6 +231,36 @@ def test_axes_block() -> None:
     assert_close(y, module(x), "float32", roundings=8)
 
 
+class Rows(nn.Module):
+    """A scale for each group, and one for each sample, in a norm and with a residual."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.groups = RMSNorm(16, scale_shape=(4, 16))
+        nn.init.normal_(self.groups.weight)
+        self.sample = RMSNorm(64, scale=False, scale_offset=1.0)
+        self.residual = AddRMSNorm(64, scale=False)
+
+    def forward(self, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        y = self.groups(x.unflatten(-1, (4, 16))).flatten(-2)
+        y = self.sample(y, scale[:, None])
+        return self.residual(y, x, scale[:, None])[0]
+
+
+@pytest.mark.parametrize("norm", ["fused", "decomposed"])
+def test_a_scale_of_several_rows(norm) -> None:
+    module, x, scale = Rows(), torch.randn(2, 5, 64), torch.randn(2, 64)
+    result = fuse(export(module, inputs=(x, scale), norm=norm).model)
+    shapes = ["float32[4, 16]", "float32[batch, 1, 64]", "float32[batch, 1, 64]"]
+    assert [norm.scale for norm in (*result.fused_before, *result.norms)] == shapes
+    assert not result.near_misses
+    names = [value.name for value in result.model.graph.inputs]
+    feeds = dict(zip(names, (x.numpy(), scale.numpy()), strict=True))
+    (y,) = runtime.run(session(result.model), feeds).values()
+    # Three norms of some ten roundings each, of numbers of size 10 at most.
+    np.testing.assert_allclose(y, module(x, scale).detach().numpy(), rtol=0, atol=30 * 10 * 2.0**-24)
+
+
 def test_the_module_is_as_before() -> None:
     module = Toy().train()
     module.offset.eval()

@@ -18,6 +18,10 @@ NORM = "q = Mul (h, h) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n 
 
 SPELLINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "norm": (f"h = Exp (x) {NORM} y = Mul (n, scale)", {}),
+    "groups": (
+        f"h = Tanh (x) {NORM} y = Mul (n, w)",
+        {"inputs": "float[b,s,4,8] x, float[4,8] w", "outputs": "float[b,s,4,8] y"},
+    ),
     "weightless": (f"h = Exp (x) {NORM} y = Tanh (n)", {}),
     "residual": (f"h = Add (x, z) {NORM} k = Mul (n, scale) y = Sub (k, h)", {"inputs": _TWO}),
     "residual of rank 4": (

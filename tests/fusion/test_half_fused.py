@@ -4,6 +4,7 @@ import pytest
 
 from rms_deploy.fusion.fuse import fuse
 from rms_deploy.fusion.inspect import inspect
+from rms_deploy.fusion.unfuse import unfuse
 
 CORE = "q = Mul (h, h) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (h, r)"
 UNKNOWN = "h = local.F (x)"
@@ -48,13 +49,45 @@ def test_what_the_caller_gives_is_no_scale(left):
     assert not left(f"h = Identity (x) {CORE} y = Mul (n, g)", inputs="float[b,s,8] x, float[b,1,8] g")
 
 
-def test_a_wide_scale_is_a_note(build):
-    wide = "g = Constant <value = float[2,8] {1,2,3,4,5,6,7,8,8,7,6,5,4,3,2,1}> ()"
-    result = fuse(
-        build(f"{wide} h = Identity (x) {CORE} y = Mul (n, g)", inputs="float[b,2,8] x", outputs="float[b,2,8] y")
-    )
+@pytest.mark.parametrize(
+    ("x", "scale", "axis", "y", "reason"),
+    [
+        ("[2,b,2,4]", "[2,1,2,4]", -1, "[2,b,2,4]", "varies along two axes in front, and not along one between them"),
+        ("[b,8,2]", "[8,2]", 1, "[b,8,2]", "varies behind the axes"),
+        ("[1,8,4]", "[16,1,1]", -1, "[16,8,4]", "does not broadcast to x"),
+    ],
+)
+def test_a_shape_that_the_op_does_not_take_is_a_note(x, scale, axis, y, reason, build):
+    wide = f"g = Constant <value = float{scale} {{1,2,3,4,5,6,7,8,8,7,6,5,4,3,2,1}}> ()"
+    body = f"c = Constant <value_ints = [{axis}]> () {wide} h = Identity (x) {CORE.replace('last', 'c')} y = Mul (n, g)"
+    result = fuse(build(body, inputs=f"float{x} x", outputs=f"float{y} y"))
     assert not result.near_misses
-    assert result.norms[0].note == "its scale [2, 8] is wider than the axes, and stays a Mul"
+    dims = scale.replace(",", ", ")
+    assert result.norms[0].note == f"its scale {dims} stays a Mul: it {reason}"
+
+
+def test_a_scale_of_several_rows_beside_other_readers(left):
+    wide = "g = Constant <value = float[2,8] {1,2,3,4,5,6,7,8,8,7,6,5,4,3,2,1}> ()"
+    ((part, reason),) = left(
+        f"{wide} h = Identity (x) {CORE} k = Exp (n) j = Mul (n, g) y = Add (k, j)",
+        inputs="float[b,2,8] x",
+        outputs="float[b,2,8] y",
+    )
+    assert part == "scale"
+    assert "read by others too" in reason
+
+
+def test_a_scale_that_stayed_outside_when_the_norm_was_fused(build):
+    """As in a file of a version that took one row of scale only."""
+    wide = "g = Constant <value = float[2,8] {1,2,3,4,5,6,7,8,8,7,6,5,4,3,2,1}> ()"
+    body = f"{wide} n = rms_deploy.RMSNorm (x, one) y = Mul (n, g)"
+    model = build(body, inputs="float[b,2,8] x", outputs="float[b,2,8] y")
+    model.opset_import.add(domain="rms_deploy", version=1)
+    (miss,) = fuse(model).near_misses
+    assert miss.reason == "its scale g stayed a Mul when the norm was fused; unfuse the model, and fuse it again"
+    result = fuse(unfuse(model).model)
+    assert not result.near_misses
+    assert [node.op_type for node in result.model.graph] == ["Constant", "RMSNorm"]
 
 
 def test_a_wide_scale_beside_a_symbol_is_run(build):

@@ -147,7 +147,11 @@ def test_a_plain_norm_keeps_its_body_beside_one_with_a_rounded_reciprocal() -> N
 
 
 @pytest.mark.parametrize(
-    ("axes", "scale_shape"), [([1], (6, 1, 1)), ([-1], (5,)), ([1, 2], (6, 4, 1)), ([-2, -1], (4, 5)), ([0], ())]
+    ("axes", "scale_shape"),
+    [
+        *(([1], (6, 1, 1)), ([-1], (5,)), ([1, 2], (6, 4, 1)), ([-2, -1], (4, 5)), ([0], ())),
+        *(([-1], (4, 5)), ([-1], (3, 1, 1, 5)), ([2], (6, 1, 1))),
+    ],
 )
 @pytest.mark.parametrize("op", [RMS_NORM, PARTIAL_RMS_NORM])
 @pytest.mark.parametrize("opset", [17, 18])

@@ -30,6 +30,10 @@ BLOCKS = [
     ([0, 1, 2], (2, 3, 4), (2, 3, 4)),
     ([-1], (0, 8), (8,)),
     ([-1], (3, 0), (0,)),
+    ([-1], (2, 5, 3, 8), (3, 8)),
+    ([-1], (2, 5, 8), (2, 1, 8)),
+    ([-1], (2, 5, 8), (5, 1)),
+    ([1], (2, 6, 3, 2), (2, 6, 1, 1)),
 ]
 # epsilon, rms_epsilon, rms_min
 EPSILONS = [(1e-5, 0.0, 0.0), (0.0, 0.0, 0.0), (1e-3, 0.1, 0.0), (0.0, 0.0, 0.9), (0.02, 0.01, 0.5)]
@@ -194,6 +198,8 @@ def test_strided_input() -> None:
     [
         (lambda x: rms_norm(x, torch.ones(()), [2], 1e-6, 0.0, 0.0, False), "axes: 2 is out of range"),
         (lambda x: rms_norm(x[None], torch.ones(()), [0, 2], 1e-6, 0.0, 0.0, False), "not a contiguous block"),
+        (lambda x: rms_norm(x, torch.ones(2, 3, 4), [-1], 1e-6, 0.0, 0.0, False), "does not broadcast to that of x"),
+        (lambda x: rms_norm(x, torch.ones(2, 4), [-1], 1e-6, 0.0, 0.0, False), r"scale: shape \[2, 4\] does not"),
         (lambda x: partial_rms_norm(x, torch.ones(()), 0, [-1], 1e-6, 0.0, 0.0, False), "partial_size: 0"),
         (lambda x: partial_rms_norm(x, torch.ones(()), 5, [-1], 1e-6, 0.0, 0.0, False), "partial_size: 5"),
         (lambda x: add_rms_norm(x, x[0], torch.ones(()), [-1], 1e-6, 0.0, 0.0, False), "does not match x"),
@@ -224,6 +230,9 @@ GRADIENT_CASES = [
     ([1], (2, 4, 3), (4, 1)),
     ([-2, -1], (2, 3, 4), (3, 4)),
     ([-2, -1], (2, 3, 4), (4,)),
+    ([-1], (2, 3, 4), (3, 4)),
+    ([-1], (2, 3, 4), (2, 1, 4)),
+    ([-1], (2, 3, 4), (3, 1)),
 ]
 
 

@@ -111,6 +111,23 @@ def test_bfloat16_without_a_kernel_is_compared_in_float32(tmp_path, body):
     assert result.passed == (body == ROUNDED_SCALE)
 
 
+def rows(first: str, second: str) -> str:
+    return f"rows = Constant<value = float[2,8] {{{{{first}, {second}}}}}>()"
+
+
+@pytest.mark.parametrize("is_swapped", [False, True])
+def test_a_scale_of_several_rows(tmp_path, is_swapped):
+    """A row in the place of another is found."""
+    one, other = "1.5, -0.7, 0.3, 2.1, -1.2, 0.9, 1.1, 0.4", "0.4, 1.1, 0.9, -1.2, 2.1, 0.3, -0.7, 1.5"
+    decomposed = DECOMPOSED.replace("normed, w", "normed, rows")
+    fused = FUSED.replace("w)", "rows)")
+    inputs = "float[batch,2,8] x"
+    reference = write(tmp_path / "a.onnx", f"{rows(one, other)} {decomposed}", inputs=inputs)
+    weights = rows(other, one) if is_swapped else rows(one, other)
+    result = verify(reference, write(tmp_path / "b.onnx", f"{weights} {fused}", inputs=inputs))
+    assert result.passed != is_swapped
+
+
 def test_a_nan_where_the_reference_has_none_is_not_equal(tmp_path):
     reference = write(tmp_path / "a.onnx", DECOMPOSED)
     body = FUSED.replace("y =", "z =") + (

@@ -79,11 +79,12 @@ static bool column_statistics(const T* x, const double* totals, const Problem& p
 }
 
 template <class T, bool kRoundFirst>
-static void write_columns(const T* x, T* y, const Problem& p, int64_t columns, const ColumnStatistics& s) {
+static void write_columns(const T* x, T* y, const Problem& p, int64_t columns, int64_t scales,
+                          const ColumnStatistics& s) {
   constexpr int64_t kAhead = 4;  // rows to prefetch; one takes about as long as memory needs to answer
   for (int64_t k = 0; k < p.n; ++k) {
     const int64_t row = k * p.inner;
-    const float scale = scale_at(p, p.scalar_scale ? 0 : k);
+    const float scale = scale_at(p, scales + (p.scalar_scale ? 0 : k));
     const Vector factor = broadcast(kRoundFirst ? to_float(from_float<T>(scale)) : quiet(scale));
     for (int64_t c = 0; c < columns; c += kPair) {
       const T* from = x + row + c;
@@ -101,9 +102,10 @@ static void write_columns(const T* x, T* y, const Problem& p, int64_t columns, c
 }
 
 template <class T, bool kRoundFirst>
-static void write_columns_float64(const T* x, T* y, const Problem& p, int64_t columns, const ColumnStatistics& s) {
+static void write_columns_float64(const T* x, T* y, const Problem& p, int64_t columns, int64_t scales,
+                                  const ColumnStatistics& s) {
   for (int64_t k = 0; k < p.n; ++k) {
-    const float scale = scale_at(p, p.scalar_scale ? 0 : k);
+    const float scale = scale_at(p, scales + (p.scalar_scale ? 0 : k));
     for (int64_t position = 0; position < (columns + kPair - 1) / kPair * kPair; ++position) {
       const int64_t i = k * p.inner + column_at<T>(position);
       if (column_at<T>(position) < columns) {
@@ -122,6 +124,7 @@ static void norm_columns(const Problem& p, int64_t first, int64_t last) {
     const int64_t column = unit % blocks * kColumns;
     const int64_t columns = p.inner - column < kColumns ? p.inner - column : kColumns;
     const int64_t offset = unit / blocks * p.n * p.inner + column;
+    const int64_t scales = scale_offset(p, unit / blocks);
     const T* x = static_cast<const T*>(p.x) + offset;
     T* y = static_cast<T*>(p.y) + offset;
     Reader<T, kAdd> reader{x, nullptr, nullptr};
@@ -132,9 +135,9 @@ static void norm_columns(const Problem& p, int64_t first, int64_t last) {
     }
     column_sums_of_squares(reader, p, columns, totals);
     if (column_statistics(x, totals, p, columns, statistics)) {
-      write_columns_float64<T, kRoundFirst>(x, y, p, columns, statistics);
+      write_columns_float64<T, kRoundFirst>(x, y, p, columns, scales, statistics);
     } else {
-      write_columns<T, kRoundFirst>(x, y, p, columns, statistics);
+      write_columns<T, kRoundFirst>(x, y, p, columns, scales, statistics);
     }
   }
 }

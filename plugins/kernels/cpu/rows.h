@@ -256,7 +256,7 @@ class Rows {
         return run(static_cast<const T*>(p_.scale), first, last);
       }
     }
-    order_scale(0, p_.n < kScale ? p_.n : kScale);
+    order_scale(0, 0, p_.n < kScale ? p_.n : kScale);
     run(static_cast<const float*>(ordered_), first, last);
   }
 
@@ -268,7 +268,9 @@ class Rows {
   void run(const S* scale, int64_t first, int64_t last) {
     const int64_t at_once = kBlockBytes / static_cast<int64_t>(sizeof(T)) / p_.n;
     const int64_t rows = at_once < 1 ? 1 : at_once < kMaxRows ? at_once : kMaxRows;
-    const bool whole = static_cast<const void*>(scale) != ordered_ || p_.n <= kScale;  // all of scale is ready
+    const bool is_given = static_cast<const void*>(scale) != ordered_;
+    const bool whole = is_given || (p_.n <= kScale && p_.scale_rows == 1);  // all of scale is ready
+    const bool has_rows = is_given && p_.scale_rows != 1;
     for (int64_t begin = first; begin < last; begin += rows) {
       const int64_t end = begin + rows < last ? begin + rows : last;
       read(begin, end);
@@ -277,12 +279,18 @@ class Rows {
         if (statistics_.wide[row - begin]) {
           write_float64(row, row - begin);
         } else if (whole) {
-          writer(scale, row, row + rows, row - begin).write_row(p_.n);
+          writer(has_rows ? scale_of(scale, row) : scale, row, row + rows, row - begin).write_row(p_.n);
         } else {
           write_in_parts(row, row + rows, row - begin);
         }
       }
     }
+  }
+
+  // Not inline: its divisions would take registers from the loops around it, which mostly do without it.
+  template <class S>
+  __attribute__((noinline)) const S* scale_of(const S* scale, int64_t row) const {
+    return scale + scale_offset(p_, row);
   }
 
   const T* x(int64_t row) const { return static_cast<const T*>(p_.x) + row * p_.n; }
@@ -322,12 +330,17 @@ class Rows {
     }
   }
 
-  // Puts the elements first ... first + n - 1 of scale into ordered_.
-  void order_scale(int64_t first, int64_t n) {
+  // Puts the elements first ... first + n - 1 of the scale of `row` into ordered_.
+  void order_scale(int64_t row, int64_t first, int64_t n) {
+    const int64_t offset = scale_offset(p_, row);
+    if (p_.n <= kScale && offset == ordered_offset_) {
+      return;
+    }
+    ordered_offset_ = offset;
     if (!p_.scalar_scale) {
-      order<T, kRoundFirst>(static_cast<const float*>(p_.scale) + first, ordered_, n);
+      order<T, kRoundFirst>(static_cast<const float*>(p_.scale) + offset + first, ordered_, n);
     } else if (first == 0) {
-      const float value = scale_at(p_, 0);
+      const float value = scale_at(p_, offset);
       std::fill_n(ordered_, padded(n), kRoundFirst ? to_float(from_float<T>(value)) : quiet(value));
     }
   }
@@ -335,7 +348,7 @@ class Rows {
   void write_in_parts(int64_t row, int64_t next, int64_t slot) {
     for (int64_t i = 0; i < p_.n; i += kScale) {
       const int64_t size = p_.n - i < kScale ? p_.n - i : kScale;
-      order_scale(i, size);
+      order_scale(row, i, size);
       AWriter<float> part = writer<float>(ordered_, row, next, slot);
       part.x += i;
       part.y += i;
@@ -349,15 +362,17 @@ class Rows {
 
   void write_float64(int64_t row, int64_t slot) const {
     const T* from = source(row);
+    const int64_t offset = scale_offset(p_, row);
     for (int64_t i = 0; i < p_.n; ++i) {
       y(row)[i] = scaled_one<T, kRoundFirst>(divide_one<T>(to_float(from[i]), statistics_, slot),
-                                             scale_at(p_, p_.scalar_scale ? 0 : i));
+                                             scale_at(p_, offset + (p_.scalar_scale ? 0 : i)));
     }
   }
 
   const Problem& p_;
   double totals_[kMaxRows] = {};
   Statistics<kMaxRows> statistics_;
+  int64_t ordered_offset_ = -1;  // of what ordered_ begins with; -1: of nothing
   alignas(64) float ordered_[kScale];
 };
 

@@ -80,6 +80,7 @@ class Columns {
         column_(column),
         fold_(kFolds ? arguments.fold : 1),
         offset_(outer * p_.n * p_.inner + column),
+        scale_(scale_of<T>(p_, outer)),
         n_(exists() ? p_.n / fold_ : 0) {}
 
   __device__ __forceinline__ bool exists() const { return column_ < p_.inner * fold_; }
@@ -180,7 +181,7 @@ class Columns {
     Scales scales;
 #pragma unroll
     for (int half = 0; half < kHalves; ++half) {
-      scales.each[half] = half < fold_ ? applied_scale<T>(p_, number * fold_ + half) : 0.0F;
+      scales.each[half] = half < fold_ ? applied_scale<T>(p_, scale_, number * fold_ + half) : 0.0F;
     }
     return scales;
   }
@@ -219,6 +220,7 @@ class Columns {
   int64_t column_;
   int64_t fold_;  // rows of the tensor in one row here
   int64_t offset_;
+  const void* scale_;
   int64_t n_;  // a column that does not exist has no elements
 };
 

@@ -72,8 +72,8 @@ __device__ __forceinline__ RowSums<Sum> sum_over_row(RowSums<Sum> value, int tur
 }
 
 template <class T>
-__device__ __forceinline__ float scale_of(const Problem& p, int64_t i) {
-  return scale_at<T>(p, p.scalar_scale ? 0 : i);
+__device__ __forceinline__ float factor_at(const Problem& p, int64_t i) {
+  return scale_at<T>(p, p.scale, p.scalar_scale ? 0 : i);
 }
 
 // The terms in float32. `holds` says whether that was enough: the forward pass finds it enough, the sum of products did
@@ -98,7 +98,7 @@ __device__ __forceinline__ RowTerms<double> wide_terms(const Gradient& gradient,
     const double x = static_cast<double>(to_float(static_cast<const T*>(p.x)[row * p.n + i]));
     const double grad = static_cast<double>(to_float(static_cast<const T*>(gradient.grad_y)[row * p.n + i]));
     sums.squares += i < p.statistics_size ? x * x : 0.0;
-    sums.dots += x * grad * static_cast<double>(scale_of<T>(p, i));
+    sums.dots += x * grad * static_cast<double>(factor_at<T>(p, i));
   }
   sums = sum_over_row(sums, 0);
   const float inverse_size = 1.0F / static_cast<float>(p.statistics_size);
@@ -128,7 +128,7 @@ __device__ __forceinline__ Real write_element(const Gradient& gradient, int64_t 
                                               const RowTerms<Real>& terms) {
   const Problem& p = gradient.norm;
   const Real x = static_cast<Real>(to_float(static_cast<const T*>(p.x)[at]));
-  const Real g = grad * static_cast<Real>(scale_of<T>(p, i));
+  const Real g = grad * static_cast<Real>(factor_at<T>(p, i));
   const ElementGradient<Real> element(x, g, terms, i < p.statistics_size);
   if (gradient.grad_x != nullptr) {
     const float other = gradient.grad_sum == nullptr ? 0.0F : to_float(static_cast<const T*>(gradient.grad_sum)[at]);
@@ -377,7 +377,7 @@ __device__ __forceinline__ RowSums<float> sums_of_any_row(const Gradient& gradie
       if (i < n) {
         const float v = to_float(x[i]);
         sums[chain].squares += i < p.statistics_size ? v * v : 0.0F;
-        sums[chain].dots += to_float(grad[i]) * scale_of<T>(p, i) * v;
+        sums[chain].dots += to_float(grad[i]) * factor_at<T>(p, i) * v;
       }
     }
   }

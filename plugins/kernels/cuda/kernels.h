@@ -13,9 +13,11 @@ struct Arguments {
   int64_t first;       // row, or tile of columns, of the first block
   int64_t tiles;       // columns: tiles of one outer index
   float inverse_size;  // 1 / statistics_size
-  int32_t fold;        // columns: 1; or 2, where two rows are taken as one
+  uint8_t fold;        // columns: 1; or 2, where two rows are taken as one
   bool whole_vectors;  // rows that are not aligned: all tensors have the same misalignment
 };
+
+static_assert(sizeof(Arguments) <= 128, "nvcc copies larger arguments, and reads them from the copy");
 
 // Threads of a block of norm_rows. A thread may have 64 registers in a block of 1024, and 255 in one of 256.
 template <int kVectors>

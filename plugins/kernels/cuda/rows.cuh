@@ -86,7 +86,8 @@ class Row {
         n_(row < p_.outer ? static_cast<Index>(p_.n) : 0),  // a row that does not exist has no elements
         size_(row < p_.outer ? static_cast<Index>(p_.statistics_size) : 0),
         whole_vectors_(kAligned || arguments.whole_vectors),
-        phase_(kAligned || !whole_vectors_ ? 0 : static_cast<int>(reinterpret_cast<uintptr_t>(x_) % 16 / sizeof(T))) {}
+        phase_(kAligned || !whole_vectors_ ? 0 : static_cast<int>(reinterpret_cast<uintptr_t>(x_) % 16 / sizeof(T))),
+        scale_(scale_of<T>(arguments.problem, row)) {}
 
   // The row in chunks of blockDim.x * kVectors packs.
   __device__ __forceinline__ Index chunks() const {
@@ -147,18 +148,17 @@ class Row {
   __device__ __forceinline__ Pack start_of_scale(int i) const {
     static_assert(kAligned, "a pack's scale is packs");
     const int64_t begin = static_cast<int64_t>(first(0, i)) * (is_scale_float32() ? 4 : sizeof(T));
-    return first(0, i) < n_ && !p_.scalar_scale ? load_constant_pack(static_cast<const char*>(p_.scale) + begin)
-                                                : Pack{};
+    return first(0, i) < n_ && !p_.scalar_scale ? load_constant_pack(static_cast<const char*>(scale_) + begin) : Pack{};
   }
 
   __device__ __forceinline__ Floats<T> scale(Index chunk, int i, const Pack* start = nullptr) const {
     const Index begin = first(chunk, i);
     Floats<T> scale = {};
     if (is_scale_float32()) {
-      load_scale(static_cast<const float*>(p_.scale), begin, start, scale);
+      load_scale(static_cast<const float*>(scale_), begin, start, scale);
       round_to<T>(scale, p_.round_before_scale);
     } else {
-      load_scale(static_cast<const T*>(p_.scale), begin, start, scale);
+      load_scale(static_cast<const T*>(scale_), begin, start, scale);
     }
     return scale;
   }
@@ -299,6 +299,7 @@ class Row {
   Index size_;
   bool whole_vectors_;
   int phase_;
+  const void* scale_;
 };
 
 // Packs whose scale is on its way while the row is summed: as many as the registers hold.

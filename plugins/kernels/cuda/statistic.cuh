@@ -96,21 +96,31 @@ __device__ __forceinline__ double wide_square(const Problem& p, int64_t i) {
   return static_cast<double>(value) * static_cast<double>(value);
 }
 
+// Where the scale of an outer index begins.
 template <class T>
-__device__ __forceinline__ float scale_at(const Problem& p, int64_t i) {
-  if constexpr (sizeof(T) == 2) {
-    if (p.scale_type != contract::ElementType::kFloat32) {
-      return to_float(T{__ldg(static_cast<const uint16_t*>(p.scale) + i)});
-    }
+__device__ __forceinline__ const void* scale_of(const Problem& p, int64_t outer) {
+  if (p.scale_rows == 1) {
+    return p.scale;
   }
-  return __ldg(static_cast<const float*>(p.scale) + i);
+  const int64_t bytes = p.scale_type == contract::ElementType::kFloat32 ? sizeof(float) : sizeof(T);
+  return static_cast<const char*>(p.scale) + scale_offset(p, outer) * bytes;
 }
 
-// The scale as it is applied: rounded to T first, or not.
 template <class T>
-__device__ __forceinline__ float applied_scale(const Problem& p, int64_t i) {
-  const float scale = scale_at<T>(p, p.scalar_scale ? 0 : i);
-  return p.round_before_scale ? to_float(from_float<T>(scale)) : scale;
+__device__ __forceinline__ float scale_at(const Problem& p, const void* scale, int64_t i) {
+  if constexpr (sizeof(T) == 2) {
+    if (p.scale_type != contract::ElementType::kFloat32) {
+      return to_float(T{__ldg(static_cast<const uint16_t*>(scale) + i)});
+    }
+  }
+  return __ldg(static_cast<const float*>(scale) + i);
+}
+
+// The scale as it is applied: rounded to T first, or not. `scale` is what scale_of gave.
+template <class T>
+__device__ __forceinline__ float applied_scale(const Problem& p, const void* scale, int64_t i) {
+  const float value = scale_at<T>(p, scale, p.scalar_scale ? 0 : i);
+  return p.round_before_scale ? to_float(from_float<T>(value)) : value;
 }
 
 template <class T, int kCount>

@@ -66,7 +66,7 @@ class Match:
     scale_shape: tuple[int, ...] | None = None
     """What scale has to be expanded to, where it has fewer elements than the block of axes."""
     factor: ir.Value | None = None
-    """What x / rms, scaled, is multiplied by last, and what the op cannot take: it is wider than the block of axes."""
+    """What x / rms, scaled, is multiplied by last, of a shape that the op does not take (`ops/scale_shape.py`)."""
     rounds_before_scale: bool = False
     """Whether x / rms was rounded to the type of x before it was scaled."""
     rounds_reciprocal: bool = False

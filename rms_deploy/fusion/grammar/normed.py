@@ -57,7 +57,7 @@ def normed(match: Match, node: ir.Node, facts: Facts) -> Match | NearMiss | None
 def scale_inverse(match: Match, node: ir.Node, facts: Facts) -> Match | None:
     """Div(w, root), Mul(inverse root, w)"""
     scale = _above(match, node)
-    if scale is None or match.scale is not None or not match.keeps_axes or match.layout:
+    if scale is None or scale is match.value or match.scale is not None or not match.keeps_axes or match.layout:
         return None
     if match.is_sum:
         match, scale = without_size(match, node, scale, facts)

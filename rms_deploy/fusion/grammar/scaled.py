@@ -1,14 +1,14 @@
-"""scaled: normed * scale or scale * normed, where scale fits the block of axes.
+"""scaled: normed * scale or scale * normed, where the op takes the scale.
 
 1. One element, of any shape that does not make the rank grow.
 2. n elements: the dims of the block, and ones elsewhere, aligned from the right ([H], [1, H], [1, 1, H], [C, 1, 1]).
-A product that fits neither is no scale, and the norm ends before it. Only where the sum of squares still lacks its
+3. One of these for each of several rows, as `ops/scale_shape.py` says: groups ([G, H]), samples ([B, 1, H]). A tensor
+   of the shape of x that is no weight is a gate, or another x, and no scale.
+A product that fits none is no scale, and the norm ends before it. Only where the sum of squares still lacks its
 power of n is another product passed, for the power of n may follow: F.normalize(x) * gamma * sqrt(n) in every order.
 """
 
 from __future__ import annotations
-
-import math
 
 import onnx_ir as ir
 
@@ -18,6 +18,7 @@ from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.onnx_model.constants import scalar
 from rms_deploy.onnx_model.last_size import last_size
 from rms_deploy.ops.element_types import ELEMENT_NAMES
+from rms_deploy.ops.scale_shape import why_not_taken
 
 __all__ = ["factors", "fits", "is_inside", "scaled", "times_one", "without_size"]
 
@@ -76,7 +77,10 @@ def is_inside(scale: ir.Value, match: Match, facts: Facts) -> bool:
 
 
 def fits(scale: ir.Value, match: Match, facts: Facts) -> bool:
-    """Whether `scale` broadcasts into the block that is normalised over, and into nothing else."""
+    """Whether the op takes `scale`: it broadcasts to x, and does not make it grow.
+
+    One symbol at several inputs is one size, as ONNX defines it: the op refuses two, and gives no other numbers.
+    """
     if facts.dtype(facts.origin(scale)) not in ELEMENT_NAMES:
         return False
     scale = facts.unexpanded(scale, match.x)
@@ -85,14 +89,14 @@ def fits(scale: ir.Value, match: Match, facts: Facts) -> bool:
         return True
     if of_x is None and match.axes == (-1,) and shape is not None and len(shape) == 1:
         return shape[0] is not None and shape[0] == last_size(match.x, facts)
-    if shape is None or of_x is None or len(shape) > len(of_x):
+    if shape is None or of_x is None or len(shape) > len(of_x) or not match.axes:
         return False
-    dims = [dim for dim in shape if isinstance(dim, int)]
-    if len(dims) != len(shape):
+    if len(of_x) > len(match.axes) and shape == of_x and not _is_weight(facts.origin(scale)):
         return False
-    if math.prod(dims) == 1:
-        return True
-    rank = len(of_x)
-    block = {axis % rank for axis in match.axes}
-    ones = (1,) * (rank - len(shape))
-    return all(dim == of_x[axis] if axis in block else dim == 1 for axis, dim in enumerate((*ones, *dims)))
+    block = {axis % len(of_x) for axis in match.axes}
+    is_static = all(isinstance(dim, int) for axis, dim in enumerate(shape, len(of_x) - len(shape)) if axis in block)
+    return is_static and why_not_taken(shape, of_x, match.axes) is None
+
+
+def _is_weight(value: ir.Value) -> bool:
+    return value.const_value is not None or is_op(value.producer(), "Constant")

@@ -53,7 +53,7 @@ class FuseRMSNorm(ir.passes.InPlacePass):
     5. Nodes and initialisers that only the norm read are removed; what something else reads stays.
     6. With `one_body`, norms whose constants are not those of the first norm of their kind are near misses.
 
-    7. What x / rms is multiplied by and the op cannot take, because it is wider than the axes, is a Mul after it.
+    7. What x / rms is multiplied by and the op does not take, because of its shape, is a Mul after it.
 
     The main graph, the bodies inside it, and local functions are treated alike. Function bodies are not attached.
     """

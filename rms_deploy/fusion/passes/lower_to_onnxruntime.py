@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from rms_deploy.fusion.passes.expand_scale import expanded, integers
 from rms_deploy.fusion.passes.new_nodes import NewNodes
+from rms_deploy.fusion.passes.split_scale import has_wide_scale, split_scale
 from rms_deploy.fusion.passes.trailing_axes import block_of, why_not_trailing
 from rms_deploy.ops.contract import DOMAIN
 from rms_deploy.ops.foreign_ops import (
@@ -35,7 +36,8 @@ class LowerToOnnxRuntime(ir.passes.InPlacePass):
     3. Other AddRMSNorms: Add, and 1 on the sum.
     4. Both ops scale in float32 and round once. Half types that round before they scale change by up to one unit in the
        last place in about a quarter of all elements; a warning says how many norms that are.
-    5. What they cannot express stays our node, and is named in a warning: the partial op, a rounded reciprocal,
+    5. A scale that is wider than the axes is a Mul after a norm with a scale of one, and no number changes.
+    6. What they cannot express stays our node, and is named in a warning: the partial op, a rounded reciprocal,
        `rms_epsilon` or `rms_min`, axes that do not end with the last, a scale in float32 beside a half type, a scalar
        scale beside unknown dims.
     """
@@ -49,7 +51,10 @@ class LowerToOnnxRuntime(ir.passes.InPlacePass):
                 name = node.name or node.outputs[0].name
                 _log.warning("%s (%s): stays a %s node: %s", name, node.op_type, DOMAIN, reason)
                 continue
-            rounded_otherwise += int_of(node, "scale_type") != ir.DataType.FLOAT
+            if has_wide_scale(node):
+                node = split_scale(node, into)
+            else:
+                rounded_otherwise += int_of(node, "scale_type") != ir.DataType.FLOAT
             _lower(node, into, model.opset_imports[""])
             modified = True
         if rounded_otherwise:
@@ -69,6 +74,8 @@ def _why_no_scale(node: ir.Node) -> str | None:
     assert x is not None
     if scale is None or scale.shape is None or scale.dtype is None:
         return "the shape or the type of scale is not known"
+    if has_wide_scale(node):
+        return None if block_of(node) else "the size of the axes is not static"
     if scale.dtype != x.dtype and _is_wide(scale, x) and math.prod(_static(scale.shape)) != 1:
         return f"{_NORM} has no scale in float32 beside X in a half type"
     if any(dim == 0 for dim in scale.shape):

@@ -117,6 +117,7 @@ def cut(match: Match, op: Replacement, facts: Facts) -> Subgraph | str:
         return "it depends on more nodes than are run"
     fixed = op.factor is not None or any(node.op_type in _SHAPE_DEPENDENT for node in nodes)
     sizes = _sizes_beside(op.factor, x, facts)
+    axes = _from_the_end(match.axes, facts.rank(x))  # a scale has fewer than x
     graph = onnx.GraphProto(name="subgraph")
     shapes: dict[str, tuple[int, ...]] = {}
     for value, name in list(names.items()):
@@ -127,7 +128,7 @@ def cut(match: Match, op: Replacement, facts: Facts) -> Subgraph | str:
         if array is not None:
             graph.initializer.append(onnx.numpy_helper.from_array(array, name))
             continue
-        shape = concrete(value, facts, sizes, match.axes if value is source and not fixed else None)
+        shape = concrete(value, facts, sizes, axes if value in (source, op.scale) and not fixed else None)
         is_constant = value.const_value is not None or is_op(value.producer(), "Constant")
         if shape is None or dtype is None or (is_constant and value not in given):
             return f"the type or the shape of {value.name} is not known"
@@ -159,6 +160,10 @@ def _is_leaf(value: ir.Value, names: dict[ir.Value, str], given: tuple[ir.Value 
         return True
     inside = node.op_type == "Constant" or bool(node.inputs)
     return not (inside and is_run(node) and all(source is None or source in names for source in node.inputs))
+
+
+def _from_the_end(axes: tuple[int, ...], rank: int | None) -> tuple[int, ...]:
+    return tuple(axis % rank - rank for axis in axes) if rank else axes
 
 
 def _sizes_beside(factor: ir.Value | None, x: ir.Value, facts: Facts) -> dict[str, int]:

@@ -132,6 +132,16 @@ def test_a_scale_that_is_computed_from_the_sum(build, check):
     assert "its sum is read before the scale of the norm is computed" in result.near_misses[0].reason
 
 
+def test_a_scale_of_several_rows(build, check):
+    body = ADD.replace("scale", "w")
+    assert ops(check(build(body, inputs=f"{TWO}, float[b,1,8] w"))) == ["AddRMSNorm"]
+
+
+def test_a_gate_that_is_computed_from_the_sum(build, check):
+    body = ADD.replace(" n =", " g = Sigmoid (h) n =").replace("scale", "g")
+    assert ops(check(build(body, inputs=TWO))) == ["AddRMSNorm", "Sigmoid", "Mul"]
+
+
 def test_a_sum_that_is_read_inside_a_body(build, check):
     body = f"""
         {ADD} o = If (c) <

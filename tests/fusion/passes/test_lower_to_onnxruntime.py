@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import logging
 
+import numpy as np
 import onnx.parser
 import onnx_ir as ir
+import pytest
 
 from rms_deploy.fusion.fuse import fuse
+from rms_deploy.ops import reference
 
 from ..spellings import ONLY_OURS, assert_near
 
@@ -39,6 +42,27 @@ def test_it_says_that_it_rounds_otherwise(build, caplog):
         result = fuse(model, target="onnxruntime").model
     assert ops(result) == ["SimplifiedLayerNormalization"]
     assert "1 norms round to a half type before they scale" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "last"), [("float", 1, "Mul"), ("float16", 10, "Mul"), ("float16", 1, "Cast")]
+)
+def test_a_scale_of_several_rows_is_a_product_after_it(text, code, last, run, assert_equal, caplog):
+    model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 18, "rms_deploy" : 1]>
+        g ({text}[b,4,8] x, {text}[4,8] g) => ({text}[b,4,8] y) {{ y = rms_deploy.RMSNorm <scale_type = {code}> (x, g) }}""")
+    generator = np.random.default_rng(0)
+    dtype = np.float32 if text == "float" else np.float16
+    feeds = {
+        "x": generator.standard_normal((3, 4, 8)).astype(dtype),
+        "g": generator.standard_normal((4, 8)).astype(dtype),
+    }
+    with caplog.at_level(logging.WARNING):
+        result = fuse(model, target="onnxruntime").model
+    assert "SimplifiedLayerNormalization" in ops(result)
+    assert ops(result)[-1] == last
+    assert "round to a half type before they scale" not in caplog.text
+    expected = reference.rms_norm(feeds["x"], feeds["g"], round_before_scale=code == 10)
+    assert_equal(run(ir.to_proto(result), feeds), [expected])
 
 
 def test_a_scale_without_elements_says_that_the_axes_have_none(caplog):

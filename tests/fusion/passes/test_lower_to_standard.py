@@ -190,6 +190,32 @@ def test_unknown_rank_and_type_stay() -> None:
     assert not LowerToStandard()(model).modified
 
 
+@pytest.mark.parametrize("op", ["RMSNorm", "AddRMSNorm"])
+@pytest.mark.parametrize(
+    ("dtype", "scale_type", "operators"),
+    [
+        ("float32", "float32", ["RMSNormalization", "Mul"]),
+        ("float16", "float16", ["RMSNormalization", "Mul"]),
+        ("float16", "float32", ["Cast", "RMSNormalization", "Mul", "Cast"]),
+    ],
+)
+def test_a_scale_of_several_rows_is_a_product_after_it(op, dtype, scale_type, operators):
+    """ONNX lets a scale broadcast to the axes of the norm only."""
+    names, outputs = ("(x, r, scale)", 2) if op == "AddRMSNorm" else ("(x, scale)", 1)
+    kind = dtype.replace("float32", "float")
+    node = f"rms_deploy.{op} <epsilon = 1e-3, scale_type = {ELEMENT_TYPES[scale_type]}> {names}"
+    model = build(node, dtype=kind, scale=f"{kind}[5,{N}]" if scale_type == dtype else f"float[5,{N}]", outputs=outputs)
+    kinds = [kind for kind in lowered(model) if kind not in ("Constant", "Add")]
+    assert kinds == operators
+    feeds = feeds_of(model)
+    options = {"epsilon": 1e-3, "round_before_scale": scale_type == dtype != "float32"}
+    if op == "AddRMSNorm":
+        y, total = reference.add_rms_norm(feeds["x"], feeds["r"], feeds["scale"], **options)
+        assert_equal_to_reference(model, {"y": y, "total": total})
+    else:
+        assert_equal_to_reference(model, {"y": reference.rms_norm(feeds["x"], feeds["scale"], **options)})
+
+
 def test_an_old_opset_is_a_near_miss() -> None:
     with pytest.raises(InputError, match="RMSNormalization needs opset >= 23, the model has 20"):
         LowerToStandard()(build("rms_deploy.RMSNorm (x, scale)", opset=20))

@@ -91,12 +91,18 @@ def test_a_wrong_partial_size(attributes, text):
     [
         (weights((7,), "float32"), [-1], "scale has 7 elements; use 1 or 8"),
         (weights((0,), "float32"), [-1], "scale has 0 elements; use 1 or 8"),
-        (FULL, [-1], "scale has 48 elements; use 1 or 8"),
+        (weights((3, 7), "float32"), [-1], "scale has 7 elements along the axes; use 1 or 8"),
         (SCALE, [1, 2], "scale has 8 elements; use 1 or 24"),
         (
             weights((3,), "float32"),
             [1],
-            "scale has shape [3]; use one that broadcasts to X [2,3,8] from the right, with 1 outside the axes",
+            "scale has shape [3]; use one that broadcasts from the right to X [2,3,8]",
+        ),
+        (SCALE, [1], "scale has shape [8]; use one that is 1 behind the axes of X [2,3,8]"),
+        (
+            weights((2, 8), "float32"),
+            [-1],
+            "scale has shape [2,8]; use one that broadcasts from the right to X [2,3,8]",
         ),
         (
             weights((1, 1, 1, 8), "float32"),
@@ -109,6 +115,14 @@ def test_a_wrong_partial_size(attributes, text):
 def test_a_wrong_scale(scale, axes, text, constant):
     with pytest.raises(RunError) as error:
         run_node("RMSNorm", {"X": X, "scale": scale}, axes=axes, initializers=["scale"] if constant else [])
+    assert str(error.value) == f"RMSNorm node 'norm': {text}"
+
+
+def test_a_scale_that_skips_an_axis():
+    scale = weights((2, 1, 2, 8), "float32")
+    with pytest.raises(RunError) as error:
+        run_node("RMSNorm", {"X": samples((2, 3, 2, 8), "float32"), "scale": scale})
+    text = "scale has shape [2,1,2,8]; use one that has no 1 between the axes that it varies along, beside X [2,3,2,8]"
     assert str(error.value) == f"RMSNorm node 'norm': {text}"
 
 

@@ -64,6 +64,31 @@ def test_partial_rms_norm(types, view, round_before_scale):
     assert_close(y, expected, round_before_scale=round_before_scale)
 
 
+ROWS = {
+    "groups": ((2, 3, 4, 64), [-1], (4, 64)),
+    "odd-groups": ((2, 3, 5, 33), [-1], (5, 33)),
+    "long-groups": ((2, 3, 4099), [-1], (3, 4099)),
+    "a-factor-a-group": ((2, 3, 4, 64), [-1], (4, 1)),
+    "samples": ((3, 5, 96), [-1], (3, 1, 96)),
+    "rows": ((3, 5, 96), [-1], (3, 5, 96)),
+    "heads": ((2, 3, 5, 64), [-1], (3, 1, 64)),
+    "two-axes": ((2, 3, 7, 11), [2, 3], (3, 7, 11)),
+    "samples-of-columns": ((3, 19, 30), [1], (3, 19, 1)),
+}
+
+
+@pytest.mark.parametrize("op", ["RMSNorm", "PartialRMSNorm", "AddRMSNorm"])
+@pytest.mark.parametrize(("shape", "axes", "scale_shape"), ROWS.values(), ids=ROWS)
+def test_a_scale_of_several_rows(types, op, shape, axes, scale_shape, round_before_scale):
+    x, r, scale = samples(shape, types[0]), samples(shape, types[0], seed=2), weights(scale_shape, types[1])
+    options = {"axes": axes, **({"partial_size": 5} if op == "PartialRMSNorm" else {})}
+    inputs = {"X": x, **({"R": r} if op == "AddRMSNorm" else {}), "scale": scale}
+    y = run_node(op, inputs, threads=2, scale_type=scale_type(types[0], round_before_scale), **options)["Y"]
+    options["round_before_scale"] = round_before_scale
+    expected = add_rms_norm(x, r, scale, **options)[0] if op == "AddRMSNorm" else rms_norm(x, scale, **options)
+    assert_close(y, expected, round_before_scale=round_before_scale)
+
+
 RECIPROCAL = {"round_before_scale": True, "round_reciprocal": True}
 
 

@@ -66,9 +66,7 @@ NODES: dict[str, dict[str, Any]] = {
         "residual": ("batch", "sequence", 32),
     },
     "scale has 7 elements; use 1 or 64": {"scale": (7,)},
-    "scale has shape [64,1]; use one that broadcasts to X [-1,-1,64] from the right, with 1 outside the axes": {
-        "scale": (64, 1)
-    },
+    "scale has shape [64]; use one that is 1 behind the axes of X [-1,-1,64]": {"axes": [1]},
     "partial_size is 65; use 1 to 64, the number of normalised elements": {
         "op": "PartialRMSNorm",
         "partial_size": 65,

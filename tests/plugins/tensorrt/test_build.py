@@ -57,6 +57,17 @@ def test_a_node_builds_with_every_attribute(trt, logger, op, types):
     assert network.plan("SM120")
 
 
+@pytest.mark.parametrize(
+    ("shape", "scale"), [(("batch", "sequence", 4, 16), (4, 16)), ((2, "sequence", 64), (2, 1, 64))]
+)
+def test_a_scale_of_several_rows(trt, logger, types, shape, scale):
+    """For each group, and for each sample."""
+    network = Network(trt, logger, node_model(types=types, shape=shape, scale=scale))
+    assert network.errors == []
+    assert plugins_of(network) == ["norm"]
+    assert network.plan("SM120")
+
+
 @pytest.mark.parametrize("axes", [[0], [1], [-1], [0, 1], [2, 1], [0, 1, 2]], ids=str)
 def test_any_block_of_axes(trt, logger, axes):
     network = Network(trt, logger, node_model(shape=(2, 3, 4), scale=(1,), axes=axes))

@@ -66,6 +66,10 @@ def test_every_op_in_each_order_of_rounding(plugin, types, axis, n):
             cases.check(plugin, x, scale, partial_size=max(1, n // 3), **options)
 
 
+def test_a_scale_of_several_rows(plugin, types):
+    cases.check_scale_rows(plugin, types)
+
+
 @pytest.mark.parametrize("shape", [(0, 8), (3, 0), (0, 0)], ids=str)
 def test_an_empty_tensor(plugin, shape):
     x = cases.samples(shape, "float16")

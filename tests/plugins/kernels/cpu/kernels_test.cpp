@@ -114,6 +114,10 @@ struct Case {
   bool stream;
   bool ordered_scale;
   int threads;
+  int32_t scale_rows = 1;
+  int32_t scale_repeat = 1;
+
+  int64_t scale_row_size() const { return scalar_scale ? 1 : n; }
 };
 
 void fail(const Case& c, const char* what, int64_t i) {
@@ -121,11 +125,11 @@ void fail(const Case& c, const char* what, int64_t i) {
   std::printf(
       "%s: type %d scale %d (%lld, %lld, %lld) statistics %lld offset %lld add %d scalar %d first %d reciprocal %d in "
       "place %d "
-      "stream %d ordered %d threads %d element %lld\n",
+      "stream %d ordered %d threads %d scale rows %d repeat %d element %lld\n",
       what, static_cast<int>(c.type), static_cast<int>(c.scale_type), static_cast<long long>(c.outer),
       static_cast<long long>(c.n), static_cast<long long>(c.inner), static_cast<long long>(c.statistics_size),
       static_cast<long long>(c.offset), c.add, c.scalar_scale, c.round_before_scale, c.round_reciprocal, c.in_place,
-      c.stream, c.ordered_scale, c.threads, static_cast<long long>(i));
+      c.stream, c.ordered_scale, c.threads, c.scale_rows, c.scale_repeat, static_cast<long long>(i));
 }
 
 void run(const rms_deploy::cpu::Level& level, const Problem& problem, int threads) {
@@ -151,9 +155,10 @@ void compare(const Case& c, const Tensor& normalised, const Tensor& scale, const
       for (int64_t k = 0; k < c.statistics_size; ++k) {
         sum += static_cast<double>(normalised.get(index(k))) * static_cast<double>(normalised.get(index(k)));
       }
+      const int64_t first_scale = o / c.scale_repeat % c.scale_rows * c.scale_row_size();
       const double rms = std::sqrt(sum / static_cast<double>(c.statistics_size) + 1e-6);
       for (int64_t k = 0; k < c.n; ++k) {
-        const double factor = static_cast<double>(scale.get(c.scalar_scale ? 0 : k));
+        const double factor = static_cast<double>(scale.get(first_scale + (c.scalar_scale ? 0 : k)));
         const double expected = static_cast<double>(normalised.get(index(k))) / rms * factor;
         if (!(std::fabs(static_cast<double>(y.get(index(k))) - expected) <=
               tolerance * std::fabs(expected) + 0x1p-24)) {
@@ -168,7 +173,7 @@ void check(const rms_deploy::cpu::Level& level, const Case& c) {
   const int64_t size = c.outer * c.n * c.inner;
   Tensor x(c.type, size, c.offset);
   Tensor residual(c.type, size, c.offset);
-  Tensor scale(c.scale_type, c.scalar_scale ? 1 : c.n, c.offset);
+  Tensor scale(c.scale_type, c.scale_rows * c.scale_row_size(), c.offset);
   Tensor y(c.type, size, c.offset, 7.0F);
   Tensor sum(c.type, size, c.offset, 7.0F);
   for (int64_t i = 0; i < size; ++i) {
@@ -176,7 +181,7 @@ void check(const rms_deploy::cpu::Level& level, const Case& c) {
     residual.set(i, 3.0F * random_number());
     sum.set(i, c.add ? x.get(i) + residual.get(i) : x.get(i));
   }
-  for (int64_t i = 0; i < (c.scalar_scale ? 1 : c.n); ++i) {
+  for (int64_t i = 0; i < c.scale_rows * c.scale_row_size(); ++i) {
     scale.set(i, 2.0F * random_number());
   }
   Tensor written(c.type, size, c.offset, 7.0F);
@@ -193,11 +198,13 @@ void check(const rms_deploy::cpu::Level& level, const Case& c) {
   p.inner = c.inner;
   p.statistics_size = c.statistics_size;
   p.scalar_scale = c.scalar_scale;
+  p.scale_rows = c.scale_rows;
+  p.scale_repeat = c.scale_repeat;
   p.round_before_scale = c.round_before_scale;
   p.round_reciprocal = c.round_reciprocal;
   p.stream = c.stream;
   std::vector<float> ordered(static_cast<size_t>(rms_deploy::cpu::padded(c.n)));
-  if (c.ordered_scale && !c.scalar_scale) {
+  if (c.ordered_scale && !c.scalar_scale && c.scale_rows == 1) {
     level.order_scale(p, ordered.data());
     p.ordered_scale = ordered.data();
   }
@@ -220,8 +227,8 @@ void check_shapes(const rms_deploy::cpu::Level& level, ElementType type, Element
     const int64_t statistics = !add && number % 3 == 0 ? 1 + n / 3 : n;
     check(level,
           {type, scale_type, outer, n, inner, statistics, number % 17, add, number % 5 == 0, half && number % 7 < 3,
-           half && number % 7 < 2, number % 11 < 4, number % 13 < 6, number % 19 < 8,
-           static_cast<int>(1 + number % 3)});
+           half && number % 7 < 2, number % 11 < 4, number % 13 < 6, number % 19 < 8, static_cast<int>(1 + number % 3),
+           number % 23 < 9 ? static_cast<int32_t>(1 + number % 3) : 1, static_cast<int32_t>(1 + number % 2)});
   };
   for (int64_t n = 1; n <= 3 * 64 + 2; ++n) {
     both(1 + n % 5, n, 1);
@@ -240,7 +247,9 @@ void check_shapes(const rms_deploy::cpu::Level& level, ElementType type, Element
   }
   // Aligned rows of whole vectors: the ones that are streamed.
   for (int64_t rows = 1; rows < 40; ++rows) {
-    check(level, {type, scale_type, rows, 64 * (1 + rows % 5), 1, 64, 0, false, false, false, false, false, true, rows % 2 == 0, 2});
+    check(level, {type, scale_type, rows, 64 * (1 + rows % 5), 1, 64, 0, false, false, false, false, false, true,
+                  rows % 2 == 0, 2});
+    check(level, {type, scale_type, rows, 1024, 1, 1024, 0, false, false, half, false, false, true, false, 2, 3, 2});
     check(level, {type, scale_type, rows, 1024, 1, 1024, 0, true, rows % 2 == 0, half, half && rows % 5 == 0,
                   rows % 3 == 0, true, rows % 2 != 0, 3});
   }

@@ -21,6 +21,7 @@ BROKEN = {
         "return {1.0F, to_float(from_float<T>(divisor.power * divisor.factor))};",
         "return divisor;",
     ),
+    "the scale of a row": ("statistic.cuh", "scale_offset(p, outer) * bytes", "scale_offset(p, outer + 1) * bytes"),
     "the second sum": ("rows.cuh", "divisor = holds ?", "divisor = divisor.power > 0.0F ?"),
 }
 """What is broken: the file, the line, and what it becomes."""

@@ -85,14 +85,14 @@ def check(kernels: Kernels, x: Any, scale: Any, *, axis: int = -1, residual: Any
     y, total = kernels.norm(x, scale, axis=axis, residual=residual, **options)
     exact = {k: float(np.float32(v)) for k, v in options.items() if k in ("epsilon", "rms_epsilon", "rms_min")}
     order = options.get("round_before_scale", False)
-    shape = (-1,) + (1,) * (x.ndim - 1 - axis % x.ndim) if scale.size > 1 else ()
+    scale = _beside(x, axis % x.ndim, scale, options.get("scale_repeat", 1))
     is_reciprocal = options.get("round_reciprocal", False)
     partial = {"partial_size": options.get("partial_size"), **exact}
     options = {"axes": [axis], "round_before_scale": order, "round_reciprocal": is_reciprocal, **partial}
     if residual is None:
-        expected = rms_norm(x, scale.reshape(shape), **options)
+        expected = rms_norm(x, scale, **options)
     else:
-        expected, expected_sum = add_rms_norm(x, residual, scale.reshape(shape), **options)
+        expected, expected_sum = add_rms_norm(x, residual, scale, **options)
         if total is not None:
             assert total.tobytes() == expected_sum.tobytes()
     if is_reciprocal and x.itemsize == 2:
@@ -101,6 +101,14 @@ def check(kernels: Kernels, x: Any, scale: Any, *, axis: int = -1, residual: Any
     else:
         assert_close(y, expected, round_before_scale=order)
     return y
+
+
+def _beside(x: Any, axis: int, scale: Any, repeat: int) -> Any:
+    """The scale in a shape that broadcasts to x; of several rows, each outer index gets its own."""
+    if scale.ndim > 1:
+        outer = int(np.prod(x.shape[:axis]))
+        scale = scale[np.arange(outer) // repeat % len(scale)].reshape(*x.shape[:axis], -1)
+    return scale.reshape(*scale.shape, *[1] * (x.ndim - 1 - axis)) if scale.size > 1 else scale.reshape(())
 
 
 def check_lengths(kernels: Kernels, types: tuple[str, str]) -> None:
@@ -206,6 +214,29 @@ def check_reciprocal(kernels: Kernels, types: tuple[str, str]) -> None:
         assert kernels.norm(x, scale, **order)[0].tobytes() == y.tobytes()
 
 
+def check_scale_rows(kernels: Kernels, types: tuple[str, str]) -> None:
+    """A scale of several rows, each for one or two rows of x in turns: each kernel, residual, misalignment, columns."""
+    for n in (1, 5, 64, 111, 1024, 4097):
+        x, r, scale = samples((12, n), types[0]), samples((12, n), types[0], 1), _weights_of_rows(3, n, types[1])
+        for tactic in [0, *kernels.tactics(types[0], 12, n)]:
+            check(kernels, x, scale, tactic=tactic)
+            check(kernels, x, scale, residual=r, tactic=tactic, scale_repeat=2, round_before_scale=True)
+            check(kernels, x, scale[:, :1].copy(), tactic=tactic, scale_repeat=2)
+        check(kernels, x, scale, shift=x.itemsize)
+    check(kernels, samples((4, 33000), types[0]), _weights_of_rows(2, 33000, types[1]))
+    for inner, n in ((3, 19), (9, 40), (136, 300)):
+        x, scale = samples((12, n, inner), types[0]), _weights_of_rows(2, n, types[1])
+        check(kernels, x, scale, axis=1)
+        check(kernels, x, scale[:, :1].copy(), axis=1, scale_repeat=2)
+    huge = _rows_of([1, 6e4 if types[0] == "float16" else 3e38, 1e-7, 2], 64, types[0])
+    check(kernels, huge, _weights_of_rows(2, 64, types[1]), epsilon=0.0)
+
+
+def _weights_of_rows(rows: int, n: int, dtype: str) -> Any:
+    """No row has numbers of another."""
+    return np.stack([weights(n, "float32") + row for row in range(rows)]).astype(element_dtype(dtype))
+
+
 def _rows_of(magnitudes: list[float], n: int, dtype: str) -> Any:
     signs = np.random.default_rng(3).uniform(-1, 1, (len(magnitudes), n))
     with np.errstate(over="ignore"):
@@ -252,5 +283,5 @@ def check_empty(kernels: Kernels) -> None:
 
 BY_TYPES = [
     *(check_lengths, check_alignments, check_partial, check_columns, check_in_place, check_long_rows),
-    check_reciprocal,
+    *(check_reciprocal, check_scale_rows),
 ]

@@ -19,6 +19,7 @@ class _Options(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("type", "scale_type")),
         *((name, ctypes.c_int64) for name in ("outer", "n", "inner", "statistics_size")),
+        *((name, ctypes.c_int32) for name in ("scale_rows", "scale_repeat")),
         *((name, ctypes.c_int32) for name in ("scalar_scale", "round_before_scale", "round_reciprocal")),
         *((name, ctypes.c_float) for name in ("epsilon", "rms_epsilon", "rms_min")),
         *((name, ctypes.c_int32) for name in ("tactic", "y_is", "sum_is")),
@@ -100,14 +101,19 @@ class Kernels:
         sum_is: str | None = None,
         wants_sum: bool = True,
         tactic: int = 0,
+        scale_repeat: int = 1,
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """(y, sum). `shift`: bytes from 16-byte alignment, of all tensors; `y_is`, `sum_is`: 'x' or 'residual'."""
+        """(y, sum). `shift`: bytes from 16-byte alignment, of all tensors; `y_is`, `sum_is`: 'x' or 'residual'.
+
+        A scale of two axes has several rows, each of which `scale_repeat` rows of x take, and so on in turns.
+        """
         axis %= x.ndim
         names = [None, "x", "residual"]
         options = _Options(
             ELEMENT_TYPES[x.dtype.name], ELEMENT_TYPES[scale.dtype.name],
             int(np.prod(x.shape[:axis])), x.shape[axis], int(np.prod(x.shape[axis + 1 :])),
-            partial_size or x.shape[axis], scale.size == 1 and x.shape[axis] > 1, round_before_scale,
+            partial_size or x.shape[axis], len(scale) if scale.ndim > 1 else 1, scale_repeat,
+            scale.shape[-1] == 1 < x.shape[axis], round_before_scale,
             round_reciprocal, epsilon, rms_epsilon, rms_min, tactic, names.index(y_is), names.index(sum_is),
         )  # fmt: skip
         tensors: dict[str, _Guarded | None] = {
@@ -172,5 +178,5 @@ class Kernels:
     def tactics(self, dtype: str, outer: int, n: int, inner: int = 1) -> list[int]:
         found = (ctypes.c_int32 * 16)()
         number = ELEMENT_TYPES[dtype]
-        options = _Options(number, number, outer, n, inner, n, 0, 0, 0, 1e-6, 0.0, 0.0, 0, 0, 0)
+        options = _Options(number, number, outer, n, inner, n, 1, 1, 0, 0, 0, 1e-6, 0.0, 0.0, 0, 0, 0)
         return list(found[: self.library.find_tactics(ctypes.byref(options), found)])

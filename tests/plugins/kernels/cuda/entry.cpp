@@ -16,6 +16,8 @@ struct Options {
   int64_t n;
   int64_t inner;
   int64_t statistics_size;
+  int32_t scale_rows;
+  int32_t scale_repeat;
   int32_t scalar_scale;
   int32_t round_before_scale;
   int32_t round_reciprocal;
@@ -35,6 +37,8 @@ static Problem problem_of(const Options& o) {
   p.n = o.n;
   p.inner = o.inner;
   p.statistics_size = o.statistics_size;
+  p.scale_rows = o.scale_rows;
+  p.scale_repeat = o.scale_repeat;
   p.scalar_scale = o.scalar_scale != 0;
   p.round_before_scale = o.round_before_scale != 0;
   p.round_reciprocal = o.round_reciprocal != 0;

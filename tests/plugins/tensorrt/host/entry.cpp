@@ -42,7 +42,7 @@ PluginTensorDesc description(int32_t type, const std::vector<int64_t>& dims) {
 }
 
 std::unique_ptr<IPluginV3> made(const Options& o, Kind kind) {
-  const int64_t axis = 1, scale_type = o.round_before_scale != 0 ? o.type : 1;
+  const int64_t axis = -2, scale_type = o.round_before_scale != 0 ? o.type : 1;
   std::vector<PluginField> fields{{"axes", &axis, PluginFieldType::kINT64, 1},
                                   {"epsilon", &o.epsilon, PluginFieldType::kFLOAT32, 1},
                                   {"rms_epsilon", &o.rms_epsilon, PluginFieldType::kFLOAT32, 1},
@@ -87,9 +87,9 @@ extern "C" __attribute__((visibility("default"))) int run_plugin(const Options* 
     return -2;
   }
   auto* runtime = capability<IPluginV3OneRuntime>(*plugin, PluginCapabilityType::kRUNTIME);
-  const PluginTensorDesc tensor = description(o.type, {o.outer, o.n, o.inner});
-  const PluginTensorDesc weight =
-      o.scalar_scale != 0 ? description(o.scale_type, {1}) : description(o.scale_type, {o.n, 1});
+  const int64_t turns = o.outer / (o.scale_rows * o.scale_repeat);
+  const PluginTensorDesc tensor = description(o.type, {turns, o.scale_rows, o.scale_repeat, o.n, o.inner});
+  const PluginTensorDesc weight = description(o.scale_type, {o.scale_rows, 1, o.scalar_scale != 0 ? 1 : o.n, 1});
   const bool adds = kind == kAddNorm;
   const PluginTensorDesc in[] = {tensor, adds ? tensor : weight, weight}, out[] = {tensor, tensor};
   const void* inputs[] = {x.tensor(), adds ? residual.tensor() : scale.tensor(), scale.tensor()};
