@@ -143,7 +143,7 @@ template <class T>
 __device__ __forceinline__ Floats<T> scale_of_pack(const Problem& p, int begin) {
   Floats<T> scale;
   if (p.scalar_scale) {
-    const float only = scale_at<T>(p, 0);
+    const float only = scale_at<T>(p, p.scale, 0);
 #pragma unroll
     for (int k = 0; k < kWidth<T>; ++k) {
       scale.each[k] = only;
