@@ -73,7 +73,7 @@ class Columns {
     float each[kHalves];
   };
   // Scales on their way at once: as many as the registers hold.
-  static constexpr int kBatch = kCount * sizeof(T) == 16 ? kHeld : kCount * sizeof(T) == 8 ? kHeld / 4 : kHeld / 2;
+  static constexpr int kBatch = kCount * sizeof(T) == 16 ? kHeld : kCount * sizeof(T) == 8 ? 1 : 2;
 
   __device__ __forceinline__ Columns(const Arguments& arguments, int64_t outer, int64_t column)
       : p_(arguments.problem),
@@ -81,9 +81,9 @@ class Columns {
         fold_(kFolds ? arguments.fold : 1),
         offset_(outer * p_.n * p_.inner + column),
         scale_(scale_of<T>(p_, outer)),
-        n_(exists() ? p_.n / fold_ : 0) {}
+        n_(column < p_.inner * fold_ ? p_.n / fold_ : 0) {}
 
-  __device__ __forceinline__ bool exists() const { return column_ < p_.inner * fold_; }
+  __device__ __forceinline__ bool exists() const { return n_ > 0; }
 
   __device__ __forceinline__ int64_t groups() const {
     const int64_t group = static_cast<int64_t>(kHeld) * blockDim.y;
