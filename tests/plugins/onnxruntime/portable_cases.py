@@ -22,7 +22,7 @@ Case = tuple[onnx.ModelProto, dict[str, Any], dict[str, Any]]
 
 TYPES = [("float32", "float32"), ("float16", "float32"), ("float16", "float16"), ("bfloat16", "bfloat16")]
 _PARTIAL_SIZE = 17
-VIEWS = [((9, 131), [1]), ((200, 256), [1]), ((2, 33, 270), [1])]
+VIEWS = [((9, 131), [1]), ((200, 256), [1]), ((37, 60), [1]), ((2, 33, 270), [1])]
 
 
 def behind_casts(model: onnx.ModelProto) -> onnx.ModelProto:

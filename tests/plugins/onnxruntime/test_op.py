@@ -147,10 +147,17 @@ def test_scalar_scale(types, shape, axes, round_before_scale):
     assert_close(y, expected, round_before_scale=round_before_scale)
 
 
-def test_constant_scale(types):
-    x, scale = samples((4, 96), types[0]), weights((96,), types[1])
-    y = run_node("RMSNorm", {"X": x, "scale": scale}, initializers=["scale"])["Y"]
-    assert_close(y, rms_norm(x, scale))
+@pytest.mark.parametrize("op", ["RMSNorm", "AddRMSNorm"])
+@pytest.mark.parametrize("n", [1, 7, 96, 4099])
+def test_a_constant_scale_gives_the_bits_of_an_input(types, round_before_scale, op, n):
+    x, scale = samples((18, n), types[0]), weights((n,), types[1])
+    inputs = {"X": x, **({"R": x[::-1]} if op == "AddRMSNorm" else {}), "scale": scale}
+    attributes = {"scale_type": scale_type(types[0], round_before_scale)}
+    varying, constant = (run_node(op, inputs, initializers=names, **attributes) for names in ([], ["scale"]))
+    assert all(varying[name].tobytes() == constant[name].tobytes() for name in varying)
+    normalised = varying.get("Sum", x)
+    expected = rms_norm(normalised, scale, round_before_scale=round_before_scale)
+    assert_close(constant["Y"], expected, round_before_scale=round_before_scale)
 
 
 @pytest.mark.parametrize("axes", [[1], [-1]])

@@ -40,8 +40,9 @@ def test_a_float32_x_holds_16_bit_values(half, op, twin, view):
     assert_close(out["Y"].astype(dtype), expected, round_before_scale=True)
     narrow = {name: array.astype(dtype) for name, array in inputs.items()}
     plain = run_node(op + twin, narrow, axes=axes, scale_type=HALVES[half], **partial)
+    constant = run_node(op + twin, inputs, initializers=["scale"], axes=axes, scale_type=HALVES[half], **partial)
     for name, array in plain.items():
-        assert out[name].tobytes() == array.astype(np.float32).tobytes()
+        assert out[name].tobytes() == constant[name].tobytes() == array.astype(np.float32).tobytes()
 
 
 def test_an_isolated_float16_norm_keeps_its_roundings(tmp_path):
