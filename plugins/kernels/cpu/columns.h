@@ -65,7 +65,9 @@ template <class T>
 static bool column_statistics(const T* x, const double* totals, const Problem& p, int64_t columns,
                               ColumnStatistics& s) {
   const int64_t positions = (columns + kPair - 1) / kPair * kPair;
-  take_statistics<T>(totals, positions, p, s);
+  if (!take_statistics<T>(totals, positions, p, s)) {
+    return false;
+  }
   bool any_wide = false;
   for (int64_t i = 0; i < positions; ++i) {
     if (s.wide[i] && column_at<T>(i) < columns) {

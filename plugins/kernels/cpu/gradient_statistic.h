@@ -12,7 +12,7 @@ struct GradientStatistics {
   double along[kCount];   // sum(g x) / (k s): how much of u is taken from g; 0 where r does not vary with x
   float inverse[kCount];  // 1 / rms
   float along_float32[kCount];
-  bool wide[kCount];  // float32 cannot hold it: go on in float64
+  int64_t wide[kCount];  // not 0: float32 cannot hold it: go on in float64
 };
 
 // s; without epsilons of the root.
@@ -44,11 +44,9 @@ static void take_gradient_statistics(const double* squares, const double* dots, 
     const Floats narrow = __builtin_convertvector(along, Floats);
     std::memcpy(s.inverse + i, &inverse, sizeof inverse);
     std::memcpy(s.along_float32 + i, &narrow, sizeof narrow);
-  }
-  for (int64_t i = 0; i < count; ++i) {
-    const bool held = float32_holds(squares[i], s.rms[i], p) && s.rms[i] >= 0x1p-32 &&
-                      std::fabs(s.along[i]) <= 0x1p+127;  // an overflow or a NaN of the sum is one of this
-    s.wide[i] = !held;
+    const auto held = (rms >= 0x1p-32) & (along <= 0x1p+127) & (along >= -0x1p+127);  // not an overflow or a NaN
+    const auto wide = float32_lacks(load(squares + i), rms, p) | ~held;
+    std::memcpy(s.wide + i, &wide, sizeof wide);
   }
 }
 

@@ -311,7 +311,9 @@ class Rows {
   }
 
   void take_statistics(int64_t begin, int64_t end) {
-    cpu::RMS_DEPLOY_LEVEL::take_statistics<T>(totals_, end - begin, p_, statistics_);
+    if (!cpu::RMS_DEPLOY_LEVEL::take_statistics<T>(totals_, end - begin, p_, statistics_)) {
+      return;
+    }
     for (int64_t row = begin; row < end; ++row) {
       if (statistics_.wide[row - begin]) {
         const double sum = sum_of_squares_float64(source(row), p_.statistics_size);

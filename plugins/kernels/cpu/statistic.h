@@ -19,9 +19,9 @@ namespace rms_deploy::cpu::RMS_DEPLOY_LEVEL {
 template <int kCount>
 struct Statistics {
   double rms[kCount];
-  float high[kCount];  // 1 / rms; for a float32 quotient rounded towards zero
-  float low[kCount];   // the rest, for a float32 quotient: never zero, so that infinity * (high + low) is infinity
-  bool wide[kCount];   // float32 cannot hold it: divide in float64, by rms
+  float high[kCount];    // 1 / rms; for a float32 quotient rounded towards zero
+  float low[kCount];     // the rest, for a float32 quotient: never zero, so that infinity * (high + low) is infinity
+  int64_t wide[kCount];  // not 0: float32 cannot hold it: divide in float64, by rms
 };
 
 RMS_DEPLOY_INLINE Doubles root_mean_squares(Doubles sums, const Problem& p) {
@@ -31,23 +31,26 @@ RMS_DEPLOY_INLINE Doubles root_mean_squares(Doubles sums, const Problem& p) {
   return root < least ? least : root;  // a NaN stays
 }
 
-// True if a float32 sum of squares is as good as a float64 one: it did not overflow, and what underflow may have taken
-// (2^-126 per element) is below half a unit in the last place of mean + epsilon. A NaN gives false. So does an rms
+// Not 0 where a float32 sum of squares is not as good as a float64 one: it overflowed, or what underflow may have taken
+// (2^-126 per element) is not below half a unit in the last place of mean + epsilon; or it is NaN. So it is for an rms
 // beyond 2^64, which rms_epsilon or rms_min may give: a term of its reciprocal could be subnormal.
-RMS_DEPLOY_INLINE bool float32_holds(double sum, double rms, const Problem& p) {
+RMS_DEPLOY_INLINE auto float32_lacks(Doubles sums, Doubles rms, const Problem& p) {
   const double least = (0x1p-100 - static_cast<double>(p.epsilon)) * static_cast<double>(p.statistics_size);
   const double most = 0x1p+126 * static_cast<double>(p.statistics_size);
-  return sum >= least && sum <= most && rms <= 0x1p+64;
+  return ~((sums >= least) & (sums <= most) & (rms <= 0x1p+64));
 }
 
 // The statistics of `sums`, which has memory for whole vectors. In vectors, because two divisions and a root take as
-// long as all else of a row of 64 elements.
+// long as all else of a row of 64 elements. Returns whether one of them, or of what fills the last vector, is wide.
 template <class T, int kCount>
-static void take_statistics(const double* sums, int64_t count, const Problem& p, Statistics<kCount>& s) {
+static bool take_statistics(const double* sums, int64_t count, const Problem& p, Statistics<kCount>& s) {
   static_assert(kCount % kDoubles == 0, "whole vectors");
+  decltype(float32_lacks(Doubles{}, Doubles{}, p)) any_wide = {};
   for (int64_t i = 0; i < count; i += kDoubles) {
     using Floats = float __attribute__((vector_size(kDoubles * sizeof(float))));
     const Doubles rms = root_mean_squares(load(sums + i), p);
+    const auto wide = float32_lacks(load(sums + i), rms, p);
+    any_wide |= wide;
     const Doubles reciprocal = 1.0 / rms;
     Floats high = __builtin_convertvector(reciprocal, Floats);
     Floats low = {};
@@ -61,15 +64,14 @@ static void take_statistics(const double* sums, int64_t count, const Problem& p,
     store(s.rms + i, rms);
     std::memcpy(s.high + i, &high, sizeof high);
     std::memcpy(s.low + i, &low, sizeof low);
-  }
-  for (int64_t i = 0; i < count; ++i) {
-    s.wide[i] = !float32_holds(sums[i], s.rms[i], p);
+    std::memcpy(s.wide + i, &wide, sizeof wide);
   }
   if (p.round_reciprocal) {
     for (int64_t i = 0; i < count; ++i) {
       s.high[i] = to_float(from_float<T>(s.high[i]));
     }
   }
+  return (any_wide[0] | any_wide[1] | any_wide[2] | any_wide[3]) != 0;
 }
 
 // Sets a statistic that float64 gave. Where its reciprocal is rounded to a 16-bit T, the product with that is the
@@ -79,7 +81,7 @@ static void set_wide(double rms, const Problem& p, Statistics<kCount>& s, int64_
   s.rms[i] = rms;
   if (p.round_reciprocal && !std::is_same_v<T, float>) {
     s.high[i] = to_float(from_float<T>(static_cast<float>(1.0 / rms)));
-    s.wide[i] = false;
+    s.wide[i] = 0;
   }
 }
 
