@@ -85,13 +85,11 @@ inline __attribute__((always_inline)) void load_pair<BFloat16>(const BFloat16* f
 template <bool kStream, class T>
 RMS_DEPLOY_INLINE void store_pair(T* to, Vector (&pair)[2]) {
   if constexpr (std::is_same_v<T, BFloat16>) {
-    const Bits even = bfloat16_rounded(pair[0]);
-    const Bits odd = bfloat16_rounded(pair[1]);
-    pair[0] = vector_of(even);
-    pair[1] = vector_of(odd);
-    const Vector both = vector_of((even >> 16) | odd);
+    const Bits both = bfloat16_pair(pair[0], pair[1]);
     float* const words = reinterpret_cast<float*>(to);
-    kStream ? stream(words, both) : store(words, both);
+    kStream ? stream(words, vector_of(both)) : store(words, vector_of(both));
+    pair[0] = vector_of(both << 16);
+    pair[1] = vector_of(both & 0xffff0000U);
   } else {
     unrolled<2>(RMS_DEPLOY_BODY(half) {
       kStream ? stream(to + half * kWidth, pair[half]) : store(to + half * kWidth, pair[half]);

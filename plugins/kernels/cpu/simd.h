@@ -151,6 +151,19 @@ RMS_DEPLOY_INLINE void store(Float16* to, Vector value) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtps_ph((__m512)value, _MM_FROUND_TO_NEAREST_INT));
 }
 
+// The bfloat16 of two vectors, even elements in the lower halves of the lanes. Both are rounded at once, in lanes of 16
+// bits: to the upper half of each float32 the carry is added out of its lower half + 0x7fff + the last bit that stays;
+// the average is half of that sum, rounded up, and never overflows. The lower half of a NaN must be zero.
+RMS_DEPLOY_INLINE Bits bfloat16_pair(Vector even, Vector odd) {
+  const __m512i upper_half = _mm512_set1_epi32(static_cast<int>(0xffff0000U));
+  const __m512i e = (__m512i)even;
+  const __m512i o = (__m512i)odd;
+  const __m512i upper = _mm512_ternarylogic_epi32(upper_half, o, _mm512_srli_epi32(e, 16), 0xca);
+  const __m512i lower = _mm512_ternarylogic_epi32(upper_half, _mm512_slli_epi32(o, 16), e, 0xca);
+  const __m512i bias = _mm512_ternarylogic_epi32(upper, _mm512_set1_epi16(1), _mm512_set1_epi16(0x7ffe), 0xea);
+  return (Bits)_mm512_add_epi16(upper, _mm512_srli_epi16(_mm512_avg_epu16(lower, bias), 15));
+}
+
 RMS_DEPLOY_INLINE Vector load(const BFloat16* from) {
   return vector_of((Bits)_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))) << 16);
 }
@@ -181,6 +194,15 @@ RMS_DEPLOY_INLINE Vector load(const Float16* from) {
 
 RMS_DEPLOY_INLINE void store(Float16* to, Vector value) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph((__m256)value, _MM_FROUND_TO_NEAREST_INT));
+}
+
+RMS_DEPLOY_INLINE Bits bfloat16_pair(Vector even, Vector odd) {
+  const __m256i e = (__m256i)even;
+  const __m256i o = (__m256i)odd;
+  const __m256i upper = _mm256_blend_epi16(_mm256_srli_epi32(e, 16), o, 0xaa);
+  const __m256i lower = _mm256_blend_epi16(e, _mm256_slli_epi32(o, 16), 0xaa);
+  const __m256i bias = _mm256_or_si256(_mm256_and_si256(upper, _mm256_set1_epi16(1)), _mm256_set1_epi16(0x7ffe));
+  return (Bits)_mm256_add_epi16(upper, _mm256_srli_epi16(_mm256_avg_epu16(lower, bias), 15));
 }
 
 RMS_DEPLOY_INLINE Vector load(const BFloat16* from) {
@@ -265,6 +287,10 @@ RMS_DEPLOY_INLINE void store(Float16* to, Vector value) {
 RMS_DEPLOY_INLINE Vector load(const BFloat16* from) { return vector_of(load_16_bits(from) << 16); }
 
 RMS_DEPLOY_INLINE void store(BFloat16* to, Vector value) { store_16_bits(to, bfloat16_bits(value)); }
+
+RMS_DEPLOY_INLINE Bits bfloat16_pair(Vector even, Vector odd) {
+  return (bfloat16_rounded(even) >> 16) | bfloat16_rounded(odd);
+}
 
 #endif
 
