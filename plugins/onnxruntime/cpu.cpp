@@ -53,13 +53,16 @@ struct alignas(64) FactorBlock {
 
 class CpuKernel : public Kernel {
  public:
-  CpuKernel(const cpu::Level& level, const Api& api, const KernelInfo* info, Kind kind, ElementType type,
-            ElementType scale_type)
-      : Kernel(api, info, kind, type, scale_type), norm_(level.norm), element_(type == ElementType::kFloat32 ? 4 : 2) {
+  CpuKernel(const cpu::Level& level, const cpu::Level& rows, const Api& api, const KernelInfo* info, Kind kind,
+            ElementType type, ElementType scale_type)
+      : Kernel(api, info, kind, type, scale_type),
+        norm_(level.norm),
+        norm_rows_(rows.norm),
+        element_(type == ElementType::kFloat32 ? 4 : 2) {
     const cpu::Problem problem{constant_scale_problem(info), is_promoted()};
     if (problem.scale != nullptr && !problem.scalar_scale) {
       ordered_scale_.resize(static_cast<size_t>(cpu::padded(problem.n) / cpu::kFactorBlock));
-      level.order_scale(problem, reinterpret_cast<float*>(ordered_scale_.data()));
+      rows.order_scale(problem, reinterpret_cast<float*>(ordered_scale_.data()));
     }
   }
 
@@ -73,32 +76,39 @@ class CpuKernel : public Kernel {
     const int64_t tensors = given.residual == nullptr ? 2 : given.sum == nullptr ? 3 : 4;
     const float* ordered = ordered_scale_.empty() ? nullptr : ordered_scale_.front().values;
     const cpu::Problem problem{given, is_promoted(), elements >= cache / (tensors * element_), ordered};
+    const cpu::NormFunction norm = problem.inner == 1 ? norm_rows_ : norm_;
     const int64_t units = cpu::unit_count(problem);
     if (elements <= kGrain || units == 1) {
-      norm_(problem, 0, units);
+      norm(problem, 0, units);
       return;
     }
     const int64_t units_per_task = std::max({int64_t{1}, kGrain * units / elements, units / kTasks});
-    Tasks tasks{&problem, norm_, units, units_per_task};
+    Tasks tasks{&problem, norm, units, units_per_task};
     const int64_t total = (units + units_per_task - 1) / units_per_task;
     check(api().KernelContext_ParallelFor(context, run_task, static_cast<size_t>(total), 0, &tasks));
   }
 
   cpu::NormFunction norm_;
-  int64_t element_;  // bytes, of all tensors but scale
-  std::vector<FactorBlock>
-      ordered_scale_;  // if scale is constant: brought into the kernel's order once, not every call
+  cpu::NormFunction norm_rows_;
+  int64_t element_;                         // bytes, of all tensors but scale
+  std::vector<FactorBlock> ordered_scale_;  // of a constant scale, made once; empty: each call orders its own
 };
 
 }  // namespace
 
 Provider cpu_provider() {
   const char* problem = nullptr;
-  const cpu::Level* level = cpu::select_level(std::getenv("RMS_DEPLOY_ISA"), &problem);
+  const char* forced = std::getenv("RMS_DEPLOY_ISA");
+  const cpu::Level* level = cpu::select_level(forced, &problem);
   if (level == nullptr) {
     throw Error(std::string("rms_deploy: ") + problem);
   }
-  return {nullptr, [level](auto&&... arguments) { return std::make_unique<CpuKernel>(*level, arguments...); }};
+  const bool is_forced = forced != nullptr && *forced != '\0';
+  return {nullptr, [level, is_forced](const Api& api, const KernelInfo* info, Kind kind, ElementType type,
+                                      ElementType scale_type) {
+            const cpu::Level* rows = is_forced ? level : cpu::fastest_for_rows(level, type);
+            return std::make_unique<CpuKernel>(*level, *rows, api, info, kind, type, scale_type);
+          }};
 }
 
 }  // namespace rms_deploy::ort

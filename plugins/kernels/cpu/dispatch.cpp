@@ -30,7 +30,7 @@ void order_scale(const Problem& problem, float* ordered);
 
 namespace {
 
-// __builtin_cpu_supports also asks whether the operating system saves the registers.
+// Highest first. __builtin_cpu_supports also asks whether the operating system saves the registers.
 const Candidate kCandidates[] = {
     {{"avx512", avx512::norm, avx512::order_scale},
      [] {
@@ -43,6 +43,15 @@ const Candidate kCandidates[] = {
      [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
     {{"x86-64-v2", v2::norm, v2::order_scale}, [] { return __builtin_cpu_supports("sse4.2") != 0; }},
 };
+
+// Zen 4, the one member of its family that has AVX-512, converts 8 float16 in half a cycle and 16 in one and a third.
+bool prefers_avx2([[maybe_unused]] contract::ElementType type) {
+#if defined(__clang__) || __GNUC__ >= 11  // older compilers do not know the family's name
+  return type == contract::ElementType::kFloat16 && __builtin_cpu_is("amdfam19h");
+#else
+  return false;
+#endif
+}
 
 constexpr const char* kNone = "the CPU lacks SSE4.2 (x86-64-v2)";
 constexpr const char* kUnknown = "RMS_DEPLOY_ISA is not one of x86-64-v2, avx2, avx512";
@@ -59,6 +68,8 @@ void order_scale(const Problem& problem, float* ordered);
 namespace {
 
 const Candidate kCandidates[] = {{{"portable", portable::norm, portable::order_scale}, [] { return true; }}};
+
+bool prefers_avx2(contract::ElementType) { return false; }
 
 constexpr const char* kNone = "no kernel for this CPU";
 constexpr const char* kUnknown = "RMS_DEPLOY_ISA is not portable, the only level of this CPU family";
@@ -83,6 +94,14 @@ const Level* select_level(const char* forced, const char** problem) {
   }
   *problem = any ? kNone : kUnknown;
   return nullptr;
+}
+
+const Level* fastest_for_rows(const Level* highest, contract::ElementType type) {
+  if (std::strcmp(highest->name, "avx512") == 0 && prefers_avx2(type)) {
+    const char* problem = nullptr;
+    return select_level("avx2", &problem);
+  }
+  return highest;
 }
 
 }  // namespace rms_deploy::cpu

@@ -15,4 +15,7 @@ struct Level {
 // Returns null if the machine does not have it. `problem` then says why, in words to follow "rms_deploy: ".
 const Level* select_level(const char* forced, const char** problem);
 
+// Of the levels up to `highest`, the one that was measured to be the fastest for rows (inner = 1) of this type.
+const Level* fastest_for_rows(const Level* highest, contract::ElementType type);
+
 }  // namespace rms_deploy::cpu
