@@ -13,9 +13,9 @@ namespace rms_deploy::ort {
 
 namespace {
 
-// The fewest elements that a task of the thread pool gets: some 20 microseconds of work, several times what it costs to
-// wake a thread. Tensors up to this size are computed by the calling thread.
-constexpr int64_t kGrain = 65536;
+// The fewest elements that a task of the thread pool gets: some 5 microseconds of work, about what it costs to wake a
+// thread. Tensors up to this size are computed by the calling thread.
+constexpr int64_t kGrain = 32768;
 
 // Large tensors are cut into this many tasks: enough for any pool to share evenly, and each long enough that its first
 // and last rows, where reading and writing do not overlap, cost little.
