@@ -18,7 +18,7 @@ namespace {
 constexpr int64_t kGrain = 32768;
 
 // Large tensors are cut into this many tasks: enough for any pool to share evenly, and each long enough that its first
-// and last rows, where reading and writing do not overlap, cost little.
+// rows, which nothing fetched ahead, cost little.
 constexpr int64_t kTasks = 64;
 
 // Bytes of the last-level cache that this core reaches; where the system does not say, 32 MiB, which the core complex
@@ -74,8 +74,8 @@ class CpuKernel : public Kernel {
     // a norm.
     static const int64_t cache = last_level_cache();
     const int64_t tensors = given.residual == nullptr ? 2 : given.sum == nullptr ? 3 : 4;
-    const float* ordered = ordered_scale_.empty() ? nullptr : ordered_scale_.front().values;
-    const cpu::Problem problem{given, is_promoted(), elements >= cache / (tensors * element_), ordered};
+    const cpu::Problem problem{given, is_promoted(), elements >= cache / (tensors * element_),
+                               ordered_scale(given, elements * tensors * element_ <= cache / 4)};
     const cpu::NormFunction norm = problem.inner == 1 ? norm_rows_ : norm_;
     const int64_t units = cpu::unit_count(problem);
     if (elements <= kGrain || units == 1) {
@@ -86,6 +86,14 @@ class CpuKernel : public Kernel {
     Tasks tasks{&problem, norm, units, units_per_task};
     const int64_t total = (units + units_per_task - 1) / units_per_task;
     check(api().KernelContext_ParallelFor(context, run_task, static_cast<size_t>(total), 0, &tasks));
+  }
+
+  // Null where the kernel shall take scale as it is. A 16-bit scale takes half the first-level cache, which counts more
+  // than its conversion where the other halves of long rows come from behind the second-level cache.
+  const float* ordered_scale(const Problem& problem, bool is_small) const {
+    constexpr int64_t kShort = 2048;
+    const bool wanted = problem.scale_type == ElementType::kFloat32 || problem.n <= kShort || is_small;
+    return ordered_scale_.empty() || !wanted ? nullptr : ordered_scale_.front().values;
   }
 
   cpu::NormFunction norm_;
