@@ -1,5 +1,7 @@
 // The kernels of the backward pass, under the names by which gradient_launch.cpp finds them in the compiled image.
-#include "kernels/cuda/gradient.cuh"
+#include "kernels/cuda/gradient_any_rows.cuh"
+#include "kernels/cuda/gradient_rows.cuh"
+#include "kernels/cuda/gradient_scale.cuh"
 
 namespace rms_deploy::cuda {
 
