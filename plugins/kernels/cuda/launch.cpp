@@ -37,7 +37,7 @@ struct Plan {
   int64_t units_per_block = 1;  // rows, or tiles
   int64_t shared_bytes = 0;
   int64_t tiles = 1;
-  int32_t fold = 1;
+  uint8_t fold = 1;
   bool whole_vectors = true;
 };
 
