@@ -73,7 +73,8 @@ def prepare(folder: Path) -> None:
                     }
                     export(module, path, norm="decomposed", exporter=exporter, **options)
                 if candidate.form == "one op" and not layer_norm:
-                    assert not fuse(path, path).near_misses
+                    # The legacy exporter loses lengths, and with them the proof of some residual Adds.
+                    assert all(miss.left == "residual" for miss in fuse(path, path).near_misses)
             print(path.name, flush=True)
 
 
