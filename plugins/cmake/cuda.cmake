@@ -100,6 +100,20 @@ function(rms_deploy_assembler_of gpu variable)
   set(${variable} "" PARENT_SCOPE)
 endfunction()
 
+# Those of these GPUs that there is an assembler for.
+function(rms_deploy_known_gpus variable)
+  foreach(gpu IN LISTS ARGN)
+    rms_deploy_assembler_of(${gpu} assembler)
+    if(assembler)
+      list(APPEND known ${gpu})
+    else()
+      message(NOTICE "rms-deploy: no machine code for compute capability ${gpu}: no ptxas here knows it; its driver compiles "
+                     "the kernels' PTX when they are first loaded")
+    endif()
+  endforeach()
+  set(${variable} "${known}" PARENT_SCOPE)
+endfunction()
+
 # Compiles `source` for these GPUs (compute capabilities without the dot) into the fat binary `image`. The PTX for 8.0 and
 # for 9.0 stays in it, for GPUs that there is no machine code for: from 9.0 on all code waits for the kernel before it.
 #
@@ -129,11 +143,6 @@ function(rms_deploy_add_cuda_image image source)
   endforeach()
   foreach(gpu IN LISTS ARGN)
     rms_deploy_assembler_of(${gpu} assembler)
-    if(NOT assembler)
-      message(NOTICE "rms-deploy: no machine code for compute capability ${gpu}: no ptxas here knows it; its driver compiles "
-                     "the kernels' PTX when they are first loaded")
-      continue()
-    endif()
     set(virtual 75)
     if(NOT gpu LESS 90)
       set(virtual 90)

@@ -149,6 +149,13 @@ def probe(kernels, kernel):
     wide = np.random.default_rng(2).uniform(1e25, 2e25, shape)  # whose squares overflow float32
     wide[0] *= 1e-40
     cases.check(kernels, wide.astype(x.dtype), scale, epsilon=0.0, y_is="x", **options)
+    if "shared" in kernel:  # the same with several blocks for each row
+        kernels.driver.set_multiprocessors(132)
+        try:
+            cases.check(kernels, x, scale, residual=residual, **options)
+            cases.check(kernels, wide.astype(x.dtype), scale, epsilon=0.0, **options)
+        finally:
+            kernels.driver.set_multiprocessors(4)
     assert kernel in {launch.kernel for launch in kernels.launches}
 
 

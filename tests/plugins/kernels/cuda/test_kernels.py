@@ -86,7 +86,7 @@ from driver import Kernels
 library = Path({library!r})
 Kernels.stand_in(library).set_reverse(int(sys.argv[1]))
 kernels = Kernels(library)
-for check in (cases.check_alignments, cases.check_columns):
+for check in (cases.check_alignments, cases.check_columns, cases.check_scale_rows):
     check(kernels, ("float16", "float16"))
 for n in (64, 4096):
     cases.check(kernels, cases.samples((3, n), "float16"), cases.weights(n, "float16"))
