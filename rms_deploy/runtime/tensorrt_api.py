@@ -72,8 +72,8 @@ class TensorRT:
     def runs_on(self, capability: str) -> bool:
         """Whether this runtime has engines for a compute capability such as sm90.
 
-        TensorRT-RTX says which it knows, and runs on newer GPUs too. It has none for those of data centres: an H200
-        answers that "TensorRT-RTX does not support this compute capability".
+        TensorRT-RTX says which it knows, and runs on newer GPUs too. Between those there are gaps: on an H200 (sm90) it
+        answers that it "does not support this compute capability".
         """
         known = self.capabilities()
         return not known or capability in known or _number(capability) > _number(known[-1])
