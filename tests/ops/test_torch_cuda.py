@@ -311,6 +311,7 @@ def plan_of(stand_in, monkeypatch):
     return plan
 
 
+@pytest.mark.slow  # it compiles the library
 @pytest.mark.parametrize("types", TYPES, ids=str)
 @pytest.mark.parametrize(("rows", "n", "size"), [(7, 64, None), (5, 111, 30), (3, 1024, 500)], ids=str)
 def test_the_calls(plan_of, rows, n, size, types):
@@ -331,11 +332,13 @@ def test_the_calls(plan_of, rows, n, size, types):
     assert torch.equal(only_x, grad_x)
 
 
+@pytest.mark.slow
 def test_axes_before_the_last_have_no_plan(plan_of):
     assert plan_of(rand(2, 3, 4), rand(3, 1), axes=(-2,)) is None
     assert plan_of(rand(2, 3, 4), rand(4)) is not None
 
 
+@pytest.mark.slow
 def test_an_error_of_the_driver_says_what_it_is(stand_in):
     with pytest.raises(RuntimeError, match="CUDA: invalid argument"):
         torch_cuda.check(stand_in, 1)

@@ -30,8 +30,13 @@ def kernels(request):
     return Kernels(library)
 
 
+CHECKS = [
+    pytest.param(check, marks=pytest.mark.slow if check is cases.check_long_rows else ()) for check in cases.BY_TYPES
+]
+
+
 @pytest.mark.parametrize("types", TYPE_PAIRS, ids="-".join)
-@pytest.mark.parametrize("check", cases.BY_TYPES, ids=lambda check: check.__name__.removeprefix("check_"))
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
 def test_against_float64(kernels, check, types):
     check(kernels, types)
 
