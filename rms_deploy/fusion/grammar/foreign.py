@@ -2,8 +2,7 @@
 
 1. RMSNormalization (ONNX, opset 23 and later): rounds x / rms to the type of x, then scales. torch's exporter also
    writes it with x in float16 and scale in float32, or the other way round, which ONNX does not define; it means to
-   scale in float32. A scale that the op does not take, such as
-   [b, 1, h, d] over d, stays a product after the norm.
+   scale in float32. A scale that the op does not take, such as [b, 1, h, d] over d, stays a product after the norm.
 2. SimplifiedLayerNormalization (ONNX Runtime, in its own domain or in ONNX's): scales in float32, rounds once.
 """
 
