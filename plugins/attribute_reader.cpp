@@ -16,8 +16,8 @@ std::string number_text(float value) {
 
 }  // namespace
 
-AttributeReader::AttributeReader(Kind kind, const std::string& node_name, size_t max_rank)
-    : kind_(kind), label_(std::string(op_name(kind)) + " node '" + node_name + "'"), max_rank_(max_rank) {}
+AttributeReader::AttributeReader(const Kind& kind, const std::string& node_name, size_t max_rank)
+    : kind_(kind), label_(std::string(kind.name) + " node '" + node_name + "'"), max_rank_(max_rank) {}
 
 void AttributeReader::refuse(const std::string& text) const { throw Error(label_ + ": " + text); }
 
@@ -37,7 +37,7 @@ Node AttributeReader::read() const {
   node.rms_epsilon = bound(contract::kRmsEpsilon, contract::kRmsEpsilonDefault);
   node.rms_min = bound(contract::kRmsMin, contract::kRmsMinDefault);
   node.scale_type = scale_type();
-  node.partial_size = is_partial(kind_) ? partial_size() : 0;
+  node.partial_size = kind_.is_partial ? partial_size() : 0;
   return node;
 }
 
@@ -70,7 +70,7 @@ int64_t AttributeReader::scale_type() const {
 int64_t AttributeReader::partial_size() const {
   const std::optional<int64_t> value = integer(contract::kPartialSize);
   if (!value) {
-    refuse(std::string(contract::kPartialSize) + " is missing; " + op_name(kind_) + " requires it");
+    refuse(std::string(contract::kPartialSize) + " is missing; " + kind_.name + " requires it");
   }
   if (*value < 1) {
     refuse(std::string(contract::kPartialSize) + " is " + std::to_string(*value) + "; use at least 1");

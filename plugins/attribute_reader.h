@@ -20,7 +20,7 @@ class AttributeReader {
 
  protected:
   // `max_rank` is the highest rank of a tensor in the host.
-  AttributeReader(Kind kind, const std::string& node_name, size_t max_rank);
+  AttributeReader(const Kind& kind, const std::string& node_name, size_t max_rank);
 
   [[noreturn]] void refuse(const std::string& text) const;
 

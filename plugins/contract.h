@@ -15,13 +15,28 @@ inline constexpr const char* kDomain = "rms_deploy";
 inline constexpr int kVersion = 1;
 inline constexpr const char* kPluginVersion = "1";
 
-inline constexpr const char* kRMSNorm = "RMSNorm";                // (X: T, scale: S) -> Y: T
-inline constexpr const char* kPartialRMSNorm = "PartialRMSNorm";  // (X: T, scale: S) -> Y: T
-inline constexpr const char* kAddRMSNorm = "AddRMSNorm";          // (X: T, R: T, scale: S) -> Y: T, Sum: T
-// The same, but x is multiplied by 1 / rms rounded to `scale_type`, and then by scale, each in that type.
-inline constexpr const char* kRMSNormReciprocal = "RMSNormReciprocal";
-inline constexpr const char* kPartialRMSNormReciprocal = "PartialRMSNormReciprocal";
-inline constexpr const char* kAddRMSNormReciprocal = "AddRMSNormReciprocal";
+// What a gate multiplies by, in float32: x before the norm (First), or its result.
+enum class Gate : uint8_t { kNone, kSilu, kSiluFirst };
+
+// The parts of an op. Its name follows from them; R and Z have the shape of X.
+struct Kind {
+  const char* name;
+  bool is_add;
+  bool is_partial;
+  bool is_reciprocal;  // 1 / rms is rounded to `scale_type`, and x and then scale are multiplied in that type
+  Gate gate;           // the axes then end with the last
+};
+
+inline constexpr Kind kKinds[] = {
+    {"RMSNorm", false, false, false, Gate::kNone},                 // (X: T, scale: S) -> Y: T
+    {"PartialRMSNorm", false, true, false, Gate::kNone},           // (X: T, scale: S) -> Y: T
+    {"AddRMSNorm", true, false, false, Gate::kNone},               // (X: T, R: T, scale: S) -> Y: T, Sum: T
+    {"RMSNormReciprocal", false, false, true, Gate::kNone},        // (X: T, scale: S) -> Y: T
+    {"PartialRMSNormReciprocal", false, true, true, Gate::kNone},  // (X: T, scale: S) -> Y: T
+    {"AddRMSNormReciprocal", true, false, true, Gate::kNone},      // (X: T, R: T, scale: S) -> Y: T, Sum: T
+    {"RMSNormSiluGate", false, false, false, Gate::kSilu},         // (X: T, Z: T, scale: S) -> Y: T
+    {"SiluGateRMSNorm", false, false, false, Gate::kSiluFirst},    // (X: T, Z: T, scale: S) -> Y: T
+};
 
 // Element types, numbered as in ONNX. T is any of them; S is T or kFloat32.
 enum class ElementType : int32_t { kFloat32 = 1, kFloat16 = 10, kBFloat16 = 16 };

@@ -132,24 +132,6 @@ void check_scale(const Node& node, const Shape& x, const Shape& scale, const Blo
 
 }  // namespace
 
-const char* op_name(Kind kind) {
-  switch (kind) {
-    case Kind::kNorm:
-      return contract::kRMSNorm;
-    case Kind::kPartialNorm:
-      return contract::kPartialRMSNorm;
-    case Kind::kAddNorm:
-      return contract::kAddRMSNorm;
-    case Kind::kReciprocalNorm:
-      return contract::kRMSNormReciprocal;
-    case Kind::kPartialReciprocalNorm:
-      return contract::kPartialRMSNormReciprocal;
-    case Kind::kAddReciprocalNorm:
-      return contract::kAddRMSNormReciprocal;
-  }
-  return "";
-}
-
 const char* type_name(ElementType type) {
   switch (type) {
     case ElementType::kFloat32:
@@ -185,14 +167,23 @@ void check_scale_type(const Node& node, ElementType x) {
   }
 }
 
-void check_axes(const Node& node, size_t rank) { block_of(node, rank); }
+void check_axes(const Node& node, size_t rank) {
+  const Block block = block_of(node, rank);
+  if (node.kind.gate != contract::Gate::kNone && block.last != rank) {
+    throw Error(node.label + ": axes is " + list_text(node.axes.data(), node.axes.size()) + ", X has rank " +
+                std::to_string(rank) + "; use axes that end with the last: a gated norm takes no others");
+  }
+}
 
-void check_shapes(const Node& node, const Shape& x, const Shape* residual, const Shape& scale) {
+void check_shapes(const Node& node, const Shape& x, const Shape* operand, const Shape& scale) {
+  check_axes(node, x.rank);
   const Block block = block_of(node, x.rank);
-  if (residual != nullptr &&
-      (residual->rank != x.rank || !std::equal(x.dims, x.dims + x.rank, residual->dims, agree))) {
-    throw Error(node.label + ": R has shape " + shape_text(*residual) + "; use that of X, " + shape_text(x) +
-                ", or fuse without residual Adds (fuse --no-residual): they broadcast, and this op does not");
+  if (operand != nullptr && (operand->rank != x.rank || !std::equal(x.dims, x.dims + x.rank, operand->dims, agree))) {
+    throw Error(node.label + ": " + operand_name(node.kind) + " has shape " + shape_text(*operand) +
+                "; use that of X, " + shape_text(x) +
+                (node.kind.is_add
+                     ? ", or fuse without residual Adds (fuse --no-residual): they broadcast, and this op does not"
+                     : ""));
   }
   check_scale(node, x, scale, block);
   const int64_t n = product(x, block.first, block.last);
@@ -213,8 +204,9 @@ Problem problem_of(const Node& node, const Shape& x, const Shape& scale) {
   const ScaleRows rows = scale_rows(x, scale, block.first);
   problem.scale_rows = static_cast<int32_t>(rows.count);
   problem.scale_repeat = static_cast<int32_t>(rows.repeat);
+  problem.gate = node.kind.gate;
   problem.round_before_scale = rounds_before_scale(node);
-  problem.round_reciprocal = is_reciprocal(node.kind) && rounds_before_scale(node);
+  problem.round_reciprocal = node.kind.is_reciprocal && rounds_before_scale(node);
   problem.epsilon = node.epsilon;
   problem.rms_epsilon = node.rms_epsilon;
   problem.rms_min = node.rms_min;

@@ -13,19 +13,12 @@ namespace rms_deploy {
 
 using contract::ElementType;
 
-enum class Kind { kNorm, kPartialNorm, kAddNorm, kReciprocalNorm, kPartialReciprocalNorm, kAddReciprocalNorm };
+using contract::Kind;
 
-inline constexpr Kind kKinds[] = {Kind::kNorm,           Kind::kPartialNorm,           Kind::kAddNorm,
-                                  Kind::kReciprocalNorm, Kind::kPartialReciprocalNorm, Kind::kAddReciprocalNorm};
-
-const char* op_name(Kind kind);
-
-inline bool is_partial(Kind kind) { return kind == Kind::kPartialNorm || kind == Kind::kPartialReciprocalNorm; }
-
-inline bool is_add(Kind kind) { return kind == Kind::kAddNorm || kind == Kind::kAddReciprocalNorm; }
-
-// Whether 1 / rms is rounded before x is multiplied by it.
-inline bool is_reciprocal(Kind kind) { return kind >= Kind::kReciprocalNorm; }
+// The input between X and scale, which has the shape of X; null: there is none.
+inline const char* operand_name(const Kind& kind) {
+  return kind.is_add ? "R" : kind.gate != contract::Gate::kNone ? "Z" : nullptr;
+}
 
 const char* type_name(ElementType type);  // "float16"
 
@@ -69,8 +62,9 @@ void check_scale_type(const Node& node, ElementType x);
 // Throws Error if the axes are not one block of a tensor of this rank.
 void check_axes(const Node& node, size_t rank);
 
-// Throws Error if R or scale does not fit X. `residual` is null where the node has no R. An unknown dimension fits any.
-void check_shapes(const Node& node, const Shape& x, const Shape* residual, const Shape& scale);
+// Throws Error if R or Z, or scale, does not fit X. `operand` is null where the node has neither. An unknown dimension
+// fits any.
+void check_shapes(const Node& node, const Shape& x, const Shape* operand, const Shape& scale);
 
 // The problem without its pointers and types. The shapes have been checked. Allocates nothing.
 Problem problem_of(const Node& node, const Shape& x, const Shape& scale);

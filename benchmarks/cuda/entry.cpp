@@ -7,7 +7,7 @@ extern "C" __attribute__((visibility("default"))) int norm(int type, const void*
   rms_deploy::Problem p;
   p.type = p.scale_type = static_cast<rms_deploy::contract::ElementType>(type);
   p.x = x;
-  p.residual = residual;
+  p.operand = residual;
   p.scale = scale;
   p.y = y;
   p.sum = sum;

@@ -11,13 +11,13 @@
 namespace rms_deploy {
 
 struct Problem {
-  contract::ElementType type = contract::ElementType::kFloat32;        // T, of x, residual, y, sum
+  contract::ElementType type = contract::ElementType::kFloat32;        // T, of all tensors but scale
   contract::ElementType scale_type = contract::ElementType::kFloat32;  // S, of scale: T or kFloat32
   const void* x = nullptr;
-  const void* residual = nullptr;  // not null: add-norm
-  const void* scale = nullptr;     // scale_rows rows of n elements, or of one when scalar_scale
-  void* y = nullptr;               // may be x or residual
-  void* sum = nullptr;             // add-norm: x + residual rounded to T; null: not wanted. May be x or residual, not y
+  const void* operand = nullptr;  // z if there is a gate; else the residual of an add-norm, or null
+  const void* scale = nullptr;    // scale_rows rows of n elements, or of one when scalar_scale
+  void* y = nullptr;              // may be x or operand
+  void* sum = nullptr;            // add-norm: x + residual rounded to T; null: not wanted. May be x or residual, not y
   int64_t outer = 0;
   int64_t n = 0;
   int64_t inner = 0;
@@ -25,8 +25,9 @@ struct Problem {
   int32_t scale_rows = 1;       // outer index i takes row i / scale_repeat % scale_rows of scale
   int32_t scale_repeat = 1;
   bool scalar_scale = false;
-  bool round_before_scale = false;  // x / rms and scale are rounded to T, then multiplied
-  bool round_reciprocal = false;    // with it: 1 / rms is rounded to T, and x multiplied by that
+  bool round_before_scale = false;              // x / rms and scale are rounded to T, then multiplied
+  bool round_reciprocal = false;                // with it: 1 / rms is rounded to T, and x multiplied by that
+  contract::Gate gate = contract::Gate::kNone;  // inner is 1 where there is one
   float epsilon = contract::kEpsilonDefault;
   float rms_epsilon = contract::kRmsEpsilonDefault;
   float rms_min = contract::kRmsMinDefault;

@@ -28,7 +28,7 @@ std::string node_name(const Api& api, const KernelInfo* info) {
 
 class Reader final : public AttributeReader {
  public:
-  Reader(const Api& api, const KernelInfo* info, Kind kind)
+  Reader(const Api& api, const KernelInfo* info, const Kind& kind)
       : AttributeReader(kind, node_name(api, info), kMaxRank), api_(api), info_(info) {}
 
  private:
@@ -90,7 +90,7 @@ class Reader final : public AttributeReader {
 
 }  // namespace
 
-Node read_attributes(const Api& api, const KernelInfo* info, Kind kind, ElementType type) {
+Node read_attributes(const Api& api, const KernelInfo* info, const Kind& kind, ElementType type) {
   const Node node = Reader(api, info, kind).read();
   if (type != ElementType::kFloat32) {  // a float32 X may hold the values of a promoted node: see README.md
     check_scale_type(node, type);

@@ -7,6 +7,6 @@
 namespace rms_deploy::ort {
 
 // `type` is that of X. Throws Error for a wrong attribute.
-Node read_attributes(const Api& api, const KernelInfo* info, Kind kind, ElementType type);
+Node read_attributes(const Api& api, const KernelInfo* info, const Kind& kind, ElementType type);
 
 }  // namespace rms_deploy::ort

@@ -53,7 +53,7 @@ struct alignas(64) FactorBlock {
 
 class CpuKernel : public Kernel {
  public:
-  CpuKernel(const cpu::Level& level, const cpu::Level& rows, const Api& api, const KernelInfo* info, Kind kind,
+  CpuKernel(const cpu::Level& level, const cpu::Level& rows, const Api& api, const KernelInfo* info, const Kind& kind,
             ElementType type, ElementType scale_type)
       : Kernel(api, info, kind, type, scale_type),
         norm_(level.norm),
@@ -73,7 +73,7 @@ class CpuKernel : public Kernel {
     // stored past the caches. No line of it has to be read before it is written, which saves a third of the traffic of
     // a norm.
     static const int64_t cache = last_level_cache();
-    const int64_t tensors = given.residual == nullptr ? 2 : given.sum == nullptr ? 3 : 4;
+    const int64_t tensors = given.operand == nullptr ? 2 : given.sum == nullptr ? 3 : 4;
     const cpu::Problem problem{given, is_promoted(), elements >= cache / (tensors * element_),
                                ordered_scale(given, elements * tensors * element_ <= cache / 4)};
     const cpu::NormFunction norm = problem.inner == 1 ? norm_rows_ : norm_;
@@ -113,7 +113,7 @@ Provider cpu_provider() {
     throw Error(std::string("rms_deploy: ") + problem);
   }
   const bool is_forced = forced != nullptr && *forced != '\0';
-  return {nullptr, [level, is_forced](const Api& api, const KernelInfo* info, Kind kind, ElementType type,
+  return {nullptr, [level, is_forced](const Api& api, const KernelInfo* info, const Kind& kind, ElementType type,
                                       ElementType scale_type) {
             const cpu::Level* rows = is_forced ? level : cpu::fastest_for_rows(level, type);
             return std::make_unique<CpuKernel>(*level, *rows, api, info, kind, type, scale_type);

@@ -13,7 +13,7 @@ namespace {
 // All tensors are in the device's memory. The launch is enqueued on the stream of the session's run.
 class CudaKernel : public Kernel {
  public:
-  CudaKernel(const Api& api, const KernelInfo* info, Kind kind, ElementType type, ElementType scale_type)
+  CudaKernel(const Api& api, const KernelInfo* info, const Kind& kind, ElementType type, ElementType scale_type)
       : Kernel(api, info, kind, type, scale_type) {
     if (is_promoted()) {
       throw Error(node().label + ": scale_type is " + std::to_string(node().scale_type) +

@@ -8,7 +8,7 @@
 
 namespace rms_deploy::ort {
 
-Kernel::Kernel(const Api& api, const KernelInfo* info, Kind kind, ElementType type, ElementType scale_type)
+Kernel::Kernel(const Api& api, const KernelInfo* info, const Kind& kind, ElementType type, ElementType scale_type)
     : api_(api), node_(read_attributes(api, info, kind, type)), type_(type), scale_type_(scale_type) {
   if (const Value* scale = constant_scale(info)) {
     constant_scale_ = shape_of(scale, "scale");
@@ -19,7 +19,8 @@ Kernel::Kernel(const Api& api, const KernelInfo* info, Kind kind, ElementType ty
 const Value* Kernel::constant_scale(const KernelInfo* info) const {
   int is_constant = 0;
   const Value* scale = nullptr;
-  check(api_.KernelInfoGetConstantInput_tensor(info, is_add(node_.kind) ? 2 : 1, &is_constant, &scale));
+  check(
+      api_.KernelInfoGetConstantInput_tensor(info, operand_name(node_.kind) == nullptr ? 1 : 2, &is_constant, &scale));
   return is_constant != 0 ? scale : nullptr;
 }
 
@@ -68,7 +69,7 @@ Shape Kernel::shape_of(const Value* value, const char* name) const {
 }
 
 void Kernel::compute(KernelContext* context) const {
-  const bool add = is_add(node_.kind);
+  const char* operand = operand_name(node_.kind);
   const auto input = [&](size_t index) {
     const Value* value = nullptr;
     check(api_.KernelContext_GetInput(context, index, &value));
@@ -78,13 +79,13 @@ void Kernel::compute(KernelContext* context) const {
     return value;
   };
   const Value* x = input(0);
-  const Value* residual = add ? input(1) : nullptr;
-  const Value* scale = input(add ? 2 : 1);
+  const Value* second = operand == nullptr ? nullptr : input(1);
+  const Value* scale = input(operand == nullptr ? 1 : 2);
   const Shape shape = shape_of(x, "X");
   const Shape scale_shape = scale_is_constant_ ? constant_scale_ : shape_of(scale, "scale");
-  if (add) {
-    const Shape residual_shape = shape_of(residual, "R");
-    check_shapes(node_, shape, &residual_shape, scale_shape);
+  if (operand != nullptr) {
+    const Shape second_shape = shape_of(second, operand);
+    check_shapes(node_, shape, &second_shape, scale_shape);
   } else {
     check_shapes(node_, shape, nullptr, scale_shape);
   }
@@ -100,10 +101,8 @@ void Kernel::compute(KernelContext* context) const {
   problem.x = data_of(x);
   problem.scale = data_of(scale);
   problem.y = output(0);
-  if (add) {
-    problem.residual = data_of(residual);
-    problem.sum = output(1);
-  }
+  problem.operand = second == nullptr ? nullptr : data_of(second);
+  problem.sum = node_.kind.is_add ? output(1) : nullptr;
   if (problem.outer * problem.n * problem.inner != 0) {
     run(context, problem);
   }

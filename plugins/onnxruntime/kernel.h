@@ -9,7 +9,7 @@ namespace rms_deploy::ort {
 class Kernel {
  public:
   // Throws Error for a wrong attribute.
-  Kernel(const Api& api, const KernelInfo* info, Kind kind, ElementType type, ElementType scale_type);
+  Kernel(const Api& api, const KernelInfo* info, const Kind& kind, ElementType type, ElementType scale_type);
   virtual ~Kernel() = default;
   Kernel(const Kernel&) = delete;
   Kernel& operator=(const Kernel&) = delete;

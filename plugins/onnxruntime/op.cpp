@@ -11,9 +11,9 @@ namespace {
 
 const Op& self(const CustomOp* op) { return *static_cast<const Op*>(op); }
 
-size_t input_count(const CustomOp* op) { return is_add(self(op).kind) ? 3 : 2; }
+size_t input_count(const CustomOp* op) { return operand_name(self(op).kind) == nullptr ? 2 : 3; }
 
-size_t output_count(const CustomOp* op) { return is_add(self(op).kind) ? 2 : 1; }
+size_t output_count(const CustomOp* op) { return self(op).kind.is_add ? 2 : 1; }
 
 int32_t input_type(const CustomOp* op, size_t index) {
   const bool is_scale = index + 1 == input_count(op);
@@ -65,10 +65,10 @@ size_t may_inplace(int** inputs, int** outputs) {
 
 }  // namespace
 
-Op::Op(const Api& table, const Provider& where, Kind op_kind, ElementType x, ElementType scale)
+Op::Op(const Api& table, const Provider& where, const Kind& op_kind, ElementType x, ElementType scale)
     : CustomOp{}, api(table), provider(where), kind(op_kind), type(x), scale_type(scale) {
   version = kVersion;
-  GetName = [](const CustomOp* op) { return op_name(self(op).kind); };
+  GetName = [](const CustomOp* op) { return self(op).kind.name; };
   GetExecutionProviderType = [](const CustomOp* op) { return self(op).provider.name; };
   GetInputType = input_type;
   GetInputTypeCount = input_count;
@@ -98,7 +98,7 @@ Op::Op(const Api& table, const Provider& where, Kind op_kind, ElementType x, Ele
   };
   GetStartVersion = [](const CustomOp*) { return contract::kVersion; };
   GetEndVersion = [](const CustomOp*) { return std::numeric_limits<int>::max(); };
-  GetMayInplace = is_add(op_kind) ? may_inplace<2> : may_inplace<1>;
+  GetMayInplace = op_kind.is_add ? may_inplace<2> : may_inplace<1>;
   ReleaseMayInplace = [](int*, int*) {};
 }
 

@@ -7,7 +7,7 @@
 namespace rms_deploy::ort {
 
 struct Op : CustomOp {
-  Op(const Api& table, const Provider& where, Kind op_kind, ElementType x, ElementType scale);
+  Op(const Api& table, const Provider& where, const Kind& op_kind, ElementType x, ElementType scale);
 
   const Api& api;
   const Provider& provider;

@@ -24,7 +24,7 @@ class Registration {
     check(api_.CreateCustomOpDomain(contract::kDomain, &domain));
     domain_ = std::unique_ptr<CustomOpDomain, void (*)(CustomOpDomain*)>(domain, api_.ReleaseCustomOpDomain);
     for (const Provider& provider : providers_) {
-      for (const Kind kind : kKinds) {
+      for (const Kind& kind : contract::kKinds) {
         for (const ElementType type : {ElementType::kFloat32, ElementType::kFloat16, ElementType::kBFloat16}) {
           add(provider, kind, type, ElementType::kFloat32);
           if (type != ElementType::kFloat32) {
@@ -40,7 +40,7 @@ class Registration {
   CustomOpDomain* domain() const { return domain_.get(); }
 
  private:
-  void add(const Provider& provider, Kind kind, ElementType type, ElementType scale_type) {
+  void add(const Provider& provider, const Kind& kind, ElementType type, ElementType scale_type) {
     ops_.emplace_back(api_, provider, kind, type, scale_type);
     check(api_.CustomOpDomain_Add(domain_.get(), &ops_.back()));
   }

@@ -22,7 +22,7 @@ std::string exact_text(float value) {
 
 class Reader final : public AttributeReader {
  public:
-  Reader(Kind kind, const char* node, const nvinfer1::PluginFieldCollection* fields)
+  Reader(const Kind& kind, const char* node, const nvinfer1::PluginFieldCollection* fields)
       : AttributeReader(kind, node == nullptr ? "" : node, nvinfer1::Dims::MAX_DIMS) {
     if (fields != nullptr && fields->fields != nullptr) {
       fields_.assign(fields->fields, fields->fields + fields->nbFields);
@@ -109,7 +109,7 @@ class Reader final : public AttributeReader {
 
 }  // namespace
 
-std::vector<PluginField> field_names(Kind kind) {
+std::vector<PluginField> field_names(const Kind& kind) {
   std::vector<PluginField> names{
       {contract::kAxes, nullptr, PluginFieldType::kINT64, 1},
       {contract::kEpsilon, nullptr, PluginFieldType::kFLOAT32, 1},
@@ -117,7 +117,7 @@ std::vector<PluginField> field_names(Kind kind) {
       {contract::kRmsMin, nullptr, PluginFieldType::kFLOAT32, 1},
       {contract::kScaleType, nullptr, PluginFieldType::kINT64, 1},
   };
-  if (is_partial(kind)) {
+  if (kind.is_partial) {
     names.emplace_back(contract::kPartialSize, nullptr, PluginFieldType::kINT64, 1);
   }
   return names;
@@ -132,13 +132,13 @@ std::vector<PluginField> fields_of(const Node& node) {
       {contract::kRmsMin, &node.rms_min, PluginFieldType::kFLOAT32, 1},
       {contract::kScaleType, &node.scale_type, PluginFieldType::kINT64, 1},
   };
-  if (is_partial(node.kind)) {
+  if (node.kind.is_partial) {
     fields.emplace_back(contract::kPartialSize, &node.partial_size, PluginFieldType::kINT64, 1);
   }
   return fields;
 }
 
-Node read_attributes(Kind kind, const char* name, const nvinfer1::PluginFieldCollection* fields) {
+Node read_attributes(const Kind& kind, const char* name, const nvinfer1::PluginFieldCollection* fields) {
   return Reader(kind, name, fields).read();
 }
 
@@ -148,7 +148,7 @@ std::string attributes_text(const Node& node) {
   text += std::string(" ") + contract::kRmsEpsilon + "=" + exact_text(node.rms_epsilon);
   text += std::string(" ") + contract::kRmsMin + "=" + exact_text(node.rms_min);
   text += std::string(" ") + contract::kScaleType + "=" + std::to_string(node.scale_type);
-  if (is_partial(node.kind)) {
+  if (node.kind.is_partial) {
     text += std::string(" ") + contract::kPartialSize + "=" + std::to_string(node.partial_size);
   }
   return text;

@@ -6,7 +6,7 @@
 
 namespace rms_deploy::trt {
 
-Creator::Creator(Kind kind)
+Creator::Creator(const Kind& kind)
     : kind_(kind), names_(field_names(kind)), collection_{static_cast<int32_t>(names_.size()), names_.data()} {}
 
 // The fields of a plan are those that getFieldsToSerialize gave: both phases read the same.
@@ -17,7 +17,7 @@ nvinfer1::IPluginV3* Creator::createPlugin(const char* name, const nvinfer1::Plu
 
 const nvinfer1::PluginFieldCollection* Creator::getFieldNames() noexcept { return &collection_; }
 
-const char* Creator::getPluginName() const noexcept { return op_name(kind_); }
+const char* Creator::getPluginName() const noexcept { return kind_.name; }
 
 const char* Creator::getPluginVersion() const noexcept { return contract::kPluginVersion; }
 

@@ -10,7 +10,7 @@ namespace rms_deploy::trt {
 
 class Creator final : public nvinfer1::IPluginCreatorV3One {
  public:
-  explicit Creator(Kind kind);
+  explicit Creator(const Kind& kind);
 
   nvinfer1::IPluginV3* createPlugin(const char* name, const nvinfer1::PluginFieldCollection* fields,
                                     nvinfer1::TensorRTPhase phase) noexcept override;

@@ -72,7 +72,7 @@ nvinfer1::IPluginV3* Plugin::clone() noexcept {
   return guarded<nvinfer1::IPluginV3*>(nullptr, [&] { return new Plugin(*this); });
 }
 
-const char* Plugin::getPluginName() const noexcept { return op_name(node_.kind); }
+const char* Plugin::getPluginName() const noexcept { return node_.kind.name; }
 
 const char* Plugin::getPluginVersion() const noexcept { return contract::kPluginVersion; }
 
@@ -113,7 +113,7 @@ int32_t Plugin::getOutputShapes(const nvinfer1::DimsExprs* in, int32_t inputs, c
                                 nvinfer1::DimsExprs* out, int32_t outputs, nvinfer1::IExprBuilder&) noexcept {
   return guarded(kFailed, [&] {
     require_counts(node_, inputs, outputs);
-    const int32_t ranks[] = {in[kX].nbDims, in[kResidual].nbDims};
+    const int32_t ranks[] = {in[kX].nbDims, in[kOperand].nbDims};
     check_ranks(node_, ranks);
     std::fill(out, out + outputs, in[kX]);
     return kOk;
@@ -176,10 +176,8 @@ int32_t Plugin::enqueue(const PluginTensorDesc* in, const PluginTensorDesc*, con
     problem.x = inputs[kX];
     problem.scale = inputs[input_count(node_.kind) - 1];
     problem.y = outputs[0];
-    if (is_add(node_.kind)) {
-      problem.residual = inputs[kResidual];
-      problem.sum = outputs[1];
-    }
+    problem.operand = operand_name(node_.kind) == nullptr ? nullptr : inputs[kOperand];
+    problem.sum = node_.kind.is_add ? outputs[1] : nullptr;
     const cuda::Error error = cuda::launch(problem, tactic_, stream);
     if (error != cuda::Error::kNone) {
       const std::string text = node_.label + ": the launch failed: " + cuda::text_of(error);

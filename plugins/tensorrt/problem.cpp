@@ -41,9 +41,9 @@ std::string type_text(DataType type) {
 
 }  // namespace
 
-int32_t input_count(Kind kind) { return is_add(kind) ? 3 : 2; }
+int32_t input_count(const Kind& kind) { return operand_name(kind) == nullptr ? 2 : 3; }
 
-int32_t output_count(Kind kind) { return is_add(kind) ? 2 : 1; }
+int32_t output_count(const Kind& kind) { return kind.is_add ? 2 : 1; }
 
 bool takes_type(const Node& node, DataType type) {
   const std::optional<ElementType> x = element_type(type);
@@ -57,8 +57,10 @@ void check_types(const Node& node, const DataType* inputs) {
   if (!element) {
     throw Error(node.label + ": X has " + type_text(x) + "; use float32, float16 or bfloat16");
   }
-  if (is_add(node.kind) && inputs[kResidual] != x) {
-    throw Error(node.label + ": R has " + type_text(inputs[kResidual]) + "; use " + type_text(x) + ", the type of X");
+  const char* operand = operand_name(node.kind);
+  if (operand != nullptr && inputs[kOperand] != x) {
+    throw Error(node.label + ": " + operand + " has " + type_text(inputs[kOperand]) + "; use " + type_text(x) +
+                ", the type of X");
   }
   if (scale != x && scale != DataType::kFLOAT) {
     throw Error(node.label + ": scale has " + type_text(scale) + "; use float32" +
@@ -73,17 +75,18 @@ void check_ranks(const Node& node, const int32_t* ranks) {
     throw Error(node.label + ": X has rank 0; use 1 to " + std::to_string(Dims::MAX_DIMS));
   }
   check_axes(node, static_cast<size_t>(x));
-  if (is_add(node.kind) && ranks[kResidual] != x) {
-    throw Error(node.label + ": R has rank " + std::to_string(ranks[kResidual]) + "; use " + std::to_string(x) +
-                ", that of X");
+  const char* operand = operand_name(node.kind);
+  if (operand != nullptr && ranks[kOperand] != x) {
+    throw Error(node.label + ": " + operand + " has rank " + std::to_string(ranks[kOperand]) + "; use " +
+                std::to_string(x) + ", that of X");
   }
 }
 
 void check_shapes(const Node& node, const Dims* const* inputs) {
-  const int32_t ranks[] = {inputs[kX]->nbDims, inputs[kResidual]->nbDims};
+  const int32_t ranks[] = {inputs[kX]->nbDims, inputs[kOperand]->nbDims};
   check_ranks(node, ranks);
-  const Shape residual = shape_of(*inputs[kResidual]);
-  rms_deploy::check_shapes(node, shape_of(*inputs[kX]), is_add(node.kind) ? &residual : nullptr,
+  const Shape operand = shape_of(*inputs[kOperand]);
+  rms_deploy::check_shapes(node, shape_of(*inputs[kX]), operand_name(node.kind) == nullptr ? nullptr : &operand,
                            shape_of(*inputs[input_count(node.kind) - 1]));
 }
 

@@ -8,9 +8,9 @@ namespace rms_deploy::trt {
 
 // The op's inputs and outputs, in TensorRT's order.
 inline constexpr int32_t kX = 0;
-inline constexpr int32_t kResidual = 1;  // add-norm only
-int32_t input_count(Kind kind);
-int32_t output_count(Kind kind);
+inline constexpr int32_t kOperand = 1;  // R or Z; scale where there is neither
+int32_t input_count(const Kind& kind);
+int32_t output_count(const Kind& kind);
 
 // Whether X may have this type: one of the contract's, and that of a 16-bit scale_type.
 bool takes_type(const Node& node, nvinfer1::DataType type);

@@ -9,11 +9,11 @@
 
 RMS_DEPLOY_EXPORT nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
   using rms_deploy::trt::Creator;
-  constexpr size_t kCount = std::size(rms_deploy::kKinds);
+  constexpr size_t kCount = std::size(rms_deploy::contract::kKinds);
   static const auto creators = [] {
     std::array<nvinfer1::IPluginCreatorInterface*, kCount> made{};
     for (size_t i = 0; i < kCount; ++i) {
-      made[i] = new Creator(rms_deploy::kKinds[i]);  // TensorRT keeps it
+      made[i] = new Creator(rms_deploy::contract::kKinds[i]);  // TensorRT keeps it
     }
     return made;
   }();

@@ -24,7 +24,7 @@ int32_t rms_deploy_torch_cuda_workspace(const RmsDeployTorchNorm* norm, int64_t 
 int32_t rms_deploy_torch_cuda_forward(const RmsDeployTorchNorm* norm, int64_t outer, void* stream, const void* x,
                                       const void* residual, const void* scale, void* y, void* sum) {
   rms_deploy::Problem p = problem_of(*norm, outer, x, scale);
-  p.residual = residual;
+  p.operand = residual;
   p.y = y;
   p.sum = sum;
   return static_cast<int32_t>(cuda::launch(p, cuda::kAutomatic, static_cast<cuda::Stream>(stream)));

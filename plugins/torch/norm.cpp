@@ -183,7 +183,7 @@ int32_t rms_deploy_torch_forward(const RmsDeployTorchNorm* norm, int64_t outer, 
     return 1;
   }
   rms_deploy::cpu::Problem p = rms_deploy::torch::cpu_problem_of(*norm, outer, x, scale);
-  p.residual = residual;
+  p.operand = residual;
   p.y = y;
   p.sum = sum;
   p.stream = rms_deploy::torch::streams(p, residual == nullptr ? 2 : 4);

@@ -2,8 +2,12 @@
 
     y = scale * x / max(sqrt(mean(x^2 over axes) + epsilon) + rms_epsilon, rms_min)
 
-Each op has a twin for models that round 1 / rms to a half type and multiply x by it. The twins are ops of their own, so
-that a library which does not know them takes the body, or refuses the node, and never rounds in another order.
+An op is prologue x norm x epilogue: what is normalised (x, a sum, a gated x), over all or the first elements, and what
+is done to the result (nothing, a gate). `Op` derives its name, signature and meaning from these parts.
+
+Each op without a gate has a twin for models that round 1 / rms to a half type and multiply x by it. Twins are ops of
+their own, so that a library which does not know them takes the body, or refuses the node, and never rounds in another
+order.
 
 `plugins/contract.h` says the same to C++; `tests/ops/test_contract.py` holds the two together.
 This module imports nothing outside the standard library.
@@ -23,6 +27,8 @@ __all__ = [
     "PLUGIN_DOMAIN",
     "PLUGIN_VERSION",
     "RMS_NORM",
+    "RMS_NORM_SILU_GATE",
+    "SILU_GATE_RMS_NORM",
     "TYPE_CONSTRAINTS",
     "VERSION",
     "Attribute",
@@ -58,39 +64,7 @@ class Attribute:
     meaning: str
 
 
-@dataclass(frozen=True)
-class Op:
-    """One op: inputs and outputs as (name, type variable), and its attributes."""
-
-    name: str
-    inputs: tuple[tuple[str, str], ...]
-    outputs: tuple[tuple[str, str], ...]
-    attributes: tuple[Attribute, ...]
-    meaning: str
-
-    @property
-    def is_partial(self) -> bool:
-        """Whether the mean is over the first elements only."""
-        return any(attribute.name == "partial_size" for attribute in self.attributes)
-
-    @property
-    def is_add(self) -> bool:
-        """Whether it normalises the sum of two tensors, which is its second output."""
-        return len(self.outputs) == 2
-
-    @property
-    def is_reciprocal(self) -> bool:
-        """Whether 1 / rms is rounded to `scale_type` before x is multiplied by it."""
-        return self.name.endswith(_RECIPROCAL)
-
-    def defaults(self) -> dict[str, int | float | tuple[int, ...]]:
-        """Attributes that may be left out of a node, with the value that they then have."""
-        return {a.name: a.default for a in self.attributes if a.default is not None}
-
-
-_RECIPROCAL: Final = "Reciprocal"
-
-_COMMON = (
+_COMMON: Final = (
     Attribute("axes", "ints", (-1,), "contiguous block of axes normalised over; X is seen as (outer, n, inner)"),
     Attribute("epsilon", "float", 1e-6, "added to the mean square, inside the root"),
     Attribute("rms_epsilon", "float", 0.0, "added to the root"),
@@ -103,51 +77,95 @@ _COMMON = (
     ),
 )
 
-RMS_NORM: Final = Op(
-    "RMSNorm",
-    inputs=(("X", "T"), ("scale", "S")),
-    outputs=(("Y", "T"),),
-    attributes=_COMMON,
-    meaning="Y = scale * X / rms(X)",
+_PARTIAL_SIZE: Final = Attribute(
+    "partial_size", "int", None, "the RMS is estimated from the first partial_size of the n elements"
 )
 
-PARTIAL_RMS_NORM: Final = Op(
-    "PartialRMSNorm",
-    inputs=(("X", "T"), ("scale", "S")),
-    outputs=(("Y", "T"),),
-    attributes=(
-        *_COMMON,
-        Attribute("partial_size", "int", None, "the RMS is estimated from the first partial_size of the n elements"),
-    ),
-    meaning="Y = scale * X / rms(first partial_size elements of X)",
+_GATES: Final = {"SiluGate": "Z * sigmoid(Z)", "SigmoidGate": "sigmoid(Z)"}
+"""What a gate multiplies by, in float32."""
+
+
+@dataclass(frozen=True)
+class Op:
+    """One op, by its parts. A gate needs axes that end with the last."""
+
+    meaning: str
+    prologue: Literal["", "Add", "SiluGate"] = ""
+    """What is normalised: X; Sum = X + R, rounded to T; X * Z * sigmoid(Z), in float32 and not rounded."""
+    is_partial: bool = False
+    """Whether the mean is over the first elements only."""
+    epilogue: Literal["", "SiluGate", "SigmoidGate"] = ""
+    """What the result is multiplied by, in float32, before it is rounded to T: nothing, Z * sigmoid(Z), sigmoid(Z)."""
+    is_reciprocal: bool = False
+    """Whether 1 / rms is rounded to `scale_type` before x is multiplied by it."""
+
+    @property
+    def name(self) -> str:
+        """The parts in the order in which they are computed: AddRMSNorm, RMSNormSiluGate."""
+        norm = "PartialRMSNorm" if self.is_partial else "RMSNorm"
+        return f"{self.prologue}{norm}{self.epilogue}{'Reciprocal' if self.is_reciprocal else ''}"
+
+    @property
+    def is_add(self) -> bool:
+        """Whether it normalises the sum of two tensors, which is its second output."""
+        return self.prologue == "Add"
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether it has a gate, before the norm or after it."""
+        return bool(self.gate)
+
+    @property
+    def gate(self) -> str:
+        """Its gate, before the norm or after it: SiluGate, SigmoidGate, or empty."""
+        return self.prologue if self.prologue in _GATES else self.epilogue
+
+    @property
+    def inputs(self) -> tuple[tuple[str, str], ...]:
+        """Names and type variables. The scale comes last; R or Z has the shape of X."""
+        second = (("R", "T"),) if self.is_add else (("Z", "T"),) if self.is_gated else ()
+        return (("X", "T"), *second, ("scale", "S"))
+
+    @property
+    def outputs(self) -> tuple[tuple[str, str], ...]:
+        """Names and type variables; each output has the shape of X."""
+        return (("Y", "T"), ("Sum", "T")) if self.is_add else (("Y", "T"),)
+
+    @property
+    def attributes(self) -> tuple[Attribute, ...]:
+        """Those of every op, and what a partial mean needs."""
+        return (*_COMMON, _PARTIAL_SIZE) if self.is_partial else _COMMON
+
+    def defaults(self) -> dict[str, int | float | tuple[int, ...]]:
+        """Attributes that may be left out of a node, with the value that they then have."""
+        return {a.name: a.default for a in self.attributes if a.default is not None}
+
+
+RMS_NORM: Final = Op("Y = scale * X / rms(X)")
+
+PARTIAL_RMS_NORM: Final = Op("Y = scale * X / rms(first partial_size elements of X)", is_partial=True)
+
+ADD_RMS_NORM: Final = Op("Sum = X + R rounded to T; Y = RMSNorm(Sum)", "Add")
+
+RMS_NORM_SILU_GATE: Final = Op(
+    "Y = RMSNorm(X) * Z * sigmoid(Z), where RMSNorm(X) is rounded to scale_type and the gate is applied in float32",
+    epilogue="SiluGate",
 )
 
-ADD_RMS_NORM: Final = Op(
-    "AddRMSNorm",
-    inputs=(("X", "T"), ("R", "T"), ("scale", "S")),
-    outputs=(("Y", "T"), ("Sum", "T")),
-    attributes=_COMMON,
-    meaning="Sum = X + R rounded to T; Y = RMSNorm(Sum)",
-)
-
-
-def _twin(op: Op) -> Op:
-    meaning = "; x is multiplied by 1 / rms rounded to scale_type, then by scale, each in that type"
-    return replace(op, name=op.name + _RECIPROCAL, meaning=op.meaning + meaning)
-
-
-OPS: Final[dict[str, Op]] = {
-    op.name: op
-    for op in (
-        *(RMS_NORM, PARTIAL_RMS_NORM, ADD_RMS_NORM),
-        *(_twin(RMS_NORM), _twin(PARTIAL_RMS_NORM), _twin(ADD_RMS_NORM)),
-    )
-}
+SILU_GATE_RMS_NORM: Final = Op("Y = RMSNorm(X * Z * sigmoid(Z)), where the product is float32", "SiluGate")
 
 
 def reciprocal(op: Op) -> Op:
     """The op that rounds 1 / rms, for one that does not."""
-    return OPS[op.name + _RECIPROCAL]
+    meaning = "; x is multiplied by 1 / rms rounded to scale_type, then by scale, each in that type"
+    return replace(op, meaning=op.meaning + meaning, is_reciprocal=True)
+
+
+_WITHOUT_GATE: Final = (RMS_NORM, PARTIAL_RMS_NORM, ADD_RMS_NORM)
+
+OPS: Final[dict[str, Op]] = {
+    op.name: op for op in (*_WITHOUT_GATE, *map(reciprocal, _WITHOUT_GATE), RMS_NORM_SILU_GATE, SILU_GATE_RMS_NORM)
+}
 
 
 PLUGIN_DOMAIN: Final = "trt.plugins"

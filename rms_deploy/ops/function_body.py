@@ -165,6 +165,11 @@ def _body(op: Op, needs: _Needs) -> Iterator[str]:
     if needs.x_type != _FLOAT32:
         yield f"X32 = Cast <to = {_FLOAT32}> ({x})"
         wide = "X32"
+    if op.is_gated:
+        yield from _gate(op, needs)
+    if op.prologue == op.gate != "":
+        yield f"Gated = Mul ({wide}, Gate)"
+        wide = "Gated"
     yield from _mean_square(op, needs, wide)
     yield "Epsilon = Constant <value_float: float = @epsilon> ()"
     yield "Biased = Add (MeanSquare, Epsilon)"
@@ -183,7 +188,20 @@ def _body(op: Op, needs: _Needs) -> Iterator[str]:
         yield from _multiplied(needs, x)
         return
     yield f"Normed = Div ({wide}, {root})"
-    yield from _scaled(needs, x)
+    yield from _scaled(op, needs, x)
+
+
+def _gate(op: Op, needs: _Needs) -> Iterator[str]:
+    """Gate: float32, of the shape of X."""
+    z = "Z"
+    if needs.x_type != _FLOAT32:
+        yield f"Z32 = Cast <to = {_FLOAT32}> (Z)"
+        z = "Z32"
+    if op.gate == "SigmoidGate":
+        yield f"Gate = Sigmoid ({z})"
+        return
+    yield f"Sigma = Sigmoid ({z})"
+    yield f"Gate = Mul ({z}, Sigma)"
 
 
 def _mean_square(op: Op, needs: _Needs, wide: str) -> Iterator[str]:
@@ -264,27 +282,38 @@ def _multiplied(needs: _Needs, x: str) -> Iterator[str]:
     yield from _end(needs, "Normed", x)
 
 
-def _scaled(needs: _Needs, x: str) -> Iterator[str]:
+def _scaled(op: Op, needs: _Needs, x: str) -> Iterator[str]:
     """Y, of the type of X: scaled in float32 and rounded once, or rounded and then scaled."""
     if needs.x_type == _FLOAT32:
-        yield "Y = Mul (Normed, scale)"
+        if op.epilogue:
+            yield "Scaled = Mul (Normed, scale)"
+            yield "Y = Mul (Scaled, Gate)"
+        else:
+            yield "Y = Mul (Normed, scale)"
         return
     to_scale_type = _to_scale_type(needs)
     normed = "Normed"
     if needs.round_before_scale is not False:
         yield f"Rounded = Cast {to_scale_type} (Normed)"
         normed = "Rounded"
-    yield from _end(needs, normed, x)
+    yield from _end(needs, normed, x, has_gate=bool(op.epilogue))
 
 
-def _end(needs: _Needs, normed: str, x: str) -> Iterator[str]:
-    """Y = `normed` * scale, multiplied in `scale_type`, which `normed` has."""
+def _end(needs: _Needs, normed: str, x: str, *, has_gate: bool = False) -> Iterator[str]:
+    """Y = `normed` * scale, multiplied in `scale_type`, which `normed` has; with a gate, that in float32 after it."""
     to_scale_type, scale = _to_scale_type(needs), "scale"
     if needs.scale_casts:
         yield f"ScaleCast = Cast {to_scale_type} (scale)"
         scale = "ScaleCast"
-    if needs.round_before_scale:
+    if needs.round_before_scale and not has_gate:
         yield f"Y = Mul ({normed}, {scale})"
         return
     yield f"Scaled = Mul ({normed}, {scale})"
-    yield f"Y = Cast <to = {needs.x_type}> (Scaled)" if needs.x_type is not None else f"Y = CastLike (Scaled, {x})"
+    scaled = "Scaled"
+    if has_gate:
+        if needs.round_before_scale is not False:
+            yield f"Wide = Cast <to = {_FLOAT32}> (Scaled)"
+            scaled = "Wide"
+        yield f"Product = Mul ({scaled}, Gate)"
+        scaled = "Product"
+    yield f"Y = Cast <to = {needs.x_type}> ({scaled})" if needs.x_type is not None else f"Y = CastLike ({scaled}, {x})"

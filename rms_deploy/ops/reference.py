@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rms_deploy.errors import InputError
 from rms_deploy.ops.axes import normalized_axes
 
-__all__ = ["add_rms_norm", "rms_norm"]
+__all__ = ["add_rms_norm", "gated_rms_norm", "rms_norm"]
 
 
 def rms_norm(
@@ -92,3 +92,34 @@ def add_rms_norm(
     with np.errstate(over="ignore", invalid="ignore"):
         total = (x.astype(np.float64) + residual.astype(np.float64)).astype(x.dtype)
     return rms_norm(total, scale, **options), total
+
+
+def gated_rms_norm(
+    x: NDArray[Any],
+    z: NDArray[Any],
+    scale: NDArray[Any] | None = None,
+    *,
+    gate: str = "SiluGate",
+    before: bool = False,
+    dtype: Any = None,
+    **options: Any,
+) -> NDArray[Any]:
+    """y = rms_norm(x) * g, or y = rms_norm(x * g), where g = z * sigmoid(z) (SiluGate) or sigmoid(z) (SigmoidGate).
+
+    A product in front of the norm is not rounded. Behind it, rms_norm(x) is rounded as `round_before_scale` says, to
+    `dtype` or not at all, and the product with g once, to `dtype`. Other options as in `rms_norm`.
+
+    Returns:
+        Array of the shape of x.
+    """
+    dtype = x.dtype if dtype is None else np.dtype(dtype)
+    wide = z.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        sigma = 1 / (1 + np.exp(-wide))
+        factor = sigma if gate == "SigmoidGate" else wide * sigma
+        if before:
+            product = x.astype(np.float64) * factor
+            return rms_norm(product, scale, dtype=dtype, **options)
+        inner = dtype if options.get("round_before_scale") else np.float64
+        y: NDArray[Any] = (rms_norm(x, scale, dtype=inner, **options).astype(np.float64) * factor).astype(dtype)
+        return y

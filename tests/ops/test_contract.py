@@ -30,30 +30,46 @@ def test_domain_and_versions(constants: dict[str, str]) -> None:
     assert text_of(constants["kPluginVersion"]) == contract.PLUGIN_VERSION
 
 
-def test_op_names(constants: dict[str, str]) -> None:
-    names = {text_of(value) for name, value in constants.items() if "RMSNorm" in name}
-    assert names == set(contract.OPS)
+def kinds() -> dict[str, tuple[bool, bool, bool, str, str]]:
+    """The rows of the header's table: is_add, is_partial, is_reciprocal, gate, and the signature behind it, by name."""
+    flag = "(true|false)"
+    row = rf'\{{"(\w+)", {flag}, {flag}, {flag}, Gate::k(\w+)\}},\s*// (.+)'
+    found = re.findall(row, HEADER.read_text())
+    return {name: (*(text == "true" for text in flags), gate, line) for name, *flags, gate, line in found}
 
 
-def test_each_op_has_a_twin_with_its_signature() -> None:
-    twins = [op for op in contract.OPS.values() if op.is_reciprocal]
-    assert len(contract.OPS) == 2 * len(twins)
-    for twin in twins:
-        (op,) = (op for op in contract.OPS.values() if not op.is_reciprocal and contract.reciprocal(op) == twin)
-        assert (op.inputs, op.outputs, op.attributes) == (twin.inputs, twin.outputs, twin.attributes)
+GATES = {("", ""): "None", ("SiluGate", ""): "SiluFirst", ("", "SiluGate"): "Silu", ("", "SigmoidGate"): "Sigmoid"}
 
 
-def test_no_older_version_takes_a_twin_for_a_renamed_op() -> None:
-    """`onnx.compose` puts a prefix before the name of a function, and `fuse` takes it away again."""
-    old = [op.name for op in contract.OPS.values() if not op.is_reciprocal]
-    assert not [op.name for op in contract.OPS.values() if op.is_reciprocal and op.name.endswith(tuple(old))]
+def test_kinds() -> None:
+    parts = {
+        op.name: (op.is_add, op.is_partial, op.is_reciprocal, GATES[op.prologue.removeprefix("Add"), op.epilogue])
+        for op in contract.OPS.values()
+    }
+    assert {name: kind[:4] for name, kind in kinds().items()} == parts
 
 
 def test_signatures_in_the_header_comments() -> None:
     for op in contract.OPS.values():
         inputs, outputs = (", ".join(f"{n}: {t}" for n, t in names) for names in (op.inputs, op.outputs))
-        assert f'"{op.name}";' in HEADER.read_text()
-        assert f"({inputs}) -> {outputs}" in HEADER.read_text()
+        assert kinds()[op.name][4] == f"({inputs}) -> {outputs}"
+
+
+def test_each_op_without_a_gate_has_a_twin_with_its_signature() -> None:
+    twins = [op for op in contract.OPS.values() if op.is_reciprocal]
+    assert 2 * len(twins) == len([op for op in contract.OPS.values() if not op.is_gated])
+    for twin in twins:
+        (op,) = (op for op in contract.OPS.values() if not op.is_reciprocal and contract.reciprocal(op) == twin)
+        assert (op.inputs, op.outputs, op.attributes) == (twin.inputs, twin.outputs, twin.attributes)
+
+
+def test_no_older_version_takes_a_newer_op_for_a_renamed_one() -> None:
+    """`onnx.compose` puts a prefix before the name of a function, and `fuse` takes it away again."""
+    old = [op for op in contract.OPS.values() if not (op.is_reciprocal or op.is_gated)]
+    for op in contract.OPS.values():
+        if op not in old:
+            assert not [o for o in old if op.name.endswith(o.name) and (o.inputs, o.outputs) == (op.inputs, op.outputs)]
+            assert op.is_gated or not op.name.endswith(tuple(o.name for o in old))
 
 
 def test_element_types() -> None:

@@ -129,7 +129,7 @@ static void norm_columns(const Problem& p, int64_t first, int64_t last) {
     T* y = static_cast<T*>(p.y) + offset;
     Reader<T, kAdd> reader{x, nullptr, nullptr};
     if constexpr (kAdd) {
-      reader.residual = static_cast<const T*>(p.residual) + offset;
+      reader.residual = static_cast<const T*>(p.operand) + offset;
       reader.sum = p.sum == nullptr ? y : static_cast<T*>(p.sum) + offset;
       x = reader.sum;
     }

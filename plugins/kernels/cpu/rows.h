@@ -302,7 +302,7 @@ class Rows {
   const T* source(int64_t row) const { return kAdd ? sum(row) : x(row); }
 
   Reader<T, kAdd> reader(int64_t row) const {
-    return {x(row), kAdd ? static_cast<const T*>(p_.residual) + row * p_.n : nullptr, kAdd ? sum(row) : nullptr};
+    return {x(row), kAdd ? static_cast<const T*>(p_.operand) + row * p_.n : nullptr, kAdd ? sum(row) : nullptr};
   }
 
   template <class S>

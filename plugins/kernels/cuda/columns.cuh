@@ -93,9 +93,9 @@ class Columns {
   // x, or x + residual rounded; zero for what does not exist.
   __device__ __forceinline__ void load(int64_t group, Pack (&held)[kHeld]) const {
     load(p_.x, group, held);
-    if (p_.residual != nullptr) {
+    if (p_.operand != nullptr) {
       Pack residual[kHeld];
-      load(p_.residual, group, residual);
+      load(p_.operand, group, residual);
 #pragma unroll
       for (int i = 0; i < kHeld; ++i) {
         held[i] = added<T, kCount>(held[i], residual[i]);
@@ -198,7 +198,7 @@ class Columns {
     for (int k = 0; k < kCount; ++k) {
       values.each[k] *= is_second_half(k) ? scales.each[kHalves - 1] : scales.each[0];
     }
-    if (p_.residual != nullptr && p_.sum != nullptr) {
+    if (p_.operand != nullptr && p_.sum != nullptr) {
       store_part<kCount * sizeof(T)>(static_cast<T*>(p_.sum) + at, pack);
     }
     store_part<kCount * sizeof(T)>(static_cast<T*>(p_.y) + at, values.rounded());

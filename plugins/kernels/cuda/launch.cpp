@@ -59,7 +59,7 @@ uintptr_t misalignment(const void* pointer) { return reinterpret_cast<uintptr_t>
 
 Alignment alignment_of(const Problem& p) {
   Alignment alignment;
-  const void* tensors[] = {p.x, p.y, p.residual, p.sum};
+  const void* tensors[] = {p.x, p.y, p.operand, p.sum};
   for (const void* tensor : tensors) {
     alignment.packs = alignment.packs && misalignment(tensor) == 0;
     alignment.alike = alignment.alike && (tensor == nullptr || misalignment(tensor) == misalignment(p.x));
@@ -67,7 +67,7 @@ Alignment alignment_of(const Problem& p) {
   alignment.packs = alignment.packs && p.n * bytes_of(p.type) % kPackBytes == 0;
   alignment.packs = alignment.packs && (p.scalar_scale || misalignment(p.scale) == 0);
   for (const void* output : {p.y, p.sum}) {
-    alignment.in_place = alignment.in_place || (output != nullptr && (output == p.x || output == p.residual));
+    alignment.in_place = alignment.in_place || (output != nullptr && (output == p.x || output == p.operand));
   }
   return alignment;
 }
@@ -153,7 +153,7 @@ Plan plan_of_rows(const Problem& p, const Kernels& kernels, const Alignment& ali
 // Bytes of an access: as wide as every row of every tensor is aligned.
 int64_t access_bytes(const Problem& p) {
   int64_t width = kPackBytes;
-  for (const void* tensor : {p.x, static_cast<const void*>(p.y), p.residual, static_cast<const void*>(p.sum)}) {
+  for (const void* tensor : {p.x, static_cast<const void*>(p.y), p.operand, static_cast<const void*>(p.sum)}) {
     while (reinterpret_cast<uintptr_t>(tensor) % width != 0) {
       width /= 2;
     }

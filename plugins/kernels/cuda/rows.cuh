@@ -80,9 +80,9 @@ class Row {
   __device__ __forceinline__ Row(const Arguments& arguments, int64_t row)
       : p_(arguments.problem),
         x_(static_cast<const T*>(p_.x) + row * p_.n),
-        residual_(p_.residual == nullptr ? nullptr : static_cast<const T*>(p_.residual) + row * p_.n),
+        residual_(p_.operand == nullptr ? nullptr : static_cast<const T*>(p_.operand) + row * p_.n),
         y_(static_cast<T*>(p_.y) + row * p_.n),
-        sum_(p_.residual != nullptr && p_.sum != nullptr ? static_cast<T*>(p_.sum) + row * p_.n : nullptr),
+        sum_(p_.operand != nullptr && p_.sum != nullptr ? static_cast<T*>(p_.sum) + row * p_.n : nullptr),
         n_(row < p_.outer ? static_cast<Index>(p_.n) : 0),  // a row that does not exist has no elements
         size_(row < p_.outer ? static_cast<Index>(p_.statistics_size) : 0),
         whole_vectors_(kAligned || arguments.whole_vectors),

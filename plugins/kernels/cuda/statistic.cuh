@@ -90,8 +90,8 @@ __device__ __forceinline__ Divisor reciprocal_rounded(const Divisor& divisor, co
 template <class T>
 __device__ __forceinline__ double wide_square(const Problem& p, int64_t i) {
   float value = to_float(static_cast<const T*>(p.x)[i]);
-  if (p.residual != nullptr) {
-    value = to_float(from_float<T>(value + to_float(static_cast<const T*>(p.residual)[i])));
+  if (p.operand != nullptr) {
+    value = to_float(from_float<T>(value + to_float(static_cast<const T*>(p.operand)[i])));
   }
   return static_cast<double>(value) * static_cast<double>(value);
 }

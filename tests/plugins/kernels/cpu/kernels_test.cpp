@@ -189,7 +189,7 @@ void check(const rms_deploy::cpu::Level& level, const Case& c) {
   p.type = c.type;
   p.scale_type = c.scale_type;
   p.x = x.data();
-  p.residual = c.add ? residual.data() : nullptr;
+  p.operand = c.add ? residual.data() : nullptr;
   p.scale = scale.data();
   p.y = c.in_place ? (c.add ? residual.data() : x.data()) : y.data();
   p.sum = !c.add ? nullptr : c.in_place ? x.data() : written.data();

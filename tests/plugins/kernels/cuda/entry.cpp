@@ -62,7 +62,7 @@ __attribute__((visibility("default"))) int run(const Options* options, const Buf
   Problem p = problem_of(*options);
   void* const tensors[] = {y.tensor(), x.tensor(), residual.tensor()};
   p.x = x.tensor();
-  p.residual = residual.tensor();
+  p.operand = residual.tensor();
   p.scale = scale.tensor();
   p.y = tensors[options->y_is];
   p.sum = options->sum_is == 0 ? sum.tensor() : tensors[options->sum_is];

@@ -260,7 +260,7 @@ void check_enqueue() {
   CHECK(launches == 1 && preparations == 1 && launched_tactic == 7 && launched_stream == stream);
   CHECK(launched.type == ElementType::kBFloat16 && launched.scale_type == ElementType::kBFloat16);
   CHECK(launched.x == inputs[0] && launched.scale == inputs[1] && launched.y == outputs[0]);
-  CHECK(launched.residual == nullptr && launched.sum == nullptr);
+  CHECK(launched.operand == nullptr && launched.sum == nullptr);
   CHECK(launched.outer == 3 && launched.n == 20 && launched.inner == 1 && launched.statistics_size == 5);
   CHECK(!launched.scalar_scale && launched.round_before_scale && !launched.round_reciprocal);
   CHECK(launched.epsilon == kEpsilon && launched.rms_epsilon == kRmsEpsilon && launched.rms_min == kRmsMin);
@@ -281,7 +281,7 @@ void check_enqueue() {
   CHECK(preparations == 2);  // the builder enqueues without a context
   CHECK(add.runtime->enqueue(three, three, inputs, outputs, nullptr, stream) == 0);
   CHECK(launched.type == ElementType::kFloat16 && launched.scale_type == ElementType::kFloat32);
-  CHECK(launched.residual == inputs[1] && launched.scale == inputs[2] && launched.sum == outputs[1]);
+  CHECK(launched.operand == inputs[1] && launched.scale == inputs[2] && launched.sum == outputs[1]);
   CHECK(launched.outer == 2 && launched.n == 0 && launched.inner == 7 && launched.statistics_size == 0);
   CHECK(launched.scalar_scale && !launched.round_before_scale && launched_tactic == cuda::kAutomatic);
   const PluginTensorDesc wrong[] = {x, tensor(DataType::kHALF, {2, 1, 7}), three[2]};
