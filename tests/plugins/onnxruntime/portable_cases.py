@@ -12,10 +12,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from rms_deploy.ops.reference import add_rms_norm, rms_norm
+from rms_deploy.ops.contract import OPS
+from rms_deploy.ops.reference import add_rms_norm, gated_rms_norm, rms_norm
 
 from ..kernels.cuda.cases import assert_same, is_decided
-from .one_node import assert_close, node_model, samples, scale_type, weights
+from .one_node import assert_close, assert_gated_close, gates, node_model, samples, scale_type, weights
 
 Case = tuple[onnx.ModelProto, dict[str, Any], dict[str, Any]]
 """Model, inputs, and the outputs that the reference gives."""
@@ -51,6 +52,11 @@ def case(op: str, types: tuple[str, str], shape: tuple[int, ...], axes: list[int
         inputs = {"X": x, "R": samples(shape, types[0], seed=5), "scale": scale}
         y, total = add_rms_norm(x, inputs["R"], scale, **rounding, **options)
         expected = {"Y": y, "Sum": total}
+    elif OPS[op].is_gated:
+        inputs = {"X": x, "Z": gates(shape, types[0]), "scale": scale}
+        before = bool(OPS[op].prologue)
+        y = gated_rms_norm(*inputs.values(), gate=OPS[op].gate, before=before, **options, **rounding)
+        expected = {"Y": y}
     else:
         options |= {"partial_size": _PARTIAL_SIZE} if op == "PartialRMSNorm" else {}
         expected = {"Y": rms_norm(x, scale, **rounding, **options)}
@@ -61,11 +67,13 @@ def assert_expected(case: Case, actual: dict[str, Any], *, on_gpu: bool = False)
     """`actual` is what the reference gives, up to the rounding that the contract leaves open."""
     model, inputs, expected = case
     op = model.graph.node[0].op_type
-    if op.endswith("Reciprocal"):
-        partial = {"partial_size": _PARTIAL_SIZE} if op.startswith("Partial") else {}
+    rounds_first = any(a.name == "scale_type" and a.i != TensorProto.FLOAT for a in model.graph.node[0].attribute)
+    if OPS[op].is_reciprocal:
+        partial = {"partial_size": _PARTIAL_SIZE} if OPS[op].is_partial else {}
         assert_same(actual["Y"], expected["Y"], is_decided(expected.get("Sum", inputs["X"]), 1, **partial))
+    elif OPS[op].is_gated:
+        assert_gated_close(actual["Y"], expected["Y"], round_before_scale=rounds_first)
     else:
-        rounds_first = any(a.name == "scale_type" and a.i != TensorProto.FLOAT for a in model.graph.node[0].attribute)
         assert_close(actual["Y"], expected["Y"], round_before_scale=rounds_first, on_gpu=on_gpu)
     assert "Sum" not in expected or actual["Sum"].tobytes() == expected["Sum"].tobytes()
 
@@ -73,10 +81,10 @@ def assert_expected(case: Case, actual: dict[str, Any], *, on_gpu: bool = False)
 def all_cases() -> dict[str, Case]:
     return {
         f"{op}-{'-'.join(types)}-{len(shape)}d-{shape[0]}-{order}": case(op, types, shape, axes, order)
-        for op in ("RMSNorm", "PartialRMSNorm", "AddRMSNorm")
+        for op in (op.name for op in OPS.values() if not op.is_reciprocal)
         for types in TYPES
-        for shape, axes in VIEWS
-        for order in ("float32", "T", "reciprocal")[: 1 if types[0] == "float32" else 3]
+        for shape, axes in (VIEWS[:3] if OPS[op].is_gated else VIEWS)
+        for order in ("float32", "T", "reciprocal")[: 1 if types[0] == "float32" else 2 if OPS[op].is_gated else 3]
     }
 
 
