@@ -98,6 +98,41 @@ def test_rounding_order(dtype: str, scale_dtype: str, round_before_scale: bool) 
     assert np.mean(y != reference.rms_norm(x, scale, round_before_scale=not round_before_scale)) > 0.1
 
 
+GATED = pytest.mark.parametrize("op", [op for op in OPS.values() if op.is_gated], ids=lambda op: op.name)
+
+
+@pytest.mark.parametrize("opset", [11, 13, 18, 23])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@GATED
+@ORDERS
+def test_a_gate(op: Op, dtype: str, opset: int, round_before_scale: bool) -> None:
+    if dtype == "bfloat16" and opset < 13:
+        pytest.skip("Cast and Mul have no bfloat16 there")
+    x, z = (rng.normal(size=(2, 5, 111)).astype(element_dtype(dtype)) for _ in "xz")
+    scale = rng.normal(size=111).astype(element_dtype(dtype))
+    scale_type = ELEMENT_TYPES[dtype if round_before_scale else "float32"]
+    model = model_of(op, x.shape, scale.shape, dtype=dtype, opset=opset, scale_type=scale_type)
+    (y,) = run_as_written(model, {"X": x, "Z": z, "scale": scale})
+    options = {"gate": op.gate, "before": bool(op.prologue)}
+    assert y.dtype == x.dtype
+    if dtype == "float32":  # the gate adds a root, a quotient and two products to the roundings of the norm
+        assert_close(y, reference.gated_rms_norm(x, z, scale, dtype=np.float64, **options), roundings=8)
+        return
+    assert np.mean(y != reference.gated_rms_norm(x, z, scale, round_before_scale=round_before_scale, **options)) < 0.01
+    other = reference.gated_rms_norm(x, z, scale, round_before_scale=not round_before_scale, **options)
+    assert np.mean(y != other) > 0.1
+
+
+@GATED
+def test_onnxruntime_runs_a_gate(op: Op) -> None:
+    """Its Sigmoid is right to some 1e-7, so that a shut gate is not; here none is shut."""
+    x, z = rng.normal(size=(2, 5, 64)).astype(np.float32), rng.uniform(0.5, 3, size=(2, 5, 64)).astype(np.float32)
+    scale = rng.normal(size=64).astype(np.float32)
+    (y,) = run(model_of(op, x.shape, scale.shape), {"X": x, "Z": z, "scale": scale})
+    expected = reference.gated_rms_norm(x, z, scale, gate=op.gate, before=bool(op.prologue))
+    np.testing.assert_allclose(y, expected, rtol=2e-6)
+
+
 @pytest.mark.parametrize("opset", [11, 13, 17, 18, 23])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("op", [RMS_NORM, PARTIAL_RMS_NORM, ADD_RMS_NORM], ids=lambda op: op.name)

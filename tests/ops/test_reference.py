@@ -99,3 +99,25 @@ def test_zero_rows_follow_the_formula() -> None:
 def test_refusals(options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         reference.rms_norm(np.zeros((2, 4)), **options)
+
+
+def test_a_gate_before_and_after_the_norm() -> None:
+    """As Mamba2 and Qwen3-Next write them, in float64."""
+    x, z, scale = rng.normal(size=(3, 16)), rng.normal(size=(3, 16)), rng.normal(size=16)
+    silu = z / (1 + np.exp(-z))
+    gated = x * silu
+    before = scale * gated / np.sqrt(np.mean(gated**2, -1, keepdims=True) + 1e-6)
+    after = scale * x / np.sqrt(np.mean(x**2, -1, keepdims=True) + 1e-6) * silu
+    np.testing.assert_allclose(reference.gated_rms_norm(x, z, scale, before=True), before, rtol=1e-14)
+    np.testing.assert_allclose(reference.gated_rms_norm(x, z, scale), after, rtol=1e-14)
+    sigmoid = reference.gated_rms_norm(x, z, scale, gate="SigmoidGate")
+    np.testing.assert_allclose(sigmoid * z, after, rtol=1e-13, atol=1e-15)
+
+
+def test_a_gate_behind_a_rounded_norm_rounds_again() -> None:
+    x, z, scale = (rng.normal(size=size).astype(np.float16) for size in ((8, 64), (8, 64), 64))
+    silu = z.astype(np.float64) / (1 + np.exp(-z.astype(np.float64)))
+    rounded = reference.rms_norm(x, scale, round_before_scale=True).astype(np.float64)
+    y = reference.gated_rms_norm(x, z, scale, round_before_scale=True)
+    assert y.tobytes() == (rounded * silu).astype(np.float16).tobytes()
+    assert np.mean(y != reference.gated_rms_norm(x, z, scale)) > 0.1
