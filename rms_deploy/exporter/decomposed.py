@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rms_deploy.nn import AddRMSNorm, RMSNorm
+from rms_deploy.nn import AddRMSNorm, GatedRMSNorm, RMSNorm
 
-__all__ = ["DecomposedAddRMSNorm", "DecomposedRMSNorm", "decomposed"]
+__all__ = ["DecomposedAddRMSNorm", "DecomposedGatedRMSNorm", "DecomposedRMSNorm", "decomposed"]
 
 
 class DecomposedRMSNorm(nn.Module):
@@ -69,8 +69,22 @@ class DecomposedAddRMSNorm(DecomposedRMSNorm):
         return super().forward(total, scale), total
 
 
+class DecomposedGatedRMSNorm(DecomposedRMSNorm):
+    """The same for GatedRMSNorm."""
+
+    norm: GatedRMSNorm
+
+    def forward(  # type: ignore[override]  # its own inputs
+        self, x: Tensor, z: Tensor, scale: Tensor | None = None
+    ) -> Tensor:
+        """y: shape and dtype of x; `scale` takes the place of the weight."""
+        return self.norm.gated(x, z, self.norm.scale(scale), super().forward)
+
+
 def decomposed(module: nn.Module) -> Any:
     """The twin of `module` if it is a norm of ours, else None."""
     if isinstance(module, AddRMSNorm):
         return DecomposedAddRMSNorm(module)
+    if isinstance(module, GatedRMSNorm):
+        return DecomposedGatedRMSNorm(module)
     return DecomposedRMSNorm(module) if isinstance(module, RMSNorm) else None
