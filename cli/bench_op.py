@@ -23,7 +23,13 @@ __all__ = ["command", "print_op_benchmark"]
 @click.option(
     "--dtype", "dtypes", multiple=True, type=click.Choice(["float32", "float16", "bfloat16"]), help="[default: all]"
 )
-@click.option("--op", "ops", multiple=True, type=click.Choice(["norm", "add-norm"]), help="[default: both]")
+@click.option(
+    "--op",
+    "ops",
+    multiple=True,
+    type=click.Choice(["norm", "add-norm", "norm-gate", "gate-norm"]),
+    help="[default: norm, add-norm]",
+)
 @click.option(
     "--kernel",
     "kernels",
@@ -53,7 +59,7 @@ def command(
     how many such copies a run takes. 1 is the limit of a norm that reads and writes every element once.
     """
     from rms_deploy.benchmark.op.bench_op import DEFAULT_KERNELS, SHAPES, bench_op
-    from rms_deploy.benchmark.op.cases import OP_KINDS
+    from rms_deploy.benchmark.op.cases import USUAL_OPS
     from rms_deploy.benchmark.op.other_kernels import KERNELS
 
     known = [name for name in KERNELS if {name, re.split(r"\W", name)[0]} & set(kernels)]
@@ -61,7 +67,7 @@ def command(
         result = bench_op(
             shapes=shapes or SHAPES,
             dtypes=dtypes or ("float32", "float16", "bfloat16"),
-            ops=ops or OP_KINDS,
+            ops=ops or USUAL_OPS,
             kernels=known or kernels or DEFAULT_KERNELS,
             threads=threads,
             rounds=rounds,

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any, Final
 
-from rms_deploy.benchmark.op.cases import OP_KINDS, OpCase, parse_shape, tensor_bytes
+from rms_deploy.benchmark.op.cases import OP_KINDS, USUAL_OPS, OpCase, parse_shape, tensor_bytes
 from rms_deploy.benchmark.op.other_kernels import KERNELS
 from rms_deploy.benchmark.op.result import OpBenchmarkResult, OpTiming
 from rms_deploy.benchmark.provenance import Provenance
@@ -43,7 +43,7 @@ def bench_op(
     *,
     shapes: Sequence[str] = SHAPES,
     dtypes: Sequence[str] = ("float32", "float16", "bfloat16"),
-    ops: Sequence[str] = OP_KINDS,
+    ops: Sequence[str] = USUAL_OPS,
     kernels: Sequence[str] = DEFAULT_KERNELS,
     threads: Sequence[int] = (1,),
     rounds: int = 5,
@@ -58,7 +58,7 @@ def bench_op(
     Args:
         shapes: as `16x4096`, or `1x256x56x56@1` for another axis than the last.
         dtypes: of X and the scale.
-        ops: `norm`, `add-norm`.
+        ops: `norm`, `add-norm`; `norm-gate` and `gate-norm`, whose gate is behind the norm or in front of it.
         kernels: names in `KERNELS`. One that is not installed, or does not take a case, is reported with its reason.
         threads: of each run; the copy always has one.
         rounds: how often the kernels take turns.

@@ -11,10 +11,26 @@ from numpy.typing import NDArray
 from rms_deploy.errors import InputError
 from rms_deploy.ops.element_types import element_dtype
 
-__all__ = ["OP_KINDS", "OpCase", "case_inputs", "case_scale", "paged", "parse_shape", "tensor_bytes"]
+__all__ = [
+    "GATED",
+    "OP_KINDS",
+    "USUAL_OPS",
+    "OpCase",
+    "case_inputs",
+    "case_scale",
+    "paged",
+    "parse_shape",
+    "tensor_bytes",
+]
 
-OP_KINDS: Final = ("norm", "add-norm")
+USUAL_OPS: Final = ("norm", "add-norm")
 """A norm alone, or with the residual addition before it and its sum as a second output."""
+
+GATED: Final = {"norm-gate": "RMSNormSiluGate", "gate-norm": "SiluGateRMSNorm"}
+"""A norm whose result, or whose X, is multiplied by Z * sigmoid(Z), and its op."""
+
+OP_KINDS: Final = (*USUAL_OPS, *GATED)
+"""What the benchmark knows; it runs the usual ones unless it is told otherwise."""
 
 _PAGE: Final = 4096
 
@@ -62,15 +78,16 @@ def parse_shape(text: str) -> tuple[tuple[int, ...], int]:
 
 
 def tensor_bytes(case: OpCase) -> int:
-    """Bytes that the op must move, and that the copy beside it moves: each tensor is read or written once."""
+    """Bytes that the op must move: each tensor is read or written once. The copy beside it moves X, and R, twice."""
     elements = int(np.prod(case.shape))
-    return elements * element_dtype(case.dtype).itemsize * (4 if case.op == "add-norm" else 2)
+    tensors = {"norm": 2, "add-norm": 4}.get(case.op, 3)
+    return elements * element_dtype(case.dtype).itemsize * tensors
 
 
 def case_inputs(case: OpCase) -> dict[str, NDArray[Any]]:
-    """X, and R of an add-norm: standard normal, the same for every kernel."""
+    """X, and R of an add-norm or Z of a gate: standard normal, the same for every kernel."""
     generator = np.random.default_rng(0)
-    names = ("X", "R") if case.op == "add-norm" else ("X",)
+    names = {"norm": ("X",), "add-norm": ("X", "R")}.get(case.op, ("X", "Z"))
     dtype = element_dtype(case.dtype)
     return {name: paged(generator.standard_normal(case.shape, np.float32).astype(dtype)) for name in names}
 

@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from rms_deploy.benchmark.op.cases import OpCase, case_inputs, case_scale, paged
+from rms_deploy.benchmark.op.cases import GATED, OpCase, case_inputs, case_scale, paged
 from rms_deploy.errors import InputError, MissingDependencyError
 from rms_deploy.ops import contract
 from rms_deploy.ops.element_types import element_dtype
@@ -36,7 +36,7 @@ _LAYER_NORMALIZATION: Final = FOREIGN_NORMS["LayerNormalization"]
 
 def copy(case: OpCase) -> Run:
     """Copies X to another place, by numpy (memcpy) in one thread; of an add-norm, X and R."""
-    pairs = [(paged(x), x) for x in case_inputs(case).values()]
+    pairs = [(paged(x), x) for name, x in case_inputs(case).items() if name != "Z"]
 
     def run() -> None:
         for to, source in pairs:
@@ -72,8 +72,8 @@ def _run_onnx(model: onnx.ModelProto, case: OpCase) -> Run:
 
 
 def _ours(case: OpCase, *, share: float | None = None, round_before_scale: bool = False) -> Run:
-    if case.op == "add-norm" and share is not None:
-        raise InputError("a partial norm has no residual")
+    if case.op != "norm" and share is not None:
+        raise InputError("a partial norm has no residual and no gate")
     if case.dtype == "float32" and round_before_scale:
         raise InputError("in float32 the rounding orders are one")
     scale_type = contract.ELEMENT_TYPES[case.dtype if round_before_scale else "float32"]
@@ -81,6 +81,8 @@ def _ours(case: OpCase, *, share: float | None = None, round_before_scale: bool 
     op, inputs, outputs = "RMSNorm", ["X", "scale"], ["Y"]
     if case.op == "add-norm":
         op, inputs, outputs = "AddRMSNorm", ["X", "R", "scale"], ["Y", "Sum"]
+    if case.op in GATED:
+        op, inputs = GATED[case.op], ["X", "Z", "scale"]
     if share is not None:
         op, attributes["partial_size"] = "PartialRMSNorm", max(1, int(share * case.shape[case.axis]))
     node = helper.make_node(op, inputs, outputs, domain=contract.DOMAIN, **attributes)
@@ -97,8 +99,22 @@ def _ort(case: OpCase, *, norm: ForeignNorm, opset: int = 17) -> Run:
     if case.op == "add-norm":
         nodes, outputs = [helper.make_node("Add", ["X", "R"], ["Sum"])], ["Y", "Sum"]
         inputs[0] = "Sum"
-    nodes.append(helper.make_node(op, inputs, ["Y"], axis=-1, epsilon=_EPSILON))
+    norm_node = helper.make_node(op, inputs, ["Y"], axis=-1, epsilon=_EPSILON)
+    nodes = _with_gate(case, [*nodes, norm_node])
     return _run_onnx(_onnx(case, nodes, case_scale(case, spread=False), outputs=outputs, opset=opset), case)
+
+
+def _with_gate(case: OpCase, norm: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """The nodes of a norm of X, with the gate of the case behind them or in front of them."""
+    if case.op not in GATED:
+        return norm
+    gate = [helper.make_node("Sigmoid", ["Z"], ["sigma"]), helper.make_node("Mul", ["Z", "sigma"], ["gate"])]
+    if case.op == "norm-gate":
+        norm[-1].output[:] = ["ungated"]
+        return [*gate, *norm, helper.make_node("Mul", ["ungated", "gate"], ["Y"])]
+    for node in norm:
+        node.input[:] = ["gated" if name == "X" else name for name in node.input]
+    return [*gate, helper.make_node("Mul", ["X", "gate"], ["gated"]), *norm]
 
 
 def _ort_skip(case: OpCase) -> Run:
@@ -126,6 +142,7 @@ def _decomposed(case: OpCase) -> onnx.ModelProto:
         helper.make_node("Div", [x, "rms"], ["normed"]),
         helper.make_node("Mul", ["normed", "scale"], ["Y"]),
     ]
+    nodes = _with_gate(case, nodes)
     return _onnx(case, nodes, case_scale(case, spread=True), outputs=["Y", "Sum"] if add else ["Y"], opset=18)
 
 
@@ -148,9 +165,12 @@ def _torch(case: OpCase, *, compiled: bool) -> Run:
 
     scale, inputs = tensor(case_scale(case, spread=False)), [tensor(x) for x in case_inputs(case).values()]
 
-    def norm(x: Any, *residual: Any) -> Any:
-        total = x + residual[0] if residual else x
-        return torch.nn.functional.rms_norm(total, (n,), scale, _EPSILON), total
+    def norm(x: Any, *second: Any) -> Any:
+        if case.op == "gate-norm":
+            x = x * torch.nn.functional.silu(second[0])
+        total = x + second[0] if case.op == "add-norm" else x
+        y = torch.nn.functional.rms_norm(total, (n,), scale, _EPSILON)
+        return y * torch.nn.functional.silu(second[0]) if case.op == "norm-gate" else y, total
 
     function: Any = torch.compile(norm) if compiled else norm
 

@@ -7,8 +7,9 @@ import pytest
 from onnx import helper
 
 from rms_deploy.benchmark.op.cases import OpCase, case_inputs, case_scale
-from rms_deploy.benchmark.op.other_kernels import KERNELS, _onnx, copy
+from rms_deploy.benchmark.op.other_kernels import KERNELS, _decomposed, _onnx, copy
 from rms_deploy.errors import InputError
+from rms_deploy.ops.reference import gated_rms_norm
 from rms_deploy.runtime import onnxruntime_session as runtime
 
 CASE = OpCase("norm", "float32", (4, 64), -1, 1)
@@ -24,6 +25,19 @@ def test_a_kernel_that_does_not_take_the_case():
         KERNELS["ours, round first"](CASE)
     with pytest.raises(InputError, match="SimplifiedLayerNormalization normalises over the last axes only"):
         KERNELS["ort SimplifiedLayerNormalization"](OpCase("norm", "float32", (4, 64), 0, 1))
+
+
+@pytest.mark.parametrize("op", ["norm-gate", "gate-norm"])
+def test_a_gate(op):
+    case = OpCase(op, "float32", (4, 64), -1, 1)
+    for kernel in ("ours", "ort decomposed", "ort SimplifiedLayerNormalization", "torch eager"):
+        KERNELS[kernel](case)()
+    with pytest.raises(InputError, match="no residual and no gate"):
+        KERNELS["ours, partial 50 %"](case)
+    inputs = case_inputs(case)
+    (y,) = runtime.run(runtime.session(_decomposed(case)), inputs).values()
+    expected = gated_rms_norm(*inputs.values(), case_scale(case, spread=False), before=op == "gate-norm")
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)  # ONNX Runtime's Sigmoid is right to 1e-7
 
 
 def test_the_copy_runs():
