@@ -93,7 +93,9 @@ class CpuKernel : public Kernel {
   const float* ordered_scale(const Problem& problem, bool is_small) const {
     constexpr int64_t kShort = 2048;
     const bool wanted = problem.scale_type == ElementType::kFloat32 || problem.n <= kShort || is_small;
-    const bool is_ready = !ordered_scale_.empty() && problem.scale_rows == 1;
+    // Of several rows each must begin with a pair of vectors.
+    const bool begins = problem.scale_rows == 1 || (problem.n % cpu::kFactorBlock == 0 && !problem.scalar_scale);
+    const bool is_ready = !ordered_scale_.empty() && begins;
     return is_ready && wanted ? ordered_scale_.front().values : nullptr;
   }
 

@@ -105,7 +105,7 @@ class GatedRows {
   // The scale as it is applied: in the order of T's pairs, rounded to T if the problem rounds before it scales.
   __attribute__((always_inline)) void load_scale(int64_t offset, int64_t i, Vector (&pair)[2]) const {
     if (p_.ordered_scale != nullptr) {
-      load_pair(p_.ordered_scale + i, pair);
+      load_pair(p_.ordered_scale + offset + i, pair);
     } else if (p_.scalar_scale) {
       const float value = scale_at(p_, offset);
       pair[0] = pair[1] = broadcast(kRoundFirst ? to_float(from_float<T>(value)) : quiet(value));

@@ -78,12 +78,14 @@ ROWS = {
 
 
 @pytest.mark.parametrize("op", ["RMSNorm", "PartialRMSNorm", "AddRMSNorm"])
+@pytest.mark.parametrize("constant", [False, True], ids=["input", "constant"])
 @pytest.mark.parametrize(("shape", "axes", "scale_shape"), ROWS.values(), ids=ROWS)
-def test_a_scale_of_several_rows(types, op, shape, axes, scale_shape, round_before_scale):
+def test_a_scale_of_several_rows(types, op, shape, axes, scale_shape, constant, round_before_scale):
     x, r, scale = samples(shape, types[0]), samples(shape, types[0], seed=2), weights(scale_shape, types[1])
     options = {"axes": axes, **({"partial_size": 5} if op == "PartialRMSNorm" else {})}
     inputs = {"X": x, **({"R": r} if op == "AddRMSNorm" else {}), "scale": scale}
-    y = run_node(op, inputs, threads=2, scale_type=scale_type(types[0], round_before_scale), **options)["Y"]
+    attributes = {"scale_type": scale_type(types[0], round_before_scale), **options}
+    y = run_node(op, inputs, threads=2, initializers=["scale"] if constant else [], **attributes)["Y"]
     options["round_before_scale"] = round_before_scale
     expected = add_rms_norm(x, r, scale, **options)[0] if op == "AddRMSNorm" else rms_norm(x, scale, **options)
     assert_close(y, expected, round_before_scale=round_before_scale)
