@@ -19,6 +19,7 @@ using rms_deploy::BFloat16;
 using rms_deploy::Float16;
 using rms_deploy::from_float;
 using rms_deploy::contract::ElementType;
+using rms_deploy::contract::Gate;
 using rms_deploy::cpu::Problem;
 
 int failures = 0;
@@ -116,6 +117,7 @@ struct Case {
   int threads;
   int32_t scale_rows = 1;
   int32_t scale_repeat = 1;
+  Gate gate = Gate::kNone;
 
   int64_t scale_row_size() const { return scalar_scale ? 1 : n; }
 };
@@ -125,11 +127,12 @@ void fail(const Case& c, const char* what, int64_t i) {
   std::printf(
       "%s: type %d scale %d (%lld, %lld, %lld) statistics %lld offset %lld add %d scalar %d first %d reciprocal %d in "
       "place %d "
-      "stream %d ordered %d threads %d scale rows %d repeat %d element %lld\n",
+      "stream %d ordered %d threads %d scale rows %d repeat %d gate %d element %lld\n",
       what, static_cast<int>(c.type), static_cast<int>(c.scale_type), static_cast<long long>(c.outer),
       static_cast<long long>(c.n), static_cast<long long>(c.inner), static_cast<long long>(c.statistics_size),
       static_cast<long long>(c.offset), c.add, c.scalar_scale, c.round_before_scale, c.round_reciprocal, c.in_place,
-      c.stream, c.ordered_scale, c.threads, c.scale_rows, c.scale_repeat, static_cast<long long>(i));
+      c.stream, c.ordered_scale, c.threads, c.scale_rows, c.scale_repeat, static_cast<int>(c.gate),
+      static_cast<long long>(i));
 }
 
 void run(const rms_deploy::cpu::Level& level, const Problem& problem, int threads) {
@@ -143,23 +146,32 @@ void run(const rms_deploy::cpu::Level& level, const Problem& problem, int thread
   }
 }
 
-// Y against float64, from the values that the kernel read.
-void compare(const Case& c, const Tensor& normalised, const Tensor& scale, const Tensor& y) {
-  // Rounding the reciprocal, the quotient, the scale and the product; and what float32 adds to the statistic.
-  const int roundings = c.round_reciprocal ? 4 : c.round_before_scale ? 3 : 1;
-  const double tolerance = epsilon_of(c.type) * roundings + 3 * 0x1p-24;
+double silu(double z) { return z / (1.0 + std::exp(-z)); }
+
+// Y against float64, from the values that the kernel read; `z` is read where there is a gate.
+void compare(const Case& c, const Tensor& source, const Tensor& z, const Tensor& scale, const Tensor& y) {
+  // Rounding the reciprocal, the quotient, the scale, the product, and that with a gate; what float32 adds to the
+  // statistic; and 2 units in the last place of the exponential of a gate, its sum, quotient and product.
+  const bool is_gated = c.gate != Gate::kNone;
+  const int roundings = c.round_reciprocal ? 4 : c.round_before_scale ? 3 + (is_gated ? 1 : 0) : 1;
+  const double tolerance = epsilon_of(c.type) * roundings + (is_gated ? 10 : 3) * 0x1p-24;
+  const auto normalised = [&](int64_t i) {
+    return static_cast<double>(source.get(i)) *
+           (c.gate == Gate::kSiluFirst ? silu(static_cast<double>(z.get(i))) : 1.0);
+  };
   for (int64_t o = 0; o < c.outer; ++o) {
     for (int64_t column = 0; column < c.inner; ++column) {
       const auto index = [&](int64_t k) { return (o * c.n + k) * c.inner + column; };
       double sum = 0.0;
       for (int64_t k = 0; k < c.statistics_size; ++k) {
-        sum += static_cast<double>(normalised.get(index(k))) * static_cast<double>(normalised.get(index(k)));
+        sum += normalised(index(k)) * normalised(index(k));
       }
       const int64_t first_scale = o / c.scale_repeat % c.scale_rows * c.scale_row_size();
       const double rms = std::sqrt(sum / static_cast<double>(c.statistics_size) + 1e-6);
       for (int64_t k = 0; k < c.n; ++k) {
         const double factor = static_cast<double>(scale.get(first_scale + (c.scalar_scale ? 0 : k)));
-        const double expected = static_cast<double>(normalised.get(index(k))) / rms * factor;
+        const double gate = c.gate == Gate::kSilu ? silu(static_cast<double>(z.get(index(k)))) : 1.0;
+        const double expected = normalised(index(k)) / rms * factor * gate;
         if (!(std::fabs(static_cast<double>(y.get(index(k))) - expected) <=
               tolerance * std::fabs(expected) + 0x1p-24)) {
           return fail(c, "wrong", index(k));
@@ -189,7 +201,8 @@ void check(const rms_deploy::cpu::Level& level, const Case& c) {
   p.type = c.type;
   p.scale_type = c.scale_type;
   p.x = x.data();
-  p.operand = c.add ? residual.data() : nullptr;
+  p.operand = c.add || c.gate != Gate::kNone ? residual.data() : nullptr;
+  p.gate = c.gate;
   p.scale = scale.data();
   p.y = c.in_place ? (c.add ? residual.data() : x.data()) : y.data();
   p.sum = !c.add ? nullptr : c.in_place ? x.data() : written.data();
@@ -215,7 +228,7 @@ void check(const rms_deploy::cpu::Level& level, const Case& c) {
   if (c.add && !(c.in_place ? x : written).same_bits(sum)) {
     fail(c, "wrong sum", 0);
   }
-  compare(c, sum, scale, c.in_place ? (c.add ? residual : x) : y);
+  compare(c, sum, residual, scale, c.in_place ? (c.add ? residual : x) : y);
 }
 
 void check_shapes(const rms_deploy::cpu::Level& level, ElementType type, ElementType scale_type) {
@@ -225,10 +238,12 @@ void check_shapes(const rms_deploy::cpu::Level& level, ElementType type, Element
     ++number;  // the options are walked through from shape to shape, in cycles of coprime lengths
     const bool add = number % 2 == 0;
     const int64_t statistics = !add && number % 3 == 0 ? 1 + n / 3 : n;
-    check(level,
-          {type, scale_type, outer, n, inner, statistics, number % 17, add, number % 5 == 0, half && number % 7 < 3,
-           half && number % 7 < 2, number % 11 < 4, number % 13 < 6, number % 19 < 8, static_cast<int>(1 + number % 3),
-           number % 23 < 9 ? static_cast<int32_t>(1 + number % 3) : 1, static_cast<int32_t>(1 + number % 2)});
+    const bool has_gate = !add && statistics == n && inner == 1;
+    const Gate gate = !has_gate ? Gate::kNone : number % 4 == 1 ? Gate::kSilu : Gate::kSiluFirst;
+    check(level, {type, scale_type, outer, n, inner, statistics, number % 17, add, number % 5 == 0,
+                  half && number % 7 < 3, half && number % 7 < 2, number % 11 < 4, number % 13 < 6, number % 19 < 8,
+                  static_cast<int>(1 + number % 3), number % 23 < 9 ? static_cast<int32_t>(1 + number % 3) : 1,
+                  static_cast<int32_t>(1 + number % 2), number % 31 < 15 ? gate : Gate::kNone});
   };
   for (int64_t n = 1; n <= 3 * 64 + 2; ++n) {
     both(1 + n % 5, n, 1);
