@@ -233,19 +233,19 @@ def check_reciprocal(kernels: Kernels, types: tuple[str, str]) -> None:
 def check_scale_rows(kernels: Kernels, types: tuple[str, str]) -> None:
     """A scale of several rows, each for one or two rows of x in turns: each kernel, residual, misalignment, columns."""
     for n in (1, 5, 64, 111, 1024, 4097):
-        x, r, scale = samples((12, n), types[0]), samples((12, n), types[0], 1), _weights_of_rows(3, n, types[1])
+        x, r, scale = samples((12, n), types[0]), samples((12, n), types[0], 1), weights_of_rows(3, n, types[1])
         for tactic in [0, *kernels.tactics(types[0], 12, n)]:
             check(kernels, x, scale, tactic=tactic)
             check(kernels, x, scale, residual=r, tactic=tactic, scale_repeat=2, round_before_scale=True)
             check(kernels, x, scale[:, :1].copy(), tactic=tactic, scale_repeat=2)
         check(kernels, x, scale, shift=x.itemsize)
-    check(kernels, samples((4, 33000), types[0]), _weights_of_rows(2, 33000, types[1]))
+    check(kernels, samples((4, 33000), types[0]), weights_of_rows(2, 33000, types[1]))
     for inner, n in ((3, 19), (9, 40), (136, 300)):
-        x, scale = samples((12, n, inner), types[0]), _weights_of_rows(2, n, types[1])
+        x, scale = samples((12, n, inner), types[0]), weights_of_rows(2, n, types[1])
         check(kernels, x, scale, axis=1)
         check(kernels, x, scale[:, :1].copy(), axis=1, scale_repeat=2)
     huge = _rows_of([1, 6e4 if types[0] == "float16" else 3e38, 1e-7, 2], 64, types[0])
-    check(kernels, huge, _weights_of_rows(2, 64, types[1]), epsilon=0.0)
+    check(kernels, huge, weights_of_rows(2, 64, types[1]), epsilon=0.0)
 
 
 def gates(shape: tuple[int, ...], dtype: str, seed: int = 0) -> Any:
@@ -274,7 +274,7 @@ def check_gates(kernels: Kernels, types: tuple[str, str]) -> None:
                 if n <= 1025:
                     x, z = samples((12, n), types[0], number), gates((12, n), types[0], number)
                     options |= {"z": z, "scale_repeat": 1 + number % 2}
-                    check(kernels, x, _weights_of_rows(3, n, types[1]), **options)
+                    check(kernels, x, weights_of_rows(3, n, types[1]), **options)
 
 
 def check_extreme_gates(kernels: Kernels, dtype: str) -> None:
@@ -300,7 +300,7 @@ def check_extreme_gates(kernels: Kernels, dtype: str) -> None:
         assert (abs(y[:, 5:]) > 0.5).all()
 
 
-def _weights_of_rows(rows: int, n: int, dtype: str) -> Any:
+def weights_of_rows(rows: int, n: int, dtype: str) -> Any:
     """No row has numbers of another."""
     return np.stack([weights(n, "float32") + row for row in range(rows)]).astype(element_dtype(dtype))
 
