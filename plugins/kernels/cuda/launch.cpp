@@ -39,6 +39,7 @@ struct Plan {
   int64_t tiles = 1;
   uint8_t fold = 1;
   bool whole_vectors = true;
+  bool aligned = false;
 };
 
 // What a GPU has.
@@ -54,6 +55,8 @@ struct Alignment {
   bool alike = true;  // all tensors have the same misalignment
   bool in_place = false;
 };
+
+bool has_gate(const Problem& p) { return p.gate != contract::Gate::kNone; }
 
 uintptr_t misalignment(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % kPackBytes; }
 
@@ -150,6 +153,14 @@ Plan plan_of_rows(const Problem& p, const Kernels& kernels, const Alignment& ali
   return plan;
 }
 
+// Rows with a gate, as those that are read twice.
+Plan plan_of_gated_rows(const Problem& p, const Kernels& kernels, const Alignment& alignment) {
+  Plan plan = plan_of_any_rows(p, kernels, alignment, 1);
+  plan.kernel = kernels.gated_rows;
+  plan.aligned = alignment.packs;
+  return plan;
+}
+
 // Bytes of an access: as wide as every row of every tensor is aligned.
 int64_t access_bytes(const Problem& p) {
   int64_t width = kPackBytes;
@@ -214,7 +225,8 @@ Error enqueue(const Problem& problem, const Plan& plan, const Device& device, St
   for (int64_t block = 0; block < plan.blocks; block += kMaxBlocks) {
     const int64_t blocks = std::min(plan.blocks - block, kMaxBlocks);
     const float inverse_size = 1.0F / static_cast<float>(problem.statistics_size);
-    Arguments arguments{problem, block * plan.units_per_block, plan.tiles, inverse_size, plan.fold, plan.whole_vectors};
+    Arguments arguments{problem,   block * plan.units_per_block, plan.tiles,  inverse_size,
+                        plan.fold, plan.whole_vectors,           plan.aligned};
     const LaunchConfig config{static_cast<unsigned>(blocks),
                               static_cast<unsigned>(plan.chunks),
                               1,
@@ -253,7 +265,7 @@ Error allow_shared_rows(const Kernels& kernels, const Device& device) {
 int32_t tactics(const Problem& problem, Tactic (&found)[kMaxTactics]) {
   int32_t count = 0;
   const int64_t row = problem.n * bytes_of(problem.type);
-  if (problem.inner == 1 && row % kPackBytes == 0) {
+  if (problem.inner == 1 && !has_gate(problem) && row % kPackBytes == 0) {
     for (const Tactic tactic : {1, 2, 4, 8, kSplitRow}) {
       if (is_valid(tactic, row / kPackBytes)) {
         found[count++] = tactic;
@@ -275,7 +287,7 @@ Error prepare() {
       return error;
     }
     for (const Kernel kernel : {k->shared_rows, k->rows[0], k->rows[1], k->rows[2], k->rows[3], k->any_rows,
-                                k->columns[0], k->columns[1], k->columns[2], k->columns[3]}) {
+                                k->gated_rows, k->columns[0], k->columns[1], k->columns[2], k->columns[3]}) {
       error = kernel == nullptr ? Error::kNone : load_into_context(kernel);
       if (error != Error::kNone) {
         return error;
@@ -289,7 +301,7 @@ Error launch(const Problem& problem, Tactic tactic, Stream stream) {
   if (problem.outer == 0 || problem.n == 0 || problem.inner == 0) {
     return Error::kNone;
   }
-  if (problem.statistics_size < 1 || problem.statistics_size > problem.n) {
+  if (problem.statistics_size < 1 || problem.statistics_size > problem.n || (has_gate(problem) && problem.inner > 1)) {
     return Error::kInvalidValue;
   }
   const Kernels* kernels = nullptr;
@@ -302,8 +314,9 @@ Error launch(const Problem& problem, Tactic tactic, Stream stream) {
   if (error != Error::kNone) {
     return error;
   }
-  const Plan plan = problem.inner > 1 ? plan_of_columns(problem, *kernels, device)
-                                      : plan_of_rows(problem, *kernels, alignment_of(problem), tactic, device);
+  const Plan plan = has_gate(problem)   ? plan_of_gated_rows(problem, *kernels, alignment_of(problem))
+                    : problem.inner > 1 ? plan_of_columns(problem, *kernels, device)
+                                        : plan_of_rows(problem, *kernels, alignment_of(problem), tactic, device);
   if (plan.shared_bytes > 0) {  // a host may launch on a device that it has not prepared
     error = allow_shared_rows(*kernels, device);
   }

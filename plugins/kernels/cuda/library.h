@@ -60,6 +60,7 @@ struct Kernels {
   Kernel rows[4];  // 1, 2, 4, 8 packs per thread
   Kernel shared_rows;
   Kernel any_rows;
+  Kernel gated_rows;
   Kernel columns[4];  // 16, 8, 4, 2 bytes per access; of float32 without the last
 };
 

@@ -1,5 +1,6 @@
 // The kernels, under the names by which library.cpp finds them in the compiled image.
 #include "kernels/cuda/columns.cuh"
+#include "kernels/cuda/gated_rows.cuh"
 #include "kernels/cuda/rows.cuh"
 
 namespace rms_deploy::cuda {
@@ -21,9 +22,9 @@ __device__ __forceinline__ void take_turn() {
   }
 
 // The kernels of one element type. What else distinguishes two problems (residual, type of scale, rounding order,
-// partial statistic, number of threads) is a branch that all threads take alike: each instantiation costs every build
-// seconds. norm_columns is named after the bytes of an access: with 16, two blocks per multiprocessor have 64 KB under
-// way, and leave a thread 128 registers.
+// partial statistic, place of the gate, number of threads) is a branch that all threads take alike: each instantiation
+// costs every build seconds. norm_columns is named after the bytes of an access: with 16, two blocks per multiprocessor
+// have 64 KB under way, and leave a thread 128 registers.
 #define RMS_DEPLOY_KERNELS_OF(type, T)                                                                   \
   RMS_DEPLOY_KERNEL(norm_rows_1_##type, (norm_rows<T, 1>), kMaxThreads<1>, 1)                            \
   RMS_DEPLOY_KERNEL(norm_rows_2_##type, (norm_rows<T, 2>), kMaxThreads<2>, 1)                            \
@@ -31,6 +32,7 @@ __device__ __forceinline__ void take_turn() {
   RMS_DEPLOY_KERNEL(norm_rows_8_##type, (norm_rows<T, 8>), kMaxThreads<8>, 1)                            \
   RMS_DEPLOY_KERNEL(norm_shared_rows_##type, norm_shared_rows<T>, kSharedRowThreads)                     \
   RMS_DEPLOY_KERNEL(norm_any_rows_##type, norm_any_rows<T>, kAnyRowThreads)                              \
+  RMS_DEPLOY_KERNEL(norm_gated_rows_##type, norm_gated_rows<T>, kAnyRowThreads)                          \
   RMS_DEPLOY_KERNEL(norm_columns_16_##type, (norm_columns<T, 16 / sizeof(T)>), kMaxColumnThreads<16>, 2) \
   RMS_DEPLOY_KERNEL(norm_columns_8_##type, (norm_columns<T, 8 / sizeof(T)>), kMaxColumnThreads<8>, 1)    \
   RMS_DEPLOY_KERNEL(norm_columns_4_##type, (norm_columns<T, 4 / sizeof(T)>), kMaxColumnThreads<4>, 1)

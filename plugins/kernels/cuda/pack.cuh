@@ -142,6 +142,17 @@ __device__ __forceinline__ float rsqrt_approximately(float value) {
 #endif
 }
 
+// To one unit in the last place. A reciprocal that is subnormal is zero.
+__device__ __forceinline__ float reciprocal_approximately(float value) {
+#if defined(__CUDACC__)
+  float reciprocal;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(value));
+  return reciprocal;
+#else
+  return 1.0F / value;
+#endif
+}
+
 // The same number. The compiler takes it for another one, and so keeps nothing that was computed of the first.
 __device__ __forceinline__ int64_t anew(int64_t number) {
 #if defined(__CUDACC__)

@@ -55,7 +55,7 @@ __device__ __forceinline__ Sum sum_over_row(Sum value) {
 }
 
 // The divisor of the thread's row, from what the thread adds to the sum of squares.
-template <class T>
+template <class T, bool kGated = false>
 __device__ __forceinline__ Divisor row_divisor(const Arguments& arguments, int64_t row, float sum_of_squares) {
   const Problem& p = arguments.problem;
   bool holds;
@@ -64,7 +64,7 @@ __device__ __forceinline__ Divisor row_divisor(const Arguments& arguments, int64
     double sum = 0.0;
 #pragma unroll 1
     for (int64_t i = threadIdx.x; row < p.outer && i < p.statistics_size; i += blockDim.x) {
-      sum += wide_square<T>(p, row * p.n + i);
+      sum += wide_square<T, kGated>(p, row * p.n + i);
     }
     const Divisor wide = wide_divisor(sum_over_row(sum), p, arguments.inverse_size);
     divisor = holds ? divisor : wide;
@@ -80,7 +80,7 @@ class Row {
   __device__ __forceinline__ Row(const Arguments& arguments, int64_t row)
       : p_(arguments.problem),
         x_(static_cast<const T*>(p_.x) + row * p_.n),
-        residual_(p_.operand == nullptr ? nullptr : static_cast<const T*>(p_.operand) + row * p_.n),
+        operand_(p_.operand == nullptr ? nullptr : static_cast<const T*>(p_.operand) + row * p_.n),
         y_(static_cast<T*>(p_.y) + row * p_.n),
         sum_(p_.operand != nullptr && p_.sum != nullptr ? static_cast<T*>(p_.sum) + row * p_.n : nullptr),
         n_(row < p_.outer ? static_cast<Index>(p_.n) : 0),  // a row that does not exist has no elements
@@ -108,11 +108,11 @@ class Row {
     for (int i = 0; i < kVectors; ++i) {
       held[i] = load(x_, first(chunk, i));
     }
-    if (residual_ != nullptr) {
+    if (operand_ != nullptr) {
       Pack residual[kVectors];
 #pragma unroll
       for (int i = 0; i < kVectors; ++i) {
-        residual[i] = load(residual_, first(chunk, i));
+        residual[i] = load(operand_, first(chunk, i));
       }
 #pragma unroll
       for (int i = 0; i < kVectors; ++i) {
@@ -121,8 +121,9 @@ class Row {
     }
   }
 
-  // What this thread adds to the sum of squares.
-  __device__ __forceinline__ float squares(Index chunk, const Pack (&held)[kVectors]) const {
+  // What this thread adds to the sum of squares, of packs or of their Floats.
+  template <class Held>
+  __device__ __forceinline__ float squares(Index chunk, const Held (&held)[kVectors]) const {
     float total = 0.0F;
 #pragma unroll
     for (int i = 0; i < kVectors; ++i) {
@@ -183,6 +184,17 @@ class Row {
   __device__ __forceinline__ void write(Index chunk, int i, const Pack& held, const Divisor& divisor,
                                         const Floats<T>& scale) const {
     Floats<T> values(held);
+    norm(values, divisor, scale);
+    const Index begin = first(chunk, i);
+    if (sum_ != nullptr) {
+      store(sum_, begin, held);
+    }
+    store(y_, begin, values.rounded());
+  }
+
+ protected:
+  // scale * x / rms, of x, and not rounded at the end.
+  __device__ __forceinline__ void norm(Floats<T>& values, const Divisor& divisor, const Floats<T>& scale) const {
 #pragma unroll
     for (int k = 0; k < kWidth<T>; ++k) {
       values.each[k] = divisor.divide(values.each[k]);
@@ -192,14 +204,8 @@ class Row {
     for (int k = 0; k < kWidth<T>; ++k) {
       values.each[k] *= scale.each[k];
     }
-    const Index begin = first(chunk, i);
-    if (sum_ != nullptr) {
-      store(sum_, begin, held);
-    }
-    store(y_, begin, values.rounded());
   }
 
- private:
   // The first element of the thread's i-th pack; it may be negative where the row starts within the pack.
   __device__ __forceinline__ Index first(Index chunk, int i) const {
     return number_of_pack(chunk, i) * kWidth<T> - phase_;
@@ -292,7 +298,7 @@ class Row {
 
   Problem p_;
   const T* x_;
-  const T* residual_;
+  const T* operand_;
   T* y_;
   T* sum_;
   Index n_;

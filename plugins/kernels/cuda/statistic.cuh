@@ -5,6 +5,8 @@
 // is a normal float64. The division stays in float32 even then, by a power of two and a factor near one.
 #pragma once
 
+#include <cmath>
+
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/pack.cuh"
 
@@ -86,11 +88,19 @@ __device__ __forceinline__ Divisor reciprocal_rounded(const Divisor& divisor, co
   return divisor;
 }
 
-// The square of an element of what is normalised: x, or x + residual rounded.
-template <class T>
+// z / (1 + exp(-z)), to about three units in the last place; zero below -87.3. Of -infinity it is a NaN.
+__device__ __forceinline__ float silu(float z) { return z * reciprocal_approximately(1.0F + expf(-z)); }
+
+// The square of an element of what is normalised: x, or x + residual rounded; with a gate in front of the norm, x times
+// that.
+template <class T, bool kGated = false>
 __device__ __forceinline__ double wide_square(const Problem& p, int64_t i) {
   float value = to_float(static_cast<const T*>(p.x)[i]);
-  if (p.operand != nullptr) {
+  if constexpr (kGated) {
+    if (p.gate == contract::Gate::kSiluFirst) {
+      value *= silu(to_float(static_cast<const T*>(p.operand)[i]));
+    }
+  } else if (p.operand != nullptr) {
     value = to_float(from_float<T>(value + to_float(static_cast<const T*>(p.operand)[i])));
   }
   return static_cast<double>(value) * static_cast<double>(value);

@@ -15,10 +15,12 @@ import onnxruntime as ort
 import pytest
 
 from rms_deploy.errors import RunError
-from rms_deploy.ops.reference import add_rms_norm, rms_norm
+from rms_deploy.ops.contract import OPS
+from rms_deploy.ops.reference import add_rms_norm, gated_rms_norm, rms_norm
 from rms_deploy.runtime import onnxruntime_session as runtime
 from rms_deploy.runtime.gpus import gpus
 
+from ..kernels.cuda import cases
 from ..kernels.cuda.compiling import PLUGINS, compiled_for_cpu
 from .one_node import assert_close, node_model, run_node, samples, scale_type, weights
 from .portable_cases import all_cases, assert_expected
@@ -80,6 +82,26 @@ def test_against_float64(op, view, types, round_before_scale):
     assert_close(out["Y"], expected, round_before_scale=round_before_scale, on_gpu=True)
 
 
+GATED = [name for name, op in OPS.items() if op.is_gated]
+
+
+def gated_case(op, types, round_before_scale, shape=(6, 136)):
+    """Model, inputs and Y; the scale has a row for each of two groups."""
+    x, z, scale = samples(shape, types[0]), cases.gates(shape, types[0]), weights((2, 1, shape[-1]), types[1])
+    inputs = {name: a.reshape(2, 3, -1) for name, a in (("X", x), ("Z", z))} | {"scale": scale}
+    expected = gated_rms_norm(*inputs.values(), before=bool(OPS[op].prologue), round_before_scale=round_before_scale)
+    return node_model(op, inputs, scale_type=scale_type(types[0], round_before_scale)), inputs, expected
+
+
+@pytest.mark.usefixtures("on_cpu")
+@pytest.mark.parametrize("shape", [(6, 136), (6, 37), (6, 9000)], ids=["row", "odd", "long"])
+@pytest.mark.parametrize("op", GATED)
+def test_a_gate_against_float64(op, shape, types, round_before_scale):
+    model, inputs, expected = gated_case(op, types, round_before_scale, shape)
+    y = runtime.run(runtime.session(model), inputs)["Y"]
+    cases.assert_close(y, expected, round_before_scale=round_before_scale, is_gated=True)
+
+
 @pytest.mark.usefixtures("on_cpu")
 @pytest.mark.parametrize("name", [name for name in CASES if "-2d-" in name and name.endswith("-reciprocal")])
 def test_a_rounded_reciprocal(name):
@@ -139,9 +161,13 @@ def providers_of(session):
     return {a["op_name"]: a["provider"] for a in arguments if "provider" in a}
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not gpus(), reason="there is no GPU here")
-@pytest.mark.skipif(PROVIDER not in ort.get_available_providers(), reason=f"this onnxruntime has no {PROVIDER}")
+def needs_a_gpu(test):
+    has_provider = PROVIDER in ort.get_available_providers()
+    test = pytest.mark.skipif(not has_provider, reason=f"this onnxruntime has no {PROVIDER}")(test)
+    return pytest.mark.gpu(pytest.mark.skipif(not gpus(), reason="there is no GPU here")(test))
+
+
+@needs_a_gpu
 @pytest.mark.parametrize("name", CASES)
 def test_on_a_gpu(tmp_path, name):
     model, inputs, _ = CASES[name]
@@ -149,3 +175,13 @@ def test_on_a_gpu(tmp_path, name):
     actual = runtime.run(session, inputs)
     assert providers_of(session) == {model.graph.node[0].op_type: PROVIDER}
     assert_expected(CASES[name], actual, on_gpu=True)
+
+
+@needs_a_gpu
+@pytest.mark.parametrize("op", GATED)
+def test_a_gate_on_a_gpu(tmp_path, op, types, round_before_scale):
+    model, inputs, expected = gated_case(op, types, round_before_scale)
+    session = cuda_session(model, tmp_path)
+    y = runtime.run(session, inputs)["Y"]
+    assert providers_of(session) == {op: PROVIDER}
+    cases.assert_close(y, expected, round_before_scale=round_before_scale, is_gated=True)

@@ -18,18 +18,18 @@ def node_model(
     types: tuple[str, str] = ("float32", "float32"),
     *,
     shape: tuple[int | str, ...] = ("batch", "sequence", 64),
-    residual: tuple[int | str, ...] | None = None,
+    operand: tuple[int | str, ...] | None = None,
     scale: tuple[int, ...] = (64,),
     domain: str = contract.DOMAIN,
     **attributes: Any,
 ) -> onnx.ModelProto:
-    """One node named 'norm' whose scale is an initializer; `residual` is the shape of R where it is not that of X."""
+    """One node named 'norm' whose scale is an initializer; `operand`: shape of R or Z where it is not that of X."""
     number, scale_number = (helper.np_dtype_to_tensor_dtype(np.dtype(t)) for t in types)
     if contract.OPS[op].is_partial:
         attributes.setdefault("partial_size", 8)
     names = [name for name, _ in contract.OPS[op].inputs]
     outputs = [name for name, _ in contract.OPS[op].outputs]
-    shapes = {"X": shape, "R": residual or shape}
+    shapes = {"X": shape, "R": operand or shape, "Z": operand or shape}
     graph = helper.make_graph(
         [helper.make_node(op, names, outputs, name="norm", domain=domain, **attributes)],
         "one_node",

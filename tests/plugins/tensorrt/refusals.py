@@ -58,12 +58,22 @@ NODES: dict[str, dict[str, Any]] = {
         "scale_type": 16,
         "types": ("float16", "float16"),
     },
-    "R has rank 2; use 3, that of X": {"op": "AddRMSNorm", "residual": ("sequence", 64)},
+    "R has rank 2; use 3, that of X": {"op": "AddRMSNorm", "operand": ("sequence", 64)},
+    "Z has rank 2; use 3, that of X": {"op": "SiluGateRMSNorm", "operand": ("sequence", 64)},
+    "axes is [1], X has rank 3; use axes that end with the last: a gated norm takes no others": {
+        "op": "RMSNormSiluGate",
+        "axes": [1],
+        "scale": (1,),
+    },
     # from here on, what only the build knows: shapes
     "R has shape [-1,-1,32]; use that of X, [-1,-1,64], or fuse without residual Adds (fuse --no-residual): they "
     "broadcast, and this op does not": {
         "op": "AddRMSNorm",
-        "residual": ("batch", "sequence", 32),
+        "operand": ("batch", "sequence", 32),
+    },
+    "Z has shape [-1,-1,32]; use that of X, [-1,-1,64]": {
+        "op": "RMSNormSiluGate",
+        "operand": ("batch", "sequence", 32),
     },
     "scale has 7 elements; use 1 or 64": {"scale": (7,)},
     "scale has shape [64]; use one that is 1 behind the axes of X [-1,-1,64]": {"axes": [1]},

@@ -91,8 +91,11 @@ def test_the_op_in_the_domain_of_onnx_runtimes_provider(trt, logger):
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
-def test_an_engine_for_each_device(trt, logger, capability):
-    assert Network(trt, logger, node_model()).plan(capability)
+@pytest.mark.parametrize("op", ["RMSNorm", "RMSNormSiluGate", "SiluGateRMSNorm"])
+def test_an_engine_for_each_device(trt, logger, op, capability):
+    network = Network(trt, logger, node_model(op))
+    assert plugins_of(network) == ["norm"]
+    assert network.plan(capability)
 
 
 def test_the_library_goes_into_the_plan(trt, logger, library):

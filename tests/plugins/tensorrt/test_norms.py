@@ -66,6 +66,22 @@ def test_every_op_in_each_order_of_rounding(plugin, types, axis, n):
             cases.check(plugin, x, scale, partial_size=max(1, n // 3), **options)
 
 
+@pytest.mark.parametrize("n", [7, 128, 1111, 16400])
+@pytest.mark.parametrize("gates_first", [False, True], ids=["behind", "before"])
+def test_a_gate(plugin, types, round_before_scale, gates_first, n):
+    x, z = cases.samples((6, n), types[0]), cases.gates((6, n), types[0])
+    order = {"gates_first": gates_first, "round_before_scale": round_before_scale and types[0] != "float32"}
+    cases.check(plugin, x, cases.weights(n, types[1]), z=z, **order)
+    cases.check(plugin, x, cases.weights(1, types[1]), z=z, **order, epsilon=0.125, rms_epsilon=0.25, rms_min=1.5)
+
+
+def test_a_gate_and_a_scale_of_several_rows(plugin, types):
+    """For each group, as in Mamba2."""
+    x, z = cases.samples((12, 64), types[0]), cases.gates((12, 64), types[0])
+    for gates_first in (False, True):
+        cases.check(plugin, x, cases.weights_of_rows(4, 64, types[1]), z=z, gates_first=gates_first)
+
+
 def test_a_scale_of_several_rows(plugin, types):
     cases.check_scale_rows(plugin, types)
 

@@ -22,6 +22,17 @@ BROKEN = {
         "return divisor;",
     ),
     "the scale of a row": ("statistic.cuh", "scale_offset(p, outer) * bytes", "scale_offset(p, outer + 1) * bytes"),
+    "the rounding before a gate": ("gated_rows.cuh", "round_to<T>(values, this->p_.round_before_scale);", ""),
+    "the gate of what is still held": (
+        "gated_rows.cuh",
+        "row.load(chunk, chunk == last, held);",
+        "row.load(chunk, false, held);",
+    ),
+    "the gate in the second sum": (
+        "statistic.cuh",
+        "value *= silu(to_float(static_cast<const T*>(p.operand)[i]));",
+        "",
+    ),
     "the second sum": ("rows.cuh", "divisor = holds ?", "divisor = divisor.power > 0.0F ?"),
 }
 """What is broken: the file, the line, and what it becomes."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rms_deploy.ops.element_types import element_dtype
-from rms_deploy.ops.reference import add_rms_norm, rms_norm
+from rms_deploy.ops.reference import add_rms_norm, gated_rms_norm, rms_norm
 from rms_deploy.ops.ulp import ulp_distance
 
 if TYPE_CHECKING:  # a program that has this folder on its path imports the module as well
@@ -35,7 +35,7 @@ def weights(n: int, dtype: str) -> Any:
     return (1 + 0.5 * np.random.default_rng(1).standard_normal(n)).astype(element_dtype(dtype))
 
 
-def assert_close(actual: Any, expected: Any, *, round_before_scale: bool = False) -> None:
+def assert_close(actual: Any, expected: Any, *, round_before_scale: bool = False, is_gated: bool = False) -> None:
     """`actual` is `expected`, up to the roundings that the contract leaves open.
 
     float32: 4 ulp. The mean's error (a sum of some hundred terms in float32, of which the root halves the error), the
@@ -43,12 +43,16 @@ def assert_close(actual: Any, expected: Any, *, round_before_scale: bool = False
     mantissa near 2 is up to a whole one; errors of all five that point the same way by their full size do not occur.
     16 bits: these errors of some 2^-24 move a result over a rounding boundary about once in 2^11 elements, by 1 ulp;
     where the quotient is rounded before it is scaled, the product may then be 2 ulp away.
+
+    With a gate, float32: 10 ulp more. In 2^-24, silu is off by 9 at most: 4 of the power of two in exp (2 ulp), 1 of
+    its argument, 1 of 1 + exp, 2 of the reciprocal (1 ulp), 1 of the product with z; one more is that with silu. 16
+    bits: what is 2 ulp away before the last product may be 4 ulp of a result whose mantissa is near 2.
     """
     distance = ulp_distance(actual, expected)
     if actual.dtype == np.float32:
-        assert distance.max(initial=0) <= 4
+        assert distance.max(initial=0) <= (14 if is_gated else 4)
         return
-    assert distance.max(initial=0) <= (2 if round_before_scale else 1)
+    assert distance.max(initial=0) <= ((4 if is_gated else 2) if round_before_scale else 1)
     assert np.count_nonzero(distance) <= max(2, distance.size / 300)
 
 
@@ -80,16 +84,28 @@ def assert_same(actual: Any, expected: Any, decided: Any) -> None:
     assert (actual.view("i2") == expected.view("i2"))[decided & number].all()
 
 
-def check(kernels: Kernels, x: Any, scale: Any, *, axis: int = -1, residual: Any = None, **options: Any) -> Any:
+def check(
+    kernels: Kernels,
+    x: Any,
+    scale: Any,
+    *,
+    axis: int = -1,
+    residual: Any = None,
+    z: Any = None,
+    gates_first: bool = False,
+    **options: Any,
+) -> Any:
     """One norm against float64. Returns y."""
-    y, total = kernels.norm(x, scale, axis=axis, residual=residual, **options)
+    y, total = kernels.norm(x, scale, axis=axis, residual=residual, z=z, gates_first=gates_first, **options)
     exact = {k: float(np.float32(v)) for k, v in options.items() if k in ("epsilon", "rms_epsilon", "rms_min")}
     order = options.get("round_before_scale", False)
     scale = _beside(x, axis % x.ndim, scale, options.get("scale_repeat", 1))
     is_reciprocal = options.get("round_reciprocal", False)
     partial = {"partial_size": options.get("partial_size"), **exact}
     options = {"axes": [axis], "round_before_scale": order, "round_reciprocal": is_reciprocal, **partial}
-    if residual is None:
+    if z is not None:
+        expected = gated_rms_norm(x, z, scale, before=gates_first, **options)
+    elif residual is None:
         expected = rms_norm(x, scale, **options)
     else:
         expected, expected_sum = add_rms_norm(x, residual, scale, **options)
@@ -99,7 +115,7 @@ def check(kernels: Kernels, x: Any, scale: Any, *, axis: int = -1, residual: Any
         normalised = x if residual is None else expected_sum
         assert_same(y, expected, is_decided(normalised, axis, **partial))
     else:
-        assert_close(y, expected, round_before_scale=order)
+        assert_close(y, expected, round_before_scale=order, is_gated=z is not None)
     return y
 
 
@@ -217,22 +233,74 @@ def check_reciprocal(kernels: Kernels, types: tuple[str, str]) -> None:
 def check_scale_rows(kernels: Kernels, types: tuple[str, str]) -> None:
     """A scale of several rows, each for one or two rows of x in turns: each kernel, residual, misalignment, columns."""
     for n in (1, 5, 64, 111, 1024, 4097):
-        x, r, scale = samples((12, n), types[0]), samples((12, n), types[0], 1), _weights_of_rows(3, n, types[1])
+        x, r, scale = samples((12, n), types[0]), samples((12, n), types[0], 1), weights_of_rows(3, n, types[1])
         for tactic in [0, *kernels.tactics(types[0], 12, n)]:
             check(kernels, x, scale, tactic=tactic)
             check(kernels, x, scale, residual=r, tactic=tactic, scale_repeat=2, round_before_scale=True)
             check(kernels, x, scale[:, :1].copy(), tactic=tactic, scale_repeat=2)
         check(kernels, x, scale, shift=x.itemsize)
-    check(kernels, samples((4, 33000), types[0]), _weights_of_rows(2, 33000, types[1]))
+    check(kernels, samples((4, 33000), types[0]), weights_of_rows(2, 33000, types[1]))
     for inner, n in ((3, 19), (9, 40), (136, 300)):
-        x, scale = samples((12, n, inner), types[0]), _weights_of_rows(2, n, types[1])
+        x, scale = samples((12, n, inner), types[0]), weights_of_rows(2, n, types[1])
         check(kernels, x, scale, axis=1)
         check(kernels, x, scale[:, :1].copy(), axis=1, scale_repeat=2)
     huge = _rows_of([1, 6e4 if types[0] == "float16" else 3e38, 1e-7, 2], 64, types[0])
-    check(kernels, huge, _weights_of_rows(2, 64, types[1]), epsilon=0.0)
+    check(kernels, huge, weights_of_rows(2, 64, types[1]), epsilon=0.0)
 
 
-def _weights_of_rows(rows: int, n: int, dtype: str) -> Any:
+def gates(shape: tuple[int, ...], dtype: str, seed: int = 0) -> Any:
+    """Small and large ones, of either sign; silu of the least, -12, is a normal number in each type."""
+    return np.random.default_rng(seed).uniform(-12, 12, shape).astype(element_dtype(dtype))
+
+
+def check_gates(kernels: Kernels, types: tuple[str, str]) -> None:
+    """Behind the norm and in front of it, in each order of rounding: lengths, alignments, in place, epsilons, scales.
+
+    The longest rows have more than 64 KB.
+    """
+    number = 0
+    for n in (1, 2, 5, 31, 64, 111, 128, 1024, 1025, 4096, 8200, 16385, 33000):
+        for gates_first in (False, True):
+            for rounds in (False, True):
+                number += 1
+                rows = 1 + number % 3 if n > 512 else 1 + number % 37
+                x, z = samples((rows, n), types[0], number), gates((rows, n), types[0], number)
+                options = {"z": z, "gates_first": gates_first, "round_before_scale": rounds}
+                shift = number % 3 * x.itemsize
+                scale = weights(n if number % 5 else 1, types[1])
+                check(kernels, x, scale, shift=shift, **options, **EPSILONS[number % 7] if number % 7 < 4 else {})
+                check(kernels, x, scale, shift=shift, y_shift=(shift + x.itemsize) % 16, **options)
+                check(kernels, x, scale, shift=shift, y_is="xz"[number % 2], **options)
+                if n <= 1025:
+                    x, z = samples((12, n), types[0], number), gates((12, n), types[0], number)
+                    options |= {"z": z, "scale_repeat": 1 + number % 2}
+                    check(kernels, x, weights_of_rows(3, n, types[1]), **options)
+
+
+def check_extreme_gates(kernels: Kernels, dtype: str) -> None:
+    """Squares that overflow float32 or are lost to underflow, gates that are 0 or z itself, infinities and NaN."""
+    huge = [1, 6e4, 300, 1e-3, 2] if dtype == "float16" else [1, 2e37, 1e30, 1e19, 1e-15, 1e-22, 1e-30, 2]
+    for n in (5, 16, 77, 4096):
+        x, scale = _rows_of(huge, n, dtype), weights(n, "float32")
+        for gates_first in (False, True):
+            for epsilon in (0.0, 1e-6):
+                check(kernels, x, scale, z=gates(x.shape, dtype), gates_first=gates_first, epsilon=epsilon)
+    x, z = samples((8, 40), dtype), gates((8, 40), dtype)
+    z[0], z[1], z[2, 3], z[3, 4], z[4, 5] = 0, -0.0, np.nan, np.inf, -np.inf
+    z[5, :6] = [100, 1000, 88, 89, 87.5, 30000]
+    x[6, 0], x[7, 1] = np.nan, np.inf
+    scale = weights(40, "float32")
+    for gates_first in (False, True):
+        check(kernels, x, scale, z=z, gates_first=gates_first)
+        # exp(-z) overflows from z = -88.7 on: the gate is then 0, and less than 2^-121 in truth.
+        least = np.broadcast_to(np.array([-30000, -1000, -100, -89, -88.5, 1, 2, 3], z.dtype), (3, 8)).copy()
+        y, _ = kernels.norm(np.ones_like(least), scale[:1], z=least, gates_first=gates_first)
+        assert (abs(y[:, :5].astype(np.float64)) < 2.0**-118).all()
+        assert np.isfinite(y.astype(np.float32)).all()
+        assert (abs(y[:, 5:]) > 0.5).all()
+
+
+def weights_of_rows(rows: int, n: int, dtype: str) -> Any:
     """No row has numbers of another."""
     return np.stack([weights(n, "float32") + row for row in range(rows)]).astype(element_dtype(dtype))
 
@@ -283,5 +351,5 @@ def check_empty(kernels: Kernels) -> None:
 
 BY_TYPES = [
     *(check_lengths, check_alignments, check_partial, check_columns, check_in_place, check_long_rows),
-    *(check_reciprocal, check_scale_rows),
+    *(check_reciprocal, check_scale_rows, check_gates),
 ]

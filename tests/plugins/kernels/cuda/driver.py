@@ -20,7 +20,7 @@ class _Options(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("type", "scale_type")),
         *((name, ctypes.c_int64) for name in ("outer", "n", "inner", "statistics_size")),
         *((name, ctypes.c_int32) for name in ("scale_rows", "scale_repeat")),
-        *((name, ctypes.c_int32) for name in ("scalar_scale", "round_before_scale", "round_reciprocal")),
+        *((name, ctypes.c_int32) for name in ("scalar_scale", "round_before_scale", "round_reciprocal", "gate")),
         *((name, ctypes.c_float) for name in ("epsilon", "rms_epsilon", "rms_min")),
         *((name, ctypes.c_int32) for name in ("tactic", "y_is", "sum_is")),
     )
@@ -89,6 +89,8 @@ class Kernels:
         *,
         axis: int = -1,
         residual: np.ndarray | None = None,
+        z: np.ndarray | None = None,
+        gates_first: bool = False,
         partial_size: int | None = None,
         round_before_scale: bool = False,
         round_reciprocal: bool = False,
@@ -103,22 +105,25 @@ class Kernels:
         tactic: int = 0,
         scale_repeat: int = 1,
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """(y, sum). `shift`: bytes from 16-byte alignment, of all tensors; `y_is`, `sum_is`: 'x' or 'residual'.
+        """(y, sum). `shift`: bytes from 16-byte alignment, of all tensors; `y_is`, `sum_is`: 'x', 'residual' or 'z'.
 
+        `z` makes it a gated norm, whose gate is behind it or, with `gates_first`, in front of it.
         A scale of two axes has several rows, each of which `scale_repeat` rows of x take, and so on in turns.
         """
         axis %= x.ndim
-        names = [None, "x", "residual"]
+        operand, operand_name = (residual, "residual") if z is None else (z, "z")
+        names = [None, "x", operand_name]
+        gate = 0 if z is None else 2 if gates_first else 1  # of contract.h
         options = _Options(
             ELEMENT_TYPES[x.dtype.name], ELEMENT_TYPES[scale.dtype.name],
             int(np.prod(x.shape[:axis])), x.shape[axis], int(np.prod(x.shape[axis + 1 :])),
             partial_size or x.shape[axis], len(scale) if scale.ndim > 1 else 1, scale_repeat,
             scale.shape[-1] == 1 < x.shape[axis], round_before_scale,
-            round_reciprocal, epsilon, rms_epsilon, rms_min, tactic, names.index(y_is), names.index(sum_is),
+            round_reciprocal, gate, epsilon, rms_epsilon, rms_min, tactic, names.index(y_is), names.index(sum_is),
         )  # fmt: skip
         tensors: dict[str, _Guarded | None] = {
             "x": _Guarded.of(x, shift),
-            "residual": None if residual is None else _Guarded.of(residual, shift),
+            operand_name: None if operand is None else _Guarded.of(operand, shift),
             "scale": _Guarded.of(scale, shift * scale.itemsize // x.itemsize % 16),
             "y": _Guarded.empty(x.dtype, x.size, shift if y_shift is None else y_shift),
             "sum": _Guarded.empty(x.dtype, x.size, shift) if residual is not None and wants_sum else None,
@@ -175,8 +180,8 @@ class Kernels:
         grad_x = inside["grad_x"]
         return None if grad_x is None else grad_x.reshape(x.shape), inside["grad_scale"]
 
-    def tactics(self, dtype: str, outer: int, n: int, inner: int = 1) -> list[int]:
+    def tactics(self, dtype: str, outer: int, n: int, inner: int = 1, gate: int = 0) -> list[int]:
         found = (ctypes.c_int32 * 16)()
         number = ELEMENT_TYPES[dtype]
-        options = _Options(number, number, outer, n, inner, n, 1, 1, 0, 0, 0, 1e-6, 0.0, 0.0, 0, 0, 0)
+        options = _Options(number, number, outer, n, inner, n, 1, 1, 0, 0, 0, gate, 1e-6, 0.0, 0.0, 0, 0, 0)
         return list(found[: self.library.find_tactics(ctypes.byref(options), found)])

@@ -21,11 +21,12 @@ struct Options {
   int32_t scalar_scale;
   int32_t round_before_scale;
   int32_t round_reciprocal;
+  int32_t gate;  // of contract::Gate
   float epsilon;
   float rms_epsilon;
   float rms_min;
   int32_t tactic;
-  int32_t y_is;    // 0: of its own; 1: x; 2: residual
+  int32_t y_is;    // 0: of its own; 1: x; 2: residual or z
   int32_t sum_is;  // the same
 };
 
@@ -42,27 +43,28 @@ static Problem problem_of(const Options& o) {
   p.scalar_scale = o.scalar_scale != 0;
   p.round_before_scale = o.round_before_scale != 0;
   p.round_reciprocal = o.round_reciprocal != 0;
+  p.gate = static_cast<rms_deploy::contract::Gate>(o.gate);
   p.epsilon = o.epsilon;
   p.rms_epsilon = o.rms_epsilon;
   p.rms_min = o.rms_min;
   return p;
 }
 
-// `buffers`: x, residual, scale, y, sum. Returns a rms_deploy::cuda::Error.
+// `buffers`: x, residual or z, scale, y, sum. Returns a rms_deploy::cuda::Error.
 __attribute__((visibility("default"))) int run(const Options* options, const Buffer* buffers) {
   if (const int error = static_cast<int>(rms_deploy::cuda::prepare())) {  // makes a context, which memory needs
     return error;
   }
-  const OnDevice x(buffers[0]), residual(buffers[1]), scale(buffers[2]), y(buffers[3]), sum(buffers[4]);
-  for (const OnDevice* buffer : {&x, &residual, &scale, &y, &sum}) {
+  const OnDevice x(buffers[0]), operand(buffers[1]), scale(buffers[2]), y(buffers[3]), sum(buffers[4]);
+  for (const OnDevice* buffer : {&x, &operand, &scale, &y, &sum}) {
     if (buffer->error() != 0) {
       return buffer->error();
     }
   }
   Problem p = problem_of(*options);
-  void* const tensors[] = {y.tensor(), x.tensor(), residual.tensor()};
+  void* const tensors[] = {y.tensor(), x.tensor(), operand.tensor()};
   p.x = x.tensor();
-  p.operand = residual.tensor();
+  p.operand = operand.tensor();
   p.scale = scale.tensor();
   p.y = tensors[options->y_is];
   p.sum = options->sum_is == 0 ? sum.tensor() : tensors[options->sum_is];
@@ -72,7 +74,7 @@ __attribute__((visibility("default"))) int run(const Options* options, const Buf
       return error;
     }
   }
-  for (const OnDevice* buffer : {&x, &residual, &scale, &y, &sum}) {
+  for (const OnDevice* buffer : {&x, &operand, &scale, &y, &sum}) {
     if (const int error = buffer->copy_back()) {
       return error;
     }

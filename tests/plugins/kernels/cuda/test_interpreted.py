@@ -30,6 +30,7 @@ def test_against_float64(interpreted, check):
 
 def test_extremes(interpreted):
     cases.check_extremes(interpreted, "bfloat16")
+    cases.check_extreme_gates(interpreted, "bfloat16")
 
 
 def test_the_launches_are_those_of_the_launcher(interpreted):
@@ -142,6 +143,9 @@ def probe(kernels, kernel):
     if "columns" in kernel:
         inner = {"16": 24, "8": 12, "4": 9, "2": 9}[kernel.split("_")[2]]  # 9: two rows are taken as one
         shape, axis = ((2, 601 if "columns_2" in kernel else 600, inner), 1)
+    if "gated" in kernel:
+        probe_gates(kernels, kernel)
+        return
     x, residual = cases.samples(shape, dtype), cases.samples(shape, dtype, 1)
     scale, options = cases.weights(shape[axis], dtype), {"axis": axis, "tactic": tactic}
     cases.check(kernels, x, scale, **options)
@@ -159,8 +163,23 @@ def probe(kernels, kernel):
     assert kernel in {launch.kernel for launch in kernels.launches}
 
 
+def probe_gates(kernels, kernel):
+    """The same of a gated norm, whose kernel has code for aligned rows and code for all others."""
+    dtype = kernel.rpartition("_")[2]
+    for n in (1111, 8840):  # rows of one chunk and of two, of which the last is not whole
+        for aligned, gates_first in ((False, True), (False, False), (True, True), (True, False)):
+            shape = (3, n if not aligned else n // 8 * 8)
+            x, z, scale = cases.samples(shape, dtype), cases.gates(shape, dtype), cases.weights(shape[1], dtype)
+            options = {"z": z, "gates_first": gates_first}
+            cases.check(kernels, x, scale, y_is="x", **options)
+            wide = np.random.default_rng(2).uniform(1e25, 2e25, shape)
+            wide[0] *= 1e-40
+            cases.check(kernels, wide.astype(x.dtype), scale, epsilon=0.0, y_is="z", **options)
+    assert kernel in {launch.kernel for launch in kernels.launches}
+
+
 KERNELS = [
-    *("norm_rows_1", "norm_rows_4", "norm_shared_rows", "norm_any_rows"),
+    *("norm_rows_1", "norm_rows_4", "norm_shared_rows", "norm_any_rows", "norm_gated_rows"),
     *("norm_columns_16", "norm_columns_8", "norm_columns_4", "norm_columns_2"),
 ]
 
@@ -228,8 +247,11 @@ def test_a_broken_source_is_seen(on_cpu, nvcc, tmp_path, what):
     def check_rows(kernels, types):
         for n, rounds in ((64, False), (4096, False), (64, True)):
             orders = {"round_before_scale": rounds, "round_reciprocal": rounds}
-            cases.check(kernels, cases.samples((3, n), types[0]), cases.weights(n, types[1]), **orders)
+            x, z, scale = cases.samples((3, n), types[0]), cases.gates((3, n), types[0]), cases.weights(n, types[1])
+            cases.check(kernels, x, scale, **orders)
+            cases.check(kernels, x, scale, z=z, round_before_scale=rounds)
 
     checks = (check_rows, cases.check_columns, cases.check_alignments, cases.check_scale_rows)
     seen = any(fails(check, kernels, ("float16", "float16")) for check in checks)
-    assert (seen or fails(cases.check_extremes, kernels, "bfloat16")) == (what != "nothing")
+    seen = seen or any(fails(check, kernels, "bfloat16") for check in (cases.check_extremes, cases.check_extreme_gates))
+    assert seen == (what != "nothing")

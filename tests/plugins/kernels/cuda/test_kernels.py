@@ -43,6 +43,7 @@ def test_against_float64(kernels, check, types):
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_extremes(kernels, dtype):
     cases.check_extremes(kernels, dtype)
+    cases.check_extreme_gates(kernels, dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -61,6 +62,7 @@ def test_tactics_depend_on_the_length(kernels):
     assert kernels.tactics("float16", 64, 128) == [1, 2, 4, 8]
     assert kernels.tactics("float16", 64, 111) == []  # rows that are not whole packs have one kernel
     assert kernels.tactics("float16", 64, 4096, inner=2) == []
+    assert kernels.tactics("float16", 64, 4096, gate=1) == kernels.tactics("float16", 64, 4096, gate=2) == []
 
 
 @pytest.mark.parametrize("multiprocessors", [1, 200])
@@ -86,13 +88,14 @@ from driver import Kernels
 library = Path({library!r})
 Kernels.stand_in(library).set_reverse(int(sys.argv[1]))
 kernels = Kernels(library)
-for check in (cases.check_alignments, cases.check_columns, cases.check_scale_rows):
+for check in (cases.check_alignments, cases.check_columns, cases.check_scale_rows, cases.check_gates):
     check(kernels, ("float16", "float16"))
 for n in (64, 4096):
     cases.check(kernels, cases.samples((3, n), "float16"), cases.weights(n, "float16"))
 x, scale, order = cases.samples((3, 64), "float16"), cases.weights(64, "float16"), "round_before_scale round_reciprocal"
 cases.check(kernels, x, scale, **dict.fromkeys(order.split(), True))
 cases.check_extremes(kernels, "bfloat16")
+cases.check_extreme_gates(kernels, "bfloat16")
 """
 
 

@@ -20,9 +20,9 @@ GPUS = ("75", "80", "86", "87", "89", "90", "100", "103", "110", "120", "121")
 def test_no_kernel_spills(ptx, nvcc, gpu):
     """For every GPU that the build compiles for, and those that run the code of a lower minor number."""
     log = run([nvcc.with_name("ptxas"), "-v", "-O3", f"-arch=sm_{gpu}", ptx(virtual_of(gpu)), "-o", "/dev/null"])
-    assert log.count("Compiling entry function") == 29  # 9 kernels of float32, 10 of each other type
+    assert log.count("Compiling entry function") == 32  # 10 kernels of float32, 11 of each other type
     frames = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", log)
-    assert len(frames) >= 29
+    assert len(frames) >= 32
     assert set(frames) == {("0", "0", "0")}, log
     assert "lmem" not in log
     registers = re.findall(r"function '(norm_columns_[248]_\w+)'.*?Used (\d+) registers", log, re.DOTALL)

@@ -14,13 +14,19 @@ namespace {
 
 using namespace nvinfer1;
 
-enum Kind { kNorm, kPartialNorm, kAddNorm };  // behind them, their twins
+// The contract's kinds: those without a gate, their twins, and those with a gate in the order of contract::Gate.
+enum Kind { kNorm, kPartialNorm, kAddNorm, kTwins, kGatedNorms = 6 };
 
-constexpr int32_t kKinds = 3;
+Kind kind_of(const Options& o, bool has_operand) {
+  if (o.gate != 0) {
+    return static_cast<Kind>(kGatedNorms + o.gate - 1);
+  }
+  return has_operand ? kAddNorm : o.statistics_size != o.n ? kPartialNorm : kNorm;
+}
 
 IPluginCreatorV3One* creator(const Options& o, Kind kind) {
   int32_t count = 0;
-  return static_cast<IPluginCreatorV3One*>(getCreators(count)[kind + (o.round_reciprocal != 0 ? kKinds : 0)]);
+  return static_cast<IPluginCreatorV3One*>(getCreators(count)[kind + (o.round_reciprocal != 0 ? kTwins : 0)]);
 }
 
 template <class Capability>
@@ -42,7 +48,7 @@ PluginTensorDesc description(int32_t type, const std::vector<int64_t>& dims) {
 }
 
 std::unique_ptr<IPluginV3> made(const Options& o, Kind kind) {
-  const int64_t axis = -2, scale_type = o.round_before_scale != 0 ? o.type : 1;
+  const int64_t axis = o.gate != 0 ? -1 : -2, scale_type = o.round_before_scale != 0 ? o.type : 1;
   std::vector<PluginField> fields{{"axes", &axis, PluginFieldType::kINT64, 1},
                                   {"epsilon", &o.epsilon, PluginFieldType::kFLOAT32, 1},
                                   {"rms_epsilon", &o.rms_epsilon, PluginFieldType::kFLOAT32, 1},
@@ -75,26 +81,32 @@ extern "C" __attribute__((visibility("default"))) int run_plugin(const Options* 
   if (const int error = static_cast<int>(rms_deploy::cuda::prepare())) {
     return error;
   }
-  const OnDevice x(buffers[0]), residual(buffers[1]), scale(buffers[2]), y(buffers[3]), sum(buffers[4]);
-  for (const OnDevice* buffer : {&x, &residual, &scale, &y, &sum}) {
+  const OnDevice x(buffers[0]), operand(buffers[1]), scale(buffers[2]), y(buffers[3]), sum(buffers[4]);
+  for (const OnDevice* buffer : {&x, &operand, &scale, &y, &sum}) {
     if (buffer->error() != 0) {
       return buffer->error();
     }
   }
-  const Kind kind = buffers[1].host != nullptr ? kAddNorm : o.statistics_size != o.n ? kPartialNorm : kNorm;
+  const bool has_operand = buffers[1].host != nullptr;
+  const Kind kind = kind_of(o, has_operand);
   const std::unique_ptr<IPluginV3> plugin = made(o, kind);
   if (plugin == nullptr || o.y_is != 0 || o.sum_is != 0) {
     return -2;
   }
   auto* runtime = capability<IPluginV3OneRuntime>(*plugin, PluginCapabilityType::kRUNTIME);
   const int64_t turns = o.outer / (o.scale_rows * o.scale_repeat);
-  const PluginTensorDesc tensor = description(o.type, {turns, o.scale_rows, o.scale_repeat, o.n, o.inner});
-  const PluginTensorDesc weight = description(o.scale_type, {o.scale_rows, 1, o.scalar_scale != 0 ? 1 : o.n, 1});
-  const bool adds = kind == kAddNorm;
-  const PluginTensorDesc in[] = {tensor, adds ? tensor : weight, weight}, out[] = {tensor, tensor};
-  const void* inputs[] = {x.tensor(), adds ? residual.tensor() : scale.tensor(), scale.tensor()};
+  std::vector<int64_t> shape{turns, o.scale_rows, o.scale_repeat, o.n};
+  std::vector<int64_t> scale_shape{o.scale_rows, 1, o.scalar_scale != 0 ? 1 : o.n};
+  if (o.gate == 0) {  // whose axes are the last
+    shape.push_back(o.inner);
+    scale_shape.push_back(1);
+  }
+  const PluginTensorDesc tensor = description(o.type, shape), weight = description(o.scale_type, scale_shape);
+  const PluginTensorDesc in[] = {tensor, has_operand ? tensor : weight, weight}, out[] = {tensor, tensor};
+  const void* inputs[] = {x.tensor(), has_operand ? operand.tensor() : scale.tensor(), scale.tensor()};
   void* outputs[] = {y.tensor(), sum.tensor()};
-  if (runtime->setTactic(o.tactic) != 0 || runtime->onShapeChange(in, adds ? 3 : 2, out, adds ? 2 : 1) != 0) {
+  const int32_t in_count = has_operand ? 3 : 2, out_count = kind == kAddNorm ? 2 : 1;
+  if (runtime->setTactic(o.tactic) != 0 || runtime->onShapeChange(in, in_count, out, out_count) != 0) {
     return -2;
   }
   const int error = device::captured(
@@ -103,7 +115,7 @@ extern "C" __attribute__((visibility("default"))) int run_plugin(const Options* 
   if (error != 0 || finished != 0) {
     return error != 0 ? error : finished;
   }
-  for (const OnDevice* buffer : {&x, &residual, &scale, &y, &sum}) {
+  for (const OnDevice* buffer : {&x, &operand, &scale, &y, &sum}) {
     if (const int failed = buffer->copy_back()) {
       return failed;
     }

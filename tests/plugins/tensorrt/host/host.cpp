@@ -9,6 +9,7 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "kernels/cuda/norm.h"
@@ -78,7 +79,7 @@ namespace {
 IPluginCreatorV3One* creator(int32_t index) {
   int32_t count = 0;
   IPluginCreatorInterface* const* all = getCreators(count);
-  CHECK(count == 6);
+  CHECK(count == 8);
   return static_cast<IPluginCreatorV3One*>(all[index]);
 }
 
@@ -288,6 +289,41 @@ void check_enqueue() {
   CHECK(add.runtime->onShapeChange(wrong, 3, three, 2) != 0);
 }
 
+void check_gates() {
+  using rms_deploy::contract::Gate;
+  const PluginTensorDesc x = tensor(DataType::kBF16, {2, 3, 8});
+  const PluginTensorDesc in[] = {x, x, tensor(DataType::kFLOAT, {8})};
+  char memory[4];
+  const void* inputs[] = {&memory[0], &memory[1], &memory[2]};
+  void* outputs[] = {&memory[3]};
+  for (const auto& [kind, gate, name] :
+       {std::tuple{6, Gate::kSilu, "RMSNormSiluGate"}, std::tuple{7, Gate::kSiluFirst, "SiluGateRMSNorm"}}) {
+    const Made made = make(kind, {});
+    CHECK(made.core->getPluginName() == std::string(name));
+    CHECK(made.build->getNbOutputs() == 1);
+    DynamicPluginTensorDesc all[4] = {};
+    for (int i = 0; i < 4; ++i) {
+      all[i].desc = i == 2 ? in[2] : x;
+      CHECK(made.build->supportsFormatCombination(i, all, 3, 1));
+    }
+    all[1].desc.type = DataType::kFLOAT;  // z has the type of x, and only scale may be float32
+    CHECK(!made.build->supportsFormatCombination(1, all, 3, 1));
+    const DataType types[] = {DataType::kBF16, DataType::kFLOAT, DataType::kFLOAT};
+    DataType out;
+    CHECK(made.build->getOutputDataTypes(&out, 1, types, 3) != 0);
+    const Made planned = through_a_plan(made, kind);
+    CHECK(planned.runtime->onShapeChange(in, 3, &x, 1) == 0);
+    CHECK(planned.runtime->enqueue(in, &x, inputs, outputs, nullptr, nullptr) == 0);
+    CHECK(launched.gate == gate && launched.outer == 6 && launched.n == 8 && launched.inner == 1);
+    CHECK(launched.operand == inputs[1] && launched.scale == inputs[2] && launched.sum == nullptr);
+    const PluginTensorDesc wrong[] = {x, tensor(DataType::kBF16, {2, 3, 1}), in[2]};
+    CHECK(planned.runtime->onShapeChange(wrong, 3, &x, 1) != 0);
+    const int64_t middle = 1;
+    const Made columns = make(kind, {{"axes", &middle, PluginFieldType::kINT64, 1}});
+    CHECK(columns.runtime->onShapeChange(in, 3, &x, 1) != 0);
+  }
+}
+
 template <class Function>
 Function find(void* library, const char* name) {
   return reinterpret_cast<Function>(dlsym(library, name));
@@ -329,6 +365,7 @@ int main(int count, char** arguments) {
   check_shapes();
   check_tactics();
   check_enqueue();
+  check_gates();
   for (int i = 1; i < count; ++i) {
     check_logging(arguments[i]);
   }

@@ -1,8 +1,9 @@
 """What an instruction computes, as a function of numpy arrays: one element per thread.
 
-As on a GPU, subnormals are kept and a root, a reciprocal and a quotient are rounded to nearest; the approximation of a
-reciprocal root is two units in the last place off, as that of a GPU may be. A fused multiplication
-and addition of float32 is rounded once; that of float64, which only the second sum uses, twice.
+As on a GPU, subnormals are kept and a root, a reciprocal and a quotient are rounded to nearest; the approximations of a
+reciprocal root and of a power of two are two units in the last place off, and that of a reciprocal one, as those of a
+GPU may be. A fused multiplication and addition of float32 is rounded once; that of float64, which only the second sum
+uses, twice.
 """
 
 from __future__ import annotations
@@ -54,8 +55,13 @@ def converted(value: Array, source: str, target: str) -> Array:
     return value.astype(dtype_of(target))
 
 
-def fused(a: Array, b: Array, c: Array) -> Array:
-    """a * b + c. In float64 the product of two float32 is exact; the sum is rounded to odd, then to float32."""
+def fused(a: Array, b: Array, c: Array, rounding: str = "rn") -> Array:
+    """a * b + c, rounded to nearest (rn) or down (rm).
+
+    In float64 the product of two float32 is exact; the sum is rounded to odd, then to float32.
+    """
+    if rounding not in ("rn", "rm") or (rounding == "rm" and a.dtype != np.float32):
+        raise PtxError(f"a rounding {rounding} of {a.dtype} is not known")
     if a.dtype != np.float32:
         return a * b + c
     product, addend = a.astype(np.float64) * b.astype(np.float64), np.broadcast_to(c, a.shape).astype(np.float64)
@@ -64,7 +70,11 @@ def fused(a: Array, b: Array, c: Array) -> Array:
     error = (product - (total - back)) + (addend - back)
     is_even = (total.view(np.uint64) & np.uint64(1)) == 0
     odd = np.nextafter(total, np.where(error > 0, np.inf, -np.inf))
-    return np.where(np.isfinite(total) & (error != 0) & is_even, odd, total).astype(np.float32)
+    exact = np.where(np.isfinite(total) & (error != 0) & is_even, odd, total)
+    nearest = exact.astype(np.float32)
+    if rounding == "rm":
+        return np.where(nearest.astype(np.float64) > exact, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+    return nearest
 
 
 def divided(a: Array, b: Array) -> Array:
@@ -134,6 +144,29 @@ def approximate_reciprocal_root(a: Array) -> Array:
     return np.nextafter(np.nextafter(root, a.dtype.type(0)), a.dtype.type(0))
 
 
+def approximate_power_of_two(a: Array) -> Array:
+    """2^a: exact for 0 and infinity; 0 for what would be subnormal."""
+    power = np.exp2(a.astype(np.float64)).astype(a.dtype)
+    below = np.nextafter(np.nextafter(power, a.dtype.type(0)), a.dtype.type(0))
+    return _without_subnormals(np.where((a == 0) | (a == np.inf), power, below))
+
+
+def approximate_reciprocal(a: Array) -> Array:
+    """1 / a: exact for powers of two; 0 for what would be subnormal."""
+    reciprocal = a.dtype.type(1) / a
+    is_power = np.isinf(a) | (np.frexp(a)[0] == 0.5)
+    return _without_subnormals(np.where(is_power, reciprocal, np.nextafter(reciprocal, a.dtype.type(0))))
+
+
+def _without_subnormals(value: Array) -> Array:
+    return np.where(abs(value) < np.finfo(value.dtype).tiny, np.copysign(value.dtype.type(0), value), value)
+
+
+def saturated(value: Array) -> Array:
+    """Into 0 ... 1; a NaN becomes 0."""
+    return np.where(np.isnan(value), value.dtype.type(0), np.clip(value, 0, 1)).astype(value.dtype)
+
+
 _COMPARISONS: dict[str, Callable[[Array, Array], Array]] = {
     "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal, "eq": np.equal, "ne": np.not_equal,
     "lo": np.less, "ls": np.less_equal, "hi": np.greater, "hs": np.greater_equal,
@@ -146,5 +179,5 @@ OF_TWO: dict[str, Callable[[Array, Array], Array]] = {
 
 OF_ONE: dict[str, Callable[[Array], Array]] = {
     "neg": np.negative, "abs": np.abs, "not": np.invert, "sqrt": np.sqrt, "rcp": lambda a: a.dtype.type(1) / a,
-    "rsqrt": approximate_reciprocal_root,
+    "rsqrt": approximate_reciprocal_root, "ex2": approximate_power_of_two, "rcp.approx": approximate_reciprocal,
 }  # fmt: skip

@@ -25,10 +25,11 @@ class _Problem(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("type", "scale_type")),
-        *((name, ctypes.c_void_p) for name in ("x", "residual", "scale", "y", "sum")),
+        *((name, ctypes.c_void_p) for name in ("x", "operand", "scale", "y", "sum")),
         *((name, ctypes.c_int64) for name in ("outer", "n", "inner", "statistics_size")),
         *((name, ctypes.c_int32) for name in ("scale_rows", "scale_repeat")),
         *((name, ctypes.c_bool) for name in ("scalar_scale", "round_before_scale", "round_reciprocal")),
+        ("gate", ctypes.c_uint8),
         *((name, ctypes.c_float) for name in ("epsilon", "rms_epsilon", "rms_min")),
     )
 
@@ -37,7 +38,7 @@ def tensors_of(arguments: bytes) -> list[Region]:
     """What a kernel may touch, from the problem that its argument begins with. An output may be an input too."""
     p = _Problem.from_buffer_copy(arguments)
     size = p.outer * p.n * p.inner * _BYTES[p.type]
-    sizes = dict.fromkeys(("x", "residual", "y", "sum"), size)
+    sizes = dict.fromkeys(("x", "operand", "y", "sum"), size)
     sizes["scale"] = p.scale_rows * (1 if p.scalar_scale else p.n) * _BYTES[p.scale_type]
     outputs = {getattr(p, name) for name in ("y", "sum")}
     addresses = {getattr(p, name): name for name in sizes if getattr(p, name)}

@@ -8,6 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from rms_deploy.ops.ulp import ulp_distance
+
 from . import arithmetic
 
 
@@ -24,11 +26,42 @@ def test_a_fused_product_and_sum_is_rounded_once():
         assert all(abs(Fraction(float(result)) - exact) <= abs(Fraction(other) - exact) for other in neighbours)
 
 
+def test_a_fused_product_and_sum_is_rounded_down():
+    generator = np.random.default_rng(0)
+    a, b, c = (generator.standard_normal(2000).astype(np.float32) for _ in range(3))
+    a[0], b[0], c[0] = 3, 4, -2  # exact
+    for x, y, z, result in zip(a, b, c, arithmetic.fused(a, b, c, "rm"), strict=True):
+        exact = Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))
+        assert Fraction(float(result)) <= exact < Fraction(float(np.nextafter(result, np.float32(np.inf))))
+
+
 def test_a_fused_product_and_sum_of_no_numbers():
     one = np.ones(3, np.float32)
     with np.errstate(all="ignore"):
         result = arithmetic.fused(one, np.array([np.inf, np.nan, 3e38], np.float32), np.array([1, 1, 3e38], np.float32))
     assert np.array_equal(result, [np.inf, np.nan, np.inf], equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("approximate", "exact", "ulp"),
+    [(arithmetic.approximate_power_of_two, np.exp2, 2), (arithmetic.approximate_reciprocal, np.reciprocal, 1)],
+)
+def test_an_approximation_is_off_by_so_many_units(approximate, exact, ulp):
+    a = np.random.default_rng(0).uniform(0.5, 120, 1000).astype(np.float32)
+    nearest = exact(a.astype(np.float64)).astype(np.float32)
+    distance = ulp_distance(approximate(a), nearest)
+    assert set(distance) == {ulp}
+
+
+def test_approximations_of_no_numbers():
+    values = np.array([0, np.inf, -np.inf, np.nan, -140], np.float32)
+    with np.errstate(all="ignore"):
+        powers = arithmetic.approximate_power_of_two(values)
+        reciprocals = arithmetic.approximate_reciprocal(np.array([1, np.inf, -np.inf, np.nan, 2.0**127], np.float32))
+    assert np.array_equal(powers, [1, np.inf, 0, np.nan, 0], equal_nan=True)
+    assert np.array_equal(reciprocals, [1, 0, 0, np.nan, 0], equal_nan=True)
+    saturated = arithmetic.saturated(np.array([-1, 0.25, 2, np.nan, np.inf], np.float32))
+    assert saturated.tolist() == [0, 0.25, 1, 0, 1]
 
 
 @pytest.mark.parametrize(("half", "dtype"), [("f16", np.float16), ("bf16", ml_dtypes.bfloat16)])

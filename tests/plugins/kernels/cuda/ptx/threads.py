@@ -169,6 +169,8 @@ class Threads(Registers):
             return
         root, kind = instruction.parts[0], instruction.type
         operands = instruction.operands
+        if instruction.parts[:2] == ("rcp", "approx"):
+            root = "rcp.approx"
         if root in ("ld", "st"):
             (self._load if root == "ld" else self._store)(instruction)
             return
@@ -200,7 +202,7 @@ class Threads(Registers):
                 self.write(target, arithmetic.inserted(bits, into, start, count), kind)
             elif root == "fma":
                 a, b, c = (self.read(operand, kind) for operand in operands[1:])
-                self.write(target, arithmetic.fused(a, b, c), kind)
+                self.write(target, arithmetic.fused(a, b, c, instruction.parts[1]), kind)
             elif root in ("mul", "mad"):
                 self._multiply(instruction)
             elif root in arithmetic.OF_TWO:
@@ -251,6 +253,8 @@ class Threads(Registers):
             value = high.astype(np.uint32) << np.uint32(16) | low
         else:
             value = arithmetic.converted(self.read(sources[0], source), source, wanted)
+            if "sat" in instruction.parts:
+                value = arithmetic.saturated(value)
         self.write(str(target), value, wanted)
 
     def _compare(self, instruction: Instruction) -> None:

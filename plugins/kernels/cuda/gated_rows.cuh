@@ -1,0 +1,94 @@
+// inner = 1, with a gate in front of the norm or behind it: any alignment and any length. A block that can hold a row
+// reads it once; a longer row is read twice.
+#pragma once
+
+#include "kernels/cuda/rows.cuh"
+
+namespace rms_deploy::cuda {
+
+template <class T, bool kAligned>
+class GatedRow : public Row<T, kAnyRowVectors, kAligned, int64_t> {
+ public:
+  struct Held {
+    Floats<T> source[kAnyRowVectors];  // what is normalised; a gated x is not rounded to T
+    Pack z[kAnyRowVectors];
+  };
+
+  using Base = Row<T, kAnyRowVectors, kAligned, int64_t>;
+  using Base::Base;
+
+  // Both tensors are on their way at once. z is left out where neither the gate in front of the norm nor the caller
+  // needs it.
+  __device__ __forceinline__ void load(int64_t chunk, bool needs_z, Held& held) const {
+    Pack x[kAnyRowVectors];
+#pragma unroll
+    for (int i = 0; i < kAnyRowVectors; ++i) {
+      x[i] = Base::load(this->x_, this->first(chunk, i));
+      held.z[i] = needs_z || is_gated_first() ? Base::load(this->operand_, this->first(chunk, i)) : Pack{};
+    }
+#pragma unroll
+    for (int i = 0; i < kAnyRowVectors; ++i) {
+      held.source[i] = Floats<T>(x[i]);
+      if (is_gated_first()) {
+        multiply_by_gate(held.source[i], held.z[i]);
+      }
+    }
+  }
+
+  // Writes y.
+  __device__ __forceinline__ void write(int64_t chunk, const Held& held, const Divisor& divisor) const {
+#pragma unroll
+    for (int i = 0; i < kAnyRowVectors; ++i) {
+      Floats<T> values = held.source[i];
+      this->norm(values, divisor, this->scale(chunk, i));
+      if (!is_gated_first()) {
+        round_to<T>(values, this->p_.round_before_scale);
+        multiply_by_gate(values, held.z[i]);
+      }
+      this->store(this->y_, this->first(chunk, i), values.rounded());
+    }
+  }
+
+ private:
+  __device__ __forceinline__ bool is_gated_first() const { return this->p_.gate == contract::Gate::kSiluFirst; }
+
+  __device__ __forceinline__ static void multiply_by_gate(Floats<T>& values, const Pack& z) {
+    const Floats<T> gates(z);
+#pragma unroll
+    for (int k = 0; k < kWidth<T>; ++k) {
+      values.each[k] *= silu(gates.each[k]);
+    }
+  }
+};
+
+template <class T, bool kAligned>
+__device__ __forceinline__ void norm_gated_chunks(const Arguments& arguments) {
+  const int64_t number = arguments.first + static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
+  const GatedRow<T, kAligned> row(arguments, number);
+  const int64_t last = row.chunks() - 1;
+  typename GatedRow<T, kAligned>::Held held;
+  float sum = 0.0F;
+  for (int64_t chunk = 0; chunk <= last; ++chunk) {
+    row.load(chunk, chunk == last, held);
+    sum += row.squares(chunk, held.source);
+  }
+  const Divisor divisor = row_divisor<T, true>(arguments, number, sum);
+  for (int64_t chunk = last; chunk >= 0; --chunk) {
+    if (chunk < last) {  // the last one is still held
+      row.load(chunk, true, held);
+    }
+    row.write(chunk, held, divisor);
+  }
+}
+
+// Aligned rows take a fifth fewer instructions for each element of 16 bits, and a third fewer of float32.
+template <class T>
+__device__ __forceinline__ void norm_gated_rows(const Arguments& arguments) {
+  if (arguments.aligned) {
+    norm_gated_chunks<T, true>(arguments);
+  } else {
+    norm_gated_chunks<T, false>(arguments);
+  }
+}
+
+}  // namespace rms_deploy::cuda
