@@ -16,7 +16,7 @@ inline constexpr int kVersion = 1;
 inline constexpr const char* kPluginVersion = "1";
 
 // What a gate multiplies by, in float32: x before the norm (First), or its result.
-enum class Gate : uint8_t { kNone, kSilu, kSiluFirst };
+enum class Gate : uint8_t { kNone, kSilu, kSiluFirst, kSigmoid };
 
 // The parts of an op. Its name follows from them; R and Z have the shape of X.
 struct Kind {
@@ -36,6 +36,7 @@ inline constexpr Kind kKinds[] = {
     {"AddRMSNormReciprocal", true, false, true, Gate::kNone},      // (X: T, R: T, scale: S) -> Y: T, Sum: T
     {"RMSNormSiluGate", false, false, false, Gate::kSilu},         // (X: T, Z: T, scale: S) -> Y: T
     {"SiluGateRMSNorm", false, false, false, Gate::kSiluFirst},    // (X: T, Z: T, scale: S) -> Y: T
+    {"RMSNormSigmoidGate", false, false, false, Gate::kSigmoid},   // (X: T, Z: T, scale: S) -> Y: T
 };
 
 // Element types, numbered as in ONNX. T is any of them; S is T or kFloat32.

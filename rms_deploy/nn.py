@@ -8,7 +8,7 @@ from rms_deploy.ops import torch_check  # noqa: F401 - first: it says what is mi
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from rms_deploy.ops import torch_eager
 from rms_deploy.ops.scale_shape import why_not_taken
 
 __all__ = ["AddRMSNorm", "GatedRMSNorm", "LayerNorm", "PartialRMSNorm", "RMSNorm"]
+
+Activation = Literal["silu", "sigmoid"]
+"""Of the gate of a `GatedRMSNorm`."""
 
 
 class RMSNorm(nn.Module):
@@ -199,7 +202,7 @@ class AddRMSNorm(RMSNorm):
 
 
 class GatedRMSNorm(RMSNorm):
-    """y = RMSNorm(x) * g, or y = RMSNorm(x * g), where g = z * sigmoid(z), in float32.
+    """y = RMSNorm(x) * g, or y = RMSNorm(x * g), where g = z * sigmoid(z) or sigmoid(z), in float32.
 
     With `norm_before_gate` the norm is rounded as `round_before_scale` says: to the dtype of x before the gate (True;
     Qwen3-Next), or not at all (False; Kimi Linear). Without it x * g is not rounded (Mamba2: False and
@@ -209,6 +212,7 @@ class GatedRMSNorm(RMSNorm):
         shape: as in `RMSNorm`, of the last axes.
         epsilon: as in `RMSNorm`.
         norm_before_gate: whether the gate multiplies the result of the norm, and not x.
+        activation: of the gate, "silu" or "sigmoid".
         **options: as in `RMSNorm`, but for `axes` and `round_reciprocal`. For groups, x and z have the shape
             (..., groups, n / groups), and `scale_shape` is (groups, n / groups).
 
@@ -228,13 +232,17 @@ class GatedRMSNorm(RMSNorm):
         epsilon: float | None = None,
         *,
         norm_before_gate: bool = True,
+        activation: Activation = "silu",
         **options: Any,
     ) -> None:
         for name in ("axes", "round_reciprocal"):
             if options.get(name):
                 raise InputError(f"{name}: {options[name]!r} is not accepted by a gated norm; leave it out")
+        if activation not in get_args(Activation):
+            raise InputError(f"activation: {activation!r} is not accepted; use {', '.join(get_args(Activation))}")
         super().__init__(shape, epsilon, **options)
         self.norm_before_gate = norm_before_gate
+        self.activation = activation
 
     def forward(  # type: ignore[override]  # its own inputs
         self, x: Tensor, z: Tensor, scale: Tensor | None = None
@@ -248,7 +256,8 @@ class GatedRMSNorm(RMSNorm):
         if x.shape != z.shape or x.dtype != z.dtype:
             raise InputError(f"z: {z.dtype} {list(z.shape)} does not match x, {x.dtype} {list(x.shape)}")
         wide = x if x.dtype == torch.float64 else x.float()
-        gate = nn.functional.silu(z.to(wide.dtype))
+        function = nn.functional.silu if self.activation == "silu" else torch.sigmoid
+        gate = function(z.to(wide.dtype))
         rounds_first = self.round_before_scale and x.dtype != wide.dtype
         if self.norm_before_gate:
             normed = norm(x, scale) if rounds_first else norm(wide, scale.to(wide.dtype))
@@ -259,7 +268,7 @@ class GatedRMSNorm(RMSNorm):
         return norm(wide * gate, scale.to(wide.dtype)).to(x.dtype)
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, norm_before_gate={self.norm_before_gate}"
+        return f"{super().extra_repr()}, norm_before_gate={self.norm_before_gate}, activation={self.activation}"
 
     def _norm(self, x: Tensor, scale: Tensor) -> Tensor:
         return torch_eager.rms_norm(

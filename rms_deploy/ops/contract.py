@@ -27,6 +27,7 @@ __all__ = [
     "PLUGIN_DOMAIN",
     "PLUGIN_VERSION",
     "RMS_NORM",
+    "RMS_NORM_SIGMOID_GATE",
     "RMS_NORM_SILU_GATE",
     "SILU_GATE_RMS_NORM",
     "TYPE_CONSTRAINTS",
@@ -152,6 +153,11 @@ RMS_NORM_SILU_GATE: Final = Op(
     epilogue="SiluGate",
 )
 
+RMS_NORM_SIGMOID_GATE: Final = Op(
+    "Y = RMSNorm(X) * sigmoid(Z), where RMSNorm(X) is rounded to scale_type and the gate is applied in float32",
+    epilogue="SigmoidGate",
+)
+
 SILU_GATE_RMS_NORM: Final = Op("Y = RMSNorm(X * Z * sigmoid(Z)), where the product is float32", "SiluGate")
 
 
@@ -163,9 +169,9 @@ def reciprocal(op: Op) -> Op:
 
 _WITHOUT_GATE: Final = (RMS_NORM, PARTIAL_RMS_NORM, ADD_RMS_NORM)
 
-OPS: Final[dict[str, Op]] = {
-    op.name: op for op in (*_WITHOUT_GATE, *map(reciprocal, _WITHOUT_GATE), RMS_NORM_SILU_GATE, SILU_GATE_RMS_NORM)
-}
+_GATED: Final = (RMS_NORM_SILU_GATE, RMS_NORM_SIGMOID_GATE, SILU_GATE_RMS_NORM)
+
+OPS: Final[dict[str, Op]] = {op.name: op for op in (*_WITHOUT_GATE, *map(reciprocal, _WITHOUT_GATE), *_GATED)}
 
 
 PLUGIN_DOMAIN: Final = "trt.plugins"

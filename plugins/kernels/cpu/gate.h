@@ -1,5 +1,5 @@
-// The gates of a vector of float32: z / (1 + exp(-z)). To about two units in the last place, the same bits at every
-// instruction-set level.
+// The gates of a vector of float32: z / (1 + exp(-z)), or 1 / (1 + exp(-z)). To about two units in the last place, the
+// same bits at every instruction-set level.
 #pragma once
 
 #include "kernels/cpu/norm.h"
@@ -25,8 +25,9 @@ RMS_DEPLOY_INLINE Vector exponential(Vector x) {
   return sum * vector_of((bits_of(shifted) << 23) + 0x3f800000U);  // a NaN is in `sum`
 }
 
-RMS_DEPLOY_INLINE Vector gate_of([[maybe_unused]] contract::Gate gate, Vector z) {
-  return z / (1.0F + exponential(-z));
+RMS_DEPLOY_INLINE Vector gate_of(contract::Gate gate, Vector z) {
+  const Vector numerator = gate == contract::Gate::kSigmoid ? broadcast(1.0F) : z;
+  return numerator / (1.0F + exponential(-z));
 }
 
 }  // namespace rms_deploy::cpu::RMS_DEPLOY_LEVEL

@@ -52,11 +52,11 @@ class GatedRow : public Row<T, kAnyRowVectors, kAligned, int64_t> {
  private:
   __device__ __forceinline__ bool is_gated_first() const { return this->p_.gate == contract::Gate::kSiluFirst; }
 
-  __device__ __forceinline__ static void multiply_by_gate(Floats<T>& values, const Pack& z) {
+  __device__ __forceinline__ void multiply_by_gate(Floats<T>& values, const Pack& z) const {
     const Floats<T> gates(z);
 #pragma unroll
     for (int k = 0; k < kWidth<T>; ++k) {
-      values.each[k] *= silu(gates.each[k]);
+      values.each[k] *= gate_of(this->p_.gate, gates.each[k]);
     }
   }
 };

@@ -88,8 +88,12 @@ __device__ __forceinline__ Divisor reciprocal_rounded(const Divisor& divisor, co
   return divisor;
 }
 
-// z / (1 + exp(-z)), to about three units in the last place; zero below -87.3. Of -infinity it is a NaN.
-__device__ __forceinline__ float silu(float z) { return z * reciprocal_approximately(1.0F + expf(-z)); }
+// z / (1 + exp(-z)), or 1 / (1 + exp(-z)), to about three units in the last place; zero below -87.3. The first is a NaN
+// for -infinity.
+__device__ __forceinline__ float gate_of(contract::Gate gate, float z) {
+  const float sigma = reciprocal_approximately(1.0F + expf(-z));
+  return gate == contract::Gate::kSigmoid ? sigma : z * sigma;
+}
 
 // The square of an element of what is normalised: x, or x + residual rounded; with a gate in front of the norm, x times
 // that.
@@ -98,7 +102,7 @@ __device__ __forceinline__ double wide_square(const Problem& p, int64_t i) {
   float value = to_float(static_cast<const T*>(p.x)[i]);
   if constexpr (kGated) {
     if (p.gate == contract::Gate::kSiluFirst) {
-      value *= silu(to_float(static_cast<const T*>(p.operand)[i]));
+      value *= gate_of(p.gate, to_float(static_cast<const T*>(p.operand)[i]));
     }
   } else if (p.operand != nullptr) {
     value = to_float(from_float<T>(value + to_float(static_cast<const T*>(p.operand)[i])));

@@ -91,7 +91,7 @@ def test_the_op_in_the_domain_of_onnx_runtimes_provider(trt, logger):
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
-@pytest.mark.parametrize("op", ["RMSNorm", "RMSNormSiluGate", "SiluGateRMSNorm"])
+@pytest.mark.parametrize("op", ["RMSNorm", "RMSNormSiluGate", "SiluGateRMSNorm", "RMSNormSigmoidGate"])
 def test_an_engine_for_each_device(trt, logger, op, capability):
     network = Network(trt, logger, node_model(op))
     assert plugins_of(network) == ["norm"]

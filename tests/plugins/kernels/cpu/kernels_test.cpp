@@ -170,7 +170,10 @@ void compare(const Case& c, const Tensor& source, const Tensor& z, const Tensor&
       const double rms = std::sqrt(sum / static_cast<double>(c.statistics_size) + 1e-6);
       for (int64_t k = 0; k < c.n; ++k) {
         const double factor = static_cast<double>(scale.get(first_scale + (c.scalar_scale ? 0 : k)));
-        const double gate = c.gate == Gate::kSilu ? silu(static_cast<double>(z.get(index(k)))) : 1.0;
+        const double z_k = static_cast<double>(z.get(index(k)));
+        const double gate = c.gate == Gate::kSilu      ? silu(z_k)
+                            : c.gate == Gate::kSigmoid ? 1.0 / (1.0 + std::exp(-z_k))
+                                                       : 1.0;
         const double expected = normalised(index(k)) / rms * factor * gate;
         if (!(std::fabs(static_cast<double>(y.get(index(k))) - expected) <=
               tolerance * std::fabs(expected) + 0x1p-24)) {
@@ -239,7 +242,8 @@ void check_shapes(const rms_deploy::cpu::Level& level, ElementType type, Element
     const bool add = number % 2 == 0;
     const int64_t statistics = !add && number % 3 == 0 ? 1 + n / 3 : n;
     const bool has_gate = !add && statistics == n && inner == 1;
-    const Gate gate = !has_gate ? Gate::kNone : number % 4 == 1 ? Gate::kSilu : Gate::kSiluFirst;
+    const Gate gates[] = {Gate::kSilu, Gate::kSiluFirst, Gate::kSigmoid};
+    const Gate gate = has_gate ? gates[number / 2 % 3] : Gate::kNone;
     check(level, {type, scale_type, outer, n, inner, statistics, number % 17, add, number % 5 == 0,
                   half && number % 7 < 3, half && number % 7 < 2, number % 11 < 4, number % 13 < 6, number % 19 < 8,
                   static_cast<int>(1 + number % 3), number % 23 < 9 ? static_cast<int32_t>(1 + number % 3) : 1,

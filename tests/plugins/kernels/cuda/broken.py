@@ -30,7 +30,7 @@ BROKEN = {
     ),
     "the gate in the second sum": (
         "statistic.cuh",
-        "value *= silu(to_float(static_cast<const T*>(p.operand)[i]));",
+        "value *= gate_of(p.gate, to_float(static_cast<const T*>(p.operand)[i]));",
         "",
     ),
     "the second sum": ("rows.cuh", "divisor = holds ?", "divisor = divisor.power > 0.0F ?"),
