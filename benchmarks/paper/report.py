@@ -134,7 +134,7 @@ def draw(result: dict[str, Any], output: Path) -> None:
             axis.fill_between(
                 steps, list(map(min, columns)), list(map(max, columns)), alpha=0.2, color=line.get_color()
             )
-        axis.set(title=name, xlabel="training step", ylabel="held-out loss, bits per byte", ylim=(1.8, 6))
+        axis.set(title=name, xlabel="training step", ylabel="held-out loss, bits per byte", ylim=(1.8, 5))
         axis.legend()
     figure.savefig(output, metadata={"Date": None})
 
