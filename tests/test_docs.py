@@ -125,6 +125,18 @@ def test_links_exist() -> None:
             assert (page.parent / target).exists(), (page.name, target)
 
 
+def test_the_losses_of_the_paper_page_are_the_committed_ones() -> None:
+    def rows(path: Path) -> list[str]:
+        (section,) = re.findall(r"^##+ Loss.*?(?=^##|\Z)", path.read_text(), re.DOTALL | re.MULTILINE)
+        return [line for line in section.splitlines() if line.startswith("|")]
+
+    results = DOCS.parent / "benchmarks" / "paper" / "results"
+    models = json.loads((results / "curves.json").read_text())["models"]
+    assert rows(DOCS / "paper.md") == rows(results / "result.md")
+    assert [row.split(" | ")[0] for row in rows(DOCS / "paper.md")[2:]] == [f"| {name}" for name in models]
+    assert (DOCS / "paper-curves.svg").read_bytes() == (results / "curves.svg").read_bytes()
+
+
 def test_the_figures_of_scale_are_the_committed_ones() -> None:
     """Seconds, rates and sizes of its first table, with the digits that it shows."""
     measured = json.loads((DOCS.parent / "benchmarks" / "cluster" / "result.json").read_text())

@@ -16,8 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from candidates import CANDIDATES, FORMS, NORMS
+from candidates import CANDIDATES, FORMS
 from matplotlib import pyplot as plt
+
+from rms_deploy.benchmark.latency import ratio_interval
+
+COMPARABLE = 0.01
+"""Losses differ by no more than this of LayerNorm's. Set before the first run."""
 
 _AS = {"decomposed": "decomposed", "one op": "as one op"}
 _TITLES = {
@@ -79,35 +84,57 @@ def _change(ratio: list[float]) -> str:
     return f"{middle:+.1f} % ({low:+.1f} ... {high:+.1f})"
 
 
+def verdict(low: float, high: float) -> str:
+    """Of a norm whose loss, as a ratio to LayerNorm's, lies in low ... high with 95 %."""
+    if low >= 1 - COMPARABLE and high <= 1 + COMPARABLE:
+        return "comparable"
+    if low > 1:
+        return "worse"
+    return "better" if high < 1 else "open"
+
+
 def _losses(result: dict[str, Any]) -> Iterator[str]:
     settings = result["settings"]
-    yield from ("", "## Loss of a character language model", "", _conditions(result), "")
+    yield from ("", "## Loss of character language models", "", _conditions(result), "")
     yield (
-        f"Bits per byte on held-out text, of {settings['bytes']} bytes in all; batches of {settings['batch']} x "
-        f"{settings['length']}, Adam, rate {settings['rate']}. One number a seed."
+        f"Trained on {settings['trained_on']} bytes with Adam, batches of {settings['batch']} x {settings['length']}; "
+        f"measured on all of {settings['held_out']} held-out bytes. LayerNorm in bits per byte, mean and range of the "
+        "seeds; every other norm as the change of the loss against LayerNorm from the same seed, with Student's 95 % "
+        f"interval over the seeds. Comparable: the interval lies within {100 * COMPARABLE:.0f} % of LayerNorm's loss. "
+        "Worse, better: it does not, and leaves out 0. Open: neither."
     )
-    yield from ("", "| model | steps | " + " | ".join(n for n in NORMS if n in result["curves"]["llama-tiny"]) + " |")
-    yield "|---|---|" + "---|" * len(result["curves"]["llama-tiny"])
-    for model, norms in result["curves"].items():
-        order = [norm for norm in NORMS if norm in norms]
-        cells = [", ".join(f"{run['loss'][-1][1] / math.log(2):.3f}" for run in norms[norm]) for norm in order]
-        yield f"| {model} | {norms[order[0]][0]['loss'][-1][0]} | {' | '.join(cells)} |"
+    yield from ("", "| model | elements of pRMSNorm | steps | seeds | layernorm | rmsnorm | prmsnorm:0.0625 | none |")
+    yield "|---|---|---|---|---|---|---|---|"
+    for name, model in result["models"].items():
+        losses = {norm: [run["loss"] for run in runs] for norm, runs in model["norms"].items()}
+        base = losses.pop("layernorm")
+        bits = [value / math.log(2) for value in (statistics.fmean(base), min(base), max(base))]
+        cells = [_against(values, base) for values in losses.values()]
+        elements = ", ".join(map(str, model["elements"]))
+        middle = f"{bits[0]:.3f} ({bits[1]:.3f} ... {bits[2]:.3f})"
+        yield f"| {name} | {elements} | {model['steps']} | {len(base)} | {middle} | {' | '.join(cells)} |"
 
 
-def draw(curves: dict[str, Any], output: Path) -> None:
+def _against(losses: list[float], base: list[float]) -> str:
+    ratios = [loss / reference for loss, reference in zip(losses, base, strict=True)]
+    low, high = ratio_interval(ratios) or (0.0, math.inf)
+    return f"{_change([statistics.geometric_mean(ratios), low, high])}, {verdict(low, high)}"
+
+
+def draw(result: dict[str, Any], output: Path) -> None:
     """Mean over the seeds, and the range of the seeds as a band."""
     mpl.rcParams["svg.hashsalt"] = "rms-deploy"  # the same picture from the same numbers
-    figure, axes = plt.subplots(1, len(curves), figsize=(10, 4), layout="constrained")
-    for axis, (model, norms) in zip(axes, curves.items(), strict=True):
-        for norm, style in zip(norms, ("-", "--", "-.", ":"), strict=True):
-            runs = [[loss / math.log(2) for _, loss in run["loss"]] for run in norms[norm]]
-            steps = [step for step, _ in norms[norm][0]["loss"]]
+    figure, grid = plt.subplots(2, 2, figsize=(10, 7), layout="constrained")
+    for axis, (name, model) in zip(grid.flat, result["models"].items(), strict=True):
+        for (norm, trained), style in zip(model["norms"].items(), ("-", "--", "-.", ":"), strict=True):
+            runs = [[loss / math.log(2) for loss in run["curve"]] for run in trained]
             columns = list(zip(*runs, strict=True))
+            steps = [result["settings"]["every"] * point for point in range(len(columns))]
             (line,) = axis.plot(steps, [statistics.mean(column) for column in columns], style, label=norm)
             axis.fill_between(
                 steps, list(map(min, columns)), list(map(max, columns)), alpha=0.2, color=line.get_color()
             )
-        axis.set(title=model, xlabel="training step", ylabel="held-out loss, bits per byte", ylim=(2.2, 6))
+        axis.set(title=name, xlabel="training step", ylabel="held-out loss, bits per byte", ylim=(1.8, 5))
         axis.legend()
     figure.savefig(output, metadata={"Date": None})
 
@@ -118,7 +145,7 @@ def main() -> None:
     folder = parser.parse_args().folder
     (folder / "result.md").write_text("\n".join(lines(folder)) + "\n")
     if (folder / "curves.json").exists():
-        draw(json.loads((folder / "curves.json").read_text())["curves"], folder / "curves.svg")
+        draw(json.loads((folder / "curves.json").read_text()), folder / "curves.svg")
 
 
 if __name__ == "__main__":

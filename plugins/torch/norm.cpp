@@ -49,12 +49,15 @@ bool streams(const cpu::Problem& p, int64_t tensors) {
 struct Selected {
   const cpu::Level* level = nullptr;
   const char* problem = nullptr;
+  bool is_forced = false;
 };
 
 const Selected& selected() {
   static const Selected chosen = [] {
     Selected made;
-    made.level = cpu::select_level(std::getenv("RMS_DEPLOY_ISA"), &made.problem);
+    const char* forced = std::getenv("RMS_DEPLOY_ISA");
+    made.level = cpu::select_level(forced, &made.problem);
+    made.is_forced = forced != nullptr && *forced != '\0';
     return made;
   }();
   return chosen;
@@ -72,6 +75,12 @@ int useful_threads(const cpu::Problem& p, int threads) {
   return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(threads, grains)));
 }
 
+cpu::NormFunction forward_function(const cpu::Problem& p) {
+  const Selected& chosen = selected();
+  const bool takes_highest = chosen.is_forced || p.inner != 1;
+  return (takes_highest ? chosen.level : cpu::fastest_for_rows(chosen.level, p.type))->norm;
+}
+
 struct ForwardTasks {
   const cpu::Problem* problem;
   cpu::NormFunction norm;
@@ -86,13 +95,14 @@ void forward_task(void* data, int64_t index, int) {
 }
 
 void forward(const cpu::Problem& p, int threads) {
+  const cpu::NormFunction norm = forward_function(p);
   const int64_t units = cpu::unit_count(p);
   const int useful = useful_threads(p, threads);
   if (useful == 1) {
-    selected().level->norm(p, 0, units);
+    norm(p, 0, units);
     return;
   }
-  ForwardTasks tasks{&p, selected().level->norm, units, (units + kTasks - 1) / kTasks};
+  ForwardTasks tasks{&p, norm, units, (units + kTasks - 1) / kTasks};
   run_tasks((units + tasks.units_per_task - 1) / tasks.units_per_task, useful, forward_task, &tasks);
 }
 
