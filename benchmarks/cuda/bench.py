@@ -8,6 +8,7 @@ import json
 import math
 import statistics
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ REPLAYS = 30
 Buffers = list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 
 
-def microseconds(enqueue: Enqueue, buffers: Buffers) -> tuple[float, float]:
+def microseconds(enqueue: Callable[..., Any], buffers: Sequence[tuple[torch.Tensor, ...]]) -> tuple[float, float]:
     """Median and spread (tenth to ninetieth percentile) of one launch, over replays of a graph of LAUNCHES launches.
 
     What a kernel allocates for its result is kept until the launch that reads the same x again: memory that it got back

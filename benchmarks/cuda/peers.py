@@ -58,7 +58,7 @@ def load(built: Path, *, launches_early: bool) -> ctypes.CDLL:
     path = shutil.copy(built, built.with_name(f"norm_{launches_early:d}.so"))
     library = ctypes.CDLL(path)
     pointer, size = ctypes.c_void_p, ctypes.c_int64
-    library.norm.argtypes = [ctypes.c_int, *[pointer] * 5, size, size, size, ctypes.c_int, pointer]
+    library.norm.argtypes = [ctypes.c_int, *[pointer] * 5, size, size, size, ctypes.c_int, ctypes.c_int, pointer]
     if error := library.prepare():
         raise SystemExit(f"prepare: CUresult {error}")
     os.environ["RMS_DEPLOY_PROGRAMMATIC_LAUNCH"] = f"{launches_early:d}"
@@ -72,7 +72,7 @@ def _ours(library: ctypes.CDLL, tactic: int) -> Enqueue:
         number = ELEMENT_TYPES[str(x.dtype).removeprefix("torch.")]
         stream = torch.cuda.current_stream().cuda_stream
         pointers = x.data_ptr(), None, scale.data_ptr(), y.data_ptr(), None
-        if error := library.norm(number, *pointers, *x.shape[:2], x[0, 0].numel(), tactic, stream):
+        if error := library.norm(number, *pointers, *x.shape[:2], x[0, 0].numel(), 0, tactic, stream):
             raise SystemExit(f"launch: CUresult {error}")
 
     return enqueue

@@ -15,7 +15,6 @@ struct Arguments {
   float inverse_size;  // 1 / statistics_size
   uint8_t fold;        // columns: 1; or 2, where two rows are taken as one
   bool whole_vectors;  // rows that are not aligned: all tensors have the same misalignment
-  bool aligned;        // gated rows: each starts at a multiple of 16 bytes and is whole packs
 };
 
 static_assert(sizeof(Arguments) <= 128, "nvcc copies larger arguments, and reads them from the copy");

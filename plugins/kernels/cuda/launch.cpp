@@ -17,12 +17,12 @@ constexpr int64_t kBlockThreads = 128;  // of a block of several rows
 constexpr int64_t kThreadsPerSM = 512;  // fewer leave memory waiting
 constexpr int64_t kMostSplit = 16;      // blocks per row: each reads the whole row, so more of them save little
 constexpr int64_t kSharedPacks = int64_t{kSharedRowThreads} * kSharedRowVectors;  // that norm_shared_rows reads at once
-constexpr int64_t kMostShared = int64_t{1} << 30;  // elements of its rows, which it counts in 32 bits
-constexpr int64_t kOwnSharedBytes = 1024;          // of a block's shared memory that are not for the row
-constexpr int64_t kColumnThreads = 256;            // of a usual block of columns
-constexpr int64_t kMostFolded = 128;               // columns, whose rows are taken two at a time
-constexpr Tactic kSplitRow = 16;                   // beside 1, 2, 4, 8: packs per thread
-#if defined(RMS_DEPLOY_CUDA_MAX_BLOCKS)            // by the tests
+constexpr int64_t kMostCounted = int64_t{1} << 30;  // elements of aligned rows, which kernels count in 32 bits
+constexpr int64_t kOwnSharedBytes = 1024;           // of a block's shared memory that are not for the row
+constexpr int64_t kColumnThreads = 256;             // of a usual block of columns
+constexpr int64_t kMostFolded = 128;                // columns, whose rows are taken two at a time
+constexpr Tactic kSplitRow = 16;                    // beside 1, 2, 4, 8: packs per thread
+#if defined(RMS_DEPLOY_CUDA_MAX_BLOCKS)             // by the tests
 constexpr int64_t kMaxBlocks = RMS_DEPLOY_CUDA_MAX_BLOCKS;
 #else
 constexpr int64_t kMaxBlocks = 0x7fffffff;
@@ -39,7 +39,6 @@ struct Plan {
   int64_t tiles = 1;
   uint8_t fold = 1;
   bool whole_vectors = true;
-  bool aligned = false;
 };
 
 // What a GPU has.
@@ -133,7 +132,7 @@ Plan plan_of_long_rows(const Problem& p, const Kernels& kernels, const Alignment
   plan.blocks = p.outer;
   plan.chunks = alignment.in_place ? 1 : std::clamp<int64_t>(split, 1, chunks);
   plan.shared_bytes = plan.chunks == 1 ? bytes : ceil_div(chunks, plan.chunks) * kSharedPacks * kPackBytes;
-  const bool fits = plan.shared_bytes + kOwnSharedBytes <= device.shared_bytes && p.n <= kMostShared;
+  const bool fits = plan.shared_bytes + kOwnSharedBytes <= device.shared_bytes && p.n <= kMostCounted;
   return fits ? plan : plan_of_any_rows(p, kernels, alignment, split);
 }
 
@@ -153,11 +152,10 @@ Plan plan_of_rows(const Problem& p, const Kernels& kernels, const Alignment& ali
   return plan;
 }
 
-// Rows with a gate, as those that are read twice.
+// Rows with a gate, in the blocks of those that are read twice.
 Plan plan_of_gated_rows(const Problem& p, const Kernels& kernels, const Alignment& alignment) {
   Plan plan = plan_of_any_rows(p, kernels, alignment, 1);
-  plan.kernel = kernels.gated_rows;
-  plan.aligned = alignment.packs;
+  plan.kernel = alignment.packs && p.n <= kMostCounted ? kernels.gated_rows : kernels.gated_any_rows;
   return plan;
 }
 
@@ -225,8 +223,7 @@ Error enqueue(const Problem& problem, const Plan& plan, const Device& device, St
   for (int64_t block = 0; block < plan.blocks; block += kMaxBlocks) {
     const int64_t blocks = std::min(plan.blocks - block, kMaxBlocks);
     const float inverse_size = 1.0F / static_cast<float>(problem.statistics_size);
-    Arguments arguments{problem,   block * plan.units_per_block, plan.tiles,  inverse_size,
-                        plan.fold, plan.whole_vectors,           plan.aligned};
+    Arguments arguments{problem, block * plan.units_per_block, plan.tiles, inverse_size, plan.fold, plan.whole_vectors};
     const LaunchConfig config{static_cast<unsigned>(blocks),
                               static_cast<unsigned>(plan.chunks),
                               1,
@@ -286,8 +283,9 @@ Error prepare() {
     if (error != Error::kNone) {
       return error;
     }
-    for (const Kernel kernel : {k->shared_rows, k->rows[0], k->rows[1], k->rows[2], k->rows[3], k->any_rows,
-                                k->gated_rows, k->columns[0], k->columns[1], k->columns[2], k->columns[3]}) {
+    for (const Kernel kernel :
+         {k->shared_rows, k->rows[0], k->rows[1], k->rows[2], k->rows[3], k->any_rows, k->gated_rows, k->gated_any_rows,
+          k->columns[0], k->columns[1], k->columns[2], k->columns[3]}) {
       error = kernel == nullptr ? Error::kNone : load_into_context(kernel);
       if (error != Error::kNone) {
         return error;

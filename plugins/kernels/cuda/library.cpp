@@ -30,6 +30,7 @@ std::vector<Library::Named> named(Kernels (&kernels)[3]) {
                            {&of_type.rows[3], "norm_rows_8_" + type},
                            {&of_type.any_rows, "norm_any_rows_" + type},
                            {&of_type.gated_rows, "norm_gated_rows_" + type},
+                           {&of_type.gated_any_rows, "norm_gated_any_rows_" + type},
                            {&of_type.shared_rows, "norm_shared_rows_" + type},
                            {&of_type.columns[0], "norm_columns_16_" + type},
                            {&of_type.columns[1], "norm_columns_8_" + type},

@@ -61,6 +61,7 @@ struct Kernels {
   Kernel shared_rows;
   Kernel any_rows;
   Kernel gated_rows;
+  Kernel gated_any_rows;
   Kernel columns[4];  // 16, 8, 4, 2 bytes per access; of float32 without the last
 };
 

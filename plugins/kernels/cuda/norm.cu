@@ -32,7 +32,8 @@ __device__ __forceinline__ void take_turn() {
   RMS_DEPLOY_KERNEL(norm_rows_8_##type, (norm_rows<T, 8>), kMaxThreads<8>, 1)                            \
   RMS_DEPLOY_KERNEL(norm_shared_rows_##type, norm_shared_rows<T>, kSharedRowThreads)                     \
   RMS_DEPLOY_KERNEL(norm_any_rows_##type, norm_any_rows<T>, kAnyRowThreads)                              \
-  RMS_DEPLOY_KERNEL(norm_gated_rows_##type, norm_gated_rows<T>, kAnyRowThreads)                          \
+  RMS_DEPLOY_KERNEL(norm_gated_rows_##type, (norm_gated_rows<T, true>), kAnyRowThreads, 2)               \
+  RMS_DEPLOY_KERNEL(norm_gated_any_rows_##type, (norm_gated_rows<T, false>), kAnyRowThreads)             \
   RMS_DEPLOY_KERNEL(norm_columns_16_##type, (norm_columns<T, 16 / sizeof(T)>), kMaxColumnThreads<16>, 2) \
   RMS_DEPLOY_KERNEL(norm_columns_8_##type, (norm_columns<T, 8 / sizeof(T)>), kMaxColumnThreads<8>, 1)    \
   RMS_DEPLOY_KERNEL(norm_columns_4_##type, (norm_columns<T, 4 / sizeof(T)>), kMaxColumnThreads<4>, 1)

@@ -193,7 +193,7 @@ class Row {
   }
 
  protected:
-  // scale * x / rms, of x, and not rounded at the end.
+  // Makes scale * x / rms of x. The product with scale is not rounded yet.
   __device__ __forceinline__ void norm(Floats<T>& values, const Divisor& divisor, const Floats<T>& scale) const {
 #pragma unroll
     for (int k = 0; k < kWidth<T>; ++k) {

@@ -292,7 +292,7 @@ def check_extreme_gates(kernels: Kernels, dtype: str) -> None:
     scale = weights(40, "float32")
     for gates_first in (False, True):
         check(kernels, x, scale, z=z, gates_first=gates_first)
-        # exp(-z) overflows from z = -88.7 on: the gate is then 0, and less than 2^-121 in truth.
+        # 1 / (1 + exp(-z)) is subnormal from z = -87.3 on: the gate is then 0, and less than 2^-119 in truth.
         least = np.broadcast_to(np.array([-30000, -1000, -100, -89, -88.5, 1, 2, 3], z.dtype), (3, 8)).copy()
         y, _ = kernels.norm(np.ones_like(least), scale[:1], z=least, gates_first=gates_first)
         assert (abs(y[:, :5].astype(np.float64)) < 2.0**-118).all()

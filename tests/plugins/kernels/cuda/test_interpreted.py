@@ -111,16 +111,47 @@ pack, and a multiplication by a power of two. A thread asks once whether the sca
 PTX for float16 unpacks in more instructions than the GPU does."""
 
 
+def ran(kernels):
+    """The parts of each instruction that ran, and by how many threads."""
+    code = kernels.program.kernels
+    return [(code[name].instructions[i].parts, threads) for (name, i), threads in kernels.executed.items()]
+
+
+def instructions_for_each(kernels, elements):
+    counted = (threads for parts, threads in ran(kernels) if all(parts[: len(free)] != free for free in FREE))
+    return sum(counted) / elements
+
+
 @pytest.mark.parametrize("case", PER_ELEMENT, ids=lambda case: f"{case[0]}-{case[1]}-{'T' if case[2] else 'once'}")
 def test_instructions_for_each_element(on_cpu, program, case):
     (dtype, scale_dtype, order), (before, most) = case, PER_ELEMENT[case]
     kernels = Interpreted(on_cpu, program)
     x, scale = cases.samples((3, 4096), dtype), cases.weights(4096, scale_dtype)
     cases.check(kernels, x, scale, tactic=4, round_before_scale=order)
-    ran = [(program.kernels[name].instructions[i].parts, threads) for (name, i), threads in kernels.executed.items()]
-    now = sum(threads for parts, threads in ran if all(parts[: len(free)] != free for free in FREE)) / x.size
+    now = instructions_for_each(kernels, x.size)
     print(f"{dtype}, scale {scale_dtype}: {before} instructions an element before, {now:.1f} now")
     assert now <= most
+
+
+@pytest.mark.parametrize(
+    ("dtype", "n", "is_aligned", "most"),
+    [
+        ("bfloat16", 4096, True, 32),
+        ("bfloat16", 4000, False, 42),
+        ("float32", 4096, True, 40),
+        ("float32", 4000, False, 64),
+    ],
+)
+@pytest.mark.parametrize("gates_first", [False, True], ids=["behind", "before"])
+def test_instructions_for_each_gated_element(on_cpu, program, dtype, n, is_aligned, most, gates_first):
+    """What gated_rows.cuh says of the two kernels. The exponential is computed once."""
+    kernels = Interpreted(on_cpu, program)
+    x, z, scale = cases.samples((3, n), dtype), cases.gates((3, n), dtype), cases.weights(n, dtype)
+    cases.check(kernels, x, scale, z=z, gates_first=gates_first, shift=0 if is_aligned else x.itemsize)
+    assert kernels.launches[0].kernel == f"norm_gated{'' if is_aligned else '_any'}_rows_{dtype}"
+    assert instructions_for_each(kernels, x.size) <= most
+    powers = sum(threads for parts, threads in ran(kernels) if parts[0] == "ex2")
+    assert powers == pytest.approx(x.size, rel=0.03)  # threads without a pack compute too
 
 
 @pytest.mark.slow
@@ -128,9 +159,10 @@ def test_instructions_for_each_element(on_cpu, program, case):
 def test_the_ptx_for_7_5(on_cpu, ptx, dtype):
     """It rounds to bfloat16 by integers."""
     kernels = Interpreted(on_cpu, Program.parse(ptx("75").read_text()))
-    for check in (cases.check_alignments, cases.check_partial):
+    for check in (cases.check_alignments, cases.check_partial, cases.check_gates):
         check(kernels, (dtype, dtype))
     cases.check_extremes(kernels, dtype)
+    cases.check_extreme_gates(kernels, dtype)
     cases.check_every_number(kernels, dtype)
 
 
@@ -164,11 +196,11 @@ def probe(kernels, kernel):
 
 
 def probe_gates(kernels, kernel):
-    """The same of a gated norm, whose kernel has code for aligned rows and code for all others."""
+    """The same of a gated norm."""
     dtype = kernel.rpartition("_")[2]
-    for n in (1111, 8840):  # rows of one chunk and of two, of which the last is not whole
-        for aligned, gates_first in ((False, True), (False, False), (True, True), (True, False)):
-            shape = (3, n if not aligned else n // 8 * 8)
+    for n in (1111, 8841) if "any" in kernel else (1112, 8840):  # one chunk, and two of which the last is not whole
+        for gates_first in (False, True):
+            shape = (3, n)
             x, z, scale = cases.samples(shape, dtype), cases.gates(shape, dtype), cases.weights(shape[1], dtype)
             options = {"z": z, "gates_first": gates_first}
             cases.check(kernels, x, scale, y_is="x", **options)
@@ -179,7 +211,7 @@ def probe_gates(kernels, kernel):
 
 
 KERNELS = [
-    *("norm_rows_1", "norm_rows_4", "norm_shared_rows", "norm_any_rows", "norm_gated_rows"),
+    *("norm_rows_1", "norm_rows_4", "norm_shared_rows", "norm_any_rows", "norm_gated_rows", "norm_gated_any_rows"),
     *("norm_columns_16", "norm_columns_8", "norm_columns_4", "norm_columns_2"),
 ]
 

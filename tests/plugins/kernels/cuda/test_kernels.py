@@ -65,6 +65,12 @@ def test_tactics_depend_on_the_length(kernels):
     assert kernels.tactics("float16", 64, 4096, gate=1) == kernels.tactics("float16", 64, 4096, gate=2) == []
 
 
+def test_a_gate_needs_axes_that_end_with_the_last(on_cpu):
+    x = cases.samples((2, 8, 3), "float32")
+    with pytest.raises(AssertionError, match="invalid argument"):
+        Kernels(on_cpu).norm(x, cases.weights(8, "float32"), axis=1, z=x)
+
+
 @pytest.mark.parametrize("multiprocessors", [1, 200])
 def test_any_number_of_multiprocessors(on_cpu, multiprocessors):
     """Few threads per row where rows are many, and the other way round."""

@@ -76,9 +76,9 @@ def test_stores_are_as_wide_as_they_can_be(kernels):
     """
     for name, (_, code) in kernels.items():
         element = 4 if name.endswith("float32") else 2
-        if name.startswith(("norm_rows", "norm_shared_rows")):
+        if name.startswith(("norm_rows", "norm_shared_rows", "norm_gated_rows")):
             assert set(accesses("STG", code)) == {16}, name
-        elif name.startswith(("norm_any_rows", "norm_gated_rows")):
+        elif name.startswith(("norm_any_rows", "norm_gated_any_rows")):
             assert set(accesses("STG", code)) == {16, element}, name
         elif name.startswith("gradient_rows"):
             assert set(accesses("STG", code)) == {16, element, 4}, name
