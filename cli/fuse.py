@@ -39,6 +39,7 @@ _TARGET_HELP = f"What each norm becomes. {'; '.join(f'{form}: {text}' for form, 
 )
 @click.option("--no-functions", is_flag=True, help="Leave the ops' function bodies out: only our library runs them.")
 @click.option("--no-residual", is_flag=True, help="Leave residual Adds outside: RMSNorm only, no AddRMSNorm.")
+@click.option("--no-gate", is_flag=True, help="Leave SiLU gates outside: no RMSNormSiluGate, no SiluGateRMSNorm.")
 @click.option(
     "--allow-precision-gain",
     is_flag=True,
@@ -66,6 +67,7 @@ def command(
     output: Path | None,
     no_functions: bool,
     no_residual: bool,
+    no_gate: bool,
     require_all: bool,
     explain: bool,
     jobs: int | None,
@@ -82,7 +84,8 @@ def command(
     kernel where the rms-deploy library is loaded, and the runtime inlines the body where it is not. What other tools
     broke of a MODEL that was fused before is mended.
     """
-    options |= {"functions": not no_functions, "residual": not no_residual, "require_all": require_all}
+    options |= {"functions": not no_functions, "residual": not no_residual, "gate": not no_gate}
+    options |= {"require_all": require_all}
     if model.is_dir():
         options |= {"jobs": jobs, "ray": ray}
         _fuse_folder(model, output, options, explain=explain, as_json=as_json)

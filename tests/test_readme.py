@@ -90,7 +90,12 @@ def test_the_gains_of_models_are_the_committed_result() -> None:
 
 def test_what_is_supported_is_what_the_tests_do() -> None:
     """Each cell holds the dtypes X of which a test has in its name, with the op or what stands for it."""
-    files = ["onnxruntime/test_op.py", "tensorrt/test_build.py", "kernels/cuda/test_kernels.py"]
+    files = [
+        "onnxruntime/test_op.py",
+        "onnxruntime/test_gate.py",
+        "tensorrt/test_build.py",
+        "kernels/cuda/test_kernels.py",
+    ]
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *(f"tests/plugins/{file}" for file in files)]
     names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     patterns = {
@@ -111,6 +116,12 @@ def test_what_is_supported_is_what_the_tests_do() -> None:
             rf"::test_a_rounded_reciprocal\[[a-z-]+-{op}-{{}}",
             rf"::test_a_node_builds_\w+\[{{}}-\w+-{op}Reciprocal",
             r"float64\[cpu-reciprocal-{}",
+        )
+    for op in (op.name for op in contract.OPS.values() if op.is_gated):
+        patterns[op] = (
+            rf"test_gate.py::test_against_the_reference\[{{}}-[\w-]+-{op}\]",
+            rf"::test_a_node_builds_\w+\[{{}}-\w+-{op}",
+            r"float64\[cpu-gates-{}",
         )
     several_rows = "with a scale of several rows"
     patterns[several_rows] = (

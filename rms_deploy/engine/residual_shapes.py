@@ -1,4 +1,4 @@
-"""The shapes of X and R of each AddRMSNorm in the optimization profiles of an engine."""
+"""The shapes of X and R of each AddRMSNorm, and of X and Z of each gate, in the optimization profiles of an engine."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import onnx_ir as ir
 from rms_deploy.errors import InputError
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.optimization_profiles import OptimizationProfile
-from rms_deploy.ops.contract import ADD_RMS_NORM
+from rms_deploy.ops.contract import OPS
 from rms_deploy.ops.nodes import label, norm_nodes
 
 __all__ = ["check_residuals"]
 
 
 def check_residuals(model: ir.Model, profiles: Sequence[OptimizationProfile]) -> None:
-    """X and R have one shape at the min, opt and max shapes of each profile, as far as that is known.
+    """X and R, or X and Z, have one shape at the min, opt and max shapes of each profile, as far as that is known.
 
     Raises:
         InputError: they differ, so that the op takes no input of these shapes.
@@ -36,7 +36,7 @@ def check_residuals(model: ir.Model, profiles: Sequence[OptimizationProfile]) ->
 
 
 def _residuals(model: ir.Model) -> list[ir.Node]:
-    return [node for node in norm_nodes(model) if node.op_type == ADD_RMS_NORM.name]
+    return [node for node in norm_nodes(model) if len(OPS[node.op_type].inputs) == 3]
 
 
 def _is_proven(node: ir.Node, facts: Facts) -> bool:
@@ -54,8 +54,9 @@ def _check(node: ir.Node, facts: Facts, where: str) -> None:
     one, other = (tuple(shape or ()) for shape in shapes)
     known = [(a, b) for a, b in zip(one, other, strict=False) if isinstance(a, int) and isinstance(b, int)]
     if len(one) != len(other) or any(a != b for a, b in known):
+        name = OPS[node.op_type].inputs[1][0]
         raise InputError(
-            f"node {label(node)} (AddRMSNorm): in {where} X ({x.name}) is {_text(one)} and R ({r.name}) "
+            f"node {label(node)} ({node.op_type}): in {where} X ({x.name}) is {_text(one)} and {name} ({r.name}) "
             f"{_text(other)}; they need one shape: give `optimization_profiles` in which they have it"
         )
 

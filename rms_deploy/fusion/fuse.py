@@ -24,6 +24,7 @@ from rms_deploy.fusion.norm import Norm
 from rms_deploy.fusion.norm_tables import near_miss_table, norm_table
 from rms_deploy.fusion.passes.decomposed_form import is_decomposed_form
 from rms_deploy.fusion.passes.fuse_add_rms_norm import FuseAddRMSNorm, FuseAddRMSNormResult
+from rms_deploy.fusion.passes.fuse_gate import FuseGate, FuseGateResult
 from rms_deploy.fusion.passes.fuse_rms_norm import FuseRMSNorm, FuseRMSNormResult
 from rms_deploy.fusion.passes.lower_to_plugins import raise_plugins
 from rms_deploy.fusion.passes.restore_ops import restore_ops
@@ -56,7 +57,7 @@ class FusionResult(Displayed):
     fused_before: tuple[Norm, ...]
     """Norms that were one of our ops before, or in the form of the target."""
     near_misses: tuple[NearMiss, ...]
-    """What looks like RMSNorm and is not fused, and the scales and residuals that stay outside of a norm that is."""
+    """What looks like RMSNorm and is not fused, and the scales, residuals and gates that stay outside of a norm."""
     repairs: tuple[str, ...] = ()
     """What was wrong with norms that were fused before, and is mended: `5 norms: no body`."""
     written: bool = False
@@ -113,6 +114,7 @@ def fuse(
     target: str = NormForm.FUSED,
     functions: bool = True,
     residual: bool = True,
+    gate: bool = True,
     allow_precision_gain: bool = False,
     verify: bool | None = None,
     require_all: bool = False,
@@ -131,6 +133,7 @@ def fuse(
         target: the form that the norms get, one of `NormForm`. What it cannot express stays an op of our domain.
         functions: give the ops of our domain their function bodies.
         residual: also fuse a residual Add into the norm of its sum (`AddRMSNorm`).
+        gate: also fuse a SiLU gate into its norm (`RMSNormSiluGate`, `SiluGateRMSNorm`), where the target has such ops.
         allow_precision_gain: also fuse norms that take their statistics in a half type. The op takes them in float32,
             so the result differs, and is nearer to the exact one; the note of such a norm says so.
         verify: run each norm, cut out of the model, in both forms before it is replaced; if they differ, it is a near
@@ -154,9 +157,11 @@ def fuse(
     if verify is None:
         verify = sum(len(graph) for graph in fused.graphs()) <= VERIFY_LIMIT
     skip = partial(_is_target, form)
+    has_gates = gate and form in (NormForm.FUSED, NormForm.TENSORRT_PLUGIN)
     result, modified, facts = _fuse_norms(
         fused,
         residual=residual,
+        gate=has_gates,
         allow_gain=allow_precision_gain,
         prove=verify,
         one_body=functions and form is NormForm.FUSED and fused.opset_imports.get("", 0) < CONSTANT_OPSET,
@@ -166,7 +171,7 @@ def fuse(
     near_misses = result.near_misses
     if form is not NormForm.DECOMPOSED:
         has_residuals = residual and form is not NormForm.STANDARD
-        near_misses = (*near_misses, *half_fused(fused, facts, residual=has_residuals))
+        near_misses = (*near_misses, *half_fused(fused, facts, residual=has_residuals, gate=has_gates))
     after = [(node, describe_fused(node, facts)) for node in norm_nodes(fused)]
     kept = [describe_foreign(node, facts) for node in _in_form(form, fused) if skip(node, facts)]
     kept += [replace(describe_match(match, facts), note="") for match in result.kept]
@@ -193,7 +198,7 @@ def fuse(
 
 
 def _fuse_norms(
-    model: ir.Model, *, residual: bool, prove: bool, **options: Any
+    model: ir.Model, *, residual: bool, gate: bool, prove: bool, **options: Any
 ) -> tuple[FuseRMSNormResult, bool, Facts]:
     """Fuse until nothing is found: more is known of the shapes behind a norm once it is an op.
 
@@ -209,13 +214,14 @@ def _fuse_norms(
         facts = Facts(model, thorough=thorough)
         result = FuseRMSNorm(facts, prove=prove, **options)(model)
         assert isinstance(result, FuseRMSNormResult)
-        sums = FuseAddRMSNorm(facts, prove=prove)(model) if residual else None
-        assert sums is None or isinstance(sums, FuseAddRMSNormResult)
-        changed = result.modified or (sums is not None and sums.modified)
+        steps: list[FuseRMSNormResult | FuseAddRMSNormResult | FuseGateResult] = [result]
+        for wanted, fuse_more in ((residual, FuseAddRMSNorm), (gate, FuseGate)):
+            step = fuse_more(facts, prove=prove)(model) if wanted else None
+            assert step is None or isinstance(step, FuseAddRMSNormResult | FuseGateResult)
+            steps += [step] if step is not None else []
+        changed = any(step.modified for step in steps)
         modified |= changed
-        is_decided = (
-            result.is_decided and (sums is None or sums.is_decided) and not (changed and _is_open(model, facts))
-        )
+        is_decided = all(step.is_decided for step in steps) and not (changed and _is_open(model, facts))
         if (is_decided and not has_bodies) or (thorough and not changed):
             return result, modified, facts
         thorough = True

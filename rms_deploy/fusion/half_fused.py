@@ -1,4 +1,4 @@
-"""What stays outside of a norm that is one of our ops: a scale that it could have taken, or a residual Add."""
+"""What stays outside of a norm that is one of our ops: a scale that it could have taken, a residual Add, a gate."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import onnx_ir as ir
 
 from rms_deploy.fusion.near_miss import NearMiss, near_miss
 from rms_deploy.fusion.passes.fuse_add_rms_norm import add_of, sum_of, why_not_merged
+from rms_deploy.fusion.passes.fuse_gate import why_no_gate
 from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.onnx_model.constants import scalar
 from rms_deploy.onnx_model.inference import Shape
-from rms_deploy.ops.contract import RMS_NORM, reciprocal
+from rms_deploy.ops.contract import OPS, RMS_NORM, reciprocal
 from rms_deploy.ops.nodes import axes_of, label, norm_nodes
 from rms_deploy.ops.scale_shape import why_not_taken
 
@@ -25,11 +26,11 @@ _COMPUTED: Final = ("Add", "Cast", "CastLike", "DequantizeLinear", "Expand", "Id
 _MAX_NODES: Final = 16
 
 
-def half_fused(model: ir.Model, facts: Facts, *, residual: bool = True) -> Iterator[NearMiss]:
+def half_fused(model: ir.Model, facts: Facts, *, residual: bool = True, gate: bool = True) -> Iterator[NearMiss]:
     """The parts of norms that stay outside, each with its reason.
 
-    `residual`: whether a residual Add is one. A Mul whose scale has a shape that the op does not take is none: see
-    `wide_scale`.
+    `residual`, `gate`: whether a residual Add and a gate are some. A Mul whose scale has a shape that the op does not
+    take is none: see `wide_scale`.
     """
     for node in norm_nodes(model):
         reason = _scale_outside(node, facts)
@@ -38,6 +39,9 @@ def half_fused(model: ir.Model, facts: Facts, *, residual: bool = True) -> Itera
         reason = _residual_outside(node, facts) if residual else None
         if reason is not None:
             yield replace(near_miss("residual", node, reason), left="residual")
+        reason = why_no_gate(node, facts) if gate else None
+        if reason is not None:
+            yield replace(near_miss("gate", node, reason), left="gate")
 
 
 def wide_scale(node: ir.Node, facts: Facts) -> str:
@@ -91,7 +95,7 @@ def _is_read_once(node: ir.Node) -> bool:
 
 def _weights(node: ir.Node, facts: Facts) -> Iterator[tuple[ir.Value, bool]]:
     """The weights by which the result of a `node` without a scale is multiplied, and whether it is quantised first."""
-    if scalar(node.inputs[-1], facts) != 1:
+    if scalar(node.inputs[-1], facts) != 1 or OPS[node.op_type].epilogue:
         return
     values = [(node.outputs[0], False)]
     for value, is_quantised in values:  # grows

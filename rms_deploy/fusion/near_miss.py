@@ -22,8 +22,8 @@ class NearMiss:
     reason: str
     place: str
     """The module that it came from, where the exporter wrote it down."""
-    left: Literal["norm", "scale", "residual"] = "norm"
-    """What is not fused: the norm, or only its scale or its residual Add, and the rest of it is one op."""
+    left: Literal["norm", "scale", "residual", "gate"] = "norm"
+    """What is not fused: the norm, or only its scale, its residual Add or its gate, and the rest of it is one op."""
 
     def __str__(self) -> str:
         return f"{self.node}: {self.reason}"

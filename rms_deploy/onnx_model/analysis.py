@@ -69,6 +69,8 @@ class Facts:
         """The elements of values that `constants` has looked at; None: they are not the same in every run."""
         self.visits: Counter[object] = Counter()
         """How often `search` came to a value in doubt."""
+        self.samples: list[dict[str | None, Shape | None]] | None = None
+        """The shapes at the sizes that `sampled_shapes` tries; None: it was not asked yet."""
         self._made: dict[ir.Value, Shape | None] = {}
         self._declared = {
             value
@@ -99,6 +101,10 @@ class Facts:
     def add(self, value: ir.Value, *, like: ir.Value) -> None:
         """Take note of a `value` that a pass has made, and that has the shape of another."""
         self._made[value] = self.shape(like)
+
+    def note(self, value: ir.Value, shape: Shape | None) -> None:
+        """Take note of the shape of `value` that a pass has found."""
+        self._made[value] = shape
 
     def likely_shape(self, value: ir.Value) -> Shape | None:
         """The shape, where it is proven, else what the file says: for people, and to make up inputs."""

@@ -156,7 +156,7 @@ def _tensor(value: ir.Value) -> ir.TensorProtocol | None:
 
 def _of_shape(node: ir.Node, facts: Facts) -> _Array | None:
     source = node.inputs[0]
-    if source is None or node.attributes:  # Shape with start or end
+    if source is None or any(attribute.is_ref() for attribute in node.attributes.values()):
         return None
     if node.op_type == "Size" and is_op(source.producer(), "Shape"):
         of = source.producer()
@@ -167,6 +167,7 @@ def _of_shape(node: ir.Node, facts: Facts) -> _Array | None:
         return None
     dims = [dim for dim in shape if isinstance(dim, int)]
     if node.op_type == "Shape":
-        return np.asarray(dims, np.int64)
+        start, end = (node.attributes.get_int(name, default) for name, default in (("start", 0), ("end", len(dims))))
+        return np.asarray(dims[start:end], np.int64)
     size = math.prod(dims)
     return np.asarray(size, np.int64) if size < 2**63 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,10 @@ class _Call:
         return 0 if attribute is None else attribute.as_int()
 
     @property
+    def has_axes(self) -> bool:
+        return (len(self.inputs) > 1 and self.inputs[1] is not None) or "axes" in self.node.attributes
+
+    @property
     def axes(self) -> tuple[int, ...]:
         if len(self.inputs) > 1 and self.inputs[1] is not None:
             return tuple(int(axis) for axis in self.inputs[1].reshape(-1))
@@ -97,6 +102,16 @@ def _expand(call: _Call) -> Any:
     return np.broadcast_to(array, shape).copy()
 
 
+def _slice(call: _Call) -> Any:
+    array, starts, ends, *more = call.inputs
+    axes = range(len(starts)) if not more or more[0] is None else more[0].tolist()
+    steps = [1] * len(starts) if len(more) < 2 or more[1] is None else more[1].tolist()
+    index = [slice(None)] * array.ndim
+    for axis, start, end, step in zip(axes, starts.tolist(), ends.tolist(), steps, strict=True):
+        index[axis] = slice(start, end, step)
+    return array[tuple(index)]
+
+
 def _range(call: _Call) -> Any:
     start, limit, delta = (value.item() for value in call.inputs)
     if (limit - start) / delta > call.max_size:
@@ -107,6 +122,8 @@ def _range(call: _Call) -> Any:
 _ARITHMETIC: Final[dict[str, Callable[..., Any]]] = {
     "Add": np.add,
     "Div": _divide,
+    "Max": lambda *arrays: functools.reduce(np.maximum, arrays),
+    "Min": lambda *arrays: functools.reduce(np.minimum, arrays),
     "Mul": np.multiply,
     "Neg": np.negative,
     "Pow": np.power,
@@ -123,9 +140,11 @@ _OTHERS: Final[dict[str, Callable[[_Call], Any]]] = {
     "Expand": _expand,
     "Gather": lambda call: np.take(call.first, call.inputs[1], axis=call.axis),
     "Identity": lambda call: call.first,
+    "Mod": lambda call: np.mod(*call.inputs) if call.first.dtype.kind in "iu" else np.fmod(*call.inputs),
     "Range": _range,
     "Reshape": lambda call: call.first.reshape(tuple(call.inputs[1])),
-    "Squeeze": lambda call: np.squeeze(call.first, call.axes),
+    "Slice": _slice,
+    "Squeeze": lambda call: np.squeeze(call.first, call.axes if call.has_axes else None),
     "Unsqueeze": lambda call: np.expand_dims(call.first, call.axes),
 }
 

@@ -14,7 +14,7 @@ import onnx
 
 from rms_deploy.onnx_model.inferable import Shape, known_of
 
-__all__ = ["settle_reshapes"]
+__all__ = ["open_dim", "settle_reshapes"]
 
 _MAX_DIMS: Final = 16
 
@@ -38,7 +38,7 @@ def settle_reshapes(inferred: onnx.GraphProto, graph: onnx.GraphProto) -> bool:
         old = shapes.get(node.input[0]) if before is None else known_of(before.type.tensor_type)[1]
         new = None if after is None else known_of(after.type.tensor_type)[1]
         kept = frozenset() if len(node.input) > 1 and node.input[1] in copied else ambiguous
-        found = None if after is None or old is None or new is None else _open_dim(old, new, kept)
+        found = None if after is None or old is None or new is None else open_dim(old, new, kept)
         if after is not None and found is not None:
             info = graph.value_info.add()
             info.CopyFrom(after)
@@ -53,7 +53,7 @@ def _ambiguous(graph: onnx.GraphProto) -> frozenset[str]:
     return frozenset(symbol for symbol, count in Counter(dims).items() if symbol and count > 1)
 
 
-def _open_dim(old: Shape, new: Shape, ambiguous: frozenset[str]) -> tuple[int, int] | None:
+def open_dim(old: Shape, new: Shape, ambiguous: frozenset[str] = frozenset()) -> tuple[int, int] | None:
     """The axis of `new` whose size follows, and the size; of a symbol that is `ambiguous` nothing follows."""
     if len(old) > _MAX_DIMS or len(new) > _MAX_DIMS or None in old or not ambiguous.isdisjoint(old):
         return None

@@ -42,6 +42,16 @@ def test_no_residual(model, tmp_path):
     assert ops(tmp_path / "out.onnx") == ["Add", "RMSNorm"]
 
 
+def test_no_gate(build, tmp_path):
+    body = f"s = Sigmoid (z) g = Mul (z, s) h = Mul (x, g) {NORM}"
+    path = tmp_path / "gated.onnx"
+    onnx.save(build(body, inputs="float[b,s,8] x, float[b,s,8] z"), path)
+    invoke("fuse", path, "-o", tmp_path / "out.onnx")
+    assert ops(tmp_path / "out.onnx") == ["SiluGateRMSNorm"]
+    invoke("fuse", path, "-o", tmp_path / "out.onnx", "--no-gate")
+    assert ops(tmp_path / "out.onnx") == ["Sigmoid", "Mul", "Mul", "RMSNorm"]
+
+
 def test_in_place_and_twice(model):
     assert invoke("fuse", model, "-o", model).exit_code == 0
     once = model.read_bytes()

@@ -38,6 +38,16 @@ def test_others_are_named(r, which, x, other):
         check({"x": shapes(1, 2, 4), "r": shapes(*r)})
 
 
+@pytest.mark.parametrize("op", ["RMSNormSiluGate", "SiluGateRMSNorm"])
+def test_a_gate(op):
+    body = f"y = rms_deploy.{op}(x, r, w)"
+    check({"x": shapes(1, 2, 4), "r": shapes(1, 2, 4)}, body=body)
+    with pytest.raises(
+        InputError, match=rf"\({op}\): in the max shapes of profile 1 X \(x\) is \[4,8\] and Z \(r\) \[5,8\]"
+    ):
+        check({"x": shapes(1, 2, 4), "r": shapes(1, 2, 5)}, body=body)
+
+
 def test_behind_other_nodes():
     with pytest.raises(InputError, match=r"X \(a\) is \[2,8\] and R \(r\) \[3,8\]"):
         check(

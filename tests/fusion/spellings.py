@@ -28,6 +28,14 @@ SPELLINGS: dict[str, tuple[str, dict[str, Any]]] = {
         f"h = Add (x, z) {NORM} y = Mul (n, scale)",
         {"inputs": "float[b,2,s,8] x, float[b,2,s,8] z", "outputs": "float[b,2,s,8] y"},
     ),
+    "gate in front": (
+        f"s = Sigmoid (z) g = Mul (z, s) h = Mul (x, g) {NORM} k = Mul (n, scale) y = Tanh (k)",
+        {"inputs": _TWO},
+    ),
+    "gate behind": (
+        f"h = Exp (x) {NORM} k = Mul (n, scale) s = Sigmoid (z) g = Mul (z, s) y = Mul (k, g)",
+        {"inputs": _TWO},
+    ),
     "partial": (
         "h = Identity (x) o = Constant <value_ints = [0]> () k = Constant <value_ints = [3]> () f = Slice (h, o, k, last) "
         + NORM.replace("(h, h)", "(f, f)")

@@ -57,6 +57,23 @@ _LATENT = {
     "n_group": 1,
     "topk_group": 1,
 }
+_SSM = {
+    "mamba_n_heads": 8,
+    "mamba_d_head": 8,
+    "mamba_n_groups": 1,
+    "mamba_d_state": 8,
+    "mamba_d_conv": 4,
+    "mamba_chunk_size": 8,
+}
+_FALCON = {"mamba_d_ssm": 64, "mamba_rms_norm": True}
+_NEMOTRON = {
+    "layers_block_type": ["mamba"],
+    "mamba_num_heads": 8,
+    "mamba_head_dim": 8,
+    "n_groups": 2,
+    "ssm_state_size": 8,
+    "chunk_size": 8,
+}
 _GPT2 = {"vocab_size": 64, "n_embd": 32, "n_layer": 1, "n_head": 4, "n_positions": 32, "use_cache": False}
 
 
@@ -68,6 +85,8 @@ class Architecture:
     norms: int
     kind: str = ""
     """The class; default: the causal language model of the configuration."""
+    gates: int = 0
+    """So many of the norms have a gate, and take it where torch's newer exporter wrote the model."""
     cannot: tuple[str, ...] = ()
     """Exporters of torch that fail on it, or write what does not load or run; with a dtype: in that alone."""
 
@@ -109,7 +128,10 @@ MODELS: dict[str, Architecture] = {
     "eurobert": Architecture(_SIZES, 3, kind="AutoModel"),
     "mamba": Architecture(_STATE, 2, cannot=(*_DYNAMO, _LEGACY_BFLOAT16)),
     "falcon_mamba": Architecture(_STATE, 5, cannot=(*_DYNAMO, _LEGACY_BFLOAT16)),
-    "mamba2": Architecture(_STATE, 3, cannot=_LEGACY),
+    "mamba2": Architecture(_STATE, 3, gates=1, cannot=_LEGACY),
+    "bamba": Architecture({**_SIZES, **_SSM, "attn_layer_indices": []}, 4, gates=1, cannot=_LEGACY),
+    "falcon_h1": Architecture({**_SIZES, **_SSM, **_FALCON}, 4, gates=1, cannot=_LEGACY),
+    "nemotron_h": Architecture({**_SIZES, **_NEMOTRON}, 3, gates=1, cannot=_LEGACY),
     "t5": Architecture(_ENCODER, 3, kind="T5EncoderModel", cannot=(_LEGACY_BFLOAT16,)),
     "mt5": Architecture(_ENCODER, 3, kind="MT5EncoderModel", cannot=(_LEGACY_BFLOAT16,)),
     "umt5": Architecture(_ENCODER, 3, kind="UMT5EncoderModel", cannot=(_LEGACY_BFLOAT16,)),
@@ -205,6 +227,8 @@ def test_every_norm_is_one_op(name, exporter, dtype, tmp_path, run, assert_equal
     result = fuse(exported, verify=False)
     left = [miss for miss in result.near_misses if miss.left == "norm"]
     assert (len(result.norms), left if count else []) == (count, [])
+    if exporter == "dynamo":
+        assert sum("SiluGate" in norm.kind for norm in result.norms) == MODELS[name].gates
     fused = ir.to_proto(result.model)
     onnx.checker.check_model(fused, full_check=True)
     again = fuse(fused, verify=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 
 import onnx
@@ -100,34 +99,3 @@ def test_every_norm_fuses(name, dtype, tmp_path, check):
     assert {norm.dtype for norm in result.norms} == {str(dtype).removeprefix("torch.")}
     if dtype == torch.float16:
         assert {norm.rounding for norm in result.norms} == {"once" if name == "gemma2" else "before scale"}
-
-
-@pytest.mark.parametrize("gate_first", [True, False])
-@pytest.mark.parametrize("dynamo", [True, False], ids=["dynamo", "legacy"])
-def test_a_norm_in_groups(dynamo, gate_first, tmp_path, check):
-    """Falcon-H1's: a scale for each group is a part of the norm; its gate is not."""
-    groups = importlib.import_module("transformers.models.falcon_h1.modeling_falcon_h1").FalconH1RMSNormGated
-    norm = groups(32, n_groups=4, norm_before_gate=not gate_first).eval().requires_grad_(False)
-    torch.manual_seed(0)
-    norm.weight.uniform_(-1.5, 1.5)
-    x, gate = torch.randn(2, 7, 32), torch.randn(2, 7, 32)
-    axes = {0: "b", 1: "s"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            norm,
-            (x, gate),
-            tmp_path / "model.onnx",
-            dynamo=dynamo,
-            opset_version=18,
-            input_names=["x", "gate"],
-            **(
-                {"dynamic_shapes": (axes, axes), "verbose": False}
-                if dynamo
-                else {"dynamic_axes": {"x": axes, "gate": axes}}
-            ),
-        )
-    result = check(onnx.load(tmp_path / "model.onnx"), feeds={"x": x.numpy(), "gate": gate.numpy()})
-    assert [norm.scale for norm in result.norms] == ["float32[4, 8]"]
-    products = [node.op_type for node in result.model.graph].count("Mul")
-    assert products == 2  # gate * sigmoid(gate), and its product with x or y

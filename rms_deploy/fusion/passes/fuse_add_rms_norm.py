@@ -8,11 +8,11 @@ from typing import Final
 import onnx_ir as ir
 
 from rms_deploy.fusion.norm import PROOF
+from rms_deploy.fusion.one_shape import why_not_one_shape
 from rms_deploy.fusion.passes.rewriting import annotate, remove_if_dead, successor
 from rms_deploy.fusion.proof.prove import Proof
 from rms_deploy.fusion.proof.prove_pass import PassProver
 from rms_deploy.onnx_model.analysis import Facts, is_op
-from rms_deploy.onnx_model.inference import Shape
 from rms_deploy.ops.contract import ADD_RMS_NORM, DOMAIN, RMS_NORM, reciprocal
 from rms_deploy.ops.nodes import graphs_of, label
 
@@ -111,30 +111,14 @@ def why_not_merged(add: ir.Node, norm: ir.Node, facts: Facts) -> str | None:
     assert b is not None
     if any(is_op(value.producer(), "Constant") or value.const_value is not None for value in (a, b)):
         return None
-    one, other = facts.shape(a), facts.shape(b)
     if add.graph is not norm.graph:
         return f"the Add {label(add)} is in another graph"
     if _WHY_NOT in norm.meta:
         return f"the Add {label(add)} stays: {norm.meta[_WHY_NOT]}"
     if facts.are_alike(a, b):
         return f"the Add {label(add)} stays: its sum is read before the scale of the norm is computed"
-    if one is not None and other is not None and _is_broadcast(one, other):
-        return None
-    texts = f"{a.name} ({_text(one)}) and {b.name} ({_text(other)})"
-    return f"the Add {label(add)} stays: {texts} are not proven to have one shape"
-
-
-def _is_broadcast(one: Shape, other: Shape) -> bool:
-    """Whether the shapes are known to differ, or one of them says by a 1 that it is to be broadcast."""
-    if len(one) != len(other):
-        return True
-    return any(
-        a != b and (1 in (a, b) or (isinstance(a, int) and isinstance(b, int))) for a, b in zip(one, other, strict=True)
-    )
-
-
-def _text(shape: Shape | None) -> str:
-    return "of unknown shape" if shape is None else f"[{', '.join('?' if dim is None else str(dim) for dim in shape)}]"
+    unproven = why_not_one_shape(a, b, facts)
+    return unproven and f"the Add {label(add)} stays: {unproven}"
 
 
 def _is_residual(add: ir.Node, norm: ir.Node, facts: Facts) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -20,7 +20,7 @@ from rms_deploy.fusion.passes.rewriting import annotate, remove_if_dead, success
 from rms_deploy.fusion.proof.prove import Proof, Prover
 from rms_deploy.fusion.replacement import explicit_attributes, replacement_for
 from rms_deploy.onnx_model.analysis import Facts
-from rms_deploy.ops.contract import DOMAIN, PARTIAL_RMS_NORM, VERSION
+from rms_deploy.ops.contract import DOMAIN, OPS, PARTIAL_RMS_NORM, VERSION
 from rms_deploy.ops.function_body import CONSTANT_OPSET
 from rms_deploy.ops.nodes import graphs_of, norm_nodes
 
@@ -139,9 +139,11 @@ def _failed(match: Match, proof: Proof) -> NearMiss | None:
 
 
 def _bodies(model: ir.Model) -> dict[str, tuple[float, ...]]:
-    """The constants of the norms that are one of our ops already, by kind: every AddRMSNorm begins as an RMSNorm."""
+    """The constants of the norms that are one of our ops already, by kind: sums and gates begin as an RMSNorm."""
     return {
-        node.op_type.removeprefix("Add"): _constants({name: a.value for name, a in node.attributes.items()})
+        replace(OPS[node.op_type], prologue="", epilogue="").name: _constants(
+            {name: a.value for name, a in node.attributes.items()}
+        )
         for node in norm_nodes(model)
     }
 

@@ -10,9 +10,10 @@ import onnx_ir as ir
 
 from rms_deploy.fusion.passes.expand_scale import expanded, integers
 from rms_deploy.fusion.passes.new_nodes import NewNodes
+from rms_deploy.fusion.passes.split_gate import split_gate
 from rms_deploy.fusion.passes.split_scale import has_wide_scale, split_scale
 from rms_deploy.fusion.passes.trailing_axes import block_of, why_not_trailing
-from rms_deploy.ops.contract import DOMAIN
+from rms_deploy.ops.contract import DOMAIN, OPS
 from rms_deploy.ops.foreign_ops import (
     CONTRIB_DOMAIN,
     SIMPLIFIED_LAYER_NORMALIZATION,
@@ -37,7 +38,8 @@ class LowerToOnnxRuntime(ir.passes.InPlacePass):
     4. Both ops scale in float32 and round once. Half types that round before they scale change by up to one unit in the
        last place in about a quarter of all elements; a warning says how many norms that are.
     5. A scale that is wider than the axes is a Mul after a norm with a scale of one, and no number changes.
-    6. What they cannot express stays our node, and is named in a warning: the partial op, a rounded reciprocal,
+    6. A gate is split off first, as Sigmoid and Mul in float32.
+    7. What they cannot express stays our node, and is named in a warning: the partial op, a rounded reciprocal,
        `rms_epsilon` or `rms_min`, axes that do not end with the last, a scale in float32 beside a half type, a scalar
        scale beside unknown dims.
     """
@@ -46,7 +48,11 @@ class LowerToOnnxRuntime(ir.passes.InPlacePass):
         """Lower in place."""
         modified, rounded_otherwise, into = False, 0, NewNodes(model)
         for node in list(norm_nodes(model)):
-            reason = why_not_trailing(node, _NORM) or _why_no_scale(node)
+            reason = why_not_trailing(node, _NORM)
+            if reason is None and OPS[node.op_type].is_gated:
+                node = split_gate(node, into)
+                modified = True
+            reason = reason or _why_no_scale(node)
             if reason is not None:
                 name = node.name or node.outputs[0].name
                 _log.warning("%s (%s): stays a %s node: %s", name, node.op_type, DOMAIN, reason)

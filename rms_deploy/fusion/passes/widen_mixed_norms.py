@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from rms_deploy.fusion.passes.new_nodes import NewNodes
 from rms_deploy.fusion.passes.rewriting import successor
+from rms_deploy.fusion.passes.split_gate import split_gate
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.ops.contract import ADD_RMS_NORM, OPS, RMS_NORM
 from rms_deploy.ops.element_types import HALF
@@ -21,7 +22,8 @@ class WidenMixedNorms(ir.passes.InPlacePass):
     1. X is cast to float32, the op works in float32, and its result is cast to the type of X: what the op does by
        itself, so that no number changes.
     2. Where the result is rounded before it is scaled, the op has a scale of one, and a Mul in the half type follows.
-    3. The sum of AddRMSNorm is made by an Add before it, in the half type, as the op rounds it.
+    3. Z is cast to float32 too. Where a norm is rounded before its gate, the gate is split off first.
+    4. The sum of AddRMSNorm is made by an Add before it, in the half type, as the op rounds it.
 
     The ops that round 1 / rms have bodies of their own, and stay: float32 could not say what they do.
     """
@@ -36,7 +38,9 @@ class WidenMixedNorms(ir.passes.InPlacePass):
         facts, into = Facts(model), NewNodes(model)
         for node in nodes:
             if node.inputs[0] is not None and node.inputs[0].dtype in HALF:
-                _widen(node, into, facts)
+                rounds_first = int_of(node, "scale_type") == node.inputs[0].dtype
+                is_split = rounds_first and bool(OPS[node.op_type].epilogue)  # case 3
+                _widen(split_gate(node, into) if is_split else node, into, facts)
         return ir.passes.PassResult(model, True)
 
 
@@ -60,11 +64,12 @@ def _widen(node: ir.Node, into: NewNodes, facts: Facts) -> None:
         return value if facts.dtype(value) == to else add("Cast", [value], to, to=to)
 
     is_sum, op_type = node.op_type == ADD_RMS_NORM.name, node.op_type
-    if is_sum:  # case 3
+    if is_sum:  # case 4
         residual = node.inputs[1]
         assert residual is not None
         x, op_type = add("Add", [x, residual], half), RMS_NORM.name
-    wide = add("Cast", [x], ir.DataType.FLOAT, to=ir.DataType.FLOAT)
+    z = () if is_sum else node.inputs[1:-1]
+    wide, *gates = [add("Cast", [v], ir.DataType.FLOAT, to=ir.DataType.FLOAT) for v in (x, *z) if v is not None]
     rounds_first = int_of(node, "scale_type") == half
     one_or_scale = into.unit_scale(node) if rounds_first else cast(scale, ir.DataType.FLOAT)
     attributes = [attribute for name, attribute in node.attributes.items() if name != "scale_type"]
@@ -72,7 +77,7 @@ def _widen(node: ir.Node, into: NewNodes, facts: Facts) -> None:
     op = ir.Node(
         node.domain,
         op_type,
-        [wide, one_or_scale],
+        [wide, *gates, one_or_scale],
         attributes,
         outputs=[in_float32],
         name=node.name,

@@ -7,6 +7,7 @@ from .casts import CASTS
 from .context import CONTEXT
 from .decoys import DECOYS
 from .exporters import EXPORTERS
+from .gate import GATE
 from .native import NATIVE
 from .pieces import PIECES
 from .rare import RARE
@@ -14,4 +15,4 @@ from .residual import RESIDUAL
 
 __all__ = ["CASES", "Case"]
 
-CASES: list[Case] = [*PIECES, *CASTS, *NATIVE, *RESIDUAL, *CONTEXT, *EXPORTERS, *RARE, *DECOYS]
+CASES: list[Case] = [*PIECES, *CASTS, *NATIVE, *RESIDUAL, *GATE, *CONTEXT, *EXPORTERS, *RARE, *DECOYS]

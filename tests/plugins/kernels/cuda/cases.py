@@ -93,10 +93,12 @@ def check(
     residual: Any = None,
     z: Any = None,
     gates_first: bool = False,
+    is_sigmoid: bool = False,
     **options: Any,
 ) -> Any:
     """One norm against float64. Returns y."""
-    y, total = kernels.norm(x, scale, axis=axis, residual=residual, z=z, gates_first=gates_first, **options)
+    gate = {"z": z, "gates_first": gates_first, "is_sigmoid": is_sigmoid}
+    y, total = kernels.norm(x, scale, axis=axis, residual=residual, **gate, **options)
     exact = {k: float(np.float32(v)) for k, v in options.items() if k in ("epsilon", "rms_epsilon", "rms_min")}
     order = options.get("round_before_scale", False)
     scale = _beside(x, axis % x.ndim, scale, options.get("scale_repeat", 1))
@@ -104,7 +106,8 @@ def check(
     partial = {"partial_size": options.get("partial_size"), **exact}
     options = {"axes": [axis], "round_before_scale": order, "round_reciprocal": is_reciprocal, **partial}
     if z is not None:
-        expected = gated_rms_norm(x, z, scale, before=gates_first, **options)
+        name = "SigmoidGate" if is_sigmoid else "SiluGate"
+        expected = gated_rms_norm(x, z, scale, gate=name, before=gates_first, **options)
     elif residual is None:
         expected = rms_norm(x, scale, **options)
     else:
@@ -254,18 +257,18 @@ def gates(shape: tuple[int, ...], dtype: str, seed: int = 0) -> Any:
 
 
 def check_gates(kernels: Kernels, types: tuple[str, str]) -> None:
-    """Behind the norm and in front of it, in each order of rounding: lengths, alignments, in place, epsilons, scales.
+    """Each gate, in each order of rounding: lengths, alignments, in place, epsilons, scales.
 
     The longest rows have more than 64 KB.
     """
     number = 0
     for n in (1, 2, 5, 31, 64, 111, 128, 1024, 1025, 4096, 8200, 16385, 33000):
-        for gates_first in (False, True):
+        for gate in ({}, {"gates_first": True}, {"is_sigmoid": True}):
             for rounds in (False, True):
                 number += 1
                 rows = 1 + number % 3 if n > 512 else 1 + number % 37
                 x, z = samples((rows, n), types[0], number), gates((rows, n), types[0], number)
-                options = {"z": z, "gates_first": gates_first, "round_before_scale": rounds}
+                options = {"z": z, "round_before_scale": rounds, **gate}
                 shift = number % 3 * x.itemsize
                 scale = weights(n if number % 5 else 1, types[1])
                 check(kernels, x, scale, shift=shift, **options, **EPSILONS[number % 7] if number % 7 < 4 else {})
@@ -290,6 +293,7 @@ def check_extreme_gates(kernels: Kernels, dtype: str) -> None:
     z[5, :6] = [100, 1000, 88, 89, 87.5, 30000]
     x[6, 0], x[7, 1] = np.nan, np.inf
     scale = weights(40, "float32")
+    check(kernels, x, scale, z=z, is_sigmoid=True)
     for gates_first in (False, True):
         check(kernels, x, scale, z=z, gates_first=gates_first)
         # 1 / (1 + exp(-z)) is subnormal from z = -87.3 on: the gate is then 0, and less than 2^-119 in truth.

@@ -91,6 +91,7 @@ class Kernels:
         residual: np.ndarray | None = None,
         z: np.ndarray | None = None,
         gates_first: bool = False,
+        is_sigmoid: bool = False,
         partial_size: int | None = None,
         round_before_scale: bool = False,
         round_reciprocal: bool = False,
@@ -107,13 +108,13 @@ class Kernels:
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """(y, sum). `shift`: bytes from 16-byte alignment, of all tensors; `y_is`, `sum_is`: 'x', 'residual' or 'z'.
 
-        `z` makes it a gated norm, whose gate is behind it or, with `gates_first`, in front of it.
+        `z` makes it a gated norm, whose gate is behind it or, with `gates_first`, in front of it; silu or sigmoid.
         A scale of two axes has several rows, each of which `scale_repeat` rows of x take, and so on in turns.
         """
         axis %= x.ndim
         operand, operand_name = (residual, "residual") if z is None else (z, "z")
         names = [None, "x", operand_name]
-        gate = 0 if z is None else 2 if gates_first else 1  # of contract.h
+        gate = 0 if z is None else 2 if gates_first else 3 if is_sigmoid else 1  # of contract.h
         options = _Options(
             ELEMENT_TYPES[x.dtype.name], ELEMENT_TYPES[scale.dtype.name],
             int(np.prod(x.shape[:axis])), x.shape[axis], int(np.prod(x.shape[axis + 1 :])),
