@@ -28,6 +28,7 @@ from rms_deploy.exporter.source import Source
 from rms_deploy.exporter.swap import find_norms
 from rms_deploy.exporter.torch_exporters import export_dynamo, export_legacy
 from rms_deploy.fusion.passes.fuse_add_rms_norm import FuseAddRMSNorm
+from rms_deploy.fusion.passes.fuse_gate import FuseGate
 from rms_deploy.fusion.passes.lower_to_standard import STANDARD_OPSET, LowerToStandard
 from rms_deploy.nn import RMSNorm
 from rms_deploy.onnx_model.analysis import Facts
@@ -76,7 +77,8 @@ def export(
     """Export `model`, its norms in the form asked for. `model` is left as it was.
 
     Those norms are the modules of `rms_deploy.nn`, and, with `swap`, the RMSNorm modules of torch and other libraries.
-    In the fused form a residual Add before a norm becomes part of it (`AddRMSNorm`).
+    In the fused form a residual Add before a norm becomes part of it (`AddRMSNorm`), and so does the gate of a
+    `GatedRMSNorm`.
 
     Args:
         model: a module; a name of `rms_deploy.models.MODELS`; `package.module:factory`, where the factory returns a
@@ -125,7 +127,9 @@ def export(
         exported = run(source, opset=opset, dynamic_shapes=shapes)
     _forget_paths(exported)
     if form == NormForm.FUSED:
-        FuseAddRMSNorm(Facts(exported, thorough=True))(exported)
+        facts = Facts(exported, thorough=True)
+        FuseAddRMSNorm(facts)(exported)
+        FuseGate(facts)(exported)
     if form == NormForm.STANDARD:
         LowerToStandard()(exported)
     functions.attach_functions(exported)

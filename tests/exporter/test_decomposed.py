@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from rms_deploy.exporter.decomposed import decomposed
-from rms_deploy.nn import AddRMSNorm, LayerNorm, PartialRMSNorm, RMSNorm
+from rms_deploy.exporter.export import export
+from rms_deploy.fusion.fuse import fuse
+from rms_deploy.nn import AddRMSNorm, GatedRMSNorm, LayerNorm, PartialRMSNorm, RMSNorm
 
 
 @pytest.fixture(autouse=True)
@@ -66,3 +68,27 @@ def test_weight_is_shared_and_gets_gradients() -> None:
 def test_others_have_no_twin() -> None:
     assert decomposed(LayerNorm(8)) is None
     assert decomposed(torch.nn.RMSNorm(8)) is None
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({}, "RMSNormSiluGate"),
+        ({"activation": "sigmoid", "round_before_scale": True}, "RMSNormSigmoidGate"),
+        ({"norm_before_gate": False, "round_before_scale": True}, "SiluGateRMSNorm"),
+    ],
+)
+def test_a_gated_norm_is_one_op_in_both_forms(options, kind, dtype) -> None:
+    """As `export` writes it, and as `fuse` finds it in the decomposed form; the order of rounding is that of the module."""
+    norm = GatedRMSNorm(32, **options).to(getattr(torch, dtype))
+    inputs = tuple(torch.randn(2, 3, 32).to(norm.weight.dtype) for _ in "xz")
+    exported = export(norm, inputs=inputs).model
+    found = fuse(export(norm, inputs=inputs, norm="decomposed").model)
+    assert not found.near_misses
+    for model in (exported, found.model):
+        (node,) = model.graph
+        scale_type = node.attributes.get("scale_type")
+        assert node.op_type == kind
+        rounds_first = scale_type is not None and scale_type.as_int() != 1
+        assert rounds_first == (options.get("round_before_scale", False) and dtype != "float32")

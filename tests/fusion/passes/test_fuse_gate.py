@@ -150,6 +150,12 @@ def test_a_sigmoid_rounds_as_the_model_does(name, dtype, build):
     assert ops(check(model, SIGMOID, feeds_of(dtype), round_before_scale=before_scale)) == [SIGMOID]
 
 
+def test_a_sigmoid_in_front_stays(build):
+    result = fuse(build(IN_FRONT.replace(SILU, "g = Sigmoid (z)"), inputs=INPUTS, opset=18))
+    assert ops(result) == ["Sigmoid", "Mul", "RMSNorm"]
+    assert not result.near_misses
+
+
 def test_an_activation_of_the_norm_is_no_gate(build):
     """norm(x) * sigmoid(norm(x)) is silu behind a norm, and nothing is missed."""
     result = fuse(build(f"h = Identity (x) {CORE} k = Mul (n, w) g = Sigmoid (k) y = Mul (k, g)", inputs=INPUTS))
@@ -188,7 +194,6 @@ def test_spellings_of_silu(silu, opset, kind, build):
 NO_SILUS = {
     "HardSwish": ("g = HardSwish (z)", 18),
     "Swish, another alpha": ("g = Swish <alpha = 1.5> (z)", 24),
-    "Sigmoid": ("g = Sigmoid (z)", 18),
     "Gelu": ("g = Gelu (z)", 20),
     "QuickGelu": ("t = Mul (z, half) s = Sigmoid (t) g = Mul (z, s)", 18),
     "of two tensors": ("s = Sigmoid (x) g = Mul (z, s)", 18),

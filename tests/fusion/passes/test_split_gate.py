@@ -18,7 +18,7 @@ from rms_deploy.ops.contract import ELEMENT_TYPES
 from rms_deploy.ops.functions import attach_functions
 from rms_deploy.ops.nodes import norm_nodes
 
-OPS = ("RMSNormSiluGate", "SiluGateRMSNorm")
+OPS = ("RMSNormSiluGate", "SiluGateRMSNorm", "RMSNormSigmoidGate")
 CASES = [
     ("float", "float[24]", "float32"),
     ("float16", "float16[24]", "float16"),
@@ -31,6 +31,7 @@ CASES = [
 GATE = {
     ("RMSNormSiluGate", "float"): ["Sigmoid", "Mul", "RMSNorm", "Mul"],
     ("SiluGateRMSNorm", "float"): ["Sigmoid", "Mul", "Mul", "RMSNorm"],
+    ("RMSNormSigmoidGate", "float"): ["Sigmoid", "RMSNorm", "Mul"],
 }
 
 

@@ -198,7 +198,7 @@ def probe(kernels, kernel):
 def probe_gates(kernels, kernel):
     """The same of a gated norm."""
     dtype = kernel.rpartition("_")[2]
-    for n in (1111, 8841) if "any" in kernel else (1112, 8840):  # one chunk, and two of which the last is not whole
+    for n in (1111, 8845) if "any" in kernel else (1112, 8840):  # one chunk, and two of which the last is not whole
         for gates_first in (False, True):
             shape = (3, n)
             x, z, scale = cases.samples(shape, dtype), cases.gates(shape, dtype), cases.weights(shape[1], dtype)
