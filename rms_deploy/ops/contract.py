@@ -169,7 +169,7 @@ def reciprocal(op: Op) -> Op:
 
 _WITHOUT_GATE: Final = (RMS_NORM, PARTIAL_RMS_NORM, ADD_RMS_NORM)
 
-_GATED: Final = (RMS_NORM_SILU_GATE, RMS_NORM_SIGMOID_GATE, SILU_GATE_RMS_NORM)
+_GATED: Final = (RMS_NORM_SILU_GATE, SILU_GATE_RMS_NORM, RMS_NORM_SIGMOID_GATE)
 
 OPS: Final[dict[str, Op]] = {op.name: op for op in (*_WITHOUT_GATE, *map(reciprocal, _WITHOUT_GATE), *_GATED)}
 

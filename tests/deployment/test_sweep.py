@@ -31,6 +31,7 @@ def names(result):
     return [(point_name(point), candidate.name) for point in result.points for candidate in point.candidates]
 
 
+@pytest.mark.slow
 def test_the_report_is_that_of_bench(here, tmp_path):
     cluster = here()
     models = [write(tmp_path / "a.onnx"), write(tmp_path / "b.onnx", "Log")]
@@ -56,6 +57,7 @@ def test_every_row_has_its_machine(here, tmp_path):
     assert f'"{hardware}"' in table.as_csv(result)
 
 
+@pytest.mark.slow
 def test_each_model_by_itself_with_variants(here, tmp_path):
     here()
     models = [decomposed_norm(tmp_path / "a.onnx"), decomposed_norm(tmp_path / "b.onnx")]

@@ -80,7 +80,7 @@ def test_others_have_no_twin() -> None:
     ],
 )
 def test_a_gated_norm_is_one_op_in_both_forms(options, kind, dtype) -> None:
-    """As `export` writes it, and as `fuse` finds it in the decomposed form; the order of rounding is that of the module."""
+    """As `export` writes it, and as `fuse` finds it in the decomposed form, in the order of rounding of the module."""
     norm = GatedRMSNorm(32, **options).to(getattr(torch, dtype))
     inputs = tuple(torch.randn(2, 3, 32).to(norm.weight.dtype) for _ in "xz")
     exported = export(norm, inputs=inputs).model

@@ -350,7 +350,7 @@ def hugging_face(name: str) -> nn.Module:
     ("name", "norms", "dtype"),
     [
         ("LlamaForCausalLM", 3, "float32"),
-        ("Qwen3ForCausalLM", 5, "float32"),
+        pytest.param("Qwen3ForCausalLM", 5, "float32", marks=pytest.mark.slow),
         ("Gemma2ForCausalLM", 5, "float16"),
         ("T5EncoderModel", 3, "float16"),
     ],

@@ -42,7 +42,7 @@ def check(kind: str, count: int, folder: Path, *words: str) -> None:
     assert kind != "valid" or outcomes["fused: equal"] > count // 4, "most graphs have a norm that can be run"
 
 
-@pytest.mark.parametrize(("kind", "count"), [("valid", 250), ("bytes", 600), ("structure", 50)])
+@pytest.mark.parametrize(("kind", "count"), [("valid", 120), ("bytes", 300), ("structure", 25)])
 def test_a_short_run(kind: str, count: int, tmp_path: Path) -> None:
     check(kind, count, tmp_path)
 

@@ -422,6 +422,7 @@ assert bits() == expected
     run(script)
 
 
+@pytest.mark.slow
 def test_every_instruction_set_level_gives_the_same_bits() -> None:
     info = Path("/proc/cpuinfo").read_text()
     levels = ["", "x86-64-v2"] if " sse4_2" in info else ["", "portable"]  # empty: chosen for each kind of call

@@ -46,14 +46,15 @@ def assert_close(actual: Any, expected: Any, *, round_before_scale: bool = False
 
     With a gate, float32: 10 ulp more. In 2^-24, silu is off by 9 at most: 4 of the power of two in exp (2 ulp), 1 of
     its argument, 1 of 1 + exp, 2 of the reciprocal (1 ulp), 1 of the product with z; one more is that with silu. 16
-    bits: what is 2 ulp away before the last product may be 4 ulp of a result whose mantissa is near 2.
+    bits: what is 2 ulp away before the last product may be 4 ulp of a result whose mantissa is near 2. Errors of
+    14 * 2^-24 and up to two roundings more move a result about once in 2^8 elements of float16.
     """
     distance = ulp_distance(actual, expected)
     if actual.dtype == np.float32:
         assert distance.max(initial=0) <= (14 if is_gated else 4)
         return
     assert distance.max(initial=0) <= ((4 if is_gated else 2) if round_before_scale else 1)
-    assert np.count_nonzero(distance) <= max(2, distance.size / 300)
+    assert np.count_nonzero(distance) <= (max(4, distance.size / 100) if is_gated else max(2, distance.size / 300))
 
 
 def is_decided(

@@ -136,7 +136,7 @@ def test_instructions_for_each_element(on_cpu, program, case):
 @pytest.mark.parametrize(
     ("dtype", "n", "is_aligned", "most"),
     [
-        ("bfloat16", 4096, True, 32),
+        ("bfloat16", 4096, True, 33),
         ("bfloat16", 4000, False, 42),
         ("float32", 4096, True, 40),
         ("float32", 4000, False, 64),
