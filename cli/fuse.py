@@ -39,7 +39,7 @@ _TARGET_HELP = f"What each norm becomes. {'; '.join(f'{form}: {text}' for form, 
 )
 @click.option("--no-functions", is_flag=True, help="Leave the ops' function bodies out: only our library runs them.")
 @click.option("--no-residual", is_flag=True, help="Leave residual Adds outside: RMSNorm only, no AddRMSNorm.")
-@click.option("--no-gate", is_flag=True, help="Leave SiLU gates outside: no RMSNormSiluGate, no SiluGateRMSNorm.")
+@click.option("--no-gate", is_flag=True, help="Leave gates outside: no op with Gate in its name.")
 @click.option(
     "--allow-precision-gain",
     is_flag=True,
