@@ -224,6 +224,8 @@ def _is_grouped(gate: Gate, facts: Facts) -> bool:
         return True
     if not of_x or not gate.shape or None in of_x or gate.end_shape != of_x or len(scale) > len(of_x):
         return True
+    if any(dim != 1 for dim in scale[:-1]):  # its rows are those of the groups
+        return True
     return not isinstance(of_x[-1], int) or of_x[-1] != gate.shape[-1]
 
 

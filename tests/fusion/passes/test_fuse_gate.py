@@ -514,6 +514,24 @@ def test_one_group_needs_no_reshape(kind, build):
     assert check(build(f"{shapes} {body}", inputs=INPUTS), kind, feeds_of()).model.graph[-1].op_type == kind
 
 
+@pytest.mark.parametrize("kind", BOTH)
+def test_rows_of_a_scale_keep_the_reshapes_though_a_group_is_a_row(kind, build):
+    """Row i of [1, 3, 4, 8] takes row i / 4 of the scale, and row i of [2, 3, 2, 8] would take i / 2 % 3."""
+    shapes = "split = Constant <value_ints = [1,3,4,8]> () join = Constant <value_ints = [2,3,2,8]> ()"
+    norm = f"h = Reshape (h0, split) {CORE} k = Mul (n, w) j = Reshape (k, join)"
+    body = f"{SILU} h0 = Mul (x, g) {norm} y = Identity (j)"
+    if kind == BEHIND:
+        body = f"h0 = Identity (x) {norm} {SILU} y = Mul (j, g)"
+    model = build(f"{shapes} {body}", inputs="float[2,3,2,8] x, float[2,3,2,8] z, float[3,1,8] w")
+    result = fuse(model, verify=False)
+    assert [norm.kind for norm in result.norms] == [kind]
+    feeds = {**feeds_of(shape=(2, 3, 2, 8)), "w": np.linspace(-2, 2, 24, dtype=np.float32).reshape(3, 1, 8)}
+    (actual,) = runtime.run(runtime.session(ir.to_proto(result.model)), feeds).values()
+    x, z = (feeds[name].reshape(1, 3, 4, 8) for name in "xz")
+    expected = gated_rms_norm(x, z, feeds["w"], epsilon=EPSILON, before=kind == FRONT)
+    assert_near(actual, expected.reshape(2, 3, 2, 8))
+
+
 def test_groups_that_are_not_put_together_again_behind(build):
     """The gate has the shape that x has in groups; nothing says that z has them."""
     body = f"{SHAPES} h = Exp (x) {CORE} j = Reshape (n, join) {SILU} y = Mul (j, g)"
