@@ -61,7 +61,7 @@ class Gate:
     product: ir.Node
     """The Mul by silu(z) or sigmoid(z)."""
     sized: ir.Value
-    """Of the shape of z: what only this and Shape read."""
+    """Of the shape of x and z: what only the next node, Shape and Size read."""
     scale_shape: tuple[int, ...] = ()
     """What scale is reshaped to; (): it stays as it is."""
     view: ir.Node | None = None

@@ -339,11 +339,27 @@ def test_what_others_read_stays(kind, more, output, reason, build):
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_what_reads_the_shape_alone_reads_that_of_z(kind, build):
+def test_what_reads_the_shape_alone_reads_that_of_x(kind, build):
     between = "h" if kind == FRONT else "k"
     model = build(f"{BOTH[kind]} t = Shape ({between})", inputs=INPUTS, outputs="float[b,s,8] y, int64[3] t")
     result = check(model, kind, feeds_of())
     assert sorted(ops(result)) == sorted(["Shape", kind])
+
+
+@pytest.mark.parametrize("z", ["Neg (c)", "Expand (c, t)"], ids=["is made later", "is made of it"])
+def test_what_reads_the_shape_before_z_is_there(z, build):
+    body = BEHIND_IT.replace(SILU, f"t = Shape (k) z = {z} {SILU}")
+    model = build(body, inputs=INPUTS.replace(" z", " c"), outputs="float[b,s,8] y, int64[3] t")
+    result = fuse(model)
+    assert [norm.kind for norm in result.norms] == [BEHIND]
+    fused = ir.to_proto(result.model)
+    schemas.register()
+    onnx.checker.check_model(fused, full_check=True)
+    feeds = feeds_of()
+    y, t = runtime.run(runtime.session(fused), {"x": feeds["x"], "c": feeds["z"], "w": feeds["w"]}).values()
+    z = -feeds["z"] if z == "Neg (c)" else feeds["z"]
+    assert_near(y, gated_rms_norm(feeds["x"], z, feeds["w"], epsilon=EPSILON))
+    assert t.tolist() == [3, 5, 8]
 
 
 BROADCAST = ["float[8] z", "float[1,1,8] z", "float[b,s,1] z", "float[b,1,8] z"]
