@@ -178,7 +178,8 @@ def _behind(norm: ir.Node, facts: Facts) -> Gate | str | None:
             return f"the gate {label(product)} stays: the Reshape {label(back)} before it is not undone for z"
     scale, scale_type, end = _scale(norm), _FLOAT32, product.outputs[0]
     gate = _shaped(Gate(op, norm, x, z, scale, scale_type, end, product, y, view=view, back=back), facts)
-    if gate.end_shape != facts.shape(z) and not _are_alike(y, z, facts):
+    is_of_z = gate.end_shape is not None and None not in gate.end_shape and gate.end_shape == facts.shape(z)
+    if not is_of_z and not _are_alike(y, z, facts):
         unproven = why_not_one_shape(y, z, facts)
         return unproven and f"the gate {label(product)} stays: {unproven}"
     end, _, half = rounded(end, _common_half(x, z, facts), facts, views=False)

@@ -381,6 +381,18 @@ def test_a_gate_of_a_shape_that_is_not_proven_stays(gate, kind, build):
     assert "are not proven to have one shape" in result.near_misses[0].reason
 
 
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("shape", ["[?,s,8]", "[?,?,8]", ""])
+def test_unknown_sizes_prove_nothing(shape, kind, build):
+    """One of them may be 1, and be broadcast."""
+    model = build(BOTH[kind].replace("Mul (n, w)", "Identity (n)"), inputs=f"float{shape} x, float{shape} z")
+    for value in [] if shape else model.graph.input:
+        value.type.tensor_type.ClearField("shape")
+    result = fuse(model)
+    assert [norm.kind for norm in result.norms] == ["RMSNorm"]
+    assert "are not proven to have one shape" in result.near_misses[0].reason
+
+
 def test_in_another_graph(build):
     body = f"""
         {SILU} h = Mul (x, g) y = If (c) <
