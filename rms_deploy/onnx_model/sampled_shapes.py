@@ -18,7 +18,7 @@ from rms_deploy.onnx_model.inference import Shape
 __all__ = ["have_one_sampled_shape"]
 
 _SIZES: Final = ((1, 1, 1, 1), (2, 3, 5, 7), (3, 130, 67, 41))
-"""Of the symbols, in turn: single elements, less than a chunk, and more than one."""
+"""Of the first symbols: single elements, less than a chunk, and more than one."""
 
 _MIN_EQUAL: Final = 2
 
@@ -54,14 +54,17 @@ def _is_no_product(one: tuple[int, ...] | None, other: tuple[int, ...] | None) -
 
 
 def _shapes_at(model: ir.Model, sizes: tuple[int, ...]) -> dict[str | None, Shape | None]:
-    """The shapes of the values of the main graph, by name, where the symbols of the inputs have these sizes."""
+    """The shapes of the values of the main graph, by name, where the symbols of the inputs have these sizes.
+
+    A dim without a name is a symbol of its own.
+    """
     sized = model.clone()
-    given: dict[str | None, int] = {}
+    given: dict[object, int] = {}
     for value in sized.graph.inputs:
         if value.shape is not None:
-            dims = [dim if isinstance(dim, int) else dim.value for dim in value.shape]
+            dims = [dim if isinstance(dim, int) else dim.value or object() for dim in value.shape]
             value.shape = ir.Shape(
-                dim if isinstance(dim, int) else given.setdefault(dim, sizes[len(given) % len(sizes)]) for dim in dims
+                dim if isinstance(dim, int) else given.setdefault(dim, _size(len(given), sizes)) for dim in dims
             )
     facts = Facts(sized)
     for _ in range(_MAX_ROUNDS):
@@ -70,6 +73,11 @@ def _shapes_at(model: ir.Model, sizes: tuple[int, ...]) -> dict[str | None, Shap
         facts = Facts(sized)
     values = (*sized.graph.inputs, *(value for node in sized.graph for value in node.outputs))
     return {value.name: facts.shape(value) for value in values}
+
+
+def _size(number: int, sizes: tuple[int, ...]) -> int:
+    """Of a symbol, by its number: no two of them are equal because there are many."""
+    return sizes[number % len(sizes)] + number // len(sizes) * (max(sizes) + 1)
 
 
 def _write_sizes(graph: ir.Graph, facts: Facts) -> bool:

@@ -53,6 +53,13 @@ def test_a_length_for_which_a_loop_was_written_out(build):
     assert answer(body, build)
 
 
+@pytest.mark.parametrize("shapes", ["[?,8] [?,8]", "[a,b,c,d,8] [e,b,c,d,8]", "[a,b,c,d,e,8] [a,b,c,d,a,8]"])
+def test_no_two_symbols_are_one_size_throughout(shapes, build):
+    one, other = shapes.split()
+    model = ir.from_proto(build("y = Identity (x)", inputs=f"float{one} x, float{other} z", outputs=f"float{one} y"))
+    assert not have_one_sampled_shape(*model.graph.inputs, Facts(model))
+
+
 def test_the_model_stays_what_it_was(build):
     model = ir.from_proto(build(f"{ONE['padded to chunks, and cut off again']} y = Identity (a)"))
     before = ir.to_proto(model).SerializeToString(deterministic=True)

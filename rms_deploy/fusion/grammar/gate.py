@@ -61,7 +61,7 @@ class Gate:
     product: ir.Node
     """The Mul by silu(z) or sigmoid(z)."""
     sized: ir.Value
-    """Of the shape of z: what only this and Shape read."""
+    """Of the shape of x and z: what only the next node, Shape and Size read."""
     scale_shape: tuple[int, ...] = ()
     """What scale is reshaped to; (): it stays as it is."""
     view: ir.Node | None = None
@@ -178,7 +178,8 @@ def _behind(norm: ir.Node, facts: Facts) -> Gate | str | None:
             return f"the gate {label(product)} stays: the Reshape {label(back)} before it is not undone for z"
     scale, scale_type, end = _scale(norm), _FLOAT32, product.outputs[0]
     gate = _shaped(Gate(op, norm, x, z, scale, scale_type, end, product, y, view=view, back=back), facts)
-    if gate.end_shape != facts.shape(z) and not _are_alike(y, z, facts):
+    is_of_z = gate.end_shape is not None and None not in gate.end_shape and gate.end_shape == facts.shape(z)
+    if not is_of_z and not _are_alike(y, z, facts):
         unproven = why_not_one_shape(y, z, facts)
         return unproven and f"the gate {label(product)} stays: {unproven}"
     end, _, half = rounded(end, _common_half(x, z, facts), facts, views=False)
@@ -223,6 +224,8 @@ def _is_grouped(gate: Gate, facts: Facts) -> bool:
     if gate.view is None or gate.back is None or axes_of(gate.norm) != (-1,) or scale is None:
         return True
     if not of_x or not gate.shape or None in of_x or gate.end_shape != of_x or len(scale) > len(of_x):
+        return True
+    if any(dim != 1 for dim in scale[:-1]):  # its rows are those of the groups
         return True
     return not isinstance(of_x[-1], int) or of_x[-1] != gate.shape[-1]
 

@@ -42,7 +42,7 @@ class FuseGate(ir.passes.InPlacePass):
 
     1. What the op rounds, and where, is what the model rounds; `grammar/gate.py` says which spellings are taken.
     2. The op stands where the last node of the subgraph stood. silu(z) stays if something else reads it.
-    3. What reads the shape of a value that goes away reads that of z.
+    3. What reads the shape of a value that goes away reads that of x, which is there before the norm is.
     4. Reshapes around the norm stand around the op; the scale becomes a row for each group.
     5. With `prove`, each is run in both forms first. Where they differ, the gate stays outside.
 
@@ -160,7 +160,7 @@ def _replace(gate: Gate, into: NewNodes, facts: Facts) -> None:
     gate.end.replace_all_uses_with(output, replace_graph_outputs=True)
     for reader, index in tuple(gate.sized.uses()):  # case 3
         if is_op(reader, "Shape", "Size"):
-            reader.replace_input_with(index, gate.z)
+            reader.replace_input_with(index, gate.x)
     remove_if_dead(last)
 
 

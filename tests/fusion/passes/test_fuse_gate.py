@@ -339,11 +339,27 @@ def test_what_others_read_stays(kind, more, output, reason, build):
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_what_reads_the_shape_alone_reads_that_of_z(kind, build):
+def test_what_reads_the_shape_alone_reads_that_of_x(kind, build):
     between = "h" if kind == FRONT else "k"
     model = build(f"{BOTH[kind]} t = Shape ({between})", inputs=INPUTS, outputs="float[b,s,8] y, int64[3] t")
     result = check(model, kind, feeds_of())
     assert sorted(ops(result)) == sorted(["Shape", kind])
+
+
+@pytest.mark.parametrize("z", ["Neg (c)", "Expand (c, t)"], ids=["is made later", "is made of it"])
+def test_what_reads_the_shape_before_z_is_there(z, build):
+    body = BEHIND_IT.replace(SILU, f"t = Shape (k) z = {z} {SILU}")
+    model = build(body, inputs=INPUTS.replace(" z", " c"), outputs="float[b,s,8] y, int64[3] t")
+    result = fuse(model)
+    assert [norm.kind for norm in result.norms] == [BEHIND]
+    fused = ir.to_proto(result.model)
+    schemas.register()
+    onnx.checker.check_model(fused, full_check=True)
+    feeds = feeds_of()
+    y, t = runtime.run(runtime.session(fused), {"x": feeds["x"], "c": feeds["z"], "w": feeds["w"]}).values()
+    z = -feeds["z"] if z == "Neg (c)" else feeds["z"]
+    assert_near(y, gated_rms_norm(feeds["x"], z, feeds["w"], epsilon=EPSILON))
+    assert t.tolist() == [3, 5, 8]
 
 
 BROADCAST = ["float[8] z", "float[1,1,8] z", "float[b,s,1] z", "float[b,1,8] z"]
@@ -361,6 +377,18 @@ def test_a_gate_that_is_broadcast_stays(gate, kind, build):
 @pytest.mark.parametrize("gate", ["float[?,s,8] z", "float[c,s,8] z"])
 def test_a_gate_of_a_shape_that_is_not_proven_stays(gate, kind, build):
     result = fuse(build(BOTH[kind], inputs=f"float[b,s,8] x, {gate}, float[8] w"))
+    assert [norm.kind for norm in result.norms] == ["RMSNorm"]
+    assert "are not proven to have one shape" in result.near_misses[0].reason
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("shape", ["[?,s,8]", "[?,?,8]", ""])
+def test_unknown_sizes_prove_nothing(shape, kind, build):
+    """One of them may be 1, and be broadcast."""
+    model = build(BOTH[kind].replace("Mul (n, w)", "Identity (n)"), inputs=f"float{shape} x, float{shape} z")
+    for value in [] if shape else model.graph.input:
+        value.type.tensor_type.ClearField("shape")
+    result = fuse(model)
     assert [norm.kind for norm in result.norms] == ["RMSNorm"]
     assert "are not proven to have one shape" in result.near_misses[0].reason
 
@@ -512,6 +540,24 @@ def test_one_group_needs_no_reshape(kind, build):
         else f"h = Reshape (x, split) {CORE} k = Mul (n, w) j = Reshape (k, join) {SILU} y = Mul (j, g)"
     )
     assert check(build(f"{shapes} {body}", inputs=INPUTS), kind, feeds_of()).model.graph[-1].op_type == kind
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_rows_of_a_scale_keep_the_reshapes_though_a_group_is_a_row(kind, build):
+    """Row i of [1, 3, 4, 8] takes row i / 4 of the scale, and row i of [2, 3, 2, 8] would take i / 2 % 3."""
+    shapes = "split = Constant <value_ints = [1,3,4,8]> () join = Constant <value_ints = [2,3,2,8]> ()"
+    norm = f"h = Reshape (h0, split) {CORE} k = Mul (n, w) j = Reshape (k, join)"
+    body = f"{SILU} h0 = Mul (x, g) {norm} y = Identity (j)"
+    if kind == BEHIND:
+        body = f"h0 = Identity (x) {norm} {SILU} y = Mul (j, g)"
+    model = build(f"{shapes} {body}", inputs="float[2,3,2,8] x, float[2,3,2,8] z, float[3,1,8] w")
+    result = fuse(model, verify=False)
+    assert [norm.kind for norm in result.norms] == [kind]
+    feeds = {**feeds_of(shape=(2, 3, 2, 8)), "w": np.linspace(-2, 2, 24, dtype=np.float32).reshape(3, 1, 8)}
+    (actual,) = runtime.run(runtime.session(ir.to_proto(result.model)), feeds).values()
+    x, z = (feeds[name].reshape(1, 3, 4, 8) for name in "xz")
+    expected = gated_rms_norm(x, z, feeds["w"], epsilon=EPSILON, before=kind == FRONT)
+    assert_near(actual, expected.reshape(2, 3, 2, 8))
 
 
 def test_groups_that_are_not_put_together_again_behind(build):
