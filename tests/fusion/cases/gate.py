@@ -53,7 +53,7 @@ GATE: list[Case] = [
     _gate("behind", _BEHIND, _IS_BEHIND),
     _gate("in front, the gate first", _FRONT.replace("(x, g)", "(g, x)"), _IN_FRONT),
     _gate("behind, the gate first", _BEHIND.replace("(k, g)", "(g, k)"), _IS_BEHIND),
-    _gate("Swish", _FRONT.replace(_SILU, "g = Swish (z)"), _IN_FRONT, opset=24),
+    _gate("Swish", _FRONT.replace(_SILU, "g = Swish (z)"), _IN_FRONT, opset=24, onnxruntime="1.24"),
     _gate("z / (1 + exp(-z))",
           _BEHIND.replace(_SILU, "a1 = Neg (z) a2 = Exp (a1) a3 = Add (one, a2) g = Div (z, a3)"), _IS_BEHIND),
     _gate("groups", _GROUPS, _IN_FRONT),

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnx.reference
 import onnx_ir as ir
+import onnxruntime
 import pytest
 
 from rms_deploy.fusion.fuse import fuse
@@ -27,6 +28,7 @@ FRONT, BEHIND, SIGMOID = "SiluGateRMSNorm", "RMSNormSiluGate", "RMSNormSigmoidGa
 CODES = {"float": 1, "float16": 10, "bfloat16": 16}
 NUMPY = {"float": np.dtype(np.float32), "float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 EPSILON = 3e-4
+ONNXRUNTIME = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
 
 CORE = "q = Mul (h, h) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (h, r)"
 SILU = "s = Sigmoid (z) g = Mul (z, s)"
@@ -98,7 +100,8 @@ def check(model, kind, feeds, scale=None, *, norms=1, **options):
     expected = gated_rms_norm(feeds["x"], feeds["z"], scale, epsilon=EPSILON, **options)
     feeds = {value.name: feeds[value.name] for value in fused.graph.input}
     assert_near(onnx.reference.ReferenceEvaluator(fused).run(None, feeds)[0], expected)
-    if feeds["x"].dtype != ml_dtypes.bfloat16 or ops(result) == [kind]:
+    is_known = {each.domain: each.version for each in fused.opset_import}[""] < 24 or ONNXRUNTIME >= (1, 24)
+    if is_known and (feeds["x"].dtype != ml_dtypes.bfloat16 or ops(result) == [kind]):
         assert_near(next(iter(runtime.run(runtime.session(fused), feeds).values())), expected)
     again = fuse(fused)
     assert (again.norms, again.near_misses) == ((), ())
