@@ -39,7 +39,11 @@ _TARGET_HELP = f"What each norm becomes. {'; '.join(f'{form}: {text}' for form, 
 )
 @click.option("--no-functions", is_flag=True, help="Leave the ops' function bodies out: only our library runs them.")
 @click.option("--no-residual", is_flag=True, help="Leave residual Adds outside: RMSNorm only, no AddRMSNorm.")
-@click.option("--no-gate", is_flag=True, help="Leave SiLU gates outside: no RMSNormSiluGate, no SiluGateRMSNorm.")
+@click.option(
+    "--no-gate",
+    is_flag=True,
+    help="Leave gates outside: no RMSNormSiluGate, RMSNormSigmoidGate or SiluGateRMSNorm.",
+)
 @click.option(
     "--allow-precision-gain",
     is_flag=True,
