@@ -28,7 +28,7 @@ __all__ = ["command", "print_op_benchmark"]
     "ops",
     multiple=True,
     type=click.Choice(["norm", "add-norm", "norm-gate", "gate-norm"]),
-    help="[default: norm, add-norm]",
+    help="norm-gate: a gate behind the norm; gate-norm: in front of it.  [default: norm, add-norm]",
 )
 @click.option(
     "--kernel",
@@ -56,7 +56,8 @@ def command(
     """Time single norms on the CPU: our ops, ONNX Runtime's own, torch's and OpenVINO's where they are installed.
 
     Each kernel runs in a process of its own, in turns, and beside each run the same tensor is copied: `copies` says
-    how many such copies a run takes. 1 is the limit of a norm that reads and writes every element once.
+    how many such copies a run takes. 1 is the limit of a norm that reads and writes every element once;
+    1.5 is that of one with a gate, whose Z is read too and not copied.
     """
     from rms_deploy.benchmark.op.bench_op import DEFAULT_KERNELS, SHAPES, bench_op
     from rms_deploy.benchmark.op.cases import USUAL_OPS

@@ -220,7 +220,7 @@ class GatedRMSNorm(RMSNorm):
         x and z have one shape and dtype, and y has them too. Gradients are those of the composition.
 
     Raises:
-        InputError: as `RMSNorm`; `axes` or `round_reciprocal` is given; z has another shape than x.
+        InputError: as `RMSNorm`; `axes` or `round_reciprocal` is given; z has another shape or dtype than x.
 
     Source:
         Dao and Gu, Transformers are SSMs, 2024, section 7 (the gate in front, of Mamba-2).

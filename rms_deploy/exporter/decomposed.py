@@ -27,6 +27,11 @@ class DecomposedRMSNorm(nn.Module):
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
         """y: shape and dtype of x; `scale` takes the place of the weight."""
+        has_scale = self.norm.weight is not None or scale is not None
+        return self._scaled(x, self.norm.scale(scale) if has_scale else None)
+
+    def _scaled(self, x: Tensor, scale: Tensor | None) -> Tensor:
+        """y; `scale` is all that x / rms is multiplied by, with the offset of the weight."""
         norm = self.norm
         wide = x if x.dtype == torch.float64 else x.float()
         mean_square = self._mean_square(wide) + norm.epsilon
@@ -38,9 +43,8 @@ class DecomposedRMSNorm(nn.Module):
             normed = x * torch.rsqrt(mean_square).to(x.dtype)
         else:
             normed = wide * torch.rsqrt(mean_square)
-        if norm.weight is None and scale is None:
+        if scale is None:
             return normed.to(x.dtype)
-        scale = norm.scale(scale)
         if norm.round_before_scale:
             return scale.to(x.dtype) * normed.to(x.dtype)
         return (normed * scale.to(wide.dtype)).to(x.dtype)
@@ -78,7 +82,7 @@ class DecomposedGatedRMSNorm(DecomposedRMSNorm):
         self, x: Tensor, z: Tensor, scale: Tensor | None = None
     ) -> Tensor:
         """y: shape and dtype of x; `scale` takes the place of the weight."""
-        return self.norm.gated(x, z, self.norm.scale(scale), super().forward)
+        return self.norm.gated(x, z, self.norm.scale(scale), self._scaled)
 
 
 def decomposed(module: nn.Module) -> Any:

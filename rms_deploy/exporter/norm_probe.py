@@ -100,9 +100,13 @@ def _weight(module: nn.Module) -> tuple[str | None, tuple[int, ...]]:
 
 
 def _check_signature(module: nn.Module) -> None:
-    names = list(inspect.signature(module.forward).parameters)
-    if len(names) != 1:
-        raise NotReplaceableError(f"its forward takes ({', '.join(names)}), that of an RMSNorm one tensor")
+    parameters = inspect.signature(module.forward).parameters.values()
+    is_open = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
+    if is_open or len(parameters) != 1:
+        names = ", ".join(
+            "*" * (parameter.kind is parameter.VAR_POSITIONAL) + parameter.name for parameter in parameters
+        )
+        raise NotReplaceableError(f"its forward takes ({names}), that of an RMSNorm one tensor")
 
 
 class _Trial:

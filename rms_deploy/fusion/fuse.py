@@ -133,7 +133,8 @@ def fuse(
         target: the form that the norms get, one of `NormForm`. What it cannot express stays an op of our domain.
         functions: give the ops of our domain their function bodies.
         residual: also fuse a residual Add into the norm of its sum (`AddRMSNorm`).
-        gate: also fuse a SiLU gate into its norm (`RMSNormSiluGate`, `SiluGateRMSNorm`), where the target has such ops.
+        gate: also fuse a gate into its norm (`RMSNormSiluGate`, `RMSNormSigmoidGate`, `SiluGateRMSNorm`), where the
+            target has such ops.
         allow_precision_gain: also fuse norms that take their statistics in a half type. The op takes them in float32,
             so the result differs, and is nearer to the exact one; the note of such a norm says so.
         verify: run each norm, cut out of the model, in both forms before it is replaced; if they differ, it is a near

@@ -140,7 +140,7 @@ _OTHERS: Final[dict[str, Callable[[_Call], Any]]] = {
     "Expand": _expand,
     "Gather": lambda call: np.take(call.first, call.inputs[1], axis=call.axis),
     "Identity": lambda call: call.first,
-    "Mod": lambda call: np.mod(*call.inputs) if call.first.dtype.kind in "iu" else np.fmod(*call.inputs),
+    "Mod": lambda call: (np.fmod if call.node.attributes.get_int("fmod", 0) else np.mod)(*call.inputs),
     "Range": _range,
     "Reshape": lambda call: call.first.reshape(tuple(call.inputs[1])),
     "Slice": _slice,

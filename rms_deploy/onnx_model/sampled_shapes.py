@@ -17,8 +17,10 @@ from rms_deploy.onnx_model.inference import Shape
 
 __all__ = ["have_one_sampled_shape"]
 
-_SIZES: Final = ((1, 1, 1, 1), (2, 3, 5, 7), (3, 130, 67, 41))
-"""Of the first symbols: single elements, less than a chunk, and more than one."""
+_SIZES: Final = ((1, 1, 1, 1), (2, 1, 3, 1), (2, 3, 1, 1), (2, 3, 5, 7), (3, 130, 67, 41))
+"""Of the first symbols: single elements, less than a chunk, and more than one. Of any two, once only one is 1: where a
+shape follows another symbol, it is broadcast there.
+"""
 
 _MIN_EQUAL: Final = 2
 

@@ -52,6 +52,7 @@ class Verification(Displayed):
             return f"NOT equal within {limit}: {self._failure()}"
         text = f"equal within {limit}: {len(self.checks)} comparison{'s' * (len(self.checks) > 1)}, "
         text += f"relative L2 at most {self.worst.difference.relative_l2:.2g}"
+        text += f" ({self.worst.kind} inputs: {self.worst.note})" if self.worst.note else ""
         if self.formula_difference is None:
             return f"{text}; numbers only: formula {self.formula}"
         text += f"; same formula in float64: {self.formula_difference:.2g}"

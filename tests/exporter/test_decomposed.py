@@ -58,6 +58,20 @@ def test_add_twin() -> None:
     torch.testing.assert_close(decomposed(norm)(x, residual, scale), norm(x, residual, scale))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("round_before_scale", [False, True])
+@pytest.mark.parametrize("norm_before_gate", [False, True])
+@pytest.mark.parametrize("scale", [{}, {"scale": False}, {"scale_offset": 1.0}, {"scale_shape": (4, 24)}], ids=str)
+def test_gated_twin_is_equal(scale, norm_before_gate, round_before_scale, dtype) -> None:
+    options = {**scale, "norm_before_gate": norm_before_gate, "round_before_scale": round_before_scale}
+    norm = GatedRMSNorm(24, **options).to(dtype)
+    x, z, given = (torch.randn(shape).to(dtype) for shape in ((50, 4, 24), (50, 4, 24), (24,)))
+    for weight in (None, given):
+        expected, actual = norm(x, z, weight), decomposed(norm)(x, z, weight)
+        # What float32 rounds otherwise, and in half types up to three roundings that it may cross, by an ulp each.
+        torch.testing.assert_close(actual, expected, rtol=8 * torch.finfo(dtype).eps, atol=1e-30)
+
+
 def test_weight_is_shared_and_gets_gradients() -> None:
     norm = RMSNorm(8)
     twin = decomposed(norm)

@@ -140,6 +140,11 @@ class Gated(Norm):
         return llama(x if gate is None else x * gate, self.gain)
 
 
+class GatedOrNot(Gated):
+    def forward(self, *tensors: Tensor) -> Tensor:
+        return super().forward(*tensors)
+
+
 class WithBias(Norm):
     def __init__(self) -> None:
         super().__init__(llama)
@@ -167,6 +172,7 @@ def grouped(x: Tensor, w: Tensor) -> Tensor:
     ("module", "reason"),
     [
         (Gated(llama), r"its forward takes \(x, gate\)"),
+        (GatedOrNot(llama), r"its forward takes \(\*tensors\)"),
         (WithBias(), r"it has 2 parameters \(gain, bias\)"),
         (hooked(), "it has hooks"),
         (weightless(), "its size is not known"),

@@ -44,6 +44,7 @@ CASES = {
     "integer div": (f"{INTEGERS} v = Div (a, b)", I64([-3, 4]), STAYS),
     "integer div by zero": (f"a = {C}int64 {{1}}> () b = {C}int64 {{0}}> () v = Div (a, b)", I64(-(2**63)), STAYS),
     "integer mod": (f"{INTEGERS} v = Mod (a, b)", I64([1, 1]), STAYS),
+    "integer mod with the sign of C": (f"{INTEGERS} v = Mod <fmod = 1> (a, b)", I64([-1, 1]), STAYS),
     "mod": (f"{FLOATS} v = Mod <fmod = 1> (a, b)", np.fmod(A, B), STAYS),
     "integer max": (f"{INTEGERS} v = Max (a, b)", I64([2, 9]), STAYS),
     "min of three": (f"{FLOATS} v = Min (a, b, two)", F32([-3, -0.4]), F32([-3, -0.4])),

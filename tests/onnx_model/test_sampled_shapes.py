@@ -24,12 +24,14 @@ ONE = {
 OTHER = {
     "padded": f"{PADDED} a = Identity (o)",
     "of one element along an axis": f"{SIZES} l = Slice (f, i1, i2) u = Div (l, l) a = Slice (x, i0, u, i1)",
+    "cut off where another input ends": f"{SIZES} j = Shape (w) a = Slice (x, i0, j, i1)",
     "a length that the caller gives": "j = Constant <value_ints = [0]> () v = Constant <value_ints = [1]> () a = Slice (x, j, w, v)",
 }
 
 
 def answer(body, build):
-    inputs = "float[b,s,8] x, float[b,s,8] z, int64[1] w"
+    length = "t" if "Shape (w)" in body else "1"
+    inputs = f"float[b,s,8] x, float[b,s,8] z, int64[{length}] w"
     model = ir.from_proto(build(f"{body} y = Identity (x)", inputs=inputs))
     facts = Facts(model)
     a = next(value for node in model.graph for value in node.outputs if value.name == "a")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,12 @@ def test_the_worst_failed_before_it_is_far() -> None:
     assert verification(far, failed).worst is failed
     assert verification(far, failed, wrong).worst is wrong, "NaN counts more than any distance"
     assert verification(far, failed, wrong).worst_by_kind() == [failed, wrong]
+
+
+def test_the_verdict_says_why_the_worst_passed() -> None:
+    good, worst = check("normal", "y", 0.01), replace(check("huge", "y", 1e39), note="the reference is far off")
+    assert "relative L2 at most 1e+39 (huge inputs: the reference is far off); " in verification(good, worst).verdict
+    assert "relative L2 at most 0.01; " in verification(good).verdict
 
 
 def test_the_largest_difference_of_the_formulas() -> None:

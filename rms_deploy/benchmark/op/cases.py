@@ -78,7 +78,7 @@ def parse_shape(text: str) -> tuple[tuple[int, ...], int]:
 
 
 def tensor_bytes(case: OpCase) -> int:
-    """Bytes that the op must move: each tensor is read or written once. The copy beside it moves X, and R, twice."""
+    """Bytes that the op must move: each tensor is read or written once. The copy beside it moves X, and R."""
     elements = int(np.prod(case.shape))
     tensors = {"norm": 2, "add-norm": 4}.get(case.op, 3)
     return elements * element_dtype(case.dtype).itemsize * tensors

@@ -133,7 +133,7 @@ def _scaled(gate: Gate, facts: Facts) -> Gate | str:
         return gate
     if gate.back is None and why_not_taken(shape, of_x, axes_of(gate.norm)) is None:
         return gate if shape == of_x and len(shape) > 1 else scaled
-    if len(shape) != 1:
+    if len(shape) != 1 or gate.back is None:
         return gate
     if of_end is None or not isinstance(of_end[-1], int):
         return f"the size of the groups that {weight.name} scales is not known"

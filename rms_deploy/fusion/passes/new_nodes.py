@@ -53,7 +53,9 @@ class NewNodes:
         one = ir.tensor(np.float32(1))
         in_function = id(before.graph) in self._graphs_of_functions  # which have no initialisers
         if in_function or self._model.ir_version < _FIRST_IR_WITH_CONSTANT_INITIALIZERS:
-            return self.before(before, ir.node("Constant", [], {"value": one}))
+            value = self.before(before, ir.node("Constant", [], {"value": one}))
+            value.type, value.shape = ir.TensorType(one.dtype), ir.Shape(())
+            return value
         if self._shared.graph is None:
             self._model.graph.register_initializer(self._shared)
         return self._shared

@@ -563,6 +563,12 @@ def test_rows_of_a_scale_keep_the_reshapes_though_a_group_is_a_row(kind, build):
     assert_near(actual, expected.reshape(2, 3, 2, 8))
 
 
+def test_a_weight_of_unknown_size_behind_no_groups_stays_a_product(build):
+    result = fuse(build(IN_FRONT, inputs=INPUTS.replace("float[8] w", "float[?] w")))
+    assert ops(result) == [FRONT, "Mul"]
+    assert not [miss for miss in result.near_misses if miss.left == "gate"]
+
+
 def test_groups_that_are_not_put_together_again_behind(build):
     """The gate has the shape that x has in groups; nothing says that z has them."""
     body = f"{SHAPES} h = Exp (x) {CORE} j = Reshape (n, join) {SILU} y = Mul (j, g)"

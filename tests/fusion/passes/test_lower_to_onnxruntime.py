@@ -44,6 +44,22 @@ def test_it_says_that_it_rounds_otherwise(build, caplog):
     assert "1 norms round to a half type before they scale" in caplog.text
 
 
+def test_a_scale_of_several_rows_inside_a_function(run, assert_equal):
+    """Its scale of one is a Constant there, of which nothing was inferred."""
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 18, "local" : 1]>
+        g (float[b,4,8] x) => (float[b,4,8] y) { y = local.F (x) }
+        <domain: "local", opset_import: ["" : 18, "rms_deploy" : 1]>
+        F (x) => (y) {
+            g = Constant <value = float[4,1] {1, 2, 3, 4}> ()
+            y = rms_deploy.RMSNorm (x, g)
+        }""")
+    model = ir.to_proto(fuse(model).model)
+    result = fuse(model, target="onnxruntime").model
+    assert not [node for f in result.functions.values() for node in f.graph if node.domain == "rms_deploy"]
+    feeds = {"x": np.random.default_rng(0).standard_normal((3, 4, 8)).astype(np.float32)}
+    assert_equal(run(ir.to_proto(result), feeds), run(model, feeds))
+
+
 @pytest.mark.parametrize(
     ("text", "code", "last"), [("float", 1, "Mul"), ("float16", 10, "Mul"), ("float16", 1, "Cast")]
 )
