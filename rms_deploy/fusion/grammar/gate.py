@@ -254,12 +254,11 @@ def _of_type(gate: Gate, dtype: ir.DataType, facts: Facts) -> Gate:
 
 
 def _other(product: ir.Node, y: ir.Value, facts: Facts) -> tuple[Op, ir.Value] | None:
-    """The op and the z where `product` is y * silu(z) or y * sigmoid(z). silu(y) is the activation behind a norm."""
+    """The op and the z where `product` is y * silu(z) or y * sigmoid(z). With y for z it is an activation."""
     other = product.inputs[1] if product.inputs[0] is y else product.inputs[0]
     if other is y:
         return None
-    z = silu_of(other, facts)
-    if z is not None:
-        return RMS_NORM_SILU_GATE, z
-    z = sigmoid_of(other, facts)
-    return None if z is None or facts.same(z, y) else (RMS_NORM_SIGMOID_GATE, z)
+    for op, z in ((RMS_NORM_SILU_GATE, silu_of(other, facts)), (RMS_NORM_SIGMOID_GATE, sigmoid_of(other, facts))):
+        if z is not None:
+            return None if facts.same(z, y) else (op, z)
+    return None
