@@ -371,6 +371,7 @@ def test_an_engine_takes_the_inputs_of_the_first_model(tmp_path):
     assert "\n" not in result.candidates[1].failure
 
 
+@pytest.mark.slow
 def test_servers_beside_the_session_over_several_numbers_of_clients(tmp_path):
     from ..made_server import Model, serving
 

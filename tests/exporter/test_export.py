@@ -351,7 +351,7 @@ def hugging_face(name: str) -> nn.Module:
     [
         ("LlamaForCausalLM", 3, "float32"),
         pytest.param("Qwen3ForCausalLM", 5, "float32", marks=pytest.mark.slow),
-        ("Gemma2ForCausalLM", 5, "float16"),
+        pytest.param("Gemma2ForCausalLM", 5, "float16", marks=pytest.mark.slow),
         ("T5EncoderModel", 3, "float16"),
     ],
 )

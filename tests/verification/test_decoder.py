@@ -38,7 +38,7 @@ def decoders(tmp_path_factory) -> dict[tuple[str, str], tuple[Path, Path]]:
     return Decoders()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("exporter", ["dynamo", "legacy"])
 def test_the_fused_twin_is_the_same_formula(decoders, exporter, dtype):
     result = verify(*decoders[exporter, dtype])
