@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from rms_deploy.ops.contract import OPS
 from rms_deploy.ops.reference import add_rms_norm, gated_rms_norm, rms_norm
 
+from ..kernels.cuda import cases
 from ..kernels.cuda.cases import assert_same, is_decided
 from .one_node import assert_close, assert_gated_close, gates, node_model, samples, scale_type, weights
 
@@ -71,6 +72,8 @@ def assert_expected(case: Case, actual: dict[str, Any], *, on_gpu: bool = False)
     if OPS[op].is_reciprocal:
         partial = {"partial_size": _PARTIAL_SIZE} if OPS[op].is_partial else {}
         assert_same(actual["Y"], expected["Y"], is_decided(expected.get("Sum", inputs["X"]), 1, **partial))
+    elif OPS[op].is_gated and on_gpu:
+        cases.assert_close(actual["Y"], expected["Y"], round_before_scale=rounds_first, is_gated=True)
     elif OPS[op].is_gated:
         assert_gated_close(actual["Y"], expected["Y"], round_before_scale=rounds_first)
     else:
