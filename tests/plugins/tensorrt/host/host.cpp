@@ -79,7 +79,7 @@ namespace {
 IPluginCreatorV3One* creator(int32_t index) {
   int32_t count = 0;
   IPluginCreatorInterface* const* all = getCreators(count);
-  CHECK(count == 8);
+  CHECK(count == 9);
   return static_cast<IPluginCreatorV3One*>(all[index]);
 }
 
@@ -297,7 +297,8 @@ void check_gates() {
   const void* inputs[] = {&memory[0], &memory[1], &memory[2]};
   void* outputs[] = {&memory[3]};
   for (const auto& [kind, gate, name] :
-       {std::tuple{6, Gate::kSilu, "RMSNormSiluGate"}, std::tuple{7, Gate::kSiluFirst, "SiluGateRMSNorm"}}) {
+       {std::tuple{6, Gate::kSilu, "RMSNormSiluGate"}, std::tuple{7, Gate::kSiluFirst, "SiluGateRMSNorm"},
+        std::tuple{8, Gate::kSigmoid, "RMSNormSigmoidGate"}}) {
     const Made made = make(kind, {});
     CHECK(made.core->getPluginName() == std::string(name));
     CHECK(made.build->getNbOutputs() == 1);
