@@ -3,8 +3,8 @@
 //
 //   y = scale * x / max(sqrt(mean(x^2 over axes) + epsilon) + rms_epsilon, rms_min)
 //
-// X is seen as (outer, n, inner), where n is the size of the contiguous block of axes. `scale` has one element or n;
-// its shape broadcasts against X and is 1 outside the block. Statistics are float32.
+// X is seen as (outer, n, inner), where n is the size of the contiguous block of axes. Along the block `scale` has one
+// element or n, in front of it one row or several: see node.cpp. Statistics are float32.
 #pragma once
 
 #include <cstdint>

@@ -119,7 +119,12 @@ class Op:
     @property
     def gate(self) -> str:
         """Its gate, before the norm or after it: SiluGate, SigmoidGate, or empty."""
-        return self.prologue if self.prologue in _GATES else self.epilogue
+        return self.prologue if self.gates_first else self.epilogue
+
+    @property
+    def gates_first(self) -> bool:
+        """Whether its gate is in front of the norm."""
+        return self.prologue in _GATES
 
     @property
     def inputs(self) -> tuple[tuple[str, str], ...]:

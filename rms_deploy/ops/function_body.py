@@ -167,7 +167,7 @@ def _body(op: Op, needs: _Needs) -> Iterator[str]:
         wide = "X32"
     if op.is_gated:
         yield from _gate(op, needs)
-    if op.prologue == op.gate != "":
+    if op.gates_first:
         yield f"Gated = Mul ({wide}, Gate)"
         wide = "Gated"
     yield from _mean_square(op, needs, wide)

@@ -23,8 +23,9 @@ from rms_deploy.fusion.fuse import fuse
 from rms_deploy.ops import schemas
 from rms_deploy.ops.contract import OPS
 from rms_deploy.ops.reference import gated_rms_norm
-from rms_deploy.ops.ulp import ulp_distance
 from rms_deploy.runtime import onnxruntime_session as runtime
+
+from .gated_numbers import assert_near
 
 FRONT, BEHIND, SIGMOID = "SiluGateRMSNorm", "RMSNormSiluGate", "RMSNormSigmoidGate"
 WIDTH = 48
@@ -103,16 +104,6 @@ def made(name: str, dtype: str) -> torch.nn.Module:
 
 def array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.float().numpy().astype(np.dtype(str(tensor.dtype).removeprefix("torch.")))
-
-
-def assert_near(actual: np.ndarray, expected: np.ndarray) -> None:
-    assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape)
-    if actual.dtype.itemsize == 4:
-        np.testing.assert_allclose(actual, expected, rtol=16 * 2**-23, atol=1e-35)
-        return
-    distance = ulp_distance(actual, expected)
-    assert distance.max() <= 2
-    assert np.count_nonzero(distance) <= actual.size // 50
 
 
 @pytest.mark.parametrize(("name", "exporter", "dtype"), list(parameters()))

@@ -113,7 +113,7 @@ def test_a_gate(op: Op, dtype: str, opset: int, round_before_scale: bool) -> Non
     scale_type = ELEMENT_TYPES[dtype if round_before_scale else "float32"]
     model = model_of(op, x.shape, scale.shape, dtype=dtype, opset=opset, scale_type=scale_type)
     (y,) = run_as_written(model, {"X": x, "Z": z, "scale": scale})
-    options = {"gate": op.gate, "before": bool(op.prologue)}
+    options = {"gate": op.gate, "before": op.gates_first}
     assert y.dtype == x.dtype
     if dtype == "float32":  # the gate adds a root, a quotient and two products to the roundings of the norm
         assert_close(y, reference.gated_rms_norm(x, z, scale, dtype=np.float64, **options), roundings=8)
@@ -129,7 +129,7 @@ def test_onnxruntime_runs_a_gate(op: Op) -> None:
     x, z = rng.normal(size=(2, 5, 64)).astype(np.float32), rng.uniform(0.5, 3, size=(2, 5, 64)).astype(np.float32)
     scale = rng.normal(size=64).astype(np.float32)
     (y,) = run(model_of(op, x.shape, scale.shape), {"X": x, "Z": z, "scale": scale})
-    expected = reference.gated_rms_norm(x, z, scale, gate=op.gate, before=bool(op.prologue))
+    expected = reference.gated_rms_norm(x, z, scale, gate=op.gate, before=op.gates_first)
     np.testing.assert_allclose(y, expected, rtol=2e-6)
 
 

@@ -20,7 +20,7 @@ from typing import Final
 import onnx_ir as ir
 
 from rms_deploy.fusion.grammar.chain import is_cast, is_copy, is_read_once, is_view, reader, rounded, sources
-from rms_deploy.fusion.grammar.silu import sigmoid_of, silu_of
+from rms_deploy.fusion.grammar.sigmoid import sigmoid_of, silu_of
 from rms_deploy.fusion.one_shape import why_not_one_shape
 from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.onnx_model.constants import scalar

@@ -7,11 +7,9 @@ from typing import Final
 
 import onnx_ir as ir
 
-from rms_deploy.fusion.norm import PROOF
 from rms_deploy.fusion.one_shape import why_not_one_shape
 from rms_deploy.fusion.passes.rewriting import annotate, remove_if_dead, successor
-from rms_deploy.fusion.proof.prove import Proof
-from rms_deploy.fusion.proof.prove_pass import PassProver
+from rms_deploy.fusion.proof.prove_pass import PassProver, keep_proof
 from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.ops.contract import ADD_RMS_NORM, DOMAIN, RMS_NORM, reciprocal
 from rms_deploy.ops.nodes import graphs_of, label
@@ -80,13 +78,7 @@ def _holds(add: ir.Node, norm: ir.Node, prover: PassProver | None) -> bool:
     """Case 6: whether both forms agree, or are not run."""
     if prover is None:
         return True
-    proof = prover([add, norm], [norm.outputs[0], add.outputs[0]])
-    if not proof.passed:
-        norm.meta[_WHY_NOT] = proof.why_not
-        return False
-    before: Proof | None = norm.meta.get(PROOF)
-    norm.meta[PROOF] = proof if before is None else before.then(proof)
-    return True
+    return keep_proof(norm, prover([add, norm], [norm.outputs[0], add.outputs[0]]), _WHY_NOT)
 
 
 def add_of(norm: ir.Node) -> ir.Node | None:

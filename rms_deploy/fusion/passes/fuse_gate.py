@@ -8,12 +8,11 @@ from typing import Final
 import onnx_ir as ir
 
 from rms_deploy.fusion.grammar.gate import Gate, gate_of
-from rms_deploy.fusion.norm import PROOF
 from rms_deploy.fusion.passes.expand_scale import integers
 from rms_deploy.fusion.passes.new_nodes import NewNodes
 from rms_deploy.fusion.passes.rewriting import annotate, remove_if_dead, successor
 from rms_deploy.fusion.proof.prove import Proof
-from rms_deploy.fusion.proof.prove_pass import PassProver
+from rms_deploy.fusion.proof.prove_pass import PassProver, keep_proof
 from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.ops.contract import DOMAIN
 from rms_deploy.ops.nodes import graphs_of, label
@@ -100,12 +99,7 @@ def _holds(gate: Gate, facts: Facts, prover: PassProver | None) -> bool:
     proof = Proof(None, "it depends on more nodes than are run")
     if nodes is not None:
         proof = prover(nodes, [gate.end], x=facts.origin(gate.x), norm=norm)
-    if not proof.passed:
-        norm.meta[_WHY_NOT] = proof.why_not
-        return False
-    before: Proof | None = norm.meta.get(PROOF)
-    norm.meta[PROOF] = proof if before is None else before.then(proof)
-    return True
+    return keep_proof(norm, proof, _WHY_NOT)
 
 
 def _nodes(gate: Gate, facts: Facts) -> list[ir.Node] | None:

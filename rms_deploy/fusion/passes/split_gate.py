@@ -30,7 +30,7 @@ def split_gate(node: ir.Node, into: NewNodes) -> ir.Node:
     assert x.dtype is not None
     dtype, shape = x.dtype, node.outputs[0].shape
     rounds_first = int_of(node, "scale_type") == dtype != _FLOAT32
-    is_front = bool(OPS[node.op_type].prologue)
+    is_front = OPS[node.op_type].gates_first
     new: list[ir.Node] = []
 
     def add(op_type: str, *inputs: ir.Value, to: ir.DataType = _FLOAT32) -> ir.Value:

@@ -12,6 +12,7 @@ import onnx.helper
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from rms_deploy.fusion.norm import PROOF
 from rms_deploy.fusion.proof.prove import Proof, compare, proven
 from rms_deploy.fusion.proof.subgraph import MAX_ELEMENTS, MAX_RANK, concrete, renamed
 from rms_deploy.onnx_model.analysis import Facts, is_op
@@ -20,10 +21,20 @@ from rms_deploy.ops.contract import DOMAIN
 from rms_deploy.ops.foreign_ops import CONTRIB_DOMAIN
 from rms_deploy.ops.functions import attach_functions
 
-__all__ = ["PassProver"]
+__all__ = ["PassProver", "keep_proof"]
 
 _OPSET = 18
 """The first with ReduceMean as the bodies have it. What stands around a norm is the same up to here."""
+
+
+def keep_proof(norm: ir.Node, proof: Proof, why_not: str) -> bool:
+    """Whether both forms agreed: then `norm` gets the proof in its `meta`, else the reason, under the key `why_not`."""
+    if not proof.passed:
+        norm.meta[why_not] = proof.why_not
+        return False
+    before: Proof | None = norm.meta.get(PROOF)
+    norm.meta[PROOF] = proof if before is None else before.then(proof)
+    return True
 
 
 class PassProver:

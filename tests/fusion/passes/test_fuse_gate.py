@@ -24,6 +24,8 @@ from rms_deploy.ops.reference import gated_rms_norm
 from rms_deploy.ops.ulp import ulp_distance
 from rms_deploy.runtime import onnxruntime_session as runtime
 
+from ..gated_numbers import assert_near
+
 FRONT, BEHIND, SIGMOID = "SiluGateRMSNorm", "RMSNormSiluGate", "RMSNormSigmoidGate"
 CODES = {"float": 1, "float16": 10, "bfloat16": 16}
 NUMPY = {"float": np.dtype(np.float32), "float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
@@ -73,16 +75,6 @@ def feeds_of(dtype="float", shape=(3, 5, 8)):
     x.reshape(-1, shape[-1])[-1] = 0
     z, w = 4 * generator.standard_normal(shape), generator.uniform(-2, 2, 8)
     return {name: array.astype(NUMPY[dtype]) for name, array in (("x", x), ("z", z), ("w", w))}
-
-
-def assert_near(actual, expected):
-    assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape)
-    if actual.dtype.itemsize == 4:
-        np.testing.assert_allclose(actual, expected, rtol=16 * 2**-23, atol=1e-35)
-        return
-    distance = ulp_distance(actual, expected)
-    assert distance.max() <= 2
-    assert np.count_nonzero(distance) <= max(1, actual.size // 50)
 
 
 def check(model, kind, feeds, scale=None, *, norms=1, **options):

@@ -55,7 +55,7 @@ def case(op: str, types: tuple[str, str], shape: tuple[int, ...], axes: list[int
         expected = {"Y": y, "Sum": total}
     elif OPS[op].is_gated:
         inputs = {"X": x, "Z": gates(shape, types[0]), "scale": scale}
-        before = bool(OPS[op].prologue)
+        before = OPS[op].gates_first
         y = gated_rms_norm(*inputs.values(), gate=OPS[op].gate, before=before, **options, **rounding)
         expected = {"Y": y}
     else:

@@ -89,7 +89,7 @@ def gated_case(op, types, round_before_scale, shape=(6, 136)):
     """Model, inputs and Y; the scale has a row for each of two groups."""
     x, z, scale = samples(shape, types[0]), cases.gates(shape, types[0]), weights((2, 1, shape[-1]), types[1])
     inputs = {name: a.reshape(2, 3, -1) for name, a in (("X", x), ("Z", z))} | {"scale": scale}
-    options = {"gate": OPS[op].gate, "before": bool(OPS[op].prologue), "round_before_scale": round_before_scale}
+    options = {"gate": OPS[op].gate, "before": OPS[op].gates_first, "round_before_scale": round_before_scale}
     expected = gated_rms_norm(*inputs.values(), **options)
     return node_model(op, inputs, scale_type=scale_type(types[0], round_before_scale)), inputs, expected
 

@@ -28,7 +28,7 @@ VIEWS = {
 
 
 def expected_of(op, x, z, scale, **options):
-    return gated_rms_norm(x, z, scale, gate=op.gate, before=op.prologue != "", **options)
+    return gated_rms_norm(x, z, scale, gate=op.gate, before=op.gates_first, **options)
 
 
 @GATED
@@ -59,7 +59,7 @@ def test_gates_at_the_ends_of_float32(op):
     x, scale = np.ones_like(z), np.ones(1, np.float32)
     with np.errstate(over="ignore"):
         y = run_node(op.name, {"X": x, "Z": z, "scale": scale}, epsilon=1.0)["Y"]
-    if op.prologue:
+    if op.gates_first:
         assert np.isnan(y).all()
         z = z[:, :-1]
         x = x[:, :-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 import pytest
 
-from rms_deploy.fusion.grammar.silu import silu_of
+from rms_deploy.fusion.grammar.sigmoid import silu_of
 from rms_deploy.onnx_model.analysis import Facts
 
 FOUND = {
