@@ -38,6 +38,8 @@ Node AttributeReader::read() const {
   node.rms_min = bound(contract::kRmsMin, contract::kRmsMinDefault);
   node.scale_type = scale_type();
   node.partial_size = kind_.is_partial ? partial_size() : 0;
+  node.y_scale = kind_.is_quantized() ? y_scale() : 0.0F;
+  node.output_dtype = kind_.is_quantized() ? output_dtype() : contract::QuantizedType::kNone;
   return node;
 }
 
@@ -68,14 +70,30 @@ int64_t AttributeReader::scale_type() const {
 }
 
 int64_t AttributeReader::partial_size() const {
-  const std::optional<int64_t> value = integer(contract::kPartialSize);
-  if (!value) {
-    refuse(std::string(contract::kPartialSize) + " is missing; " + kind_.name + " requires it");
+  const int64_t value = required(contract::kPartialSize, integer(contract::kPartialSize));
+  if (value < 1) {
+    refuse(std::string(contract::kPartialSize) + " is " + std::to_string(value) + "; use at least 1");
   }
-  if (*value < 1) {
-    refuse(std::string(contract::kPartialSize) + " is " + std::to_string(*value) + "; use at least 1");
+  return value;
+}
+
+float AttributeReader::y_scale() const {
+  const float value = required(contract::kYScale, real(contract::kYScale));
+  if (!(std::isfinite(value) && value > 0.0F)) {
+    refuse(std::string(contract::kYScale) + " is " + number_text(value) + "; use a finite number above 0");
   }
-  return *value;
+  return value;
+}
+
+contract::QuantizedType AttributeReader::output_dtype() const {
+  const int64_t value = required(contract::kOutputDtype, integer(contract::kOutputDtype));
+  for (const contract::QuantizedType accepted :
+       {contract::QuantizedType::kInt8, contract::QuantizedType::kFloat8E4M3FN}) {
+    if (value == static_cast<int64_t>(accepted)) {
+      return accepted;
+    }
+  }
+  refuse(std::string(contract::kOutputDtype) + " is " + std::to_string(value) + "; use 3 (int8) or 17 (float8e4m3fn)");
 }
 
 }  // namespace rms_deploy

@@ -37,6 +37,17 @@ class AttributeReader {
   float bound(const char* name, float otherwise) const;
   int64_t scale_type() const;
   int64_t partial_size() const;
+  float y_scale() const;
+  contract::QuantizedType output_dtype() const;
+
+  // The value of an attribute that the op requires.
+  template <class T>
+  T required(const char* name, std::optional<T> value) const {
+    if (!value) {
+      refuse(std::string(name) + " is missing; " + kind_.name + " requires it");
+    }
+    return *value;
+  }
 
   const Kind kind_;
   const std::string label_;

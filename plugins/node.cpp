@@ -97,6 +97,16 @@ ScaleRows scale_rows(const Shape& x, const Shape& scale, size_t last) {
   return {count, count == 1 ? 1 : product(x, end, last)};
 }
 
+// What a norm has that takes axes which end with the last only; null: nothing.
+const char* trailing_part(const Kind& kind, bool mixed_sum) {
+  return kind.gate != contract::Gate::kNone    ? "a gate"
+         : has_shift(kind)                     ? "a shift"
+         : kind.sum == contract::Sum::kFloat32 ? "a float32 sum"
+         : kind.is_quantized()                 ? "a quantised result"
+         : mixed_sum                           ? "a residual of another type than X"
+                                               : nullptr;
+}
+
 void check_scale(const Node& node, const Shape& x, const Shape& scale, const Block& block) {
   if (scale.rank > x.rank) {  // the function body would give Y more axes than X has
     throw Error(node.label + ": scale has rank " + std::to_string(scale.rank) + "; use at most that of X, " +
@@ -167,25 +177,31 @@ void check_scale_type(const Node& node, ElementType x) {
   }
 }
 
-void check_axes(const Node& node, size_t rank) {
+void check_axes(const Node& node, size_t rank, bool mixed_sum) {
   const Block block = block_of(node, rank);
-  if (node.kind.gate != contract::Gate::kNone && block.last != rank) {
+  const char* part = trailing_part(node.kind, mixed_sum);
+  if (part != nullptr && block.last != rank) {
     throw Error(node.label + ": axes is " + list_text(node.axes.data(), node.axes.size()) + ", X has rank " +
-                std::to_string(rank) + "; use axes that end with the last: a gated norm takes no others");
+                std::to_string(rank) + "; use axes that end with the last: a norm with " + part + " takes no others");
   }
 }
 
-void check_shapes(const Node& node, const Shape& x, const Shape* operand, const Shape& scale) {
-  check_axes(node, x.rank);
+void check_shapes(const Node& node, const Shape& x, const Shape* operand, const Shape& scale, const Shape* shift,
+                  bool mixed_sum) {
+  check_axes(node, x.rank, mixed_sum);
   const Block block = block_of(node, x.rank);
   if (operand != nullptr && (operand->rank != x.rank || !std::equal(x.dims, x.dims + x.rank, operand->dims, agree))) {
     throw Error(node.label + ": " + operand_name(node.kind) + " has shape " + shape_text(*operand) +
                 "; use that of X, " + shape_text(x) +
-                (node.kind.is_add
+                (node.kind.is_add()
                      ? ", or fuse without residual Adds (fuse --no-residual): they broadcast, and this op does not"
                      : ""));
   }
   check_scale(node, x, scale, block);
+  if (shift != nullptr &&
+      (shift->rank != scale.rank || !std::equal(scale.dims, scale.dims + scale.rank, shift->dims, agree))) {
+    throw Error(node.label + ": shift has shape " + shape_text(*shift) + "; use that of scale, " + shape_text(scale));
+  }
   const int64_t n = product(x, block.first, block.last);
   if (n >= 0 && node.partial_size > n) {
     throw Error(node.label + ": partial_size is " + std::to_string(node.partial_size) + "; use 1 to " +
@@ -205,11 +221,14 @@ Problem problem_of(const Node& node, const Shape& x, const Shape& scale) {
   problem.scale_rows = static_cast<int32_t>(rows.count);
   problem.scale_repeat = static_cast<int32_t>(rows.repeat);
   problem.gate = node.kind.gate;
+  problem.normalizes_float32_sum = node.kind.sum == contract::Sum::kFloat32;
   problem.round_before_scale = rounds_before_scale(node);
   problem.round_reciprocal = node.kind.is_reciprocal && rounds_before_scale(node);
   problem.epsilon = node.epsilon;
   problem.rms_epsilon = node.rms_epsilon;
   problem.rms_min = node.rms_min;
+  problem.y_scale = node.y_scale;
+  problem.quantized_type = node.output_dtype;
   return problem;
 }
 

@@ -17,8 +17,19 @@ using contract::Kind;
 
 // The input between X and scale, which has the shape of X; null: there is none.
 inline const char* operand_name(const Kind& kind) {
-  return kind.is_add ? "R" : kind.gate != contract::Gate::kNone ? "Z" : nullptr;
+  return kind.is_add() ? "R" : kind.gate != contract::Gate::kNone ? "Z" : nullptr;
 }
+
+inline constexpr int kMostInputs = 4;
+
+// The place of scale among the inputs; shift follows it.
+inline int scale_index(const Kind& kind) { return operand_name(kind) == nullptr ? 1 : 2; }
+
+inline bool has_shift(const Kind& kind) { return kind.end == contract::End::kShift; }
+
+inline int input_count(const Kind& kind) { return scale_index(kind) + (has_shift(kind) ? 2 : 1); }
+
+inline int output_count(const Kind& kind) { return kind.is_add() ? 2 : 1; }
 
 const char* type_name(ElementType type);  // "float16"
 
@@ -31,6 +42,8 @@ struct Node {
   float rms_min;
   int64_t scale_type;    // one of ElementType
   int64_t partial_size;  // 0: all
+  float y_scale;         // 0: Y is not quantised
+  contract::QuantizedType output_dtype;
 };
 
 // What is wrong with a node, in one line that names it.
@@ -59,12 +72,13 @@ bool takes_type(const Node& node, ElementType x);
 // Throws Error if it is neither.
 void check_scale_type(const Node& node, ElementType x);
 
-// Throws Error if the axes are not one block of a tensor of this rank.
-void check_axes(const Node& node, size_t rank);
+// Throws Error if the axes are not one block of a tensor of this rank. `mixed_sum`: R has another type than X.
+void check_axes(const Node& node, size_t rank, bool mixed_sum);
 
-// Throws Error if R or Z, or scale, does not fit X. `operand` is null where the node has neither. An unknown dimension
-// fits any.
-void check_shapes(const Node& node, const Shape& x, const Shape* operand, const Shape& scale);
+// Throws Error if R or Z, or scale, does not fit X, or shift does not fit scale. `operand` and `shift` are null where
+// the node has none. An unknown dimension fits any.
+void check_shapes(const Node& node, const Shape& x, const Shape* operand, const Shape& scale, const Shape* shift,
+                  bool mixed_sum);
 
 // The problem without its pointers and types. The shapes have been checked. Allocates nothing.
 Problem problem_of(const Node& node, const Shape& x, const Shape& scale);

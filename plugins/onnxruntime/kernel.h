@@ -9,7 +9,7 @@ namespace rms_deploy::ort {
 class Kernel {
  public:
   // Throws Error for a wrong attribute.
-  Kernel(const Api& api, const KernelInfo* info, const Kind& kind, ElementType type, ElementType scale_type);
+  Kernel(const Api& api, const KernelInfo* info, const Kind& kind, const Types& types);
   virtual ~Kernel() = default;
   Kernel(const Kernel&) = delete;
   Kernel& operator=(const Kernel&) = delete;
@@ -40,8 +40,9 @@ class Kernel {
 
   const Api& api_;
   Node node_;
-  ElementType type_;        // of the memory of X, R, Y and Sum
-  ElementType scale_type_;  // of the memory of scale
+  ElementType type_;        // of the memory of X, Z and Y
+  ElementType scale_type_;  // of the memory of scale and shift
+  ElementType sum_type_;    // of the memory of R and Sum
   bool scale_is_constant_ = false;
   Shape constant_scale_{};
 };

@@ -18,7 +18,7 @@ from rms_deploy.ops.contract import OPS, Op
 from rms_deploy.ops.element_types import ELEMENT_NAMES
 from rms_deploy.ops.foreign_ops import foreign_norm
 from rms_deploy.ops.forms import NormForm
-from rms_deploy.ops.nodes import label, place_of
+from rms_deploy.ops.nodes import label, place_of, scale_of, shaped_inputs
 
 __all__ = ["describe_foreign", "describe_fused", "describe_match"]
 
@@ -43,13 +43,13 @@ def describe_fused(node: ir.Node, facts: Facts) -> Norm:
         place=place_of(node),
         dtype=_name(dtype),
         axes=axes,
-        n=_block_size(node.inputs[:-1], axes, facts),
+        n=_block_size(shaped_inputs(node), axes, facts),
         epsilon=values["epsilon"],
         rms_epsilon=values["rms_epsilon"],
         rms_min=values["rms_min"],
         partial_size=values["partial_size"],
         rounding=_rounding(op, dtype, before_scale=values["scale_type"] != ir.DataType.FLOAT),
-        scale=_scale(node.inputs[-1], facts),
+        scale=_scale(scale_of(node), facts),
         note="; ".join(note for note in (node.meta.get(NOTE), wide_scale(node, facts)) if note),
         max_ulp=None if proof is None else proof.max_ulp,
         unproven="" if proof is None else proof.why_not,

@@ -15,7 +15,7 @@ from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.onnx_model.constants import scalar
 from rms_deploy.onnx_model.inference import Shape
 from rms_deploy.ops.contract import OPS, RMS_NORM, reciprocal
-from rms_deploy.ops.nodes import axes_of, label, norm_nodes
+from rms_deploy.ops.nodes import axes_of, label, norm_nodes, scale_of, shaped_inputs
 from rms_deploy.ops.scale_shape import why_not_taken
 
 __all__ = ["half_fused", "wide_scale"]
@@ -95,7 +95,7 @@ def _is_read_once(node: ir.Node) -> bool:
 
 def _weights(node: ir.Node, facts: Facts) -> Iterator[tuple[ir.Value, bool]]:
     """The weights by which the result of a `node` without a scale is multiplied, and whether it is quantised first."""
-    if scalar(node.inputs[-1], facts) != 1 or OPS[node.op_type].epilogue:
+    if scalar(scale_of(node), facts) != 1 or OPS[node.op_type].epilogue:
         return
     values = [(node.outputs[0], False)]
     for value, is_quantised in values:  # grows
@@ -124,7 +124,7 @@ def _is_weight(value: ir.Value) -> bool:
 
 
 def _shape_of(node: ir.Node, facts: Facts) -> Shape | None:
-    values = (value for value in (*node.inputs[:-1], node.outputs[0]) if value is not None)
+    values = (value for value in (*shaped_inputs(node), node.outputs[0]) if value is not None)
     return next((shape for value in values if (shape := facts.shape(value)) is not None), None)
 
 

@@ -3,11 +3,12 @@
     y = scale * x / max(sqrt(mean(x^2 over axes) + epsilon) + rms_epsilon, rms_min)
 
 An op is prologue x norm x epilogue: what is normalised (x, a sum, a gated x), over all or the first elements, and what
-is done to the result (nothing, a gate). `Op` derives its name, signature and meaning from these parts.
+is done to the result (nothing, a gate, a shift, quantisation). `Op` derives its name, signature and attributes from
+these parts.
 
-Each op without a gate has a twin for models that round 1 / rms to a half type and multiply x by it. Twins are ops of
-their own, so that a library which does not know them takes the body, or refuses the node, and never rounds in another
-order.
+RMSNorm, PartialRMSNorm and AddRMSNorm have twins for models that round 1 / rms to a half type and multiply x by it.
+Twins are ops of their own, so that a library which does not know them takes the body, or refuses the node, and never
+rounds in another order.
 
 `plugins/contract.h` says the same to C++; `tests/ops/test_contract.py` holds the two together.
 This module imports nothing outside the standard library.
@@ -19,14 +20,20 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 __all__ = [
+    "ADD_FLOAT32_RMS_NORM",
     "ADD_RMS_NORM",
+    "ADD_RMS_NORM_QUANTIZE",
+    "ADD_RMS_NORM_SHIFT",
     "DOMAIN",
     "ELEMENT_TYPES",
     "OPS",
     "PARTIAL_RMS_NORM",
     "PLUGIN_DOMAIN",
     "PLUGIN_VERSION",
+    "QUANTIZED_TYPES",
     "RMS_NORM",
+    "RMS_NORM_QUANTIZE",
+    "RMS_NORM_SHIFT",
     "RMS_NORM_SIGMOID_GATE",
     "RMS_NORM_SILU_GATE",
     "SILU_GATE_RMS_NORM",
@@ -47,12 +54,18 @@ PLUGIN_VERSION: Final = "1"
 """Version under which the TensorRT plugin creators register."""
 
 ELEMENT_TYPES: Final[dict[str, int]] = {"float32": 1, "float16": 10, "bfloat16": 16}
-"""ONNX element type of each dtype that X may have. `scale` has the dtype of X, or float32."""
+"""ONNX element type of each dtype that X may have. `scale`, `shift` and a residual have the dtype of X, or float32."""
+
+QUANTIZED_TYPES: Final[dict[str, int]] = {"int8": 3, "float8e4m3fn": 17}
+"""ONNX element type of each dtype that a quantised Y may have."""
 
 TYPE_CONSTRAINTS: Final[dict[str, tuple[str, ...]]] = {
-    "T": ("float32", "float16", "bfloat16"),
-    "S": ("float32", "float16", "bfloat16"),
+    "T": tuple(ELEMENT_TYPES),
+    "S": tuple(ELEMENT_TYPES),
+    "U": tuple(ELEMENT_TYPES),
+    "Q": tuple(QUANTIZED_TYPES),
 }
+"""dtypes of each type variable: T of X, S of scale and shift, U of a residual and its sum, Q of a quantised Y."""
 
 
 @dataclass(frozen=True)
@@ -82,21 +95,30 @@ _PARTIAL_SIZE: Final = Attribute(
     "partial_size", "int", None, "the RMS is estimated from the first partial_size of the n elements"
 )
 
+_QUANTIZATION: Final = (
+    Attribute("y_scale", "float", None, "Y is the result of the norm, divided by y_scale, rounded and saturated"),
+    Attribute("output_dtype", "int", None, "element type of Y: int8 or float8e4m3fn"),
+)
+
 _GATES: Final = {"SiluGate": "Z * sigmoid(Z)", "SigmoidGate": "sigmoid(Z)"}
 """What a gate multiplies by, in float32."""
 
 
 @dataclass(frozen=True)
 class Op:
-    """One op, by its parts. A gate needs axes that end with the last."""
+    """One op, by its parts.
+
+    A gate, a shift, a float32 sum, quantisation, and an R of another type than X need axes that end with the last.
+    """
 
     meaning: str
-    prologue: Literal["", "Add", "SiluGate"] = ""
-    """What is normalised: X; Sum = X + R, rounded to T; X * Z * sigmoid(Z), in float32 and not rounded."""
+    prologue: Literal["", "Add", "AddFloat32", "SiluGate"] = ""
+    """What is normalised: X; Sum rounded to T; X + R in float32, not rounded; X * Z * sigmoid(Z) in float32."""
     is_partial: bool = False
     """Whether the mean is over the first elements only."""
-    epilogue: Literal["", "SiluGate", "SigmoidGate"] = ""
-    """What the result is multiplied by, in float32, before it is rounded to T: nothing, Z * sigmoid(Z), sigmoid(Z)."""
+    epilogue: Literal["", "SiluGate", "SigmoidGate", "Shift", "Quantize"] = ""
+    """What is done to the result: it is multiplied by Z * sigmoid(Z) or sigmoid(Z), in float32, before it is rounded
+    to T; shift is added, where it was scaled; it is quantised, after it was rounded to T."""
     is_reciprocal: bool = False
     """Whether 1 / rms is rounded to `scale_type` before x is multiplied by it."""
 
@@ -109,7 +131,7 @@ class Op:
     @property
     def is_add(self) -> bool:
         """Whether it normalises the sum of two tensors, which is its second output."""
-        return self.prologue == "Add"
+        return self.prologue in ("Add", "AddFloat32")
 
     @property
     def is_gated(self) -> bool:
@@ -117,9 +139,24 @@ class Op:
         return bool(self.gate)
 
     @property
+    def is_shifted(self) -> bool:
+        """Whether it adds a shift to its result."""
+        return self.epilogue == "Shift"
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether its first output is quantised."""
+        return self.epilogue == "Quantize"
+
+    @property
+    def without_quantization(self) -> Op:
+        """The op that gives what this one quantises."""
+        return OPS[replace(self, epilogue="").name] if self.is_quantized else self
+
+    @property
     def gate(self) -> str:
         """Its gate, before the norm or after it: SiluGate, SigmoidGate, or empty."""
-        return self.prologue if self.gates_first else self.epilogue
+        return next((part for part in (self.prologue, self.epilogue) if part in _GATES), "")
 
     @property
     def gates_first(self) -> bool:
@@ -128,19 +165,27 @@ class Op:
 
     @property
     def inputs(self) -> tuple[tuple[str, str], ...]:
-        """Names and type variables. The scale comes last; R or Z has the shape of X."""
-        second = (("R", "T"),) if self.is_add else (("Z", "T"),) if self.is_gated else ()
-        return (("X", "T"), *second, ("scale", "S"))
+        """Names and type variables. R and Z have the shape of X, shift that of scale."""
+        second = (("R", "U"),) if self.is_add else (("Z", "T"),) if self.is_gated else ()
+        last = (("shift", "S"),) if self.is_shifted else ()
+        return (("X", "T"), *second, ("scale", "S"), *last)
+
+    @property
+    def scale_index(self) -> int:
+        """The place of scale among the inputs. Those before it have the shape of X."""
+        return [name for name, _ in self.inputs].index("scale")
 
     @property
     def outputs(self) -> tuple[tuple[str, str], ...]:
         """Names and type variables; each output has the shape of X."""
-        return (("Y", "T"), ("Sum", "T")) if self.is_add else (("Y", "T"),)
+        y = ("Y", "Q" if self.is_quantized else "T")
+        return (y, ("Sum", "U")) if self.is_add else (y,)
 
     @property
     def attributes(self) -> tuple[Attribute, ...]:
-        """Those of every op, and what a partial mean needs."""
-        return (*_COMMON, _PARTIAL_SIZE) if self.is_partial else _COMMON
+        """Those of every op, and what a partial mean or quantisation needs."""
+        partial = (_PARTIAL_SIZE,) if self.is_partial else ()
+        return (*_COMMON, *partial, *(_QUANTIZATION if self.is_quantized else ()))
 
     def defaults(self) -> dict[str, int | float | tuple[int, ...]]:
         """Attributes that may be left out of a node, with the value that they then have."""
@@ -151,7 +196,9 @@ RMS_NORM: Final = Op("Y = scale * X / rms(X)")
 
 PARTIAL_RMS_NORM: Final = Op("Y = scale * X / rms(first partial_size elements of X)", is_partial=True)
 
-ADD_RMS_NORM: Final = Op("Sum = X + R rounded to T; Y = RMSNorm(Sum)", "Add")
+ADD_RMS_NORM: Final = Op("Sum = X + R rounded to U; Y = RMSNorm(Sum rounded to T)", "Add")
+
+ADD_FLOAT32_RMS_NORM: Final = Op("Y = RMSNorm(X + R), where the sum is float32; Sum = X + R rounded to U", "AddFloat32")
 
 RMS_NORM_SILU_GATE: Final = Op(
     "Y = RMSNorm(X) * Z * sigmoid(Z), where RMSNorm(X) is rounded to scale_type and the gate is applied in float32",
@@ -165,6 +212,18 @@ RMS_NORM_SIGMOID_GATE: Final = Op(
 
 SILU_GATE_RMS_NORM: Final = Op("Y = RMSNorm(X * Z * sigmoid(Z)), where the product is float32", "SiluGate")
 
+_SHIFTED: Final = "where RMSNorm(X) is rounded to scale_type, in which shift is added"
+
+RMS_NORM_SHIFT: Final = Op(f"Y = RMSNorm(X) + shift, {_SHIFTED}", epilogue="Shift")
+
+ADD_RMS_NORM_SHIFT: Final = Op("Sum = X + R rounded to U; Y = RMSNormShift(Sum rounded to T)", "Add", epilogue="Shift")
+
+RMS_NORM_QUANTIZE: Final = Op("Y = QuantizeLinear(RMSNorm(X), y_scale), with a zero point of 0", epilogue="Quantize")
+
+ADD_RMS_NORM_QUANTIZE: Final = Op(
+    "Sum = X + R rounded to U; Y = RMSNormQuantize(Sum rounded to T)", "Add", epilogue="Quantize"
+)
+
 
 def reciprocal(op: Op) -> Op:
     """The op that rounds 1 / rms, for one that does not."""
@@ -172,11 +231,20 @@ def reciprocal(op: Op) -> Op:
     return replace(op, meaning=op.meaning + meaning, is_reciprocal=True)
 
 
-_WITHOUT_GATE: Final = (RMS_NORM, PARTIAL_RMS_NORM, ADD_RMS_NORM)
+_WITH_TWIN: Final = (RMS_NORM, PARTIAL_RMS_NORM, ADD_RMS_NORM)
 
-_GATED: Final = (RMS_NORM_SILU_GATE, SILU_GATE_RMS_NORM, RMS_NORM_SIGMOID_GATE)
+_WITHOUT_TWIN: Final = (
+    RMS_NORM_SILU_GATE,
+    SILU_GATE_RMS_NORM,
+    RMS_NORM_SIGMOID_GATE,
+    RMS_NORM_SHIFT,
+    ADD_RMS_NORM_SHIFT,
+    ADD_FLOAT32_RMS_NORM,
+    RMS_NORM_QUANTIZE,
+    ADD_RMS_NORM_QUANTIZE,
+)
 
-OPS: Final[dict[str, Op]] = {op.name: op for op in (*_WITHOUT_GATE, *map(reciprocal, _WITHOUT_GATE), *_GATED)}
+OPS: Final[dict[str, Op]] = {op.name: op for op in (*_WITH_TWIN, *map(reciprocal, _WITH_TWIN), *_WITHOUT_TWIN)}
 
 
 PLUGIN_DOMAIN: Final = "trt.plugins"

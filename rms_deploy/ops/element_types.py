@@ -10,14 +10,20 @@ import numpy as np
 import onnx_ir as ir
 
 from rms_deploy.errors import InputError
-from rms_deploy.ops.contract import ELEMENT_TYPES
+from rms_deploy.ops.contract import ELEMENT_TYPES, QUANTIZED_TYPES
 
-__all__ = ["ELEMENT_NAMES", "HALF", "FloatInfo", "element_dtype", "float_info", "is_float"]
+__all__ = ["ELEMENT_NAMES", "HALF", "FloatInfo", "element_dtype", "float_info", "is_float", "quantized_dtype"]
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
+
+
+_QUANTIZED_DTYPES: dict[str, np.dtype[Any]] = {
+    "int8": np.dtype(np.int8),
+    "float8e4m3fn": np.dtype(ml_dtypes.float8_e4m3fn),
 }
 
 
@@ -31,6 +37,19 @@ def element_dtype(name: str) -> np.dtype[Any]:
         return _DTYPES[name]
     except KeyError:
         raise InputError(f"dtype {name!r} is not supported; use {', '.join(ELEMENT_TYPES)}") from None
+
+
+def quantized_dtype(element_type: int) -> np.dtype[Any]:
+    """The numpy dtype of an ONNX element type that a quantised Y may have.
+
+    Raises:
+        InputError: it is neither int8 nor float8e4m3fn.
+    """
+    for name, number in QUANTIZED_TYPES.items():
+        if number == element_type:
+            return _QUANTIZED_DTYPES[name]
+    names = ", ".join(f"{number} ({name})" for name, number in QUANTIZED_TYPES.items())
+    raise InputError(f"output_dtype {element_type} is not supported; use {names}")
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:

@@ -7,6 +7,9 @@ default. Where ONNX Runtime would fuse it wrongly, it squares by Mul, which no o
 `function_body` does not depend on element types, as other tools convert a model and leave its functions as they are:
 X is cast to float32, and Y to whatever X is. The text is one for all opsets from 18 on. `node_body` is for one node,
 whose element types stay what they are, and has the casts only that the node needs.
+
+The body of an op that quantises is our op without that, and QuantizeLinear: so the norm is one kernel where our library
+is.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import onnx.parser
 import onnx_ir as ir
 
 from rms_deploy.errors import InputError
-from rms_deploy.ops.contract import DOMAIN, ELEMENT_TYPES, Op
+from rms_deploy.ops.contract import DOMAIN, ELEMENT_TYPES, VERSION, Op
 from rms_deploy.ops.misread_scale import is_misread
 from rms_deploy.ops.nodes import axes_of
 
@@ -55,6 +58,8 @@ def function_body(op: Op, nodes: Iterable[ir.Node], *, opset: int) -> onnx.Funct
 def node_body(op: Op, node: ir.Node, *, opset: int) -> onnx.FunctionProto:
     """The same for one node and the element types that it has, with constants as the tensors that every runtime takes.
 
+    Of an op that does not quantise.
+
     Raises:
         InputError: the opset has no operator for what the node needs.
     """
@@ -64,11 +69,12 @@ def node_body(op: Op, node: ir.Node, *, opset: int) -> onnx.FunctionProto:
 
 
 def _written(op: Op, needs: _Needs) -> onnx.FunctionProto:
-    lines = "\n".join(f"  {line}" for line in _body(op, needs))
+    lines = "\n".join(f"  {line}" for line in (_quantized(op) if op.is_quantized else _body(op, needs)))
     inputs, outputs = (", ".join(name for name, _ in names) for names in (op.inputs, op.outputs))
     attributes = ", ".join(attribute.name for attribute in op.attributes)
+    imports = f'"" : {needs.opset}' + (f', "{DOMAIN}" : {VERSION}' if op.is_quantized else "")
     text = (
-        f'<domain: "{DOMAIN}", opset_import: ["" : {needs.opset}]>\n'
+        f'<domain: "{DOMAIN}", opset_import: [{imports}]>\n'
         f"{op.name} <{attributes}> ({inputs}) => ({outputs}) {{\n{lines}\n}}"
     )
     function = onnx.parser.parse_function(text)
@@ -109,7 +115,9 @@ class _Needs:
 
     opset: int
     x_type: int | None  # None: any
-    scale_casts: bool  # some scale may not have the type that the multiplication is done in
+    sum_type: int | None  # of R and Sum; None: any
+    mixed_sum: bool  # R and Sum may have another type than X
+    scale_casts: bool  # some scale or shift may not have the type that it is applied in
     round_before_scale: bool | None  # None: as `scale_type` of each node says
     rms_epsilon: bool
     rms_min: bool
@@ -120,6 +128,7 @@ class _Needs:
     def of(cls, op: Op, nodes: list[ir.Node], opset: int, *, typed: bool) -> _Needs:
         x_types = {_element_type(node.inputs[0]) for node in nodes}
         x_type = x_types.pop() if typed and len(x_types) == 1 else None
+        sum_types = {_element_type(node.inputs[1]) for node in nodes}
         orders = {_attribute(op, node, "scale_type") != _FLOAT32 for node in nodes}
         if x_type is None and opset < CAST_LIKE_OPSET:
             raise InputError(
@@ -132,7 +141,12 @@ class _Needs:
         return cls(
             opset=opset,
             x_type=x_type,
-            scale_casts=not typed or any(_element_type(n.inputs[-1]) != _attribute(op, n, "scale_type") for n in nodes),
+            sum_type=sum_types.pop() if typed and len(sum_types) == 1 else None,
+            mixed_sum=op.is_add and any(_has_other_sum(node) for node in nodes),
+            scale_casts=not typed
+            or any(
+                _element_type(v) != _attribute(op, n, "scale_type") for n in nodes for v in n.inputs[op.scale_index :]
+            ),
             round_before_scale=orders.pop() if typed and len(orders) == 1 else None,
             rms_epsilon=any(_attribute(op, node, "rms_epsilon") != 0 for node in nodes),
             rms_min=any(_attribute(op, node, "rms_min") != 0 for node in nodes),
@@ -143,6 +157,11 @@ class _Needs:
 
 def _element_type(value: ir.Value | None) -> int | None:
     return None if value is None or value.dtype is None else int(value.dtype)
+
+
+def _has_other_sum(node: ir.Node) -> bool:
+    x, residual = (_element_type(value) for value in node.inputs[:2])
+    return residual is not None and residual != x
 
 
 def _is_reference(node: ir.Node, name: str) -> bool:
@@ -156,15 +175,31 @@ def _attribute(op: Op, node: ir.Node, name: str) -> Any:
     return op.defaults()[name] if attribute is None else attribute.value
 
 
+def _quantized(op: Op) -> Iterator[str]:
+    """Our op without quantisation, and QuantizeLinear in float32, which every runtime has."""
+    norm = op.without_quantization
+    inputs, outputs = (", ".join(name for name, _ in names) for names in (norm.inputs, norm.outputs[1:]))
+    attributes = ", ".join(f"{a.name}: {a.kind} = @{a.name}" for a in norm.attributes)
+    yield f"{', '.join(filter(None, ('Normed', outputs)))} = {DOMAIN}.{norm.name} <{attributes}> ({inputs})"
+    yield f"Wide = Cast <to = {_FLOAT32}> (Normed)"
+    yield "YScale = Constant <value_float: float = @y_scale> ()"
+    yield "Zero = Constant <value_float = 0.0> ()"
+    yield "ZeroPoint = Cast <to: int = @output_dtype> (Zero)"
+    yield "Y = QuantizeLinear (Wide, YScale, ZeroPoint)"
+
+
 def _body(op: Op, needs: _Needs) -> Iterator[str]:
-    x = "X"
-    if op.is_add:
-        yield "Sum = Add (X, R)"
-        x = "Sum"
-    wide = x
-    if needs.x_type != _FLOAT32:
-        yield f"X32 = Cast <to = {_FLOAT32}> ({x})"
-        wide = "X32"
+    wide = x = "X"
+    if op.prologue == "AddFloat32":
+        yield from _float32_sum(needs)
+        wide = "Sum32"
+    else:
+        if op.is_add:
+            yield from _sum(needs)
+            wide = x = "RoundedSum" if needs.mixed_sum else "Sum"
+        if needs.x_type != _FLOAT32:
+            yield f"X32 = Cast <to = {_FLOAT32}> ({x})"
+            wide = "X32"
     if op.is_gated:
         yield from _gate(op, needs)
     if op.gates_first:
@@ -189,6 +224,29 @@ def _body(op: Op, needs: _Needs) -> Iterator[str]:
         return
     yield f"Normed = Div ({wide}, {root})"
     yield from _scaled(op, needs, x)
+
+
+def _sum(needs: _Needs) -> Iterator[str]:
+    """Sum = X + R, of the type of R; and RoundedSum, of the type of X, where the two may differ."""
+    if not needs.mixed_sum:
+        yield "Sum = Add (X, R)"
+        return
+    yield "XLikeR = CastLike (X, R)" if needs.sum_type is None else f"XLikeR = Cast <to = {needs.sum_type}> (X)"
+    yield "Sum = Add (XLikeR, R)"
+    yield "RoundedSum = CastLike (Sum, X)" if needs.x_type is None else f"RoundedSum = Cast <to = {needs.x_type}> (Sum)"
+
+
+def _float32_sum(needs: _Needs) -> Iterator[str]:
+    """Sum32 = X + R, in float32; and Sum, of the type of R."""
+    x, r = "X", "R"
+    if needs.x_type != _FLOAT32:
+        yield f"X32 = Cast <to = {_FLOAT32}> (X)"
+        x = "X32"
+    if needs.sum_type != _FLOAT32:
+        yield f"R32 = Cast <to = {_FLOAT32}> (R)"
+        r = "R32"
+    yield f"Sum32 = Add ({x}, {r})"
+    yield "Sum = CastLike (Sum32, R)" if needs.sum_type is None else f"Sum = Cast <to = {needs.sum_type}> (Sum32)"
 
 
 def _gate(op: Op, needs: _Needs) -> Iterator[str]:
@@ -284,36 +342,41 @@ def _multiplied(needs: _Needs, x: str) -> Iterator[str]:
 
 def _scaled(op: Op, needs: _Needs, x: str) -> Iterator[str]:
     """Y, of the type of X: scaled in float32 and rounded once, or rounded and then scaled."""
-    if needs.x_type == _FLOAT32:
-        if op.epilogue:
-            yield "Scaled = Mul (Normed, scale)"
-            yield "Y = Mul (Scaled, Gate)"
-        else:
-            yield "Y = Mul (Normed, scale)"
-        return
-    to_scale_type = _to_scale_type(needs)
     normed = "Normed"
-    if needs.round_before_scale is not False:
-        yield f"Rounded = Cast {to_scale_type} (Normed)"
+    if needs.x_type != _FLOAT32 and needs.round_before_scale is not False:
+        yield f"Rounded = Cast {_to_scale_type(needs)} (Normed)"
         normed = "Rounded"
-    yield from _end(needs, normed, x, has_gate=bool(op.epilogue))
+    yield from _end(needs, normed, x, op.epilogue)
 
 
-def _end(needs: _Needs, normed: str, x: str, *, has_gate: bool = False) -> Iterator[str]:
-    """Y = `normed` * scale, multiplied in `scale_type`, which `normed` has; with a gate, that in float32 after it."""
-    to_scale_type, scale = _to_scale_type(needs), "scale"
-    if needs.scale_casts:
-        yield f"ScaleCast = Cast {to_scale_type} (scale)"
+def _end(needs: _Needs, normed: str, x: str, epilogue: str = "") -> Iterator[str]:
+    """Y = `normed` * scale, multiplied in `scale_type`, which `normed` has; then what the epilogue does.
+
+    A shift is added in `scale_type`, and the product with a gate is taken in float32.
+    """
+    is_float32 = needs.x_type == _FLOAT32
+    is_done = is_float32 or needs.round_before_scale  # `normed` has the type of X
+    scale, shift = "scale", "shift"
+    if needs.scale_casts and not is_float32:
+        yield f"ScaleCast = Cast {_to_scale_type(needs)} (scale)"
         scale = "ScaleCast"
-    if needs.round_before_scale and not has_gate:
-        yield f"Y = Mul ({normed}, {scale})"
-        return
-    yield f"Scaled = Mul ({normed}, {scale})"
-    scaled = "Scaled"
-    if has_gate:
-        if needs.round_before_scale is not False:
+        if epilogue == "Shift":
+            yield f"ShiftCast = Cast {_to_scale_type(needs)} (shift)"
+            shift = "ShiftCast"
+    if not epilogue:
+        yield f"{'Y' if is_done else 'Scaled'} = Mul ({normed}, {scale})"
+        end = "Scaled"
+    elif epilogue == "Shift":
+        yield f"Scaled = Mul ({normed}, {scale})"
+        yield f"{'Y' if is_done else 'Shifted'} = Add (Scaled, {shift})"
+        end = "Shifted"
+    else:
+        yield f"Scaled = Mul ({normed}, {scale})"
+        scaled = "Scaled"
+        if not is_float32 and needs.round_before_scale is not False:
             yield f"Wide = Cast <to = {_FLOAT32}> (Scaled)"
             scaled = "Wide"
-        yield f"Product = Mul ({scaled}, Gate)"
-        scaled = "Product"
-    yield f"Y = Cast <to = {needs.x_type}> ({scaled})" if needs.x_type is not None else f"Y = CastLike ({scaled}, {x})"
+        yield f"{'Y' if is_float32 else 'Product'} = Mul ({scaled}, Gate)"
+        end, is_done = "Product", is_float32
+    if not is_done:
+        yield f"Y = Cast <to = {needs.x_type}> ({end})" if needs.x_type is not None else f"Y = CastLike ({end}, {x})"

@@ -28,7 +28,9 @@ def attach_functions(model: ir.Model) -> None:
     """
     nodes: dict[str, list[ir.Node]] = {}
     for node in norm_nodes(model):
-        nodes.setdefault(node.op_type, []).append(node)
+        op = OPS[node.op_type]
+        for name in {op.name, op.without_quantization.name}:  # the body of the one calls the other
+            nodes.setdefault(name, []).append(node)
     for key in [key for key in model.functions if key[0] == DOMAIN and key[1] in OPS]:
         del model.functions[key]
     if not nodes:

@@ -19,7 +19,7 @@ from typing import Final
 
 import onnx_ir as ir
 
-from rms_deploy.ops.nodes import axes_of
+from rms_deploy.ops.nodes import axes_of, scale_of, shaped_inputs
 
 __all__ = ["MISREAD", "is_misread", "misread"]
 
@@ -48,6 +48,7 @@ def is_misread(node: ir.Node) -> bool:
     """The same of a node, by what is declared."""
     if MISREAD in node.meta:
         return bool(node.meta[MISREAD])
-    x = next((v.shape for v in (*node.inputs[:-1], *node.outputs) if v is not None and v.shape is not None), None)
-    scale = None if node.inputs[-1] is None else node.inputs[-1].shape
+    x = next((v.shape for v in (*shaped_inputs(node), *node.outputs) if v is not None and v.shape is not None), None)
+    given = scale_of(node)
+    scale = None if given is None else given.shape
     return misread(x, scale, axes_of(node))

@@ -21,6 +21,8 @@ __all__ = [
     "norm_nodes",
     "place_of",
     "require_onnx_opset",
+    "scale_of",
+    "shaped_inputs",
     "write_defaults",
 ]
 
@@ -52,6 +54,16 @@ def given_inputs(node: ir.Node) -> tuple[ir.Value | None, ...]:
     while count and inputs[count - 1] is None:
         count -= 1
     return tuple(inputs[:count])
+
+
+def scale_of(node: ir.Node) -> ir.Value | None:
+    """The scale of a node of ours."""
+    return node.inputs[OPS[node.op_type].scale_index]
+
+
+def shaped_inputs(node: ir.Node) -> tuple[ir.Value | None, ...]:
+    """The inputs of a node of ours that have the shape of X."""
+    return tuple(node.inputs[: OPS[node.op_type].scale_index])
 
 
 def graphs_of(model: ir.Model, *, ours: bool = False) -> Iterator[ir.Graph]:
@@ -95,19 +107,19 @@ def axes_of(node: ir.Node) -> tuple[int, ...]:
 
 
 def float_of(node: ir.Node, name: str) -> float:
-    """The attribute `epsilon`, `rms_epsilon` or `rms_min` of a node of ours."""
+    """The attribute `epsilon`, `rms_epsilon`, `rms_min` or `y_scale` of a node of ours."""
     attribute = node.attributes.get(name)
-    default = OPS[node.op_type].defaults()[name]
-    assert isinstance(default, float)
-    return default if attribute is None else attribute.as_float()
+    value = OPS[node.op_type].defaults()[name] if attribute is None else attribute.as_float()
+    assert isinstance(value, float)
+    return value
 
 
 def int_of(node: ir.Node, name: str) -> int:
-    """The attribute `scale_type` of a node of ours."""
+    """The attribute `scale_type` or `output_dtype` of a node of ours."""
     attribute = node.attributes.get(name)
-    default = OPS[node.op_type].defaults()[name]
-    assert isinstance(default, int)
-    return default if attribute is None else attribute.as_int()
+    value = OPS[node.op_type].defaults()[name] if attribute is None else attribute.as_int()
+    assert isinstance(value, int)
+    return value
 
 
 def place_of(node: ir.Node) -> str:

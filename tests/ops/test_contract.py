@@ -30,34 +30,43 @@ def test_domain_and_versions(constants: dict[str, str]) -> None:
     assert text_of(constants["kPluginVersion"]) == contract.PLUGIN_VERSION
 
 
-def kinds() -> dict[str, tuple[bool, bool, bool, str, str]]:
-    """The rows of the header's table: is_add, is_partial, is_reciprocal, gate, and the signature behind it, by name."""
-    flag = "(true|false)"
-    row = rf'\{{"(\w+)", {flag}, {flag}, {flag}, Gate::k(\w+)\}},\s*// (.+)'
+def kinds() -> dict[str, tuple[object, ...]]:
+    """The rows of the header's table, by name: its enumerators and flags, and the signature in front of them."""
+    row = r'// (.+)\n\s*\{"(\w+)", Sum::k(\w+), (true|false), (true|false), Gate::k(\w+), End::k(\w+)\}'
     found = re.findall(row, HEADER.read_text())
-    return {name: (*(text == "true" for text in flags), gate, line) for name, *flags, gate, line in found}
+    return {
+        name: (total, is_partial == "true", is_reciprocal == "true", gate, end, line)
+        for line, name, total, is_partial, is_reciprocal, gate, end in found
+    }
 
 
-GATES = {("", ""): "None", ("SiluGate", ""): "SiluFirst", ("", "SiluGate"): "Silu", ("", "SigmoidGate"): "Sigmoid"}
+SUMS = {"Add": "Rounded", "AddFloat32": "Float32"}
+GATES = {"SiluGate": "Silu", "SigmoidGate": "Sigmoid"}
 
 
 def test_kinds() -> None:
     parts = {
-        op.name: (op.is_add, op.is_partial, op.is_reciprocal, GATES[op.prologue.removeprefix("Add"), op.epilogue])
+        op.name: (
+            SUMS.get(op.prologue, "None"),
+            op.is_partial,
+            op.is_reciprocal,
+            GATES.get(op.gate, "None") + "First" * op.gates_first,
+            "None" if op.epilogue in GATES else op.epilogue or "None",
+        )
         for op in contract.OPS.values()
     }
-    assert {name: kind[:4] for name, kind in kinds().items()} == parts
+    assert {name: kind[:5] for name, kind in kinds().items()} == parts
 
 
 def test_signatures_in_the_header_comments() -> None:
     for op in contract.OPS.values():
         inputs, outputs = (", ".join(f"{n}: {t}" for n, t in names) for names in (op.inputs, op.outputs))
-        assert kinds()[op.name][4] == f"({inputs}) -> {outputs}"
+        assert kinds()[op.name][5] == f"({inputs}) -> {outputs}"
 
 
-def test_each_op_without_a_gate_has_a_twin_with_its_signature() -> None:
+def test_the_oldest_ops_have_twins_with_its_signature() -> None:
     twins = [op for op in contract.OPS.values() if op.is_reciprocal]
-    assert 2 * len(twins) == len([op for op in contract.OPS.values() if not op.is_gated])
+    assert {op.name for op in twins} == {f"{name}RMSNormReciprocal" for name in ("", "Partial", "Add")}
     for twin in twins:
         (op,) = (op for op in contract.OPS.values() if not op.is_reciprocal and contract.reciprocal(op) == twin)
         assert (op.inputs, op.outputs, op.attributes) == (twin.inputs, twin.outputs, twin.attributes)
@@ -65,11 +74,11 @@ def test_each_op_without_a_gate_has_a_twin_with_its_signature() -> None:
 
 def test_no_older_version_takes_a_newer_op_for_a_renamed_one() -> None:
     """`onnx.compose` puts a prefix before the name of a function, and `fuse` takes it away again."""
-    old = [op for op in contract.OPS.values() if not (op.is_reciprocal or op.is_gated)]
+    old = [contract.OPS[name] for name in ("RMSNorm", "PartialRMSNorm", "AddRMSNorm")]
     for op in contract.OPS.values():
         if op not in old:
             assert not [o for o in old if op.name.endswith(o.name) and (o.inputs, o.outputs) == (op.inputs, op.outputs)]
-            assert op.is_gated or not op.name.endswith(tuple(o.name for o in old))
+            assert op.prologue or not op.name.endswith(tuple(o.name for o in old))
 
 
 def test_element_types() -> None:
@@ -77,6 +86,18 @@ def test_element_types() -> None:
     assert members is not None
     values = {name.lower(): int(value) for name, value in re.findall(r"k(\w+) = (\d+)", members[1])}
     assert values == contract.ELEMENT_TYPES
+
+
+def test_quantized_types() -> None:
+    members = re.search(r"enum class QuantizedType : int32_t \{ kNone = 0, (.+?)\}", HEADER.read_text())
+    assert members is not None
+    values = {name.lower(): int(value) for name, value in re.findall(r"k(\w+) = (\d+)", members[1])}
+    assert values == contract.QUANTIZED_TYPES
+
+
+def test_the_op_that_an_op_quantises() -> None:
+    assert contract.ADD_RMS_NORM_QUANTIZE.without_quantization is contract.ADD_RMS_NORM
+    assert contract.RMS_NORM_SHIFT.without_quantization is contract.RMS_NORM_SHIFT
 
 
 @pytest.mark.parametrize("op", contract.OPS.values(), ids=contract.OPS)

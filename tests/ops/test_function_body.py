@@ -18,7 +18,18 @@ from onnx.reference import ReferenceEvaluator
 
 from rms_deploy.errors import InputError
 from rms_deploy.ops import reference
-from rms_deploy.ops.contract import ADD_RMS_NORM, DOMAIN, ELEMENT_TYPES, OPS, PARTIAL_RMS_NORM, RMS_NORM, Op, reciprocal
+from rms_deploy.ops.contract import (
+    ADD_FLOAT32_RMS_NORM,
+    ADD_RMS_NORM,
+    DOMAIN,
+    ELEMENT_TYPES,
+    OPS,
+    PARTIAL_RMS_NORM,
+    QUANTIZED_TYPES,
+    RMS_NORM,
+    Op,
+    reciprocal,
+)
 from rms_deploy.ops.element_types import element_dtype
 from rms_deploy.ops.function_body import node_body
 from rms_deploy.ops.functions import attach_functions
@@ -33,16 +44,21 @@ def model_of(
     *,
     dtype: str = "float32",
     scale_dtype: str | None = None,
+    sum_dtype: str | None = None,
     opset: int = 20,
     **attributes: object,
 ) -> ir.Model:
-    x_type = ELEMENT_TYPES[dtype]
-    scale_type = ELEMENT_TYPES[scale_dtype or dtype]
+    types = {
+        "T": ELEMENT_TYPES[dtype],
+        "U": ELEMENT_TYPES[sum_dtype or dtype],
+        "S": ELEMENT_TYPES[scale_dtype or dtype],
+        "Q": attributes.get("output_dtype"),
+    }
     inputs = [
-        oh.make_tensor_value_info(name, x_type if kind == "T" else scale_type, x_shape if kind == "T" else scale_shape)
+        oh.make_tensor_value_info(name, types[kind], scale_shape if kind == "S" else x_shape)
         for name, kind in op.inputs
     ]
-    outputs = [oh.make_tensor_value_info(name, x_type, x_shape) for name, _ in op.outputs]
+    outputs = [oh.make_tensor_value_info(name, types[kind], x_shape) for name, kind in op.outputs]
     node = oh.make_node(op.name, [i.name for i in inputs], [o.name for o in outputs], domain=DOMAIN, **attributes)
     graph = oh.make_graph([node], "norm", inputs, outputs)
     model = ir.from_proto(
@@ -96,6 +112,52 @@ def test_rounding_order(dtype: str, scale_dtype: str, round_before_scale: bool) 
     # Right up to the rare rounding that float32 statistics tip; the other order differs in about a quarter.
     assert np.mean(y != reference.rms_norm(x, scale, round_before_scale=round_before_scale)) < 0.01
     assert np.mean(y != reference.rms_norm(x, scale, round_before_scale=not round_before_scale)) > 0.1
+
+
+def required(op: Op) -> dict[str, object]:
+    """The attributes that a node of `op` cannot do without."""
+    values = {"partial_size": 3, "y_scale": 0.02, "output_dtype": QUANTIZED_TYPES["int8"]}
+    return {a.name: values[a.name] for a in op.attributes if a.default is None}
+
+
+AROUND = pytest.mark.parametrize(
+    "op", [op for op in OPS.values() if op.is_shifted or op.is_add or op.is_quantized], ids=lambda op: op.name
+)
+
+
+@pytest.mark.parametrize("opset", [13, 18, 20, 23])
+@pytest.mark.parametrize("sum_dtype", ["float32", "same"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@AROUND
+@ORDERS
+def test_what_stands_around(op: Op, dtype: str, sum_dtype: str, opset: int, round_before_scale: bool) -> None:
+    """Right up to the rare rounding that float32 statistics tip; in float32 every second element is one."""
+    sum_dtype = dtype if sum_dtype == "same" else sum_dtype
+    attributes = {**required(op), "scale_type": ELEMENT_TYPES[dtype if round_before_scale else "float32"]}
+    types = {"T": dtype, "S": dtype, "U": sum_dtype}
+    shapes = {"T": (2, 5, 111), "U": (2, 5, 111), "S": (111,)}
+    feeds = {name: rng.normal(size=shapes[kind]).astype(element_dtype(types[kind])) for name, kind in op.inputs}
+    model = model_of(op, (2, 5, 111), (111,), dtype=dtype, sum_dtype=sum_dtype, opset=opset, **attributes)
+    y, *total = run_as_written(model, feeds)
+    expected, *expected_total = reference.outputs_of(op, feeds, **attributes)
+    assert y.dtype == expected.dtype
+    if dtype == "float32" and not op.is_quantized:
+        exact, *_ = reference.outputs_of(op, feeds, dtype=np.float64, **attributes)
+        size = np.abs(exact) + np.abs(feeds.get("shift", 0))  # a shift may cancel what was rounded before it
+        np.testing.assert_array_less(np.abs(y - exact), 8 * np.finfo(np.float32).eps * size + 1e-30)
+    else:
+        assert np.mean(y != expected) < 0.01
+    assert [t.tobytes() for t in total] == [t.tobytes() for t in expected_total]
+
+
+def test_a_float32_sum_is_not_what_a_rounded_one_is() -> None:
+    x, r = (rng.normal(size=(5, 64)).astype(np.float16) for _ in "xr")
+    feeds = {"X": x, "R": r, "scale": np.ones(64, np.float16)}
+    unrounded, rounded = (
+        run_as_written(model_of(op, (5, 64), (64,), dtype="float16"), feeds)[0]
+        for op in (ADD_FLOAT32_RMS_NORM, ADD_RMS_NORM)
+    )
+    assert np.mean(unrounded != rounded) > 0.1
 
 
 GATED = pytest.mark.parametrize("op", [op for op in OPS.values() if op.is_gated], ids=lambda op: op.name)
@@ -219,13 +281,14 @@ def op_types(model: ir.Model, name: str) -> list[str]:
 def test_the_body_is_one_text_for_all_types_orders_and_opsets() -> None:
     """So what converts a model and leaves its functions alone leaves them right; a newer opset needs a new import."""
     for op in OPS.values():
-        partial = {"partial_size": 3} if op.is_partial else {}
+        ours = [(DOMAIN, 1)] if op.is_quantized else []
+        partial = required(op)
         texts = set()
         for dtype, opset in itertools.product(ELEMENT_TYPES, (18, 20, 21, 23, 24)):
             for scale_type in {1, ELEMENT_TYPES[dtype]}:
                 model = model_of(op, (2, 8), (8,), dtype=dtype, opset=opset, scale_type=scale_type, **partial)
-                body = ir.to_proto(model).functions[0]
-                assert [(i.domain, i.version) for i in body.opset_import] == [("", opset)]
+                (body,) = (f for f in ir.to_proto(model).functions if f.name == op.name)
+                assert [(i.domain, i.version) for i in body.opset_import] == [("", opset), *ours]
                 body.ClearField("opset_import")
                 texts.add(body.SerializeToString(deterministic=True))
         assert len(texts) == 1, op.name
@@ -290,11 +353,9 @@ def test_a_body_serves_the_model_in_another_type(op: Op, to: str, tmp_path) -> N
     after.functions.update(before.functions)
     onnx.checker.check_model(ir.to_proto(after), full_check=True)
     assert "SimplifiedLayerNormalization" in optimized(after, str(tmp_path / "optimized.onnx"))
-    feeds = {name: rng.normal(size=(2, 64) if kind == "T" else 64).astype(to) for name, kind in op.inputs}
-    exact = reference.rms_norm(
-        sum(feeds[name] for name, kind in op.inputs if kind == "T"), feeds["scale"], dtype=np.float64
-    )
-    assert_close(run_as_written(after, feeds)[0], exact, roundings=1)
+    feeds = {name: rng.normal(size=64 if kind == "S" else (2, 64)).astype(to) for name, kind in op.inputs}
+    exact = reference.outputs_of(op, feeds, dtype=np.float64)
+    assert_close(run_as_written(after, feeds)[0], exact[0], roundings=1)
 
 
 def test_one_body_serves_mixed_nodes() -> None:
@@ -321,8 +382,7 @@ def test_one_body_serves_mixed_nodes() -> None:
 
 def test_bodies_pass_the_checker() -> None:
     for op, dtype, opset in itertools.product(OPS.values(), ELEMENT_TYPES, (13, 18, 23)):
-        partial = {"partial_size": 3} if op.is_partial else {}
-        proto = ir.to_proto(model_of(op, (2, 8), (8,), dtype=dtype, opset=opset, **partial))
+        proto = ir.to_proto(model_of(op, (2, 8), (8,), dtype=dtype, opset=opset, **required(op)))
         onnx.checker.check_model(proto, full_check=True)
 
 

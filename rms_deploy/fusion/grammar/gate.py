@@ -37,7 +37,7 @@ from rms_deploy.ops.contract import (
 )
 from rms_deploy.ops.element_types import ELEMENT_NAMES, HALF
 from rms_deploy.ops.function_body import CAST_LIKE_OPSET
-from rms_deploy.ops.nodes import axes_of, int_of, label
+from rms_deploy.ops.nodes import axes_of, int_of, label, scale_of
 from rms_deploy.ops.scale_shape import why_not_taken
 
 __all__ = ["Gate", "gate_of"]
@@ -238,7 +238,7 @@ def _common_half(x: ir.Value, z: ir.Value, facts: Facts) -> ir.DataType | None:
 
 
 def _scale(norm: ir.Node) -> ir.Value:
-    scale = norm.inputs[-1]
+    scale = scale_of(norm)
     assert scale is not None
     return scale
 

@@ -11,7 +11,7 @@ from rms_deploy.fusion.passes.new_nodes import NewNodes
 from rms_deploy.fusion.passes.rewriting import annotate
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.ops.misread_scale import MISREAD, misread
-from rms_deploy.ops.nodes import axes_of, norm_nodes
+from rms_deploy.ops.nodes import axes_of, norm_nodes, scale_of, shaped_inputs
 
 __all__ = ["FitScales", "may_be_misread"]
 
@@ -52,7 +52,7 @@ class FitScales(ir.passes.InPlacePass):
 
 def may_be_misread(node: ir.Node, facts: Facts) -> bool:
     """Whether ONNX Runtime would fuse the body of a norm wrongly, or might, as it may know more of the shapes."""
-    scale = node.inputs[-1]
+    scale = scale_of(node)
     assert scale is not None
     shape = facts.shape(scale)
     if shape is not None and len(shape) == 1 and isinstance(shape[0], int) and shape[0] > 1:
@@ -64,13 +64,13 @@ def may_be_misread(node: ir.Node, facts: Facts) -> bool:
 
 
 def _shape(node: ir.Node, facts: Facts) -> tuple[int | str | None, ...] | None:
-    values = (value for value in (*node.inputs[:-1], *node.outputs) if value is not None)
+    values = (value for value in (*shaped_inputs(node), *node.outputs) if value is not None)
     return next((shape for value in values if (shape := facts.shape(value)) is not None), None)
 
 
 def _size(node: ir.Node, facts: Facts) -> int:
     """Of the vector that the scale can become; 0: it cannot."""
-    x, scale = _shape(node, facts), node.inputs[-1]
+    x, scale = _shape(node, facts), scale_of(node)
     assert scale is not None
     count = _count(facts.shape(scale))
     size = x[-1] if x else None
@@ -85,7 +85,7 @@ def _count(shape: tuple[int | str | None, ...] | None) -> int | None:
 
 def _expand(node: ir.Node, size: int, facts: Facts, into: NewNodes, opset: int) -> None:
     """Case 2; the scale gets one dim first, as Expand keeps more."""
-    scale = node.inputs[-1]
+    scale = scale_of(node)
     assert scale is not None
     annotate(scale, facts)
     shape = facts.shape(scale)

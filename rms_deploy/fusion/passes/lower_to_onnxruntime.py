@@ -19,7 +19,7 @@ from rms_deploy.ops.foreign_ops import (
     SIMPLIFIED_LAYER_NORMALIZATION,
     SKIP_SIMPLIFIED_LAYER_NORMALIZATION,
 )
-from rms_deploy.ops.nodes import axes_of, float_of, int_of, norm_nodes
+from rms_deploy.ops.nodes import axes_of, float_of, int_of, norm_nodes, scale_of
 
 __all__ = ["LowerToOnnxRuntime"]
 
@@ -76,7 +76,7 @@ class LowerToOnnxRuntime(ir.passes.InPlacePass):
 
 
 def _why_no_scale(node: ir.Node) -> str | None:
-    x, scale = node.inputs[0], node.inputs[-1]
+    x, scale = node.inputs[0], scale_of(node)
     assert x is not None
     if scale is None or scale.shape is None or scale.dtype is None:
         return "the shape or the type of scale is not known"
@@ -99,7 +99,7 @@ def _static(shape: ir.Shape) -> tuple[int, ...]:
 
 
 def _is_vector(node: ir.Node) -> bool:
-    scale, axes = node.inputs[-1], axes_of(node)
+    scale, axes = scale_of(node), axes_of(node)
     return scale is not None and scale.shape is not None and len(scale.shape) == len(axes) == 1 and scale.shape[0] != 1
 
 
@@ -135,7 +135,7 @@ def _lower(node: ir.Node, into: NewNodes, opset: int) -> None:
 
 def _vector(node: ir.Node, new: list[ir.Node], opset: int) -> ir.Value:
     """The scale with the dims of the block and the type of X."""
-    scale, x = node.inputs[-1], node.inputs[0]
+    scale, x = scale_of(node), node.inputs[0]
     assert scale is not None
     assert x is not None
     assert x.dtype is not None
@@ -144,7 +144,7 @@ def _vector(node: ir.Node, new: list[ir.Node], opset: int) -> ir.Value:
         scale = new[-1].outputs[0]
     if _is_vector(node):
         return scale
-    block, old = block_of(node), node.inputs[-1]
+    block, old = block_of(node), scale_of(node)
     shape = None if old is None or old.shape is None else _static(old.shape)
     if shape is not None and math.prod(shape) == 1:  # Expand would keep the ones in front
         flat = integers([1], opset)

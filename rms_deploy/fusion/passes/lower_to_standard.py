@@ -17,7 +17,7 @@ from rms_deploy.fusion.passes.trailing_axes import why_not_trailing
 from rms_deploy.onnx_model.analysis import is_op
 from rms_deploy.ops.contract import DOMAIN, OPS
 from rms_deploy.ops.foreign_ops import RMS_NORMALIZATION
-from rms_deploy.ops.nodes import axes_of, float_of, int_of, norm_nodes
+from rms_deploy.ops.nodes import axes_of, float_of, int_of, norm_nodes, scale_of
 
 __all__ = ["STANDARD_OPSET", "LowerToStandard"]
 
@@ -83,7 +83,7 @@ def _lower(node: ir.Node, into: NewNodes) -> None:
     inner = dtype if round_before_scale else _FLOAT32
     shape = node.outputs[0].shape
     x_inner = _cast(x, dtype, inner, new, f"{node.name}_x")
-    old_scale = node.inputs[-1]
+    old_scale = scale_of(node)
     assert old_scale is not None
     scale = _written_out(old_scale, inner, node, new)
     if scale is None:

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.inference import Shape, dims_of
-from rms_deploy.ops.nodes import axes_of, graphs_of, norm_nodes
+from rms_deploy.ops.nodes import axes_of, graphs_of, norm_nodes, shaped_inputs
 
 __all__ = ["proven_shapes"]
 
@@ -28,7 +28,7 @@ def proven_shapes(model: ir.Model, facts: Facts) -> Iterator[None]:
             if value is None or value.shape is None:
                 continue
             proven = facts.shape(value)
-            axes = None if value is node.inputs[-1] else axes_of(node)
+            axes = None if value not in (*shaped_inputs(node), *node.outputs) else axes_of(node)
             if not _is_proven(dims_of(value.shape) or (), proven, axes):
                 changed.append((value, value.shape))
                 if value.graph is not None and value.name is not None:

@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from rms_deploy.fusion.passes.new_nodes import NewNodes
 from rms_deploy.ops.contract import OPS, RMS_NORM
-from rms_deploy.ops.nodes import axes_of, int_of
+from rms_deploy.ops.nodes import axes_of, int_of, scale_of, shaped_inputs
 from rms_deploy.ops.scale_shape import varies_outside
 
 __all__ = ["has_wide_scale", "split_scale"]
@@ -16,7 +16,7 @@ _FLOAT32 = ir.DataType.FLOAT
 
 def has_wide_scale(node: ir.Node) -> bool:
     """Whether the scale of a norm of ours varies along another axis than the norm's, by the declared shapes."""
-    x, scale = node.inputs[0], node.inputs[-1]
+    x, scale = node.inputs[0], scale_of(node)
     if x is None or x.shape is None or scale is None or scale.shape is None:
         return False
     return varies_outside(scale.shape, axes_of(node), len(x.shape))
@@ -32,13 +32,13 @@ def split_scale(node: ir.Node, into: NewNodes) -> ir.Node:
     Returns:
         The norm.
     """
-    x, scale = node.inputs[0], node.inputs[-1]
+    x, scale = node.inputs[0], scale_of(node)
     assert x is not None
     assert x.dtype is not None
     assert scale is not None
     dtype, inner = x.dtype, x.dtype if int_of(node, "scale_type") == x.dtype else _FLOAT32
     y_shape, new = node.outputs[0].shape, list[ir.Node]()
-    inputs, op_type, sums = list(node.inputs[:-1]), node.op_type, list[ir.Value]()
+    inputs, op_type, sums = list(shaped_inputs(node)), node.op_type, list[ir.Value]()
     if inner != dtype:  # case 2
         if OPS[op_type].is_add:
             new.append(_typed(ir.node("Add", inputs), dtype, node.outputs[1].shape))

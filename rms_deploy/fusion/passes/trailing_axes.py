@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from rms_deploy.ops.contract import OPS
-from rms_deploy.ops.nodes import axes_of, float_of, int_of
+from rms_deploy.ops.nodes import axes_of, float_of, int_of, shaped_inputs
 
 __all__ = ["block_of", "why_not_trailing"]
 
@@ -50,7 +50,7 @@ def _has_no_elements(node: ir.Node) -> bool:
 def _blocks(node: ir.Node) -> Iterator[list[int | ir.SymbolicDim]]:
     """The dims normalised over, as each input but the scale and each output has them."""
     axes = axes_of(node)
-    for value in (*node.inputs[:-1], *node.outputs):
+    for value in (*shaped_inputs(node), *node.outputs):
         shape = None if value is None else value.shape
         if shape is not None and all(-len(shape) <= axis < len(shape) for axis in axes):
             yield [shape[axis] for axis in axes]

@@ -11,7 +11,7 @@ from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.ops.contract import ADD_RMS_NORM, OPS, RMS_NORM
 from rms_deploy.ops.element_types import HALF
 from rms_deploy.ops.function_body import CAST_LIKE_OPSET
-from rms_deploy.ops.nodes import int_of, norm_nodes
+from rms_deploy.ops.nodes import int_of, norm_nodes, scale_of
 
 __all__ = ["WidenMixedNorms"]
 
@@ -45,7 +45,7 @@ class WidenMixedNorms(ir.passes.InPlacePass):
 
 
 def _widen(node: ir.Node, into: NewNodes, facts: Facts) -> None:
-    x, scale, graph = node.inputs[0], node.inputs[-1], node.graph
+    x, scale, graph = node.inputs[0], scale_of(node), node.graph
     assert x is not None
     assert scale is not None
     assert graph is not None
