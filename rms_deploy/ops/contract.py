@@ -98,6 +98,12 @@ _PARTIAL_SIZE: Final = Attribute(
 _QUANTIZATION: Final = (
     Attribute("y_scale", "float", None, "Y is the result of the norm, divided by y_scale, rounded and saturated"),
     Attribute("output_dtype", "int", None, "element type of Y: int8 or float8e4m3fn"),
+    Attribute(
+        "precision",
+        "int",
+        ELEMENT_TYPES["float32"],
+        "element type to which the result and the quotient are rounded before Y is: float32, or the type of X",
+    ),
 )
 
 _GATES: Final = {"SiluGate": "Z * sigmoid(Z)", "SigmoidGate": "sigmoid(Z)"}
@@ -218,7 +224,9 @@ RMS_NORM_SHIFT: Final = Op(f"Y = RMSNorm(X) + shift, {_SHIFTED}", epilogue="Shif
 
 ADD_RMS_NORM_SHIFT: Final = Op("Sum = X + R rounded to U; Y = RMSNormShift(Sum rounded to T)", "Add", epilogue="Shift")
 
-RMS_NORM_QUANTIZE: Final = Op("Y = QuantizeLinear(RMSNorm(X), y_scale), with a zero point of 0", epilogue="Quantize")
+RMS_NORM_QUANTIZE: Final = Op(
+    "Y = QuantizeLinear(RMSNorm(X), y_scale) in the type precision, with a zero point of 0", epilogue="Quantize"
+)
 
 ADD_RMS_NORM_QUANTIZE: Final = Op(
     "Sum = X + R rounded to U; Y = RMSNormQuantize(Sum rounded to T)", "Add", epilogue="Quantize"

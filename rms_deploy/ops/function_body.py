@@ -176,16 +176,17 @@ def _attribute(op: Op, node: ir.Node, name: str) -> Any:
 
 
 def _quantized(op: Op) -> Iterator[str]:
-    """Our op without quantisation, and QuantizeLinear in float32, which every runtime has."""
+    """Our op without quantisation, and QuantizeLinear in the type that `precision` names."""
     norm = op.without_quantization
     inputs, outputs = (", ".join(name for name, _ in names) for names in (norm.inputs, norm.outputs[1:]))
     attributes = ", ".join(f"{a.name}: {a.kind} = @{a.name}" for a in norm.attributes)
     yield f"{', '.join(filter(None, ('Normed', outputs)))} = {DOMAIN}.{norm.name} <{attributes}> ({inputs})"
-    yield f"Wide = Cast <to = {_FLOAT32}> (Normed)"
-    yield "YScale = Constant <value_float: float = @y_scale> ()"
+    yield "Divided = Cast <to: int = @precision> (Normed)"
+    yield "YScale32 = Constant <value_float: float = @y_scale> ()"
+    yield "YScale = Cast <to: int = @precision> (YScale32)"
     yield "Zero = Constant <value_float = 0.0> ()"
     yield "ZeroPoint = Cast <to: int = @output_dtype> (Zero)"
-    yield "Y = QuantizeLinear (Wide, YScale, ZeroPoint)"
+    yield "Y = QuantizeLinear (Divided, YScale, ZeroPoint)"
 
 
 def _body(op: Op, needs: _Needs) -> Iterator[str]:

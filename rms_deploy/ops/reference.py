@@ -119,12 +119,13 @@ def add_rms_norm(
     return rms_norm(normalized, scale, dtype=dtype, **options), total
 
 
-def quantized(y: NDArray[Any], y_scale: float, dtype: Any) -> NDArray[Any]:
-    """y / y_scale, as float32 divides, rounded to the nearest `dtype`, ties to even, and saturated.
+def quantized(y: NDArray[Any], y_scale: float, dtype: Any, *, precision: Any = np.float32) -> NDArray[Any]:
+    """y / y_scale, rounded to `precision`, then to the nearest `dtype`, ties to even, and saturated.
 
     Args:
         y: any float dtype.
-        y_scale: a float32.
+        y_scale: a number; `precision` can hold it.
+        precision: dtype of the quotient.
         dtype: int8, or float8_e4m3fn of `ml_dtypes`. A NaN is one in float8; of an int8 the contract says nothing.
 
     Source:
@@ -132,7 +133,7 @@ def quantized(y: NDArray[Any], y_scale: float, dtype: Any) -> NDArray[Any]:
     """
     dtype = np.dtype(dtype)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        quotient = (y.astype(np.float32) / np.float32(y_scale)).astype(np.float32)
+        quotient = (y.astype(np.float64) / np.float64(y_scale)).astype(precision).astype(np.float32)
         if np.issubdtype(dtype, np.integer):
             bounds = np.iinfo(dtype)
             codes: NDArray[Any] = np.clip(np.rint(quotient), bounds.min, bounds.max).astype(dtype)
@@ -202,5 +203,8 @@ def outputs_of(
     else:
         y = rms_norm(x, scale, **options)
     if op.is_quantized and y.dtype != np.float64:
-        y = quantized(y, given["y_scale"], quantized_dtype(given["output_dtype"]))
+        precision = x.dtype if given["precision"] != ELEMENT_TYPES["float32"] else np.float32
+        y = quantized(
+            y, float(np.float32(given["y_scale"])), quantized_dtype(given["output_dtype"]), precision=precision
+        )
     return (y, *totals)

@@ -27,6 +27,7 @@ from rms_deploy.ops.contract import (
     PARTIAL_RMS_NORM,
     QUANTIZED_TYPES,
     RMS_NORM,
+    RMS_NORM_QUANTIZE,
     Op,
     reciprocal,
 )
@@ -148,6 +149,20 @@ def test_what_stands_around(op: Op, dtype: str, sum_dtype: str, opset: int, roun
     else:
         assert np.mean(y != expected) < 0.01
     assert [t.tobytes() for t in total] == [t.tobytes() for t in expected_total]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_quotient_is_rounded_to_the_precision(dtype: str) -> None:
+    op, number = RMS_NORM_QUANTIZE, ELEMENT_TYPES[dtype]
+    feeds = {"X": rng.normal(size=(50, 64)).astype(element_dtype(dtype)), "scale": np.ones(64, element_dtype(dtype))}
+    y_scale = float(np.asarray(0.0213).astype(element_dtype(dtype)))
+    codes = []
+    for precision in (1, number):
+        attributes = {"y_scale": y_scale, "output_dtype": 3, "precision": precision}
+        (y,) = run_as_written(model_of(op, (50, 64), (64,), dtype=dtype, opset=21, **attributes), feeds)
+        assert np.mean(y != reference.outputs_of(op, feeds, **attributes)[0]) < 0.001
+        codes.append(y)
+    assert np.mean(codes[0] != codes[1]) > 0.005
 
 
 def test_a_float32_sum_is_not_what_a_rounded_one_is() -> None:
