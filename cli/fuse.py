@@ -40,6 +40,8 @@ _TARGET_HELP = f"What each norm becomes. {'; '.join(f'{form}: {text}' for form, 
 @click.option("--no-functions", is_flag=True, help="Leave the ops' function bodies out: only our library runs them.")
 @click.option("--no-residual", is_flag=True, help="Leave residual Adds outside: RMSNorm only, no AddRMSNorm.")
 @click.option("--no-gate", is_flag=True, help="Leave gates outside: no op with Gate in its name.")
+@click.option("--no-shift", is_flag=True, help="Leave shifts outside: no op with Shift in its name.")
+@click.option("--no-quantization", is_flag=True, help="Leave QuantizeLinear outside: no op with Quantize in its name.")
 @click.option(
     "--allow-precision-gain",
     is_flag=True,
@@ -68,6 +70,8 @@ def command(
     no_functions: bool,
     no_residual: bool,
     no_gate: bool,
+    no_shift: bool,
+    no_quantization: bool,
     require_all: bool,
     explain: bool,
     jobs: int | None,
@@ -85,6 +89,7 @@ def command(
     broke of a MODEL that was fused before is mended.
     """
     options |= {"functions": not no_functions, "residual": not no_residual, "gate": not no_gate}
+    options |= {"shift": not no_shift, "quantization": not no_quantization}
     options |= {"require_all": require_all}
     if model.is_dir():
         options |= {"jobs": jobs, "ray": ray}

@@ -136,12 +136,15 @@ def check(
     *,
     norms: int = 1,
     near_misses: int = 0,
-    residual: bool = True,
     feeds: dict[str, Any] | None = None,
     through_layers: bool = False,
+    **parts: bool,
 ) -> FusionResult:
-    """Fuse `model`: so many norms, a valid graph, the same signature, the same numbers, and nothing to do again."""
-    result = fuse(model, residual=residual)
+    """Fuse `model`: so many norms, a valid graph, the same signature, the same numbers, and nothing to do again.
+
+    `parts`: those of `fuse`, such as `residual`.
+    """
+    result = fuse(model, **parts)
     fused = ir.to_proto(result.model)
     assert len(result.norms) == norms, (result.norms, result.near_misses)
     assert len(result.near_misses) == near_misses, result.near_misses
@@ -156,7 +159,7 @@ def check(
     if {node.op_type for node in fused.graph.node} <= set(OPS):
         kernel = list(runtime.run(runtime.session(fused), feeds).values())
         assert_equal(kernel, expected, through_layers=through_layers)
-    again = fuse(fused, residual=residual)
+    again = fuse(fused, **parts)
     assert not again.norms
     assert ir.to_proto(again.model).SerializeToString(deterministic=True) == fused.SerializeToString(deterministic=True)
     return result

@@ -207,6 +207,10 @@ TESTED_BY = {
     "deployment.result": "deployment/test_package.py",
     "exporter.source": "exporter/test_model_source.py",
     "exporter.torch_exporters": "exporter/test_export.py",
+    "fusion.grammar.float32_sum": "fusion/passes/test_fuse_float32_sum.py",
+    "fusion.grammar.quantize": "fusion/passes/test_fuse_quantize.py",
+    "fusion.grammar.shift": "fusion/passes/test_fuse_shift.py",
+    "fusion.passes.fuse_result": "fusion/test_fuse.py",
     "models.convnet": "models/test_images.py",
     "models.vit": "models/test_images.py",
     **dict.fromkeys(

@@ -103,7 +103,7 @@ def norm_kinds(model: ir.Model) -> dict[NormKind, frozenset[str]]:
 
 def count_unfused(model: ir.Model) -> int:
     """How many more norms `fuse` would take."""
-    return len(fuse(model, residual=False, gate=False, verify=False).norms)
+    return len(fuse(model, residual=False, gate=False, shift=False, quantization=False, verify=False).norms)
 
 
 def _copy(model: ir.Model) -> ir.Model:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -23,9 +23,13 @@ from rms_deploy.fusion.near_miss import NearMiss
 from rms_deploy.fusion.norm import Norm
 from rms_deploy.fusion.norm_tables import near_miss_table, norm_table
 from rms_deploy.fusion.passes.decomposed_form import is_decomposed_form
-from rms_deploy.fusion.passes.fuse_add_rms_norm import FuseAddRMSNorm, FuseAddRMSNormResult
-from rms_deploy.fusion.passes.fuse_gate import FuseGate, FuseGateResult
+from rms_deploy.fusion.passes.fuse_add_rms_norm import FuseAddRMSNorm
+from rms_deploy.fusion.passes.fuse_float32_sum import FuseFloat32Sum
+from rms_deploy.fusion.passes.fuse_gate import FuseGate
+from rms_deploy.fusion.passes.fuse_quantize import FuseQuantize
+from rms_deploy.fusion.passes.fuse_result import FuseResult
 from rms_deploy.fusion.passes.fuse_rms_norm import FuseRMSNorm, FuseRMSNormResult
+from rms_deploy.fusion.passes.fuse_shift import FuseShift
 from rms_deploy.fusion.passes.lower_to_plugins import raise_plugins
 from rms_deploy.fusion.passes.restore_ops import restore_ops
 from rms_deploy.fusion.targets import lower
@@ -44,6 +48,17 @@ __all__ = ["VERIFY_LIMIT", "FusionResult", "fuse"]
 VERIFY_LIMIT: Final = 20_000
 """Nodes of a model up to which its norms are run by default, which then takes some seconds."""
 
+_Pass = Callable[..., ir.passes.InPlacePass]
+
+_PARTS: Final[tuple[tuple[str, _Pass], ...]] = (
+    ("residual", FuseAddRMSNorm),
+    ("residual", FuseFloat32Sum),
+    ("gate", FuseGate),
+    ("shift", FuseShift),
+    ("quantization", FuseQuantize),
+)
+"""What is fused into norms that are ops already, in this order."""
+
 _OLD_BODY: Final = "a body that another version wrote"
 
 
@@ -57,7 +72,8 @@ class FusionResult(Displayed):
     fused_before: tuple[Norm, ...]
     """Norms that were one of our ops before, or in the form of the target."""
     near_misses: tuple[NearMiss, ...]
-    """What looks like RMSNorm and is not fused, and the scales, residuals and gates that stay outside of a norm."""
+    """What looks like RMSNorm and is not fused, and the scales, residuals, gates, shifts and quantisations that stay
+    outside of a norm."""
     repairs: tuple[str, ...] = ()
     """What was wrong with norms that were fused before, and is mended: `5 norms: no body`."""
     written: bool = False
@@ -115,6 +131,8 @@ def fuse(
     functions: bool = True,
     residual: bool = True,
     gate: bool = True,
+    shift: bool = True,
+    quantization: bool = True,
     allow_precision_gain: bool = False,
     verify: bool | None = None,
     require_all: bool = False,
@@ -135,6 +153,9 @@ def fuse(
         residual: also fuse a residual Add into the norm of its sum (`AddRMSNorm`).
         gate: also fuse a gate into its norm (`RMSNormSiluGate`, `RMSNormSigmoidGate`, `SiluGateRMSNorm`), where the
             target has such ops.
+        shift: also fuse a shift into its norm (`RMSNormShift`, `AddRMSNormShift`), where the target has such ops.
+        quantization: also fuse QuantizeLinear into the norm whose result it reads (`RMSNormQuantize`,
+            `AddRMSNormQuantize`), where the target has such ops.
         allow_precision_gain: also fuse norms that take their statistics in a half type. The op takes them in float32,
             so the result differs, and is nearer to the exact one; the note of such a norm says so.
         verify: run each norm, cut out of the model, in both forms before it is replaced; if they differ, it is a near
@@ -158,11 +179,13 @@ def fuse(
     if verify is None:
         verify = sum(len(graph) for graph in fused.graphs()) <= VERIFY_LIMIT
     skip = partial(_is_target, form)
-    has_gates = gate and form in (NormForm.FUSED, NormForm.TENSORRT_PLUGIN)
+    has_ours = form in (NormForm.FUSED, NormForm.TENSORRT_PLUGIN)
+    wanted = {"residual": residual, "gate": gate, "shift": shift, "quantization": quantization}
+    parts = [part for part, is_wanted in wanted.items() if is_wanted and (has_ours or part == "residual")]
+    passes = [each for part, each in _PARTS if part in parts and (has_ours or each is FuseAddRMSNorm)]
     result, modified, facts = _fuse_norms(
         fused,
-        residual=residual,
-        gate=has_gates,
+        passes=passes,
         allow_gain=allow_precision_gain,
         prove=verify,
         one_body=functions and form is NormForm.FUSED and fused.opset_imports.get("", 0) < CONSTANT_OPSET,
@@ -171,8 +194,8 @@ def fuse(
     )
     near_misses = result.near_misses
     if form is not NormForm.DECOMPOSED:
-        has_residuals = residual and form is not NormForm.STANDARD
-        near_misses = (*near_misses, *half_fused(fused, facts, residual=has_residuals, gate=has_gates))
+        expected = [part for part in parts if has_ours or form is not NormForm.STANDARD]
+        near_misses = (*near_misses, *half_fused(fused, facts, parts=expected))
     after = [(node, describe_fused(node, facts)) for node in norm_nodes(fused)]
     kept = [describe_foreign(node, facts) for node in _in_form(form, fused) if skip(node, facts)]
     kept += [replace(describe_match(match, facts), note="") for match in result.kept]
@@ -199,7 +222,7 @@ def fuse(
 
 
 def _fuse_norms(
-    model: ir.Model, *, residual: bool, gate: bool, prove: bool, **options: Any
+    model: ir.Model, *, passes: Sequence[_Pass], prove: bool, **options: Any
 ) -> tuple[FuseRMSNormResult, bool, Facts]:
     """Fuse until nothing is found: more is known of the shapes behind a norm once it is an op.
 
@@ -215,11 +238,11 @@ def _fuse_norms(
         facts = Facts(model, thorough=thorough)
         result = FuseRMSNorm(facts, prove=prove, **options)(model)
         assert isinstance(result, FuseRMSNormResult)
-        steps: list[FuseRMSNormResult | FuseAddRMSNormResult | FuseGateResult] = [result]
-        for wanted, fuse_more in ((residual, FuseAddRMSNorm), (gate, FuseGate)):
-            step = fuse_more(facts, prove=prove)(model) if wanted else None
-            assert step is None or isinstance(step, FuseAddRMSNormResult | FuseGateResult)
-            steps += [step] if step is not None else []
+        steps: list[FuseRMSNormResult | FuseResult] = [result]
+        for fuse_part in passes:
+            step = fuse_part(facts, prove=prove)(model)
+            assert isinstance(step, FuseResult)
+            steps.append(step)
         changed = any(step.modified for step in steps)
         modified |= changed
         is_decided = all(step.is_decided for step in steps) and not (changed and _is_open(model, facts))

@@ -1,16 +1,20 @@
-"""What stays outside of a norm that is one of our ops: a scale that it could have taken, a residual Add, a gate."""
+"""What stays outside of a norm that is one of our ops: a scale that it could have taken, a residual, a gate."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Final
 
 import onnx_ir as ir
 
-from rms_deploy.fusion.near_miss import NearMiss, near_miss
-from rms_deploy.fusion.passes.fuse_add_rms_norm import add_of, sum_of, why_not_merged
+from rms_deploy.fusion.grammar.chain import sum_of
+from rms_deploy.fusion.near_miss import NearMiss, Part, near_miss
+from rms_deploy.fusion.passes.fuse_add_rms_norm import add_of, why_not_merged
+from rms_deploy.fusion.passes.fuse_float32_sum import why_not_in_float32
 from rms_deploy.fusion.passes.fuse_gate import why_no_gate
+from rms_deploy.fusion.passes.fuse_quantize import why_not_quantized
+from rms_deploy.fusion.passes.fuse_shift import why_no_shift
 from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.onnx_model.constants import scalar
 from rms_deploy.onnx_model.inference import Shape
@@ -26,22 +30,28 @@ _COMPUTED: Final = ("Add", "Cast", "CastLike", "DequantizeLinear", "Expand", "Id
 _MAX_NODES: Final = 16
 
 
-def half_fused(model: ir.Model, facts: Facts, *, residual: bool = True, gate: bool = True) -> Iterator[NearMiss]:
+def half_fused(
+    model: ir.Model, facts: Facts, *, parts: Collection[str] = ("residual", "gate", "shift", "quantization")
+) -> Iterator[NearMiss]:
     """The parts of norms that stay outside, each with its reason.
 
-    `residual`, `gate`: whether a residual Add and a gate are some. A Mul whose scale has a shape that the op does not
-    take is none: see `wide_scale`.
+    `parts`: which there are, besides scales. A Mul whose scale has a shape that the op does not take is none: see
+    `wide_scale`.
     """
+    why_not: dict[Part, Callable[[ir.Node, Facts], str | None]] = {
+        "residual": _residual_outside,
+        "gate": why_no_gate,
+        "shift": why_no_shift,
+        "quantization": why_not_quantized,
+    }
     for node in norm_nodes(model):
         reason = _scale_outside(node, facts)
         if reason is not None:
             yield replace(near_miss("scaled", node, reason), left="scale")
-        reason = _residual_outside(node, facts) if residual else None
-        if reason is not None:
-            yield replace(near_miss("residual", node, reason), left="residual")
-        reason = why_no_gate(node, facts) if gate else None
-        if reason is not None:
-            yield replace(near_miss("gate", node, reason), left="gate")
+        for part, why in why_not.items():
+            reason = why(node, facts) if part in parts else None
+            if reason is not None:
+                yield replace(near_miss(part, node, reason), left=part)
 
 
 def wide_scale(node: ir.Node, facts: Facts) -> str:
@@ -54,11 +64,18 @@ def wide_scale(node: ir.Node, facts: Facts) -> str:
 
 
 def _residual_outside(node: ir.Node, facts: Facts) -> str | None:
+    why_not = why_not_in_float32(node)
+    if why_not is not None:
+        return why_not
     add, x = add_of(node), node.inputs[0]
     if add is not None:
         return why_not_merged(add, node, facts)
-    before = None if x is None or node.op_type not in (RMS_NORM.name, reciprocal(RMS_NORM).name) else facts.origin(x)
-    add = None if before is None else sum_of(before)
+    if x is None or node.op_type not in (RMS_NORM.name, reciprocal(RMS_NORM).name):
+        return None
+    cast = x.producer()
+    rounded = cast.inputs[0] if cast is not None and is_op(cast, "Cast") else None
+    before = next((value for value in (x, rounded) if value is not None and sum_of(facts.origin(value))), None)
+    add = None if before is None else sum_of(facts.origin(before))
     is_residual = add is not None and all(value is not None and not _is_weight(value) for value in add.inputs)
     if add is None or before is None or not is_residual or not facts.are_alike(*_operands(add)):
         return None

@@ -9,7 +9,10 @@ import onnx_ir as ir
 
 from rms_deploy.ops.nodes import label, place_of
 
-__all__ = ["NearMiss", "near_miss"]
+__all__ = ["NearMiss", "Part", "near_miss"]
+
+Part = Literal["norm", "scale", "residual", "gate", "shift", "quantization"]
+"""What can stay outside: all of a norm, its scale, its residual Add, its gate, its shift, or its QuantizeLinear."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,8 @@ class NearMiss:
     reason: str
     place: str
     """The module that it came from, where the exporter wrote it down."""
-    left: Literal["norm", "scale", "residual", "gate"] = "norm"
-    """What is not fused: the norm, or only its scale, its residual Add or its gate, and the rest of it is one op."""
+    left: Part = "norm"
+    """What is not fused: the norm, or only a part of it, and the rest of it is one op."""
 
     def __str__(self) -> str:
         return f"{self.node}: {self.reason}"

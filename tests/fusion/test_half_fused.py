@@ -40,8 +40,8 @@ def test_a_scale_beside_other_readers(left):
 def test_a_scale_behind_a_quantisation(left):
     quantised = "i = QuantizeLinear (n, half, zero) k = DequantizeLinear (i, half, zero)"
     zero = "zero = Constant <value = uint8 {128}> ()"
-    ((part, reason),) = left(f"{zero} h = Identity (x) {CORE} {quantised} y = Mul (k, scale)")
-    assert part == "scale"
+    (part, reason), (other, _) = left(f"{zero} h = Identity (x) {CORE} {quantised} y = Mul (k, scale)")
+    assert (part, other) == ("scale", "quantization")
     assert reason == "x / rms is quantised before it is scaled by scale; fuse before quantising"
 
 

@@ -1,4 +1,4 @@
-"""What hands a tensor on to one reader: copies, a cast, and one Reshape."""
+"""What hands a tensor on to one reader: copies, a cast, and one Reshape; and the norms that can take what follows."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ from typing import Final
 import onnx_ir as ir
 
 from rms_deploy.onnx_model.analysis import Facts, is_op
+from rms_deploy.ops.nodes import axes_of
 
-__all__ = ["is_cast", "is_copy", "is_read_once", "is_view", "reader", "rounded", "sources"]
+__all__ = ["ends_with_last", "is_cast", "is_copy", "is_read_once", "is_view", "reader", "rounded", "sources", "sum_of"]
 
 _SIZES: Final = ("Shape", "Size")
 _MAX_STEPS: Final = 8
+
+
+def ends_with_last(norm: ir.Node, facts: Facts) -> bool:
+    """Whether the axes of a norm of ours end with the last of x."""
+    last, rank = max(axes_of(norm)), facts.rank(norm.outputs[0])
+    return last == -1 or (rank is not None and last == rank - 1)
 
 
 def sources(value: ir.Value | None, facts: Facts) -> tuple[list[ir.Value], ir.Node | None]:
@@ -67,6 +74,14 @@ def is_copy(node: ir.Node, facts: Facts) -> bool:
     """Whether `node` gives what it reads, in the same type."""
     value = node.inputs[0] if node.inputs else None
     return is_op(node, "Identity") or (value is not None and is_cast(node, facts, facts.dtype(value)))
+
+
+def sum_of(value: ir.Value) -> ir.Node | None:
+    """The Add, or Sum of two, that makes `value`."""
+    add = value.producer()
+    if add is None or not is_op(add, "Add", "Sum") or len(add.inputs) != 2 or None in add.inputs:
+        return None
+    return add
 
 
 def is_cast(node: ir.Node, facts: Facts, to: ir.DataType | None) -> bool:

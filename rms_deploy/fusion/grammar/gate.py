@@ -19,7 +19,16 @@ from typing import Final
 
 import onnx_ir as ir
 
-from rms_deploy.fusion.grammar.chain import is_cast, is_copy, is_read_once, is_view, reader, rounded, sources
+from rms_deploy.fusion.grammar.chain import (
+    ends_with_last,
+    is_cast,
+    is_copy,
+    is_read_once,
+    is_view,
+    reader,
+    rounded,
+    sources,
+)
 from rms_deploy.fusion.grammar.sigmoid import sigmoid_of, silu_of
 from rms_deploy.fusion.one_shape import why_not_one_shape
 from rms_deploy.onnx_model.analysis import Facts, is_op
@@ -81,15 +90,10 @@ class Gate:
 def gate_of(norm: ir.Node, facts: Facts) -> Gate | str | None:
     """The gate that `norm` can take; why it takes none, of what looks like one; or None."""
     is_plain = norm.domain == DOMAIN and norm.op_type == RMS_NORM.name and None not in norm.inputs
-    if not is_plain or norm.graph is None or not _ends_with_last(norm, facts):
+    if not is_plain or norm.graph is None or not ends_with_last(norm, facts):
         return None
     found = _in_front(norm, facts) or _behind(norm, facts)
     return replace(found, is_grouped=_is_grouped(found, facts)) if isinstance(found, Gate) else found
-
-
-def _ends_with_last(norm: ir.Node, facts: Facts) -> bool:
-    last, rank = max(axes_of(norm)), facts.rank(norm.outputs[0])
-    return last == -1 or (rank is not None and last == rank - 1)
 
 
 def _in_front(norm: ir.Node, facts: Facts) -> Gate | str | None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import onnx_ir as ir
 
+from rms_deploy.fusion.grammar.chain import sum_of
 from rms_deploy.fusion.one_shape import why_not_one_shape
-from rms_deploy.fusion.passes.rewriting import annotate, remove_if_dead, successor
+from rms_deploy.fusion.passes.fuse_result import FuseResult
+from rms_deploy.fusion.passes.rewriting import annotate, place_of, remove_if_dead, successor
 from rms_deploy.fusion.proof.prove_pass import PassProver, keep_proof
 from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.ops.contract import ADD_RMS_NORM, DOMAIN, RMS_NORM, reciprocal
 from rms_deploy.ops.nodes import graphs_of, label
 
-__all__ = ["FuseAddRMSNorm", "FuseAddRMSNormResult", "add_of", "sum_of", "why_not_merged"]
+__all__ = ["FuseAddRMSNorm", "add_of", "why_not_merged"]
 
 _MERGED: Final = {
     RMS_NORM.name: ADD_RMS_NORM.name,
@@ -24,14 +25,6 @@ _MERGED: Final = {
 
 _WHY_NOT: Final = "rms_deploy.residual"
 """Key of a norm's `meta`: why running it kept its Add outside."""
-
-
-@dataclass
-class FuseAddRMSNormResult(ir.passes.PassResult):
-    """The model, and whether all was known that decides."""
-
-    is_decided: bool
-    """False: an Add stayed because the shapes of its operands are not known."""
 
 
 class FuseAddRMSNorm(ir.passes.InPlacePass):
@@ -54,14 +47,14 @@ class FuseAddRMSNorm(ir.passes.InPlacePass):
         self.facts = facts
         self.prove = prove
 
-    def call(self, model: ir.Model) -> FuseAddRMSNormResult:
+    def call(self, model: ir.Model) -> FuseResult:
         """Fuse in place."""
         facts = self.facts or Facts(model)
         modified, is_decided = False, True
         prover = PassProver(FuseAddRMSNorm(), facts) if self.prove else None
         for graph in list(graphs_of(model)):
             nodes = tuple(graph)
-            position = {node: index for index, node in enumerate(nodes)}
+            position: dict[ir.Node, float] = {node: index for index, node in enumerate(nodes)}
             for norm in nodes:
                 add = add_of(norm)
                 if add is not None and not _is_residual(add, norm, facts):
@@ -71,7 +64,7 @@ class FuseAddRMSNorm(ir.passes.InPlacePass):
                 if add is not None and place is not None and _holds(add, norm, prover):
                     position[_replace(add, norm, place, facts)] = position[place]
                     modified = True
-        return FuseAddRMSNormResult(model, modified, is_decided)
+        return FuseResult(model, modified, is_decided)
 
 
 def _holds(add: ir.Node, norm: ir.Node, prover: PassProver | None) -> bool:
@@ -86,14 +79,6 @@ def add_of(norm: ir.Node) -> ir.Node | None:
     if norm.domain != DOMAIN or norm.op_type not in _MERGED or norm.inputs[0] is None:
         return None
     return sum_of(norm.inputs[0])
-
-
-def sum_of(value: ir.Value) -> ir.Node | None:
-    """The Add, or Sum of two, that makes `value`."""
-    add = value.producer()
-    if add is None or not is_op(add, "Add", "Sum") or len(add.inputs) != 2 or None in add.inputs:
-        return None
-    return add
 
 
 def why_not_merged(add: ir.Node, norm: ir.Node, facts: Facts) -> str | None:
@@ -120,16 +105,9 @@ def _is_residual(add: ir.Node, norm: ir.Node, facts: Facts) -> bool:
     return a is not None and b is not None and facts.are_alike(a, b)
 
 
-def _place(add: ir.Node, norm: ir.Node, position: dict[ir.Node, int]) -> ir.Node | None:
+def _place(add: ir.Node, norm: ir.Node, position: dict[ir.Node, float]) -> ir.Node | None:
     """After which node the op can stand (case 4)."""
-    scale = norm.inputs[1]
-    source = None if scale is None else scale.producer()
-    if source is None or source.graph is not norm.graph or position[source] < position[add]:
-        return add
-    readers = (reader for reader in add.outputs[0].consumers() if reader is not norm)
-    if all(reader.graph is norm.graph and position[reader] > position[norm] for reader in readers):
-        return norm
-    return None
+    return place_of(add, norm, norm.inputs[1:], add.outputs, position)
 
 
 def _replace(add: ir.Node, norm: ir.Node, place: ir.Node, facts: Facts) -> ir.Node:

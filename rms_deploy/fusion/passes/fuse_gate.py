@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import onnx_ir as ir
 
 from rms_deploy.fusion.grammar.gate import Gate, gate_of
 from rms_deploy.fusion.passes.expand_scale import integers
+from rms_deploy.fusion.passes.fuse_result import FuseResult
 from rms_deploy.fusion.passes.new_nodes import NewNodes
 from rms_deploy.fusion.passes.rewriting import annotate, remove_if_dead, successor
-from rms_deploy.fusion.proof.prove import Proof
 from rms_deploy.fusion.proof.prove_pass import PassProver, keep_proof
 from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.ops.contract import DOMAIN
 from rms_deploy.ops.nodes import graphs_of, label
 
-__all__ = ["FuseGate", "FuseGateResult", "why_no_gate"]
+__all__ = ["FuseGate", "why_no_gate"]
 
 _WHY_NOT: Final = "rms_deploy.gate"
 """Key of a norm's `meta`: why running it kept its gate outside."""
-
-_MAX_STEPS: Final = 256
-"""Inputs of nodes that are looked at for a proof. A norm with its gate has some twenty."""
-
-
-@dataclass
-class FuseGateResult(ir.passes.PassResult):
-    """The model, and whether all was known that decides."""
-
-    is_decided: bool
-    """False: a gate stayed, maybe because a shape is not known."""
 
 
 class FuseGate(ir.passes.InPlacePass):
@@ -54,7 +42,7 @@ class FuseGate(ir.passes.InPlacePass):
         self.facts = facts
         self.prove = prove
 
-    def call(self, model: ir.Model) -> FuseGateResult:
+    def call(self, model: ir.Model) -> FuseResult:
         """Fuse in place."""
         facts, into = self.facts or Facts(model, thorough=True), None
         is_decided = True
@@ -69,7 +57,7 @@ class FuseGate(ir.passes.InPlacePass):
                 if _holds(gate, facts, prover):
                     into = into or NewNodes(model)
                     _replace(gate, into, facts)
-        return FuseGateResult(model, into is not None, is_decided)
+        return FuseResult(model, into is not None, is_decided)
 
 
 def why_no_gate(norm: ir.Node, facts: Facts) -> str | None:
@@ -95,31 +83,8 @@ def _holds(gate: Gate, facts: Facts, prover: PassProver | None) -> bool:
     """Case 5: whether both forms agree, or are not run."""
     if prover is None:
         return True
-    norm, nodes = gate.norm, _nodes(gate, facts)
-    proof = Proof(None, "it depends on more nodes than are run")
-    if nodes is not None:
-        proof = prover(nodes, [gate.end], x=facts.origin(gate.x), norm=norm)
-    return keep_proof(norm, proof, _WHY_NOT)
-
-
-def _nodes(gate: Gate, facts: Facts) -> list[ir.Node] | None:
-    """The nodes from x, z and scale, as they were before casts, to the end, sorted; None: there are too many."""
-    given = {facts.origin(value) for value in (gate.x, gate.z, gate.scale)}
-    nodes: dict[ir.Node, None] = {}
-    waiting: list[tuple[ir.Value | None, bool]] = [(gate.end, False)]
-    for _ in range(_MAX_STEPS):
-        if not waiting:
-            return list(nodes)
-        value, is_expanded = waiting.pop()
-        node = None if value is None or value in given else value.producer()
-        if node is None or node in nodes or is_op(node, "Constant"):
-            continue
-        if is_expanded:
-            nodes[node] = None
-            continue
-        sources = node.inputs[:1] if is_op(node, "Reshape", "CastLike") else node.inputs
-        waiting += [(value, True), *((source, False) for source in sources)]
-    return None
+    norm, given = gate.norm, {facts.origin(value) for value in (gate.x, gate.z, gate.scale)}
+    return keep_proof(norm, prover.between(given, [gate.end], x=facts.origin(gate.x), norm=norm), _WHY_NOT)
 
 
 def _replace(gate: Gate, into: NewNodes, facts: Facts) -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
+
 import onnx_ir as ir
 
-from rms_deploy.onnx_model.analysis import Facts
+from rms_deploy.onnx_model.analysis import Facts, is_op
+from rms_deploy.ops.nodes import bodies_of
 
-__all__ = ["annotate", "drop_unread_initializer", "remove_if_dead", "successor"]
+__all__ = ["annotate", "drop_unread_initializer", "place_of", "read_shape_of", "remove_if_dead", "successor"]
+
+
+_MAX_MOVED: Final = 64
+"""Nodes that compute the scale or the shift of one norm."""
 
 
 def successor(old: ir.Value, facts: Facts) -> ir.Value:
@@ -29,6 +37,69 @@ def annotate(value: ir.Value, facts: Facts) -> None:
     dtype = facts.dtype(value)
     if value.type is None and dtype is not None:
         value.type = ir.TensorType(dtype)
+
+
+def place_of(
+    first: ir.Node,
+    last: ir.Node,
+    inputs: Iterable[ir.Value | None],
+    outputs: Iterable[ir.Value],
+    position: dict[ir.Node, float],
+) -> ir.Node | None:
+    """After which node an op can stand that replaces all from `first` to `last`, in the graph of both.
+
+    1. `first`, where all `inputs` are computed before it.
+    2. `last`, where nothing between reads the `outputs`, which something else reads too.
+    3. `first`, where the `inputs` do not depend on it: what computes them is moved before it.
+    4. Else None: there is no place.
+
+    Args:
+        first: what gives the first of what the op gives.
+        last: what gives the last.
+        inputs: of the op.
+        outputs: of `first`, for others.
+        position: of all nodes of the graph; changed in case 3.
+    """
+    late = _makers_behind(first, inputs, position)
+    if late == []:
+        return first
+    readers = [reader for value in outputs for reader in value.consumers()]
+    if all(reader is last or (reader.graph is last.graph and position[reader] > position[last]) for reader in readers):
+        return last
+    if late is None or first.graph is None:
+        return None
+    first.graph.insert_before(first, late)
+    position.update(dict.fromkeys(late, position[first] - 0.5))
+    return first
+
+
+def _makers_behind(
+    first: ir.Node, values: Iterable[ir.Value | None], position: dict[ir.Node, float]
+) -> list[ir.Node] | None:
+    """The nodes behind `first` that make `values`, sorted; None: they depend on it, hold graphs, or are too many."""
+    found: dict[ir.Node, None] = {}
+    waiting = list(values)
+    while waiting:
+        value = waiting.pop()
+        node = None if value is None else value.producer()
+        if node is None or node in found or node.graph is not first.graph or position[node] < position[first]:
+            continue
+        found[node] = None
+        if node is first or len(found) > _MAX_MOVED or next(bodies_of(node), None) is not None:
+            return None
+        waiting += node.inputs
+    return sorted(found, key=position.__getitem__)
+
+
+def read_shape_of(x: ir.Value, instead_of: ir.Value) -> None:
+    """Let what reads the shape of a value, or of its copies and casts, read that of `x`, which has the same."""
+    values = [instead_of]
+    for value in values:  # grows
+        for reader, index in tuple(value.uses()):
+            if is_op(reader, "Shape", "Size"):
+                reader.replace_input_with(index, x)
+            elif is_op(reader, "Cast", "CastLike", "Identity") and index == 0:
+                values.append(reader.outputs[0])
 
 
 def remove_if_dead(node: ir.Node) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,10 @@ __all__ = ["PassProver", "keep_proof"]
 
 _OPSET = 18
 """The first with ReduceMean as the bodies have it. What stands around a norm is the same up to here."""
+
+
+_MAX_STEPS = 256
+"""Inputs of nodes that are looked at for a proof. A norm with its gate has some twenty."""
 
 
 def keep_proof(norm: ir.Node, proof: Proof, why_not: str) -> bool:
@@ -63,6 +67,31 @@ class PassProver:
         """
         x = nodes[0].inputs[0] if x is None else x
         return proven(lambda: self._run(nodes, outputs, x, nodes[-1] if norm is None else norm))
+
+    def between(self, given: Set[ir.Value], outputs: Sequence[ir.Value], *, x: ir.Value, norm: ir.Node) -> Proof:
+        """Run the nodes between the `given` values and the `outputs`; one of them is the norm."""
+        nodes = self._nodes_between(given, outputs)
+        if nodes is None:
+            return Proof(None, "it depends on more nodes than are run")
+        return self(nodes, outputs, x=x, norm=norm)
+
+    def _nodes_between(self, given: Set[ir.Value], ends: Sequence[ir.Value]) -> list[ir.Node] | None:
+        """Sorted; None: there are too many."""
+        nodes: dict[ir.Node, None] = {}
+        waiting: list[tuple[ir.Value | None, bool]] = [(end, False) for end in reversed(ends)]
+        for _ in range(_MAX_STEPS):
+            if not waiting:
+                return list(nodes)
+            value, is_expanded = waiting.pop()
+            node = None if value is None or value in given else value.producer()
+            if value is None or node is None or node in nodes or self._constant(value) is not None:
+                continue
+            if is_expanded:
+                nodes[node] = None
+                continue
+            sources = node.inputs[:1] if is_op(node, "Reshape", "CastLike") else node.inputs
+            waiting += [(value, True), *((source, False) for source in sources)]
+        return None
 
     def _run(self, nodes: Sequence[ir.Node], outputs: Sequence[ir.Value], x: ir.Value | None, norm: ir.Node) -> Proof:
         cut = "an input is missing" if x is None else self._cut(nodes, outputs, x, norm)
@@ -134,6 +163,10 @@ class PassProver:
         if value in views:
             shape = concrete(views[value], self._facts, sizes, None)
             return None if shape is None else np.asarray(shape, np.int64)
+        return self._constant(value)
+
+    def _constant(self, value: ir.Value) -> NDArray[Any] | None:
+        """The one element that `value` always is."""
         array = constant(value, self._facts)
         return None if array is None or array.size != 1 else array
 

@@ -4,7 +4,13 @@ import numpy as np
 import onnx_ir as ir
 
 from rms_deploy.fusion.passes.new_nodes import UNIT_SCALE
-from rms_deploy.fusion.passes.rewriting import drop_unread_initializer, remove_if_dead, successor
+from rms_deploy.fusion.passes.rewriting import (
+    drop_unread_initializer,
+    place_of,
+    read_shape_of,
+    remove_if_dead,
+    successor,
+)
 from rms_deploy.onnx_model.analysis import Facts
 
 CORE = "q = Mul (x, x) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (x, r)"
@@ -30,6 +36,42 @@ def test_a_dead_node_takes_along_what_it_alone_was_reading(build):
     assert list(model.graph.initializers) == ["eps"]
     remove_if_dead(model.graph[0])  # which is read
     assert [node.op_type for node in model.graph] == ["Add", "Neg"]
+
+
+def placed(build, body, outputs="float[b,s,8] y"):
+    """Where an op can stand that gives a and y and reads c, and the graph then."""
+    graph = ir.from_proto(build(body, outputs=outputs)).graph
+    made = {value.name: node for node in graph for value in node.outputs}
+    position = {node: number for number, node in enumerate(graph)}
+    place = place_of(made["a"], made["y"], [made["c"].outputs[0]], made["a"].outputs, position)
+    name = None if place is None else place.outputs[0].name
+    return name, [node.outputs[0].name for node in graph]
+
+
+def test_an_op_stands_where_the_first_node_stood_if_its_inputs_are_there(build):
+    assert placed(build, "c = Exp (x) a = Neg (x) y = Add (a, c)")[0] == "a"
+
+
+def test_an_op_stands_where_the_last_node_stood_if_nothing_between_reads_it(build):
+    assert placed(build, "a = Neg (x) c = Exp (x) y = Add (a, c)")[0] == "y"
+
+
+def test_what_computes_the_inputs_is_moved_where_something_between_reads_the_op(build):
+    body = "a = Neg (x) t = Exp (a) d = Exp (x) c = Neg (d) y = Add (a, c)"
+    assert placed(build, body, "float[b,s,8] y, float[b,s,8] t") == ("a", ["d", "c", "a", "t", "y"])
+
+
+def test_there_is_no_place_where_the_inputs_depend_on_the_op(build):
+    body = "a = Neg (x) t = Exp (a) c = Neg (t) y = Add (a, c)"
+    assert placed(build, body, "float[b,s,8] y, float[b,s,8] t")[0] is None
+
+
+def test_the_shape_of_a_copy_is_that_of_x(build):
+    model = ir.from_proto(
+        build("y = Neg (x) i = Identity (y) c = Cast <to = 10> (i) s = Shape (c)", outputs="int64[3] s")
+    )
+    read_shape_of(model.graph.inputs[0], model.graph[0].outputs[0])
+    assert model.graph[-1].inputs[0] is model.graph.inputs[0]
 
 
 def test_an_initializer_that_is_read_stays(build):

@@ -1,0 +1,125 @@
+"""A norm and its shift as one op."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import onnx_ir as ir
+
+from rms_deploy.fusion.grammar.shift import Shift, shift_of
+from rms_deploy.fusion.passes.fuse_result import FuseResult
+from rms_deploy.fusion.passes.new_nodes import NewNodes
+from rms_deploy.fusion.passes.rewriting import annotate, place_of, read_shape_of, remove_if_dead, successor
+from rms_deploy.fusion.proof.prove_pass import PassProver, keep_proof
+from rms_deploy.onnx_model.analysis import Facts
+from rms_deploy.ops.contract import DOMAIN
+from rms_deploy.ops.nodes import graphs_of, label, shaped_inputs
+
+__all__ = ["FuseShift", "why_no_shift"]
+
+_WHY_NOT: Final = "rms_deploy.shift"
+"""Key of a norm's `meta`: why running it kept its shift outside."""
+
+
+class FuseShift(ir.passes.InPlacePass):
+    """RMSNorm(x) + shift becomes RMSNormShift(x), and that of AddRMSNorm becomes AddRMSNormShift.
+
+    1. `grammar/shift.py` says which shifts the ops have.
+    2. The op stands where the Add stood, which is after its shift was computed. What reads the sum of an AddRMSNorm
+       before keeps the norm and its shift apart.
+    3. A scale or a shift that is broadcast to the other is expanded to its shape.
+    4. With `prove`, each is run in both forms first. Where they differ, the shift stays outside.
+    """
+
+    def __init__(self, facts: Facts | None = None, *, prove: bool = False) -> None:
+        """`facts` of the model, where several passes share them, and whether to run what is fused."""
+        super().__init__()
+        self.facts = facts
+        self.prove = prove
+
+    def call(self, model: ir.Model) -> FuseResult:
+        """Fuse in place."""
+        facts, into, is_decided = self.facts or Facts(model), None, True
+        prover = PassProver(FuseShift(), facts) if self.prove else None
+        for graph in list(graphs_of(model)):
+            nodes = tuple(graph)
+            position: dict[ir.Node, float] = {node: index for index, node in enumerate(nodes)}
+            for norm in nodes:
+                found = shift_of(norm, facts)
+                is_decided = is_decided and not isinstance(found, str)
+                if not isinstance(found, Shift):
+                    continue
+                place = place_of(norm, found.add, (found.scale, found.shift), norm.outputs[1:], position)
+                if place is not None and _holds(found, facts, prover):
+                    into = into or NewNodes(model)
+                    position[_replace(found, place, into, facts)] = position[place]
+        return FuseResult(model, into is not None, is_decided)
+
+
+def why_no_shift(norm: ir.Node, facts: Facts) -> str | None:
+    """Why what looks like the shift of `norm` stays outside; None: there is none, or it need not."""
+    found = shift_of(norm, facts)
+    if isinstance(found, Shift):
+        why_not = norm.meta.get(_WHY_NOT, "the sum of the norm is read before the shift is computed")
+        return f"the shift {label(found.add)} stays: {why_not}"
+    return found
+
+
+def _holds(found: Shift, facts: Facts, prover: PassProver | None) -> bool:
+    """Case 4: whether both forms agree, or are not run."""
+    if prover is None:
+        return True
+    norm = found.norm
+    given = {facts.origin(value) for value in (*_tensors(found), found.scale, found.shift)}
+    proof = prover.between(given, [found.end, *norm.outputs[1:]], x=facts.origin(found.x), norm=norm)
+    return keep_proof(norm, proof, _WHY_NOT)
+
+
+def _tensors(found: Shift) -> list[ir.Value]:
+    """What is normalised: x, and the residual of an AddRMSNorm."""
+    return [found.x, *(value for value in shaped_inputs(found.norm)[1:] if value is not None)]
+
+
+def _replace(found: Shift, place: ir.Node, into: NewNodes, facts: Facts) -> ir.Node:
+    norm, graph = found.norm, found.norm.graph
+    assert graph is not None
+    scale, shift = found.scale, found.shift
+    for value in (*_tensors(found), scale, shift):
+        annotate(value, facts)
+    if found.widened is scale:
+        scale = _widened(scale, shift, place, into, facts)
+    elif found.widened is shift:
+        shift = _widened(shift, scale, place, into, facts)
+    y = successor(found.end, facts)
+    sums = [(old, successor(old, facts)) for old in norm.outputs[1:]]
+    node = ir.Node(
+        DOMAIN,
+        found.op.name,
+        [*_tensors(found), scale, shift],
+        [attribute for name, attribute in norm.attributes.items() if name != "scale_type"],
+        outputs=[y, *(new for _, new in sums)],
+        name=norm.name,
+        doc_string=norm.doc_string,
+        metadata_props=dict(norm.metadata_props),
+    )
+    if found.scale_type != ir.DataType.FLOAT or "scale_type" in norm.attributes:
+        node.attributes["scale_type"] = ir.AttrInt64("scale_type", found.scale_type)
+    node.meta.update(norm.meta)
+    graph.insert_after(place, node)
+    for old, new in sums:
+        old.replace_all_uses_with(new, replace_graph_outputs=True)
+    read_shape_of(found.x, norm.outputs[0])
+    found.end.replace_all_uses_with(y, replace_graph_outputs=True)
+    last = found.end.producer()
+    assert last is not None
+    remove_if_dead(last)
+    return node
+
+
+def _widened(value: ir.Value, like: ir.Value, place: ir.Node, into: NewNodes, facts: Facts) -> ir.Value:
+    """`value` in the shape of `like`, before `place`."""
+    shape = ir.node("Shape", [like])
+    wide = ir.node("Expand", [value, shape.outputs[0]])
+    wide.outputs[0].type = value.type
+    facts.add(wide.outputs[0], like=like)
+    return into.before(place, shape, wide)
