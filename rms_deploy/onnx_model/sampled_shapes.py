@@ -15,7 +15,7 @@ from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.onnx_model.constants import constant
 from rms_deploy.onnx_model.inference import Shape
 
-__all__ = ["have_one_sampled_shape"]
+__all__ = ["have_one_sampled_shape", "sampled_shape"]
 
 _SIZES: Final = ((1, 1, 1, 1), (2, 1, 3, 1), (2, 3, 1, 1), (2, 3, 5, 7), (3, 130, 67, 41))
 """Of the first symbols: single elements, less than a chunk, and more than one. Of any two, once only one is 1: where a
@@ -37,11 +37,30 @@ def have_one_sampled_shape(a: ir.Value, b: ir.Value, facts: Facts) -> bool:
     graph = facts.model.graph
     if a.graph is not graph or b.graph is not graph:
         return False
-    if facts.samples is None:
-        facts.samples = [_shapes_at(facts.model, sizes) for sizes in _SIZES]
-    pairs = [(_static(shapes.get(a.name)), _static(shapes.get(b.name))) for shapes in facts.samples]
+    pairs = [(_static(shapes.get(a.name)), _static(shapes.get(b.name))) for shapes in _samples(facts)]
     equal = sum(one is not None and one == other for one, other in pairs)
     return equal >= _MIN_EQUAL and all(one == other or _is_no_product(one, other) for one, other in pairs)
+
+
+def sampled_shape(value: ir.Value, facts: Facts) -> Shape | None:
+    """The shape of a value, where a dim that is not known is the number that it is at all sizes that are tried."""
+    shape = facts.shape(value)
+    if shape is None or value.graph is not facts.model.graph:
+        return shape
+    found = [dims for shapes in _samples(facts) if (dims := _static(shapes.get(value.name))) is not None]
+    if len(found) < _MIN_EQUAL or any(len(dims) != len(shape) for dims in found):
+        return shape
+    numbers = [set(dims) for dims in zip(*found, strict=True)]
+    return tuple(
+        sizes.pop() if len(sizes) == 1 and not isinstance(dim, int) else dim
+        for dim, sizes in zip(shape, numbers, strict=True)
+    )
+
+
+def _samples(facts: Facts) -> list[dict[str | None, Shape | None]]:
+    if facts.samples is None:
+        facts.samples = [_shapes_at(facts.model, sizes) for sizes in _SIZES]
+    return facts.samples
 
 
 def _static(shape: Shape | None) -> tuple[int, ...] | None:

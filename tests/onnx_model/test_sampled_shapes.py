@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from rms_deploy.onnx_model.analysis import Facts
-from rms_deploy.onnx_model.sampled_shapes import have_one_sampled_shape
+from rms_deploy.onnx_model.sampled_shapes import have_one_sampled_shape, sampled_shape
 
 SIZES = "f = Shape (x) i0 = Constant <value_ints = [0]> () i1 = Constant <value_ints = [1]> () i2 = Constant <value_ints = [2]> () i4 = Constant <value_ints = [4]> ()"
 PADDED = f"""
@@ -60,6 +60,18 @@ def test_no_two_symbols_are_one_size_throughout(shapes, build):
     one, other = shapes.split()
     model = ir.from_proto(build("y = Identity (x)", inputs=f"float{one} x, float{other} z", outputs=f"float{one} y"))
     assert not have_one_sampled_shape(*model.graph.inputs, Facts(model))
+
+
+def test_a_dim_that_is_one_number_at_all_sizes(build):
+    """A chunk of the last axis, as torch's older exporter writes it."""
+    chunk = f"{SIZES} l = Slice (f, i2, i4) u = Div (l, i2) a = Slice (x, i0, u, i2)"
+    model = ir.from_proto(build(f"{chunk} y = Identity (x)", inputs="float[b,s,8] x"))
+    facts = Facts(model)
+    values = {value.name: value for node in model.graph for value in node.outputs}
+    assert not isinstance(facts.shape(values["a"])[-1], int)
+    batch, length, size = sampled_shape(values["a"], facts)
+    assert (batch, length, size) == ("b", "s", 4)
+    assert sampled_shape(model.graph.inputs[0], facts) == ("b", "s", 8)
 
 
 def test_the_model_stays_what_it_was(build):

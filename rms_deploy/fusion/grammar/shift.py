@@ -20,7 +20,7 @@ from rms_deploy.fusion.grammar.chain import ends_with_last, is_copy, is_read_onc
 from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.onnx_model.constants import scalar
 from rms_deploy.onnx_model.inference import Shape
-from rms_deploy.onnx_model.sampled_shapes import have_one_sampled_shape
+from rms_deploy.onnx_model.sampled_shapes import have_one_sampled_shape, sampled_shape
 from rms_deploy.ops.contract import ADD_RMS_NORM, ADD_RMS_NORM_SHIFT, DOMAIN, RMS_NORM, RMS_NORM_SHIFT, Op
 from rms_deploy.ops.element_types import HALF
 from rms_deploy.ops.function_body import CAST_LIKE_OPSET
@@ -48,8 +48,10 @@ class Shift:
     """Of the norm and the shift."""
     end: ir.Value
     """What the op gives: the sum, or what it is rounded to."""
-    widened: ir.Value | None = None
+    widened: ir.Value | None
     """The scale or the shift, where the op needs it in the shape of the other."""
+    shapes: tuple[Shape | None, Shape | None]
+    """Of the scale and the shift."""
 
 
 def shift_of(norm: ir.Node, facts: Facts) -> Shift | str | None:
@@ -79,6 +81,7 @@ def shift_of(norm: ir.Node, facts: Facts) -> Shift | str | None:
         return f"the shift {label(add)} is in another graph"
     if not is_read_once(last.value):
         return f"the shift {label(add)} stays: the norm is read by others too"
+    shapes = (_shape(scale, of_x, facts), _shape(shift, of_x, facts))
     end, scale_type = add.outputs[0], ir.DataType(int_of(norm, "scale_type"))
     if dtype in HALF:
         if scale_type != dtype and factor is None and scalar(scale, facts) != 1:
@@ -90,7 +93,7 @@ def shift_of(norm: ir.Node, facts: Facts) -> Shift | str | None:
         if to is not None:
             x = facts.origin(x)
             scale, shift = _narrow(scale, shift, to, facts)
-    return Shift(op, norm, x, scale, shift, scale_type, add, end, fit[0])
+    return Shift(op, norm, x, scale, shift, scale_type, add, end, fit[0], shapes)
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def _fit(
     scale: ir.Value, shift: ir.Value, of_x: Shape, norm: ir.Node, facts: Facts
 ) -> tuple[ir.Value | None] | str | None:
     """Which of the two is to be widened, in a tuple; why the op does not take the shift; None: it is none."""
-    of_scale, of_shift = facts.shape(scale), facts.shape(shift)
+    of_scale, of_shift = (_shape(value, of_x, facts) for value in (scale, shift))
     if of_scale is None or of_shift is None:
         return None
     are_alike = _have_one_shape(scale, shift, facts)
@@ -141,6 +144,13 @@ def _fit(
     if broadcasts(of_shift, of_scale):
         return (shift,)
     return f"neither its shape {list(of_shift)} nor that of the scale, {list(of_scale)}, is proven to fit the other"
+
+
+def _shape(value: ir.Value, of_x: Shape, facts: Facts) -> Shape | None:
+    """The shape of a scale or a shift, whose dims are numbers or those of x; at sizes that are tried, else."""
+    shape = facts.shape(value)
+    is_known = shape is None or all(isinstance(dim, int) or (dim in of_x and dim is not None) for dim in shape)
+    return shape if is_known else sampled_shape(value, facts)
 
 
 def _half(x: ir.Value, facts: Facts) -> ir.DataType | None:

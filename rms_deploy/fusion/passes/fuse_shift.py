@@ -49,6 +49,9 @@ class FuseShift(ir.passes.InPlacePass):
                 is_decided = is_decided and not isinstance(found, str)
                 if not isinstance(found, Shift):
                     continue
+                for value, shape in zip((found.scale, found.shift), found.shapes, strict=True):
+                    facts.note(value, shape)
+                    facts.note(facts.origin(value), shape)
                 place = place_of(norm, found.add, (found.scale, found.shift), norm.outputs[1:], position)
                 if place is not None and _holds(found, facts, prover):
                     into = into or NewNodes(model)

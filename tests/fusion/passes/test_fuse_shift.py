@@ -80,6 +80,18 @@ def test_the_modulation_of_ltx_video(build):
     assert {"Cast", "Add", "RMSNormShift"} == set(ops(result))
 
 
+def test_chunks_whose_size_is_computed(build):
+    """As torch's older exporter writes torch.chunk: no inference of shapes knows the last dims."""
+    chunks = """
+        f = Shape (c) i0 = Constant <value_ints = [0]> () i2 = Constant <value_ints = [2]> () i4 = Constant <value_ints = [4]> ()
+        l = Slice (f, i2, i4) u = Div (l, i2) w = Slice (c, i0, u, i2) t = Slice (c, u, l, i2)
+    """
+    result = fuse(build(f"{chunks} {SHIFTED}", inputs="float[b,s,8] x, float[b,1,16] c"))
+    assert ops(result)[-1] == "RMSNormShift"
+    assert not {"Mul", "Add"} & set(ops(result))
+    assert [norm.unproven for norm in result.norms] == [""]
+
+
 @pytest.mark.parametrize("inputs", ["float[8] w, float[b,1,8] t", "float[b,1,8] w, float[8] t"])
 def test_one_of_scale_and_shift_is_broadcast_to_the_other(inputs, build):
     model = build(SHIFTED, inputs=f"float[b,s,8] x, {inputs}")
