@@ -38,19 +38,23 @@ def plugin_faults(model: ir.Model) -> Iterator[str]:
 
 def _type_faults(node: ir.Node, facts: Facts) -> Iterator[str]:
     names = {ir.DataType(number): name for name, number in ELEMENT_TYPES.items()}
-    inputs = dict(zip((name for name, _ in OPS[node.op_type].inputs), node.inputs, strict=False))
+    variables = dict(OPS[node.op_type].inputs)
+    inputs = dict(zip(variables, node.inputs, strict=False))
     types = {name: None if value is None else facts.dtype(value) for name, value in inputs.items()}
     # TensorRT's parser makes float32 of float64
     types = {name: ir.DataType.FLOAT if dtype == ir.DataType.DOUBLE else dtype for name, dtype in types.items()}
     x = types.get("X")
     for name, dtype in types.items():
+        may_be_wide = variables[name] != "T"
         if dtype is None:
             continue
         if dtype not in names:
             yield f"{name} is {dtype.name.lower()}; the plugin takes {', '.join(names.values())}"
-        elif x in names and dtype != x and not (name == "scale" and dtype == ir.DataType.FLOAT):
-            other = " or float32" if name == "scale" and x != ir.DataType.FLOAT else ""
+        elif x in names and dtype != x and not (may_be_wide and dtype == ir.DataType.FLOAT):
+            other = " or float32" if may_be_wide and x != ir.DataType.FLOAT else ""
             yield f"{name} is {names[dtype]} and X {names[x]}; the plugin takes {names[x]}{other} here"
+        elif name == "shift" and types["scale"] in names and dtype != types["scale"]:
+            yield f"shift is {names[dtype]} and scale {names[types['scale']]}; the plugin takes one type of both"
 
 
 def _text(node: ir.Node, name: str) -> str | None:

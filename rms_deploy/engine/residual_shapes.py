@@ -1,4 +1,4 @@
-"""The shapes of X and R of each AddRMSNorm, and of X and Z of each gate, in the optimization profiles of an engine."""
+"""The shapes of X and R of each sum, and of X and Z of each gate, in the optimization profiles of an engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rms_deploy.errors import InputError
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.optimization_profiles import OptimizationProfile
 from rms_deploy.ops.contract import OPS
-from rms_deploy.ops.nodes import label, norm_nodes
+from rms_deploy.ops.nodes import label, norm_nodes, shaped_inputs
 
 __all__ = ["check_residuals"]
 
@@ -36,7 +36,7 @@ def check_residuals(model: ir.Model, profiles: Sequence[OptimizationProfile]) ->
 
 
 def _residuals(model: ir.Model) -> list[ir.Node]:
-    return [node for node in norm_nodes(model) if len(OPS[node.op_type].inputs) == 3]
+    return [node for node in norm_nodes(model) if len(shaped_inputs(node)) == 2]
 
 
 def _is_proven(node: ir.Node, facts: Facts) -> bool:

@@ -14,7 +14,7 @@ from rms_deploy.fusion.norm import NOTE, PROOF, Norm, Rounding
 from rms_deploy.fusion.passes.expand_skip_norm import is_skip_norm, why_not_expanded
 from rms_deploy.fusion.replacement import replacement_for
 from rms_deploy.onnx_model.analysis import Facts
-from rms_deploy.ops.contract import OPS, Op
+from rms_deploy.ops.contract import OPS, QUANTIZED_TYPES, Op
 from rms_deploy.ops.element_types import ELEMENT_NAMES
 from rms_deploy.ops.foreign_ops import foreign_norm
 from rms_deploy.ops.forms import NormForm
@@ -24,6 +24,8 @@ __all__ = ["describe_foreign", "describe_fused", "describe_match"]
 
 _CAN_BE_FUSED: Final = "can be fused"
 
+_QUANTIZED_NAMES: Final = {number: name for name, number in QUANTIZED_TYPES.items()}
+
 _MAX_RANK: Final = 64
 """Axes that are listed where the rank is not known."""
 
@@ -32,7 +34,7 @@ def describe_fused(node: ir.Node, facts: Facts) -> Norm:
     """A node of our domain."""
     op = OPS[node.op_type]
     given = {name: attribute.value for name, attribute in node.attributes.items() if not attribute.is_ref()}
-    values: dict[str, Any] = {"partial_size": None, **op.defaults(), **given}
+    values: dict[str, Any] = {"partial_size": None, "output_dtype": None, "y_scale": None, **op.defaults(), **given}
     dtype = _dtype(node.inputs[0], facts)
     axes = tuple(values["axes"])
     proof = node.meta.get(PROOF)
@@ -53,6 +55,9 @@ def describe_fused(node: ir.Node, facts: Facts) -> Norm:
         note="; ".join(note for note in (node.meta.get(NOTE), wide_scale(node, facts)) if note),
         max_ulp=None if proof is None else proof.max_ulp,
         unproven="" if proof is None else proof.why_not,
+        sum_dtype=_name(_dtype(node.inputs[1], facts)) if op.is_add else None,
+        output_dtype=_QUANTIZED_NAMES.get(values["output_dtype"]),
+        y_scale=values["y_scale"],
     )
 
 

@@ -51,3 +51,9 @@ class Norm:
     """Largest distance between the norm as it was and as it is now, on the rows that `fuse` ran; None: not run."""
     unproven: str = ""
     """Why `fuse` did not run it."""
+    sum_dtype: str | None = None
+    """dtype of the sum that it gives besides; None: it makes none, or nobody knows it."""
+    output_dtype: str | None = None
+    """int8 or float8e4m3fn, to which its result is quantised; None: it is not."""
+    y_scale: float | None = None
+    """What its result is divided by then."""

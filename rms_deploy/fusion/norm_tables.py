@@ -66,9 +66,17 @@ def _facts(norm: Norm) -> tuple[str, ...]:
         norm.kind if norm.partial_size is None else f"{norm.kind} ({norm.partial_size})",
         "?" if norm.n is None else str(norm.n),
         "?" if norm.axes is None else "" if norm.axes == (-1,) else ",".join(map(str, norm.axes)),
-        norm.dtype or "?",
+        _types(norm),
         epsilon,
         norm.rounding or "",
         norm.scale,
         f"{norm.form}: {norm.note}" if norm.note else str(norm.form),
     )
+
+
+def _types(norm: Norm) -> str:
+    """float16, float16 + float32 where it adds a residual of that type, or float16 to int8."""
+    text = norm.dtype or "?"
+    if norm.sum_dtype not in (None, norm.dtype):
+        text += f" + {norm.sum_dtype}"
+    return text if norm.output_dtype is None else f"{text} to {norm.output_dtype}"

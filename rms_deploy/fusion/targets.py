@@ -87,6 +87,7 @@ def lower(
             for x in (node.inputs[0] for node in norm_nodes(model)):
                 if x is not None and x.type is None:
                     annotate(x, facts)
+        _annotate_sums(model, facts)
         attach_functions(model)
     else:
         _drop_functions(model)
@@ -129,6 +130,17 @@ def _annotate(model: ir.Model, facts: Facts) -> None:
         for value in (*node.inputs, *node.outputs):
             if value is not None:
                 _write_down(value, facts)
+
+
+def _annotate_sums(model: ir.Model, facts: Facts) -> None:
+    """Write down the types of X and R where they differ: the body of a sum casts X to that of R."""
+    for node in norm_nodes(model):
+        x, residual = node.inputs[:2]
+        if not OPS[node.op_type].is_add or x is None or residual is None or None not in (x.dtype, residual.dtype):
+            continue
+        if facts.dtype(x) != facts.dtype(residual):
+            annotate(x, facts)
+            annotate(residual, facts)
 
 
 def _annotate_calls(model: ir.Model, facts: Facts) -> None:

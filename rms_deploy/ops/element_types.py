@@ -12,7 +12,16 @@ import onnx_ir as ir
 from rms_deploy.errors import InputError
 from rms_deploy.ops.contract import ELEMENT_TYPES, QUANTIZED_TYPES
 
-__all__ = ["ELEMENT_NAMES", "HALF", "FloatInfo", "element_dtype", "float_info", "is_float", "quantized_dtype"]
+__all__ = [
+    "ELEMENT_NAMES",
+    "HALF",
+    "FloatInfo",
+    "element_dtype",
+    "float_info",
+    "is_float",
+    "is_quantized",
+    "quantized_dtype",
+]
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
@@ -50,6 +59,11 @@ def quantized_dtype(element_type: int) -> np.dtype[Any]:
             return _QUANTIZED_DTYPES[name]
     names = ", ".join(f"{number} ({name})" for name, number in QUANTIZED_TYPES.items())
     raise InputError(f"output_dtype {element_type} is not supported; use {names}")
+
+
+def is_quantized(dtype: np.dtype[Any]) -> bool:
+    """Whether `dtype` is one that a quantised Y may have."""
+    return dtype in _QUANTIZED_DTYPES.values()
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:

@@ -26,8 +26,10 @@ import onnx_ir as ir
 
 from rms_deploy.errors import InputError
 from rms_deploy.ops.contract import DOMAIN, ELEMENT_TYPES, VERSION, Op
+from rms_deploy.ops.element_types import quantized_dtype
 from rms_deploy.ops.misread_scale import is_misread
 from rms_deploy.ops.nodes import axes_of
+from rms_deploy.ops.quantization import require_quantization_opset
 
 __all__ = ["CAST_LIKE_OPSET", "CONSTANT_OPSET", "function_body", "node_body"]
 
@@ -49,6 +51,9 @@ def function_body(op: Op, nodes: Iterable[ir.Node], *, opset: int) -> onnx.Funct
         InputError: the opset has no operator for what the nodes need.
     """
     nodes = list(nodes)
+    for node in nodes if op.is_quantized else ():
+        if not _is_reference(node, "output_dtype"):
+            require_quantization_opset(op, quantized_dtype(_attribute(op, node, "output_dtype")), opset)
     function = _written(op, _Needs.of(op, nodes, opset, typed=opset < CAST_LIKE_OPSET))
     if opset < CONSTANT_OPSET:
         _write_constants(function, op, nodes, opset)
@@ -130,7 +135,7 @@ class _Needs:
         x_type = x_types.pop() if typed and len(x_types) == 1 else None
         sum_types = {_element_type(node.inputs[1]) for node in nodes}
         orders = {_attribute(op, node, "scale_type") != _FLOAT32 for node in nodes}
-        if x_type is None and opset < CAST_LIKE_OPSET:
+        if opset < CAST_LIKE_OPSET and (x_type is None or (op.is_add and len(sum_types) > 1)):
             raise InputError(
                 f"{op.name}: opset {opset} cannot express norms of several element types in one model; use opset >= "
                 f"{CAST_LIKE_OPSET}"

@@ -1,4 +1,4 @@
-"""The distance between two results in units in the last place."""
+"""The distance between two results in units in the last place, or in codes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def _ordered(values: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def ulp_distance(actual: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.int64]:
-    """Number of representable values between each pair: 0 = equal, 1 = neighbours.
+    """Number of representable values between each pair: 0 = equal, 1 = neighbours. Of integers, their difference.
 
     Two NaNs are at distance 0; a NaN against a number, or an infinity against a finite value, is at the largest int64.
 
     Args:
-        actual: float16, bfloat16, float32 or float64, any shape.
+        actual: float16, bfloat16, float32, float64, float8_e4m3fn or int8, any shape.
         expected: the same dtype and shape.
 
     Raises:
@@ -36,6 +36,8 @@ def ulp_distance(actual: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.int
             f"cannot compare {actual.dtype} {list(actual.shape)} with {expected.dtype} {list(expected.shape)}; "
             "both need one dtype and one shape"
         )
+    if np.issubdtype(actual.dtype, np.integer):
+        return np.abs(actual.astype(np.int64) - expected.astype(np.int64))
     if actual.dtype.itemsize == 8:  # the difference of two float64 orders can exceed int64
         a, e = _ordered(actual).astype(object), _ordered(expected).astype(object)
         distance = np.minimum(np.abs(a - e), np.iinfo(np.int64).max).astype(np.int64)

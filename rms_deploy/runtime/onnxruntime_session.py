@@ -41,6 +41,9 @@ _ERRORS: tuple[type[Exception], ...] = tuple(
 )
 """Every exception class of ONNX Runtime, because they have no base class of their own."""
 
+_WITHOUT_NUMPY = {"tensor(bfloat16)": ml_dtypes.bfloat16, "tensor(float8e4m3fn)": ml_dtypes.float8_e4m3fn}
+"""The dtypes of tensors that ONNX Runtime does not give as what they are."""
+
 _RUN_ERRORS: tuple[type[Exception], ...] = (*_ERRORS, RuntimeError, ValueError)
 """What a run can raise; the last two are of ONNX Runtime's Python layer, for inputs that are missing or of a wrong
 kind."""
@@ -125,7 +128,8 @@ def session(
 def run(running: ort.InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """All outputs of one run, by name.
 
-    bfloat16 arrays are of type `ml_dtypes.bfloat16`, which `InferenceSession.run` does not take.
+    bfloat16 arrays are of type `ml_dtypes.bfloat16`, which `InferenceSession.run` does not take, and float8e4m3fn
+    results of type `ml_dtypes.float8_e4m3fn`, which it gives as uint8.
 
     Raises:
         RunError: ONNX Runtime refuses the inputs, or a kernel fails.
@@ -133,7 +137,7 @@ def run(running: ort.InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> dic
     names = [output.name for output in running.get_outputs()]
     values = [*running.get_inputs(), *running.get_outputs()]
     try:
-        if not any(value.type == "tensor(bfloat16)" for value in values):
+        if not any(value.type in _WITHOUT_NUMPY for value in values):
             return dict(zip(names, running.run(names, dict(feeds)), strict=True))
         # ONNX Runtime reads the memory of these arrays until the run ends.
         arrays = {name: np.asarray(array, order="C") for name, array in feeds.items()}
@@ -197,12 +201,12 @@ def to_value(array: NDArray[Any]) -> ort.OrtValue:
 
 
 def to_array(value: ort.OrtValue) -> NDArray[Any]:
-    """A copy of `value`, bfloat16 as type `ml_dtypes.bfloat16`."""
-    if value.data_type() != "tensor(bfloat16)":
+    """A copy of `value`, bfloat16 and float8e4m3fn as types of `ml_dtypes`."""
+    if value.data_type() not in _WITHOUT_NUMPY:
         array: NDArray[Any] = value.numpy()
         return array
-    array = np.empty(value.shape(), ml_dtypes.bfloat16)
-    ctypes.memmove(array.ctypes.data, value.data_ptr(), array.nbytes)  # numpy() knows no bfloat16
+    array = np.empty(value.shape(), _WITHOUT_NUMPY[value.data_type()])
+    ctypes.memmove(array.ctypes.data, value.data_ptr(), array.nbytes)
     return array
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,9 @@ from rms_deploy.errors import InputError
 from rms_deploy.onnx_model.inputs import GIVEN
 from rms_deploy.onnx_model.shapes import require_known
 from rms_deploy.onnx_model.signature import output_specs
-from rms_deploy.ops.element_types import is_float
+from rms_deploy.ops.element_types import is_float, is_quantized
 from rms_deploy.verification.check import Check
-from rms_deploy.verification.difference import Difference, difference
+from rms_deploy.verification.difference import TIPPED, Difference, difference, is_near
 
 __all__ = ["Limits", "checks", "per_output"]
 
@@ -28,9 +29,9 @@ class Limits:
     """How far outputs may differ."""
 
     relative_l2: float
-    """Of float outputs; others are equal."""
+    """Of float outputs. Quantised ones are at most one code apart, and others equal."""
     formula: float
-    """Relative L2 in float64."""
+    """Relative L2 in float64. There at most one quantised element of a hundred is one code apart."""
     rtol: Mapping[str, float] = field(default_factory=dict)
     """By output: each element may differ by atol + rtol * |reference|, besides. An output in neither has no such
     limit."""
@@ -78,12 +79,13 @@ def checks(
         reference_error = difference(expected[name], true[name]) if name in true else None
         candidate_error = difference(result, true[name]) if name in true else None
         formula = difference(meant[name], true[name]) if name in meant else None
-        floats = is_float(result.dtype)
-        limit = limits.relative_l2 if floats else 0.0
-        passed, note = _verdict(kind, to_reference, reference_error, candidate_error, limit)
+        passes = partial(is_near, dtype=result.dtype, limit=limits.relative_l2)
+        passed, note = _verdict(kind, to_reference, reference_error, candidate_error, passes)
+        if passed and is_quantized(result.dtype) and to_reference.unequal:
+            note = note or f"{to_reference.unequal} of {to_reference.elements} codes differ, by one"
         if passed and (far := _far_elements(result, expected[name], limits.rtol.get(name), limits.atol.get(name))):
             passed, note = False, far
-        if passed and formula is not None and not formula.within(limits.formula if floats else 0.0):
+        if passed and formula is not None and not is_near(formula, result.dtype, limits.formula, share=TIPPED):
             passed, note = False, f"another formula: in float64, relative L2 {formula.relative_l2:.2g}"
         yield Check(
             kind,
@@ -103,10 +105,10 @@ def _verdict(
     to_reference: Difference,
     reference_error: Difference | None,
     candidate_error: Difference | None,
-    limit: float,
+    passes: Callable[[Difference], bool],
 ) -> tuple[bool, str]:
     """Whether an output passes for one kind of input, and the note on that."""
-    if to_reference.within(limit):
+    if passes(to_reference):
         if to_reference.finite or not to_reference.elements:
             return True, ""
         if kind in ("normal", GIVEN):
@@ -115,8 +117,8 @@ def _verdict(
     if (
         reference_error is not None
         and candidate_error is not None
-        and not reference_error.within(limit)
-        and candidate_error.within(limit)
+        and not passes(reference_error)
+        and passes(candidate_error)
     ):
         return True, "the reference is further than the tolerance from the truth, the candidate is within it"
     if to_reference.nonfinite_mismatches:

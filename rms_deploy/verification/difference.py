@@ -10,10 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rms_deploy.errors import InputError
-from rms_deploy.ops.element_types import float_info, is_float
+from rms_deploy.ops.element_types import float_info, is_float, is_quantized
 from rms_deploy.ops.ulp import ulp_distance
 
-__all__ = ["Difference", "difference"]
+__all__ = ["TIPPED", "Difference", "difference", "is_near"]
+
+TIPPED: Final = 0.01
+"""Of quantised elements, in float64: those that an op in float32 may round across a boundary. There are far fewer, and
+a formula that is off by a hundredth changes every second code of fifty."""
 
 _NEAR_ZERO: Final = 100
 """How much smaller than the root mean square an element near zero is."""
@@ -27,7 +31,8 @@ class Difference:
     max_abs: float
     """max |a - e|"""
     max_ulp: int
-    """Largest number of representable values between a and e; for integers and booleans, max |a - e|."""
+    """Largest number of representable values between a and e: codes of what is quantised; for other integers and
+    booleans, max |a - e|."""
     max_ulp_at: float
     """|e| of the element with max_ulp."""
     rms: float
@@ -38,6 +43,8 @@ class Difference:
     """Elements that are NaN or infinite in one and not the same in the other."""
     finite: int
     """Elements that are finite in both."""
+    unequal: int = 0
+    """Elements that are not the same."""
 
     def within(self, tolerance: float) -> bool:
         """Whether relative_l2 is at most `tolerance` and NaN and infinity stand in the same places."""
@@ -79,14 +86,30 @@ def difference(actual: NDArray[Any], expected: NDArray[Any]) -> Difference:
         relative_l2=_relative_l2(delta[finite], size, actual.dtype),
         nonfinite_mismatches=int(np.count_nonzero(~same)),
         finite=int(np.count_nonzero(finite)),
+        unequal=int(np.count_nonzero(~same | (delta != 0))),
     )
+
+
+def is_near(found: Difference, dtype: np.dtype[Any], limit: float, *, share: float = 1.0) -> bool:
+    """Whether a result is near enough: a float within `limit`, a code at most one apart, anything else equal.
+
+    Args:
+        found: the difference.
+        dtype: of the result.
+        limit: largest relative L2 difference of floats.
+        share: of the elements, the largest that may be another code.
+    """
+    if is_quantized(dtype):
+        is_one_apart = found.nonfinite_mismatches == 0 and found.max_ulp <= 1
+        return is_one_apart and found.unequal <= max(1, share * found.elements)
+    return found.within(limit if is_float(dtype) else 0.0)
 
 
 def _max_ulp(actual: NDArray[Any], expected: NDArray[Any]) -> tuple[int, float]:
     """Of finite elements; and |e| there."""
     if not actual.size:
         return 0, 0.0
-    if is_float(actual.dtype):
+    if is_float(actual.dtype) or is_quantized(actual.dtype):
         with np.errstate(over="ignore"):
             distance = ulp_distance(actual, expected.astype(actual.dtype))
     else:

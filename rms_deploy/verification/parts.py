@@ -20,7 +20,7 @@ from rms_deploy.ops.element_types import is_float
 from rms_deploy.verification.candidates import CandidateRun
 from rms_deploy.verification.check import Divergence, Part
 from rms_deploy.verification.cuts import exposed, given
-from rms_deploy.verification.difference import difference
+from rms_deploy.verification.difference import TIPPED, difference, is_near
 from rms_deploy.verification.pairs import ValuePair, pair_of, pairs
 from rms_deploy.verification.wide import Wide, wide_feeds
 
@@ -131,9 +131,9 @@ def _parts(
     every: Sequence[ValuePair], kind: str, actual: _Arrays, expected: _Arrays, tolerance: float
 ) -> Iterator[Part]:
     for pair in every:
-        found = difference(actual[pair.candidate], expected[pair.reference])
-        limit = tolerance if is_float(actual[pair.candidate].dtype) else 0.0
-        yield Part(pair, kind, found, found.within(limit))
+        result = actual[pair.candidate]
+        found = difference(result, expected[pair.reference])
+        yield Part(pair, kind, found, is_near(found, result.dtype, tolerance, share=TIPPED))
 
 
 def _run(

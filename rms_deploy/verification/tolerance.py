@@ -49,7 +49,7 @@ def tolerance_for(dtype: np.dtype[Any], depth: int) -> float:
     them in a row, independent, sqrt(depth) times that. Two results that both round differ by sqrt(2) times as much,
     0.41 eps sqrt(depth). The factor 4 leaves a margin of 10 for ops that amplify errors, as subtraction and softmax do;
     measured, a single norm stays 20 times below it and a small decoder 5 to 20 times.
-    Integers and booleans must be equal: 0.
+    Integers and booleans must be equal: 0. Those that are codes are compared as codes, by `is_near`.
 
     Args:
         dtype: the narrowest float type that the model rounds to.

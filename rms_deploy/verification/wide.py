@@ -33,7 +33,11 @@ __all__ = ["Wide", "lacks_functions", "run_streamed", "stream_weights", "wide_fe
 _Arrays = Mapping[str, NDArray[Any]]
 _Weights = dict[str, ir.TensorProtocol]
 
-_NO_KERNEL: Final = re.compile(r"Could not find an implementation for (\w+)\(")
+_NO_KERNEL: Final = re.compile(
+    r"Could not find an implementation for (\w+)\(|"
+    r"Type 'tensor\(double\)' of input parameter \S+ of operator \((\w+)\)"
+)
+"""What ONNX Runtime says of an op that has no kernel in float64, and of one that has no float64 in its schema."""
 
 _WITHIN: Final = {"Erf": "Gelu"}
 """Ops that ONNX Runtime makes of others, which a model has in their place."""
@@ -67,7 +71,8 @@ class Wide:
     def prepare(self, in_float32: tuple[str, ...] = ()) -> tuple[partial[dict[str, NDArray[Any]]], tuple[str, ...]]:
         """What runs the model on inputs in the wider type, and the types of ops that run in float32.
 
-        An op for which ONNX Runtime has no kernel in float64 runs in float32, between casts; `in_float32` already do.
+        An op that has no float64, or for which ONNX Runtime has no kernel in it, runs in float32, between casts;
+        `in_float32` already do.
 
         Raises:
             RunError: ONNX Runtime refuses the model.
@@ -79,9 +84,10 @@ class Wide:
             session = runtime.session(model, optimize=False, library=False, in_order=True)
         except RunError as error:
             missing = _NO_KERNEL.search(str(error))
-            if self.to != ir.DataType.DOUBLE or missing is None or not _run_in_float32(self.model, missing[1]):
+            op_type = "" if missing is None else missing[1] or missing[2]
+            if self.to != ir.DataType.DOUBLE or not op_type or not _run_in_float32(self.model, op_type):
                 raise
-            return self.prepare((*in_float32, missing[1]))
+            return self.prepare((*in_float32, op_type))
         return partial(run_streamed, session, self.weights), in_float32
 
 

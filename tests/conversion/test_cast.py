@@ -15,7 +15,12 @@ from rms_deploy import cast, session, verify
 from rms_deploy.errors import InputError, OutputError, RunError
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.file import load_model
+from rms_deploy.ops.contract import ELEMENT_TYPES, OPS
+from rms_deploy.ops.functions import attach_functions
+from rms_deploy.ops.nodes import norm_nodes
 from rms_deploy.runtime.onnxruntime_session import run
+
+from ..fusion.passes.one_norm import one_norm
 
 LARGE = 1000.0
 
@@ -219,3 +224,36 @@ def test_for_json(result):
     assert data["to"] == "float16"
     assert (data["norm_count"], data["cast_count"], data["kept_count"]) == (2, 7, 0)
     assert data["verification"]["passed"]
+
+
+NORMS = [op for op in OPS.values() if op.is_shifted or op.is_quantized or op.prologue == "AddFloat32"]
+
+
+@pytest.mark.parametrize("to", ["float16", "bfloat16"])
+@pytest.mark.parametrize("op", NORMS, ids=lambda op: op.name)
+def test_what_stands_around_a_norm_is_cast_with_it(op, to):
+    """Shift and scale, residual and sum, each with the other; what is quantised is what it was."""
+    model = one_norm(op.name)
+    attach_functions(model)
+    result = cast(ir.to_proto(model), to=to)
+    assert result.verification.passed
+    assert result.verification.is_complete
+    assert not result.kept
+    (node,) = norm_nodes(result.model)
+    types = dict.fromkeys("TSU", ELEMENT_TYPES[to]) | {"Q": 3}
+    for values, ends in ((node.inputs, op.inputs), (node.outputs, op.outputs)):
+        assert [value.dtype for value in values] == [types[variable] for _, variable in ends]
+    if op.is_quantized:
+        assert node.attributes["y_scale"].value == pytest.approx(0.02)
+
+
+def test_a_float32_residual_beside_a_half_type_stays():
+    """A cast that rounds its residual would be another norm. The weights are the bits of 1 and 2."""
+    text = """<ir_version: 9, opset_import: ["" : 20, "rms_deploy" : 1]>
+    g (float16[b,2] x, float[b,2] r) => (float[b,2] y, float[b,2] s) <float16[2] w = {15360, 16384}> {
+        e = Exp (r) n, s = rms_deploy.AddFloat32RMSNorm (x, e, w) f = Cast <to = 1> (n) y = Mul (f, f) }"""
+    result = cast(onnx.parser.parse_model(text), verify=False)
+    assert [kept.reason for kept in result.kept] == ["its inputs have several float types"]
+    (node,) = norm_nodes(result.model)
+    assert [value.dtype for value in node.inputs] == [ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.FLOAT16]
+    onnx.checker.check_model(ir.to_proto(result.model), full_check=True)

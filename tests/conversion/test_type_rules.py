@@ -24,6 +24,14 @@ def kept(model, to=FLOAT16):
         ("y = HardSwish(x)", BFLOAT16, 22, {}),
         ("y = com.microsoft.QuickGelu(x)", FLOAT16, 18, {}),
         ("y = rms_deploy.RMSNorm(x, w)", FLOAT16, 18, {}),
+        ("y = rms_deploy.RMSNormShift(x, w, w)", FLOAT16, 18, {}),
+        ("y, s = rms_deploy.AddFloat32RMSNorm(x, x, w)", BFLOAT16, 18, {}),
+        (
+            "q = rms_deploy.RMSNormQuantize <y_scale = 0.1, output_dtype = 3> (x, w) y = Cast <to = 1> (q)",
+            FLOAT16,
+            18,
+            {},
+        ),
         ("i = Shape(x) y = Identity(x)", FLOAT16, 18, {}),
     ],
 )

@@ -51,3 +51,40 @@ def test_each_fault_is_named(node, types, fault):
 )
 def test_no_fault(node, types):
     assert not list(plugin_faults(ir.from_proto(model(node, *types))))
+
+
+def of_several(op, types, given=""):
+    """Inputs of `types`, X first."""
+    inputs = ", ".join(f"{dtype}[64] i{index}" for index, dtype in enumerate(types))
+    names = ", ".join(f"i{index}" for index in range(len(types)))
+    text = f"""<ir_version: 9, opset_import: ["" : 20, "rms_deploy" : 1]>
+    g ({inputs}) => (float[64] Y) {{ n = rms_deploy.{op} {given} ({names}) Y = Cast <to = 1> (n) }}"""
+    return ir.from_proto(onnx.parser.parse_model(text))
+
+
+@pytest.mark.parametrize(
+    ("op", "types", "fault"),
+    [
+        ("AddFloat32RMSNorm", ("float16", "bfloat16", "float"), "R is bfloat16 and X float16; the plugin takes"),
+        ("AddRMSNorm", ("float", "float16", "float"), "R is float16 and X float32; the plugin takes float32 here"),
+        ("RMSNormSiluGate", ("float16", "float", "float"), "Z is float32 and X float16; the plugin takes float16 here"),
+        ("RMSNormShift", ("float16", "float", "float16"), "shift is float16 and scale float32; the plugin takes one"),
+        ("RMSNormShift", ("float16", "float16", "bfloat16"), "shift is bfloat16 and X float16; the plugin takes"),
+    ],
+)  # fmt: skip
+def test_the_types_of_other_inputs(op, types, fault):
+    (found,) = plugin_faults(of_several(op, types))
+    assert f"type: {fault}" in found
+
+
+@pytest.mark.parametrize(
+    ("op", "types", "given"),
+    [
+        ("AddRMSNorm", ("float16", "float", "float16"), ""),
+        ("AddFloat32RMSNorm", ("bfloat16", "float", "float"), ""),
+        ("RMSNormShift", ("float16", "float", "float"), ""),
+        ("AddRMSNormQuantize", ("float16", "float", "float16"), "<y_scale = 0.5, output_dtype = 3>"),
+    ],
+)
+def test_a_residual_and_a_shift_may_be_float32(op, types, given):
+    assert not list(plugin_faults(of_several(op, types, given)))

@@ -48,6 +48,19 @@ def test_a_gate(op):
         check({"x": shapes(1, 2, 4), "r": shapes(1, 2, 5)}, body=body)
 
 
+@pytest.mark.parametrize("op", ["AddRMSNormShift", "AddFloat32RMSNorm", "AddRMSNormQuantize"])
+def test_every_sum(op):
+    given = "<y_scale = 0.5, output_dtype = 3>" if "Quantize" in op else ""
+    body = f"t, s = rms_deploy.{op} {given} (x, r, w{', w' if 'Shift' in op else ''}) y = Cast <to = 1> (t)"
+    check({"x": shapes(1, 2, 4), "r": shapes(1, 2, 4)}, body=body)
+    with pytest.raises(InputError, match=rf"\({op}\): in the max shapes of profile 1"):
+        check({"x": shapes(1, 2, 4), "r": shapes(1, 2, 5)}, body=body)
+
+
+def test_a_shift_has_no_shape_of_x():
+    check({"x": shapes(1, 2, 4), "r": shapes(1, 2, 5)}, body="y = rms_deploy.RMSNormShift(x, w, w)")
+
+
 def test_behind_other_nodes():
     with pytest.raises(InputError, match=r"X \(a\) is \[2,8\] and R \(r\) \[3,8\]"):
         check(

@@ -7,6 +7,8 @@ import pytest
 from rms_deploy.fusion.fuse import fuse
 from rms_deploy.fusion.inspect import inspect
 
+from .passes.one_norm import SIZE, one_norm
+
 NORM = "q = Mul (x, x) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (x, r) y = Mul (n, scale)"
 
 
@@ -97,3 +99,20 @@ def test_the_form_that_was_asked_for_gets_no_note(build):
 def test_a_norm_that_no_search_recognises(build):
     (norm,) = inspect(build("y = com.microsoft.SkipLayerNormalization (x, x, scale)", opset=23)).norms
     assert norm.note == "not an RMSNorm"
+
+
+@pytest.mark.parametrize(
+    ("op", "sum_dtype", "expected"),
+    [
+        ("RMSNormShift", "float16", (None, None, None)),
+        ("AddRMSNorm", "float16", ("float16", None, None)),
+        ("AddFloat32RMSNorm", "float32", ("float32", None, None)),
+        ("AddRMSNormQuantize", "float32", ("float32", "int8", 0.25)),
+    ],
+)
+def test_what_stands_around_a_fused_norm(op, sum_dtype, expected):
+    given = {"y_scale": 0.25} if "Quantize" in op else {}
+    (norm,) = inspect(one_norm(op, "float16", sum_dtype=sum_dtype, **given)).norms
+    assert norm.kind == op
+    assert (norm.dtype, norm.rounding, norm.n, norm.scale) == ("float16", "once", SIZE, f"float16[{SIZE}]")
+    assert (norm.sum_dtype, norm.output_dtype, norm.y_scale) == expected

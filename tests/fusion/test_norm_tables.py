@@ -39,3 +39,15 @@ def test_near_misses_of_layers_share_a_row() -> None:
     (row,) = near_miss_table(near_misses()).rows
     assert row[:2] == ("/model/layers.{0-31}/self_attn/q_norm/ReduceMean x32", "mean of squares")
     assert len(near_miss_table(near_misses(), full=True).rows) == LAYERS
+
+
+def test_the_types_of_what_stands_around_a_norm() -> None:
+    """The scales of layers that are quantised differ, and they share a row all the same."""
+    first, *others = (replace(norm, output_dtype="int8", y_scale=0.01 * i) for i, norm in enumerate(norms()))
+    table = norm_table([first, *others])
+    assert len(table.rows) == len(norm_table(norms()).rows)
+    assert {row[4] for row in table.rows} == {f"{first.dtype} to int8"}
+    assert norm_table([replace(first, output_dtype=None, dtype="float16", sum_dtype="float32")]).rows[0][4] == (
+        "float16 + float32"
+    )
+    assert norm_table([replace(first, dtype="float16", sum_dtype="float16")]).rows[0][4] == "float16 to int8"

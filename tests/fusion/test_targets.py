@@ -8,12 +8,15 @@ import onnx
 import onnx.parser
 import onnx_ir as ir
 import pytest
+from onnx.reference import ReferenceEvaluator
 
 from rms_deploy.errors import InputError
 from rms_deploy.fusion.fuse import fuse
 from rms_deploy.fusion.unfuse import unfuse
 from rms_deploy.ops import schemas
+from rms_deploy.ops.contract import OPS
 from rms_deploy.ops.forms import NormForm
+from rms_deploy.ops.reference import outputs_of
 
 from .spellings import NORM, ONLY_OURS, assert_near
 
@@ -76,3 +79,21 @@ def test_a_model_without_operators_of_onnx(target):
     text = '<ir_version: 8, opset_import: ["rms_deploy" : 1]> g (float[n,8] X, float[8] scale) => (float[n,8] Y) { Y = rms_deploy.RMSNorm (X, scale) }'
     lowered = fuse(onnx.parser.parse_model(text), target=target).model
     assert unfuse(lowered).model.opset_imports[""] >= 18
+
+
+@pytest.mark.parametrize("op", ["AddRMSNorm", "AddRMSNormQuantize"])
+def test_a_residual_of_another_type_that_nobody_declares(op, feeds_of):
+    """The body casts X to the type of R."""
+    given = "<y_scale = 0.02, output_dtype = 3>" if "Quantize" in op else ""
+    text = f"""<ir_version: 9, opset_import: ["" : 20, "rms_deploy" : 1]>
+    g (float16[b,8] x, float[b,8] z, float16[8] w) => ({"int8" if given else "float16"}[b,8] y, float[b,8] s)
+    {{ r = Neg (z) y, s = rms_deploy.{op} {given} (x, r, w) }}"""
+    proto = ir.to_proto(fuse(onnx.parser.parse_model(text)).model)
+    onnx.checker.check_model(proto, full_check=True)
+    feeds = feeds_of(proto)
+    inputs = {"X": feeds["x"], "R": -feeds["z"], "scale": feeds["w"]}
+    attributes = {"y_scale": 0.02, "output_dtype": 3} if given else {}
+    expected = outputs_of(OPS[op], inputs, **attributes)
+    for actual, exact in zip(ReferenceEvaluator(proto).run(None, feeds), expected, strict=True):
+        assert actual.dtype == exact.dtype
+        assert np.mean(actual != exact) < 0.05  # a rounding that float32 statistics tip

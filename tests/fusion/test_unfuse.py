@@ -8,7 +8,10 @@ import pytest
 
 from rms_deploy.fusion.fuse import fuse
 from rms_deploy.fusion.unfuse import unfuse
+from rms_deploy.ops.contract import OPS
 
+from .passes.one_norm import assert_same, one_norm, operators
+from .passes.one_norm import run as run_bodies
 from .spellings import assert_near
 
 
@@ -51,3 +54,16 @@ def test_the_model_is_no_part_of_what_is_printed(build):
     for result in (unfuse(model), fuse(model)):
         assert result.model is not None
         assert "model=" not in repr(result)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("op", OPS)
+def test_every_norm_becomes_primitives(op, dtype):
+    model = one_norm(op, dtype, sum_dtype="float32")
+    expected = run_bodies(model)
+    result = unfuse(model)
+    assert [norm.kind for norm in result.norms] == [op]
+    assert not result.model.functions
+    assert {node.domain for node in result.model.graph} == {""}
+    assert ("QuantizeLinear" in operators(result.model)) is OPS[op].is_quantized
+    assert_same(run_bodies(result.model), expected)

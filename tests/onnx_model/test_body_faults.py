@@ -7,6 +7,7 @@ import pytest
 
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.body_faults import body_faults
+from rms_deploy.ops.contract import OPS
 from rms_deploy.ops.functions import attach_functions
 
 
@@ -76,3 +77,42 @@ def test_an_opset_that_onnx_does_not_know():
     model = fused()
     model.opset_imports[""] = 900
     assert faults(model) == []
+
+
+TYPES = {"T": "float16", "S": "float", "U": "float", "Q": "float8e4m3fn"}
+REQUIRED = {"partial_size": "4", "y_scale": "0.5", "output_dtype": "17"}
+
+
+def one_norm(op):
+    """Of types that differ where they may."""
+    inputs, outputs = (
+        ", ".join(f"{TYPES[kind]}[{'8' if kind == 'S' else 'b,8'}] {name}" for name, kind in ends)
+        for ends in (op.inputs, op.outputs)
+    )
+    names = ", ".join(name for name, _ in op.inputs)
+    needed = [f"{a.name} = {REQUIRED[a.name]}" for a in op.attributes if a.default is None]
+    given = ", ".join(["epsilon = 0.01", *needed])
+    call = f"{', '.join(name for name, _ in op.outputs)} = rms_deploy.{op.name} <{given}> ({names})"
+    model = ir.from_onnx_text(
+        f'<ir_version: 9, opset_import: ["": 20, "rms_deploy": 1]>\ng ({inputs}) => ({outputs}) {{ {call} }}'
+    )
+    attach_functions(model)
+    return model
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=OPS)
+def test_every_op_has_a_valid_body(op):
+    assert faults(one_norm(op)) == []
+
+
+def test_a_norm_that_is_quantised_needs_two_bodies():
+    model = one_norm(OPS["AddRMSNormQuantize"])
+    del model.functions["rms_deploy", "AddRMSNorm", ""]
+    assert faults(model) == ["no body"]
+
+
+def test_a_type_that_the_opset_does_not_quantise_to():
+    model = one_norm(OPS["RMSNormQuantize"])
+    for of in (model, *model.functions.values()):
+        of.opset_imports[""] = 18
+    assert faults(model) == ["a body that does not take float16, float32"]

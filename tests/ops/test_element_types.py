@@ -9,7 +9,7 @@ import pytest
 
 from rms_deploy.errors import InputError
 from rms_deploy.ops.contract import ELEMENT_TYPES
-from rms_deploy.ops.element_types import ELEMENT_NAMES, HALF, element_dtype, float_info, is_float
+from rms_deploy.ops.element_types import ELEMENT_NAMES, HALF, element_dtype, float_info, is_float, is_quantized
 
 
 def test_the_types_are_those_of_the_contract() -> None:
@@ -36,3 +36,10 @@ def test_floats(dtype: type) -> None:
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_])
 def test_what_is_no_float(dtype: type) -> None:
     assert not is_float(np.dtype(dtype))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"), [(np.int8, True), (ml_dtypes.float8_e4m3fn, True), (np.uint8, False), (np.float16, False)]
+)
+def test_what_is_quantised(dtype: type, expected: bool) -> None:
+    assert is_quantized(np.dtype(dtype)) is expected

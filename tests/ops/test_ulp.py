@@ -52,3 +52,11 @@ def test_counts_through_bfloat16() -> None:
 def test_refuses_what_cannot_be_compared() -> None:
     with pytest.raises(InputError, match=r"cannot compare float32 \[2\] with float16 \[2\]"):
         ulp_distance(np.zeros(2, np.float32), np.zeros(2, np.float16))
+
+
+def test_codes() -> None:
+    """-0 is 0 in float8 too; its largest number is 448, and the one before it 416."""
+    one, other = np.array([-128, -1, 0, 127], np.int8), np.array([127, 1, 1, 127], np.int8)
+    assert ulp_distance(one, other).tolist() == [255, 2, 1, 0]
+    one, other = (np.array(v, ml_dtypes.float8_e4m3fn) for v in ([-0.0, 448, -448, np.nan], [0, 416, -416, np.nan]))
+    assert ulp_distance(one, other).tolist() == [0, 1, 1, 0]

@@ -155,6 +155,18 @@ def test_every_bfloat16_passes_unchanged(direct, monkeypatch):
     assert number.sum() > 65000
 
 
+def test_float8_comes_out():
+    values = np.array([[0.0, -1.5, 448.0], [2**-9, 17.0, 1e6]], np.float32)
+    expected = np.array([[0.0, -1.5, 448.0], [2**-9, 16.0, 448.0]])
+    nodes = [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT8E4M3FN)]
+    ends = [helper.make_tensor_value_info("x", 1, None), helper.make_tensor_value_info("y", 17, None)]
+    graph = helper.make_graph(nodes, "cast", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    y = runtime.run(runtime.session(model), {"x": values})["y"]
+    assert y.dtype == ml_dtypes.float8_e4m3fn
+    np.testing.assert_array_equal(y.astype(np.float64), expected)
+
+
 def test_a_bfloat16_scalar():
     y = runtime.run(runtime.session(identity(TensorProto.BFLOAT16)), {"x": np.array(1.5, ml_dtypes.bfloat16)})["y"]
     assert (y.shape, float(y)) == ((), 1.5)

@@ -60,3 +60,12 @@ def test_a_wrong_limit_is_one_line():
         per_output("rtol", {"q": 0.5}, MODEL)
     with pytest.raises(InputError, match="`atol` of y is -1; use 0 or more"):
         per_output("atol", {"y": -1}, MODEL)
+
+
+def test_the_codes_that_differ_are_counted():
+    codes = np.array([3, -4, 5, 6], np.int8)
+    found = check(Limits(0.0, 0.0), codes + np.array([1, 0, -1, 0], np.int8), codes)
+    assert found.passed
+    assert found.note == "2 of 4 codes differ, by one"
+    assert check(Limits(0.0, 0.0), codes, codes).note == ""
+    assert not check(Limits(0.0, 0.0), codes + np.array([2, 0, 0, 0], np.int8), codes).passed

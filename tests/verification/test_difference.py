@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from rms_deploy.errors import InputError
-from rms_deploy.verification.difference import difference
+from rms_deploy.verification.difference import TIPPED, difference, is_near
 from rms_deploy.verification.tolerance import tolerance_for
 
 NAN, INF = float("nan"), float("inf")
@@ -83,3 +84,31 @@ def test_many_ulps_of_an_element_near_zero_are_named_as_such():
 def test_no_element_has_no_distance():
     empty = difference(f32(), f32())
     assert (empty.max_ulp, empty.max_ulp_at, empty.rms) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, ml_dtypes.float8_e4m3fn])
+def test_codes_are_near_at_one_apart(dtype):
+    expected = np.array([0.0, 1.0, 2.0, -2.0] * 50, dtype)
+    one, other = expected.copy(), expected.copy()
+    one.view(np.int8)[0] += 1
+    other.view(np.int8)[0] += 2
+    found = difference(one, expected)
+    assert (found.max_ulp, found.unequal) == (1, 1)
+    assert is_near(found, one.dtype, 0.0)
+    assert not is_near(difference(other, expected), other.dtype, 1.0)
+
+
+def test_few_codes_may_differ_where_a_share_is_given():
+    expected = np.zeros(200, np.int8)
+    actual = np.array([1] * 3 + [0] * 197, np.int8)
+    found = difference(actual, expected)
+    assert is_near(found, actual.dtype, 0.0)
+    assert not is_near(found, actual.dtype, 0.0, share=TIPPED)
+    assert is_near(difference(actual[1:], expected[1:]), actual.dtype, 0.0, share=0.011)
+
+
+@pytest.mark.parametrize(("dtype", "passed"), [(np.float32, True), (np.int64, False), (np.uint8, False)])
+def test_others_are_near_within_the_limit_or_equal(dtype, passed):
+    found = difference(np.array([100, 1], dtype), np.array([101, 1], dtype))
+    assert found.unequal == 1
+    assert is_near(found, np.dtype(dtype), 0.01) is passed

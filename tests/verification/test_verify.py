@@ -13,6 +13,7 @@ import onnx_ir as ir
 import pytest
 
 from rms_deploy.errors import InputError, ModelFileError, RunError
+from rms_deploy.fusion.unfuse import unfuse
 from rms_deploy.onnx_model.file import save_model
 from rms_deploy.ops.functions import attach_functions
 from rms_deploy.runtime import onnxruntime_session as onnxruntime
@@ -181,7 +182,10 @@ def test_the_truth_decides_only_where_the_reference_is_off(to_reference, referen
     def at(distance):
         return None if distance is None else difference(np.array([1.0 + distance]), np.array([1.0]))
 
-    assert _verdict("huge", at(to_reference), at(reference_error), at(candidate_error), 1.0)[0] == passed
+    assert (
+        _verdict("huge", at(to_reference), at(reference_error), at(candidate_error), lambda found: found.within(1.0))[0]
+        == passed
+    )
 
 
 def test_an_untyped_constant_is_no_rounding_to_bfloat16(tmp_path):
@@ -207,6 +211,29 @@ def test_an_integer_output_must_be_equal(tmp_path):
         onnx.save(onnx.parser.parse_model(text.format(op)), paths[-1])
     assert verify(paths[0], paths[0]).passed
     assert not verify(paths[0], paths[1], tolerance=100).passed
+
+
+QUANTIZED = """<ir_version: 9, opset_import: ["" : 20, "rms_deploy" : 1]> g (float[4,8] x) => (TYPE[4,8] y)
+    <float[8] w = {1.5, -0.7, 0.3, 2.1, -1.2, 0.9, 1.1, 0.4}>
+    { y = rms_deploy.RMSNormQuantize <epsilon = EPSILON, y_scale = 0.02, output_dtype = CODE> (x, w) }"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("int8", 3), ("float8e4m3fn", 17)])
+def test_a_quantised_output_is_compared_in_codes_and_in_float64(name, code, tmp_path):
+    text = QUANTIZED.replace("TYPE", name).replace("CODE", str(code))
+    paths = []
+    for epsilon in ("0.001", "0.01"):
+        model = ir.from_proto(onnx.parser.parse_model(text.replace("EPSILON", epsilon)))
+        attach_functions(model)
+        paths.append(tmp_path / f"{epsilon}.onnx")
+        save_model(model, paths[-1])
+    unfused = tmp_path / "unfused.onnx"
+    unfuse(paths[0], unfused)
+    result = verify(unfused, paths[0], library=False)
+    assert result.passed
+    assert result.is_complete
+    assert result.formula.endswith("QuantizeLinear in float32")
+    assert not verify(unfused, paths[1], library=False).passed
 
 
 def test_ids_stay_inside_the_table_and_need_one_kind_only(tmp_path):

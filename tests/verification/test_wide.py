@@ -113,6 +113,17 @@ def test_an_op_without_a_kernel_in_float64_runs_in_float32(op):
     np.testing.assert_allclose(y[0], np.square(exact), rtol=8 * 2**-24)  # a few roundings to float32
 
 
+def test_an_op_that_knows_no_float64_runs_in_float32():
+    """14336 are the bits of 0.5."""
+    body = """s = Constant <value = float16 {14336}> () z = Constant <value = int8 {0}> () q = QuantizeLinear (x, s, z)
+        d = DequantizeLinear (q, s, z) y = MatMul (d, w)"""
+    run, in_float32 = widened(parse(body, opset=20), ir.DataType.DOUBLE).prepare()
+    assert sorted(in_float32) == ["DequantizeLinear", "QuantizeLinear"]
+    y = run({"x": np.array([[0.7, -1.1]])})["y"]
+    assert y.dtype == np.float64
+    np.testing.assert_array_equal(y, np.array([[0.5, -1.0]]) @ [[1, 2], [0, 1]])
+
+
 def test_an_output_keeps_its_name_where_its_op_runs_in_float32():
     run, in_float32 = widened(parse("a = MatMul(x, w) y = Erf(a)"), ir.DataType.DOUBLE).prepare()
     assert in_float32 == ("Erf",)

@@ -8,12 +8,12 @@ from typing import Final
 
 import onnx_ir as ir
 
+from rms_deploy.fusion.passes.bare_norm import bare_norm, is_bare
 from rms_deploy.fusion.passes.expand_scale import expanded, integers
 from rms_deploy.fusion.passes.new_nodes import NewNodes
-from rms_deploy.fusion.passes.split_gate import split_gate
 from rms_deploy.fusion.passes.split_scale import has_wide_scale, split_scale
 from rms_deploy.fusion.passes.trailing_axes import block_of, why_not_trailing
-from rms_deploy.ops.contract import DOMAIN, OPS
+from rms_deploy.ops.contract import DOMAIN
 from rms_deploy.ops.foreign_ops import (
     CONTRIB_DOMAIN,
     SIMPLIFIED_LAYER_NORMALIZATION,
@@ -38,7 +38,7 @@ class LowerToOnnxRuntime(ir.passes.InPlacePass):
     4. Both ops scale in float32 and round once. Half types that round before they scale change by up to one unit in the
        last place in about a quarter of all elements; a warning says how many norms that are.
     5. A scale that is wider than the axes is a Mul after a norm with a scale of one, and no number changes.
-    6. A gate is split off first, as Sigmoid and Mul in float32.
+    6. A sum in another type than X, a gate, a shift, and quantisation are split off first.
     7. What they cannot express stays our node, and is named in a warning: the partial op, a rounded reciprocal,
        `rms_epsilon` or `rms_min`, axes that do not end with the last, a scale in float32 beside a half type, a scalar
        scale beside unknown dims.
@@ -46,11 +46,11 @@ class LowerToOnnxRuntime(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Lower in place."""
-        modified, rounded_otherwise, into = False, 0, NewNodes(model)
+        modified, rounded_otherwise, into, opset = False, 0, NewNodes(model), model.opset_imports[""]
         for node in list(norm_nodes(model)):
             reason = why_not_trailing(node, _NORM)
-            if reason is None and OPS[node.op_type].is_gated:
-                node = split_gate(node, into)
+            if reason is None and not is_bare(node):
+                node = bare_norm(node, into, opset)
                 modified = True
             reason = reason or _why_no_scale(node)
             if reason is not None:
@@ -61,7 +61,7 @@ class LowerToOnnxRuntime(ir.passes.InPlacePass):
                 node = split_scale(node, into)
             else:
                 rounded_otherwise += int_of(node, "scale_type") != ir.DataType.FLOAT
-            _lower(node, into, model.opset_imports[""])
+            _lower(node, into, opset)
             modified = True
         if rounded_otherwise:
             _log.warning(

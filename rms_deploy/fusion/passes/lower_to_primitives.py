@@ -8,6 +8,7 @@ import onnx
 import onnx_ir as ir
 
 from rms_deploy.fusion.passes.new_nodes import NewNodes
+from rms_deploy.fusion.passes.split_quantization import split_quantization
 from rms_deploy.ops.contract import DOMAIN, OPS
 from rms_deploy.ops.function_body import node_body
 from rms_deploy.ops.nodes import write_defaults
@@ -22,6 +23,7 @@ class LowerToPrimitives(ir.passes.InPlacePass):
     """Put the body of each of our nodes into its place: Pow, ReduceMean, Add, Sqrt, Div, Mul, and the casts.
 
     Each node gets a body of its own, with nothing that it does not need, in the rounding order that it has.
+    Quantisation is QuantizeLinear with constants.
 
     Raises:
         InputError: the model's opset has no operator for what a node needs.
@@ -47,6 +49,8 @@ class LowerToPrimitives(ir.passes.InPlacePass):
             ]
             for node in nodes:
                 write_defaults(node)
+                if OPS[node.op_type].is_quantized:
+                    node = split_quantization(node, into, opset)
                 _place(node, node_body(OPS[node.op_type], node, opset=opset), into)
             if nodes:
                 root.opset_imports.setdefault("", opset)

@@ -9,13 +9,13 @@ import numpy as np
 import onnx_ir as ir
 
 from rms_deploy.errors import InputError
+from rms_deploy.fusion.passes.bare_norm import bare_norm
 from rms_deploy.fusion.passes.new_nodes import NewNodes
 from rms_deploy.fusion.passes.rewriting import drop_unread_initializer
-from rms_deploy.fusion.passes.split_gate import split_gate
 from rms_deploy.fusion.passes.split_scale import has_wide_scale, split_scale
 from rms_deploy.fusion.passes.trailing_axes import why_not_trailing
 from rms_deploy.onnx_model.analysis import is_op
-from rms_deploy.ops.contract import DOMAIN, OPS
+from rms_deploy.ops.contract import DOMAIN
 from rms_deploy.ops.foreign_ops import RMS_NORMALIZATION
 from rms_deploy.ops.nodes import axes_of, float_of, int_of, norm_nodes, scale_of
 
@@ -39,7 +39,7 @@ class LowerToStandard(ir.passes.InPlacePass):
     4. A constant scale of one element is written out over the axes: ONNX allows a scalar, onnxruntime before 1.24
        refuses it when it runs.
     5. A scale that is wider than the axes, which ONNX does not allow, is a Mul after a norm with a scale of one.
-    6. A gate is split off first, as Sigmoid and Mul in float32.
+    6. A sum in another type than X, a gate, a shift, and quantisation are split off first.
     7. What it cannot express stays our node, and is named in a warning: the partial op, a rounded reciprocal,
        `rms_epsilon` or `rms_min` other than 0, axes that do not end with the last, an unknown type.
 
@@ -56,7 +56,7 @@ class LowerToStandard(ir.passes.InPlacePass):
         for node in list(norm_nodes(model)):
             reason = why_not_trailing(node, _NORM)
             if reason is None:
-                node = split_gate(node, into) if OPS[node.op_type].is_gated else node
+                node = bare_norm(node, into, opset)
                 _lower(split_scale(node, into) if has_wide_scale(node) else node, into)
                 modified = True
             else:

@@ -80,7 +80,9 @@ def _rename(model: ir.Model, key: ir.OperatorIdentifier, name: str) -> None:
 
 
 def _add_sum(node: ir.Node, names: Names) -> None:
-    y = node.outputs[0]
+    """Sum has the type of R, and the shape of Y."""
+    y, residual = node.outputs[0], node.inputs[1]
     node.resize_outputs(2)
     total = node.outputs[1]
-    total.name, total.type, total.shape = names.unique(f"{y.name}_sum"), y.type, y.shape
+    total.name, total.shape = names.unique(f"{y.name}_sum"), y.shape
+    total.type = None if residual is None else residual.type

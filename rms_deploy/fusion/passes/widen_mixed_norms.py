@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from rms_deploy.fusion.passes.bare_norm import bare_norm
 from rms_deploy.fusion.passes.new_nodes import NewNodes
-from rms_deploy.fusion.passes.rewriting import successor
+from rms_deploy.fusion.passes.norm_parts import rounds_first
+from rms_deploy.fusion.passes.rewriting import annotate, successor
 from rms_deploy.fusion.passes.split_gate import split_gate
+from rms_deploy.fusion.passes.split_sum import split_sum
 from rms_deploy.onnx_model.analysis import Facts
-from rms_deploy.ops.contract import ADD_RMS_NORM, OPS, RMS_NORM
+from rms_deploy.ops.contract import OPS
 from rms_deploy.ops.element_types import HALF
 from rms_deploy.ops.function_body import CAST_LIKE_OPSET
-from rms_deploy.ops.nodes import int_of, norm_nodes, scale_of
+from rms_deploy.ops.nodes import norm_nodes, scale_of, shaped_inputs
 
 __all__ = ["WidenMixedNorms"]
 
@@ -23,25 +26,55 @@ class WidenMixedNorms(ir.passes.InPlacePass):
        itself, so that no number changes.
     2. Where the result is rounded before it is scaled, the op has a scale of one, and a Mul in the half type follows.
     3. Z is cast to float32 too. Where a norm is rounded before its gate, the gate is split off first.
-    4. The sum of AddRMSNorm is made by an Add before it, in the half type, as the op rounds it.
+    4. A sum, a shift, and quantisation are split off first.
+    5. The same is done where norms of one half type have sums of several types.
 
     The ops that round 1 / rms have bodies of their own, and stay: float32 could not say what they do.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Widen in place."""
-        nodes = list(norm_nodes(model)) if model.opset_imports[""] < CAST_LIKE_OPSET else []
+        opset = model.opset_imports[""]
+        nodes = list(norm_nodes(model)) if opset < CAST_LIKE_OPSET else []
         nodes = [node for node in nodes if not OPS[node.op_type].is_reciprocal]
         types = {None if node.inputs[0] is None else node.inputs[0].dtype for node in nodes}
-        if len(types) < 2 or None in types:
+        if None in types:
             return ir.passes.PassResult(model, False)
         facts, into = Facts(model), NewNodes(model)
+        if len(types) < 2 and not _has_several_sums(nodes, facts):
+            return ir.passes.PassResult(model, False)
         for node in nodes:
-            if node.inputs[0] is not None and node.inputs[0].dtype in HALF:
-                rounds_first = int_of(node, "scale_type") == node.inputs[0].dtype
-                is_split = rounds_first and bool(OPS[node.op_type].epilogue)  # case 3
-                _widen(split_gate(node, into) if is_split else node, into, facts)
+            if _is_half(node):
+                for value in node.inputs:
+                    if value is not None:
+                        annotate(value, facts)
+                norm = _without_parts(node, into, opset)
+                if _is_half(norm):
+                    _widen(norm, into, facts)
         return ir.passes.PassResult(model, True)
+
+
+def _is_half(node: ir.Node) -> bool:
+    return node.inputs[0] is not None and node.inputs[0].dtype in HALF
+
+
+def _has_several_sums(nodes: list[ir.Node], facts: Facts) -> bool:
+    """Whether nodes that share a body have sums of several types."""
+    types: dict[str, set[ir.DataType | None]] = {}
+    for node in nodes:
+        op, residual = OPS[node.op_type].without_quantization, node.inputs[1]
+        if op.is_add and residual is not None:
+            types.setdefault(op.name, set()).add(facts.dtype(residual))
+    return any(len(found) > 1 for found in types.values())
+
+
+def _without_parts(node: ir.Node, into: NewNodes, opset: int) -> ir.Node:
+    """Cases 3 and 4."""
+    if OPS[node.op_type].is_gated:
+        is_split = rounds_first(node) and bool(OPS[node.op_type].epilogue)
+        return split_gate(node, into) if is_split else node
+    norm = bare_norm(node, into, opset)
+    return split_sum(norm, into) if OPS[norm.op_type].is_add else norm
 
 
 def _widen(node: ir.Node, into: NewNodes, facts: Facts) -> None:
@@ -63,20 +96,15 @@ def _widen(node: ir.Node, into: NewNodes, facts: Facts) -> None:
     def cast(value: ir.Value, to: ir.DataType) -> ir.Value:
         return value if facts.dtype(value) == to else add("Cast", [value], to, to=to)
 
-    is_sum, op_type = node.op_type == ADD_RMS_NORM.name, node.op_type
-    if is_sum:  # case 4
-        residual = node.inputs[1]
-        assert residual is not None
-        x, op_type = add("Add", [x, residual], half), RMS_NORM.name
-    z = () if is_sum else node.inputs[1:-1]
-    wide, *gates = [add("Cast", [v], ir.DataType.FLOAT, to=ir.DataType.FLOAT) for v in (x, *z) if v is not None]
-    rounds_first = int_of(node, "scale_type") == half
-    one_or_scale = into.unit_scale(node) if rounds_first else cast(scale, ir.DataType.FLOAT)
+    given = [value for value in shaped_inputs(node) if value is not None]
+    wide, *gates = [add("Cast", [value], ir.DataType.FLOAT, to=ir.DataType.FLOAT) for value in given]
+    is_rounded = rounds_first(node)
+    one_or_scale = into.unit_scale(node) if is_rounded else cast(scale, ir.DataType.FLOAT)
     attributes = [attribute for name, attribute in node.attributes.items() if name != "scale_type"]
     in_float32 = ir.Value(type=ir.TensorType(ir.DataType.FLOAT), shape=wide.shape)
     op = ir.Node(
         node.domain,
-        op_type,
+        node.op_type,
         [wide, *gates, one_or_scale],
         attributes,
         outputs=[in_float32],
@@ -87,14 +115,12 @@ def _widen(node: ir.Node, into: NewNodes, facts: Facts) -> None:
     op.meta.update(node.meta)
     new.append(op)
     y = add("Cast", [in_float32], half, to=half)  # case 1
-    if rounds_first:  # case 2
+    if is_rounded:  # case 2
         y = add("Mul", [y, cast(scale, half)], half)
     graph.insert_after(node, new)
-    ends = (y, x) if is_sum else (y,)
-    for old, end in zip(node.outputs, ends, strict=True):
-        _take_over(old, end, facts)
+    _take_over(node.outputs[0], y, facts)
     graph.remove(node, safe=True)
-    into.names.settle(new, keep=[op, *ends])
+    into.names.settle(new, keep=[op, y])
 
 
 def _take_over(old: ir.Value, new: ir.Value, facts: Facts) -> None:

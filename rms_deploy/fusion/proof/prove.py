@@ -22,6 +22,7 @@ from rms_deploy.fusion.proof.subgraph import Subgraph, cut
 from rms_deploy.fusion.replacement import Replacement
 from rms_deploy.onnx_model.analysis import Facts
 from rms_deploy.onnx_model.upcast import Upcast
+from rms_deploy.ops.element_types import is_quantized
 from rms_deploy.ops.ulp import ulp_distance
 
 __all__ = ["Proof", "Prover", "compare", "proven"]
@@ -29,6 +30,7 @@ __all__ = ["Proof", "Prover", "compare", "proven"]
 _WIDE_ULPS: Final = 16
 _HALF_ULPS: Final = 2
 _HALF_FRACTION: Final = 0.05
+_CODE_ULPS: Final = 1
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,9 @@ class Prover:
 
     Tolerance, where n elements are summed: in float32 and wider 16 ulp or sqrt(n) if that is more, as the two forms may
     add in another order and round some ten times; in half types 2 ulp, in one element of twenty, as those differences
-    change an element only where they cross a rounding boundary. Where the op gains precision it is held to the norm in
-    float64 instead, within 2 ulp of a half type, for the model's own half statistics may be far from it.
+    change an element only where they cross a rounding boundary; of quantised elements one code, as often. Where the op
+    gains precision it is held to the norm in float64 instead, within 2 ulp of a half type, for the model's own half
+    statistics may be far from it.
     """
 
     def __init__(self, facts: Facts) -> None:
@@ -176,11 +179,12 @@ def _difference(actual: NDArray[Any], expected: NDArray[Any], n: int) -> tuple[s
         return (f"{differing} of {actual.size} codes differ" if differing else ""), 0
     distance = ulp_distance(np.ascontiguousarray(actual), np.ascontiguousarray(expected))
     worst = int(distance.max())
-    half = actual.dtype.itemsize == 2
-    if worst > (_HALF_ULPS if half else max(_WIDE_ULPS, math.isqrt(n))):
-        return ("NaN or infinity" if worst == np.iinfo(np.int64).max else f"{worst} ulp"), worst
+    limit = {2: _HALF_ULPS, 1: _CODE_ULPS}.get(actual.dtype.itemsize, max(_WIDE_ULPS, math.isqrt(n)))
+    if worst > limit:
+        unit = "codes" if is_quantized(actual.dtype) else "ulp"
+        return ("NaN or infinity" if worst == np.iinfo(np.int64).max else f"{worst} {unit}"), worst
     differing = np.count_nonzero(distance)
-    if half and differing > max(2, _HALF_FRACTION * actual.size):
+    if actual.dtype.itemsize <= 2 and differing > max(2, _HALF_FRACTION * actual.size):
         return f"{differing} of {actual.size} elements are rounded otherwise", worst
     return "", worst
 

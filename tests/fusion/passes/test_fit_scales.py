@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx.numpy_helper
 import onnx.parser
 import onnx_ir as ir
 import onnxruntime as ort
@@ -11,6 +12,7 @@ import pytest
 
 from rms_deploy.fusion.fuse import fuse
 from rms_deploy.fusion.passes.fit_scales import FitScales
+from rms_deploy.ops import reference
 
 
 def norm(x: str, y: str, p: str, scale: str) -> str:
@@ -95,3 +97,31 @@ def test_the_numbers(build, run, feeds_of):
     model = build(f"{norm('x', 'a', 'a', 'eps1')} {norm('a', 'y', 'b', 'scale')}")
     got, expected = (run(proto, feeds_of(model)) for proto in (ir.to_proto(fuse(model).model), model))
     np.testing.assert_allclose(got[0], expected[0], rtol=1e-5)
+
+
+def test_a_shift_is_expanded_with_its_scale(build, tmp_path, run, feeds_of):
+    model = build(
+        "a = rms_deploy.RMSNormShift (x, eps1, eps1) y = rms_deploy.RMSNormShift (a, scale, scale)",
+    )
+    model.opset_import.add(domain="rms_deploy", version=1)
+    fused = ir.to_proto(fuse(model).model)
+    kinds = [node.op_type for node in fused.graph.node if node.op_type != "Constant"]
+    assert kinds == ["Expand", "Expand", "RMSNormShift", "RMSNormShift"]
+    assert optimised(fused, tmp_path).count("SimplifiedLayerNormalization") == 2
+    weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    expected = feeds_of(model)["x"].astype(np.float64)
+    for name in ("eps1", "scale"):
+        expected = reference.rms_norm(expected, weights[name], shift=weights[name])
+    np.testing.assert_allclose(run(fused, feeds_of(model))[0], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_norm_that_is_quantised_shares_its_body_with_one_that_is_not(build, tmp_path):
+    """What is misread of one would be misread of both."""
+    model = build(
+        "a = rms_deploy.RMSNorm (x, scale) y = rms_deploy.RMSNormQuantize <y_scale = 0.1, output_dtype = 3> (a, eps1)",
+        outputs="int8[b,s,8] y",
+    )
+    model.opset_import.add(domain="rms_deploy", version=1)
+    fused = ir.to_proto(fuse(model).model)
+    assert [node.op_type for node in fused.graph.node] == ["RMSNorm", "Constant", "Expand", "RMSNormQuantize"]
+    assert optimised(fused, tmp_path).count("SimplifiedLayerNormalization") == 2

@@ -125,3 +125,16 @@ def test_a_scale_type_that_no_longer_fits(dtype, expected):
     proto.graph.value_info.add(name="p").type.CopyFrom(proto.graph.value_info[0].type)
     model, _ = restored(proto)
     assert [node.attributes["scale_type"].value for node in model.graph] == 3 * [expected]
+
+
+@pytest.mark.parametrize(
+    ("op", "y"), [("AddFloat32RMSNorm", "float16"), ("AddRMSNorm", "float16"), ("AddRMSNormQuantize", "int8")]
+)
+def test_the_type_of_a_sum_is_that_of_the_residual(op, y):
+    attributes = "<y_scale = 0.5, output_dtype = 3>" if y == "int8" else ""
+    text = f"""<ir_version: 9, opset_import: ["": 20, "rms_deploy": 1]>
+    g (float16[b,8] x, float[b,8] r, float16[8] w) => ({y}[b,8] y) {{ y = rms_deploy.{op} {attributes} (x, r, w) }}"""
+    model, faults = restored(onnx.parser.parse_model(text))
+    assert faults == ["without its Sum"]
+    y, total = model.graph[0].outputs
+    assert (total.name, total.dtype, total.shape) == ("y_sum", ir.DataType.FLOAT, y.shape)

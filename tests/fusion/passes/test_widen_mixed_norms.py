@@ -5,6 +5,7 @@ import onnx_ir as ir
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+from rms_deploy.errors import InputError
 from rms_deploy.fusion.fuse import fuse
 from rms_deploy.ops.functions import attach_functions
 
@@ -67,6 +68,68 @@ def test_a_gate(op, scale_type, kinds, feeds_of, assert_equal):
     assert_equal(ReferenceEvaluator(fused).run(None, feeds), expected)
     again = fuse(fused)
     assert ir.to_proto(again.model).SerializeToString(deterministic=True) == fused.SerializeToString(deterministic=True)
+
+
+AROUND = """<ir_version: 8, opset_import: ["" : 13, "rms_deploy" : 1]>
+    g (float16[b,8] x, {sum_type}[b,8] r, float16[8] w, float16[8] c, float[b,8] u, float[8] v)
+      => ({y_type}[b,8] y, {sum_type}[b,8] t, float[b,8] y2) {{
+        {node}
+        y2 = rms_deploy.RMSNorm (u, v)
+    }}"""
+
+
+@pytest.mark.parametrize("scale_type", [1, 10])
+@pytest.mark.parametrize("sum_type", ["float", "float16"])
+@pytest.mark.parametrize("op", ["RMSNormShift", "AddRMSNormShift", "AddFloat32RMSNorm", "AddRMSNormQuantize"])
+def test_what_stands_around_a_norm(op, sum_type, scale_type, feeds_of, assert_equal):
+    """It is split off: below opset 15 a body serves one type of X and one of R."""
+    attributes = f"scale_type = {scale_type}" + (", y_scale = 0.5, output_dtype = 3" if "Quantize" in op else "")
+    outputs, inputs = ("y, t", "x, r, w") if op.startswith("Add") else ("y", "x, w")
+    inputs += ", c" if op.endswith("Shift") else ""
+    node = f"{outputs} = rms_deploy.{op} <{attributes}> ({inputs})"
+    node += "" if op.startswith("Add") else " t = Identity (r)"
+    types = {"sum_type": sum_type, "y_type": "int8" if "Quantize" in op else "float16"}
+    assert_split(AROUND.format(node=node, **types), {"RMSNorm"}, feeds_of, assert_equal)
+
+
+SUMS = """<ir_version: 8, opset_import: ["" : 13, "rms_deploy" : 1]>
+    g (float16[b,8] x, float[b,8] r, float16[b,8] q, float16[8] w)
+      => (float16[b,8] y, float[b,8] t, float16[b,8] y2, float16[b,8] t2) {{
+        y, t = rms_deploy.{first} (x, r, w)
+        y2, t2 = rms_deploy.{second} (x, q, w)
+    }}"""
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kinds"),
+    [
+        ("AddRMSNorm", "AddRMSNorm", {"RMSNorm"}),
+        ("AddFloat32RMSNorm", "AddFloat32RMSNorm", {"RMSNorm"}),
+        ("AddRMSNorm", "AddFloat32RMSNorm", {"AddRMSNorm", "AddFloat32RMSNorm"}),
+    ],
+)
+def test_sums_of_several_types(first, second, kinds, feeds_of, assert_equal):
+    """Each op has a body of its own."""
+    assert_split(SUMS.format(first=first, second=second), kinds, feeds_of, assert_equal)
+
+
+def assert_split(text, kinds, feeds_of, assert_equal):
+    """The ops that are left are `kinds`, and the bodies of opset 18, of any type, give the same."""
+    model = onnx.parser.parse_model(text)
+    fused = ir.to_proto(fuse(model, residual=False).model)
+    assert {node.op_type for node in fused.graph.node if node.domain} == kinds
+    feeds = feeds_of(model)
+    newer = ir.from_proto(model)
+    newer.opset_imports[""] = 18
+    attach_functions(newer)
+    expected = ReferenceEvaluator(ir.to_proto(newer)).run(None, feeds)
+    assert_equal(ReferenceEvaluator(fused).run(None, feeds), expected)
+
+
+def test_reciprocals_of_sums_of_several_types_are_refused():
+    text = SUMS.format(first="AddRMSNormReciprocal", second="AddRMSNormReciprocal")
+    with pytest.raises(InputError, match="opset 13 cannot express norms of several element types"):
+        fuse(onnx.parser.parse_model(text))
 
 
 @pytest.mark.parametrize("opset", [13, 15])

@@ -6,7 +6,14 @@ import pytest
 
 from rms_deploy.fusion.fuse import fuse
 from rms_deploy.fusion.passes import expand_skip_norm, fuse_add_rms_norm
+from rms_deploy.fusion.passes.lower_to_primitives import LowerToPrimitives
 from rms_deploy.fusion.proof import prove
+from rms_deploy.fusion.proof.prove_pass import PassProver
+from rms_deploy.onnx_model.analysis import Facts
+from rms_deploy.ops.contract import OPS
+from rms_deploy.ops.nodes import norm_nodes
+
+from ..passes.one_norm import one_norm
 
 CORE = "q = Mul (h, h) m = ReduceMean (q, last) e = Add (m, eps) r = Sqrt (e) n = Div (h, r)"
 ADD = f"h = Add (x, z) {CORE} y = Mul (n, scale)"
@@ -146,3 +153,48 @@ def test_equal_sums_run_once(build, monkeypatch):
     result = fuse(build(" ".join(layers) + " y = Identity (x4)", inputs=TWO))
     assert [norm.kind for norm in result.norms] == ["AddRMSNorm"] * 4
     assert len(runs) == 1
+
+
+NORMS = [op for op in OPS.values() if op.is_shifted or op.is_quantized or op.prologue == "AddFloat32"]
+
+
+class Another(ir.passes.InPlacePass):
+    """Writes a norm as primitives, with another value of an attribute."""
+
+    def __init__(self, attribute=None):
+        super().__init__()
+        self.attribute = attribute
+
+    def call(self, model):
+        (node,) = norm_nodes(model)
+        if self.attribute is not None:
+            node.attributes[self.attribute.name] = self.attribute
+        return LowerToPrimitives()(model)
+
+
+def proof_of(op, dtype, attribute=None):
+    given = {"y_scale": 0.05, "output_dtype": 17} if op.is_quantized else {}
+    model = one_norm(op.name, dtype, sum_dtype="float32", opset=20, **given)
+    (node,) = norm_nodes(model)
+    return PassProver(Another(attribute), Facts(model))([node], node.outputs)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("op", NORMS, ids=lambda op: op.name)
+def test_every_norm_is_run_by_its_body(op, dtype):
+    assert proof_of(op, dtype) == prove.Proof(0)
+
+
+@pytest.mark.parametrize("op", NORMS, ids=lambda op: op.name)
+def test_another_norm_is_told_apart(op):
+    proof = proof_of(op, "float16", ir.AttrFloat32("epsilon", 0.5))
+    assert not proof.passed
+    assert proof.why_not.startswith("run on ")
+
+
+@pytest.mark.parametrize(("y_scale", "expected"), [(0.0498, "are rounded otherwise"), (0.1, "codes")])
+def test_another_scale_of_a_quantised_norm_is_told_apart(y_scale, expected):
+    op = OPS["RMSNormQuantize"]
+    proof = proof_of(op, "float16", ir.AttrFloat32("y_scale", y_scale))
+    assert not proof.passed
+    assert expected in proof.why_not
