@@ -53,7 +53,9 @@ def function_body(op: Op, nodes: Iterable[ir.Node], *, opset: int) -> onnx.Funct
     nodes = list(nodes)
     for node in nodes if op.is_quantized else ():
         if not _is_reference(node, "output_dtype"):
-            require_quantization_opset(op, quantized_dtype(_attribute(op, node, "output_dtype")), opset)
+            precision = 1 if _is_reference(node, "precision") else _attribute(op, node, "precision")
+            dtype = quantized_dtype(_attribute(op, node, "output_dtype"))
+            require_quantization_opset(op, dtype, opset, precision=precision)
     function = _written(op, _Needs.of(op, nodes, opset, typed=opset < CAST_LIKE_OPSET))
     if opset < CONSTANT_OPSET:
         _write_constants(function, op, nodes, opset)

@@ -30,7 +30,6 @@ __all__ = ["Proof", "Prover", "compare", "proven"]
 _WIDE_ULPS: Final = 16
 _HALF_ULPS: Final = 2
 _HALF_FRACTION: Final = 0.05
-_CODE_ULPS: Final = 1
 
 
 @dataclass(frozen=True)
@@ -54,9 +53,9 @@ class Prover:
 
     Tolerance, where n elements are summed: in float32 and wider 16 ulp or sqrt(n) if that is more, as the two forms may
     add in another order and round some ten times; in half types 2 ulp, in one element of twenty, as those differences
-    change an element only where they cross a rounding boundary; of quantised elements one code, as often. Where the op
-    gains precision it is held to the norm in float64 instead, within 2 ulp of a half type, for the model's own half
-    statistics may be far from it.
+    change an element only where they cross a rounding boundary. Codes are equal. Where the op gains precision it is
+    held to the norm in float64 instead, within 2 ulp of a half type, for the model's own half statistics may be far
+    from it.
     """
 
     def __init__(self, facts: Facts) -> None:
@@ -174,17 +173,16 @@ def _difference(actual: NDArray[Any], expected: NDArray[Any], n: int) -> tuple[s
         return f"{actual.dtype}{list(actual.shape)}, not {expected.dtype}{list(expected.shape)}", 0
     if not actual.size:
         return "", 0
-    if actual.dtype.itemsize == 1:
+    if is_quantized(actual.dtype):  # both forms quantise the result of one op
         differing = np.count_nonzero(actual.view(np.uint8) != expected.view(np.uint8))
         return (f"{differing} of {actual.size} codes differ" if differing else ""), 0
     distance = ulp_distance(np.ascontiguousarray(actual), np.ascontiguousarray(expected))
     worst = int(distance.max())
-    limit = {2: _HALF_ULPS, 1: _CODE_ULPS}.get(actual.dtype.itemsize, max(_WIDE_ULPS, math.isqrt(n)))
-    if worst > limit:
-        unit = "codes" if is_quantized(actual.dtype) else "ulp"
-        return ("NaN or infinity" if worst == np.iinfo(np.int64).max else f"{worst} {unit}"), worst
+    half = actual.dtype.itemsize == 2
+    if worst > (_HALF_ULPS if half else max(_WIDE_ULPS, math.isqrt(n))):
+        return ("NaN or infinity" if worst == np.iinfo(np.int64).max else f"{worst} ulp"), worst
     differing = np.count_nonzero(distance)
-    if actual.dtype.itemsize <= 2 and differing > max(2, _HALF_FRACTION * actual.size):
+    if half and differing > max(2, _HALF_FRACTION * actual.size):
         return f"{differing} of {actual.size} elements are rounded otherwise", worst
     return "", worst
 

@@ -35,6 +35,17 @@ def test_no_code_changes(op, quantized, scale_type, dtype) -> None:
     assert_near(after, exact)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_division_keeps_its_type(dtype) -> None:
+    attributes = {"output_dtype": 3, "y_scale": 0.03125, "precision": ELEMENT_TYPES[dtype]}
+    model = one_norm("RMSNormQuantize", dtype, **attributes)
+    before = run(model)
+    split_quantization(next(norm_nodes(model)), NewNodes(model), 20)
+    assert operators(model) == ["RMSNorm", "QuantizeLinear"]
+    assert model.graph[-1].inputs[1].dtype == ELEMENT_TYPES[dtype]
+    assert_same(run(model), before)
+
+
 @pytest.mark.parametrize(("quantized", "opset", "needed"), [("int8", 9, 10), ("float8e4m3fn", 18, 19)])
 def test_an_opset_without_it(quantized, opset, needed) -> None:
     model = one_norm("RMSNormQuantize", output_dtype=QUANTIZED_TYPES[quantized], opset=opset)

@@ -192,9 +192,9 @@ def test_another_norm_is_told_apart(op):
     assert proof.why_not.startswith("run on ")
 
 
-@pytest.mark.parametrize(("y_scale", "expected"), [(0.0498, "are rounded otherwise"), (0.1, "codes")])
-def test_another_scale_of_a_quantised_norm_is_told_apart(y_scale, expected):
+@pytest.mark.parametrize("y_scale", [0.0498, 0.1])
+def test_another_scale_of_a_quantised_norm_is_told_apart(y_scale):
     op = OPS["RMSNormQuantize"]
     proof = proof_of(op, "float16", ir.AttrFloat32("y_scale", y_scale))
     assert not proof.passed
-    assert expected in proof.why_not
+    assert proof.why_not.endswith("codes differ")
