@@ -123,6 +123,12 @@ def test_what_is_supported_is_what_the_tests_do() -> None:
             rf"::test_a_node_builds_\w+\[{{}}-\w+-{op}",
             r"float64\[cpu-gates-{}",
         )
+    for op in contract.OPS.keys() - patterns.keys():
+        patterns[op] = (
+            rf"onnxruntime/test_\w+\.py::\w+\[(?=[^\]]*\b{op}\b)[^\]]*\b{{}}\b",
+            rf"::test_a_node_builds_\w+\[{{}}-\w+-{op}",
+            rf"test_kernels\.py::\w+\[(?=[^\]]*\b{op}\b)[^\]]*\b{{}}\b",
+        )
     several_rows = "with a scale of several rows"
     patterns[several_rows] = (
         r"test_op.py::test_a_scale_of_several_rows\[{}",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx.parser
+import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
@@ -18,6 +19,8 @@ from rms_deploy.fusion.fuse import fuse
 from rms_deploy.fusion.unfuse import unfuse
 from rms_deploy.ops import schemas
 from rms_deploy.ops.forms import NormForm
+from rms_deploy.ops.functions import attach_functions
+from rms_deploy.ops.nodes import norm_nodes
 
 OPSET_18 = '<ir_version: 8, opset_import: ["" : 18, "com.microsoft" : 1, "local" : 1]>'
 CONSTANTS = "float eps = {1e-5}, int64[1] last = {-1}, float[8] w = {1,2,3,4,5,6,7,8}"
@@ -217,3 +220,42 @@ def test_a_given_proto_stays_what_it_was(name):
     for target in NormForm:
         fuse(model, target=target, verify=False)
         assert model.SerializeToString(deterministic=True) == before, target
+
+
+CALLED = """<ir_version: 10, opset_import: ["" : 20, "rms_deploy" : 1, "local" : 1]>
+g (float[b,8] x, float[b,8] r, bool c) => (float[b,8] y, float[b,8] t)
+<float[8] w = {1, 2, 3, 4, 5, 6, 7, 8}, float[8] v = {8, 7, 6, 5, 4, 3, 2, 1}> {
+    a = local.f (x, w, v)
+    q, s = rms_deploy.AddRMSNormQuantize <y_scale = 0.05, output_dtype = 3> (a, r, w)
+    k = Cast <to = 1> (q)
+    y = If (c) <
+        then_branch = one () => (float[b,8] p) { p, u = rms_deploy.AddFloat32RMSNorm (k, s, w) },
+        else_branch = two () => (float[b,8] d) { d, i = rms_deploy.AddRMSNormShift (k, s, w, v) }>
+    t = Neg (s)
+}
+<opset_import: ["" : 20, "rms_deploy" : 1], domain: "local"> f (x, w, v) => (o) {
+    n = rms_deploy.RMSNormShift (x, w, v)
+    z = rms_deploy.RMSNormQuantize <y_scale = 0.1, output_dtype = 17> (n, w)
+    o = Cast <to = 1> (z)
+}"""
+"""Norms without names, in a branch and in a function, one behind the other."""
+
+
+@pytest.mark.parametrize("target", NormForm)
+def test_what_stands_around_norms(target, tmp_path):
+    """The original has the bodies."""
+    path, out, again = (tmp_path / f"{name}.onnx" for name in ("model", "out", "again"))
+    given = ir.from_proto(onnx.parser.parse_model(CALLED))
+    attach_functions(given)
+    onnx.save(ir.to_proto(given), path)
+    fuse(path, out, target=target, verify=False)
+    if is_known_to_onnx(out):
+        onnx.checker.check_model(out, full_check=True)
+    if target is not NormForm.TENSORRT_PLUGIN:
+        assert_same(out, path, library=True)
+        assert_same(out, path)
+    assert len(list(norm_nodes(ir.load(out)))) == (5 if target is NormForm.FUSED else 0)
+    assert not fuse(out, again, target=target, verify=False).norms
+    assert again.read_bytes() == out.read_bytes()
+    unfuse(out, again)
+    assert_same(again, path)

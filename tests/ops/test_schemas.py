@@ -64,3 +64,33 @@ def test_missing_attribute_is_refused() -> None:
 def test_the_interpreter_ends_well() -> None:
     """onnx before 1.23 crashed at exit while a schema held a Python function."""
     subprocess.run([sys.executable, "-c", "from rms_deploy.ops import schemas; schemas.register()"], check=True)
+
+
+def types(text: str) -> dict[str, int]:
+    inferred = onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text), check_type=True, strict_mode=True)
+    values = [*inferred.graph.value_info, *(v for f in inferred.functions for v in f.value_info)]
+    return {info.name: info.type.tensor_type.elem_type for info in values}
+
+
+def test_a_sum_has_the_type_of_its_residual_and_a_quantised_y_its_own() -> None:
+    found = types("""<ir_version: 9, opset_import: ["": 20, "rms_deploy": 1]>
+        g (float16[B,8] x, float[B,8] r, float16[8] w) => (float[B,8] y) {
+            a, b = rms_deploy.AddFloat32RMSNorm (x, r, w)
+            c, d = rms_deploy.AddRMSNormQuantize <y_scale = 0.5, output_dtype = 17> (a, b, w)
+            e = rms_deploy.RMSNormQuantize <y_scale = 0.5, output_dtype = 3> (a, w)
+            f = rms_deploy.RMSNormShift (a, w, w)
+            y = Identity (d)
+        }""")
+    float32, float16, int8, float8 = (
+        getattr(onnx.TensorProto, t) for t in ("FLOAT", "FLOAT16", "INT8", "FLOAT8E4M3FN")
+    )
+    assert found == {"a": float16, "b": float32, "c": float8, "d": float32, "e": int8, "f": float16}
+
+
+def test_the_type_of_a_quantised_y_may_be_an_attribute_of_a_function() -> None:
+    found = types("""<ir_version: 9, opset_import: ["": 20, "rms_deploy": 1, "local": 1]>
+        g (float16[B,8] x, float16[8] w) => (float[B,8] y) { q = local.f <to = 3> (x, w) y = Cast <to = 1> (q) }
+        <opset_import: ["": 20, "rms_deploy": 1], domain: "local"> f <to> (x, w) => (y) {
+            y = rms_deploy.RMSNormQuantize <y_scale = 0.5, output_dtype: int = @to> (x, w)
+        }""")
+    assert found["q"] == onnx.TensorProto.INT8
