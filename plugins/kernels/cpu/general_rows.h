@@ -26,25 +26,128 @@ static __attribute__((noinline)) void store_partial(E* to, Vector value, int64_t
   std::copy(padded, padded + count, to);
 }
 
+// A vector of `count` elements; kWhole: of all that it has.
+template <bool kWhole, class E>
+RMS_DEPLOY_INLINE Vector load_some(const E* from, int64_t count) {
+  return kWhole ? load(from) : load_partial(from, count);
+}
+
+template <bool kWhole, class E>
+RMS_DEPLOY_INLINE void store_some(E* to, Vector value, int64_t count) {
+  kWhole ? store(to, value) : store_partial(to, value, count);
+}
+
+// Rounds each lane to T and back, as round_to, but for the payload of a NaN, which costs a bfloat16 three operations.
+template <class T>
+RMS_DEPLOY_INLINE Vector rounded_to(Vector value) {
+  if constexpr (std::is_same_v<T, BFloat16> || std::is_same_v<T, Held<BFloat16>>) {
+    return value == value ? vector_of(bfloat16_rounded(value)) : value;
+  } else {
+    return round_to<T>(value);
+  }
+}
+
+// The elements of scale, or of shift, for one row.
+template <class T, bool kRoundFirst>
+class Factors {
+ public:
+  Factors(const Problem& p, const void* tensor, int64_t first)
+      : is_scalar_(p.scalar_scale), is_wide_(kIsHeld<T> || p.scale_type != p.type) {
+    if (tensor != nullptr) {
+      wide_ = static_cast<const float*>(tensor) + first;
+      own_ = static_cast<const T*>(tensor) + first;
+    }
+  }
+
+  // As they are applied: rounded to T if the problem rounds before it scales.
+  template <bool kWhole>
+  __attribute__((always_inline)) Vector at(int64_t i, int64_t count) const {
+    if (!is_wide_) {
+      return is_scalar_ ? broadcast(to_float(*own_)) : load_some<kWhole>(own_ + i, count);
+    }
+    const Vector value = is_scalar_ ? broadcast(*wide_) : load_some<kWhole>(wide_ + i, count);
+    return kRoundFirst ? rounded_to<T>(value) : value;
+  }
+
+ private:
+  bool is_scalar_;
+  bool is_wide_;
+  const float* wide_ = nullptr;
+  const T* own_ = nullptr;
+};
+
+// What is read of a row, and how. Loops have one of their own: a store may change a member, but not what has no
+// address.
+template <class T>
+class Source {
+ public:
+  Source(const Problem& p, int64_t row)
+      : x_(static_cast<const T*>(p.x) + row * p.n),
+        gate_(p.gate),
+        is_add_(p.gate == contract::Gate::kNone && p.operand != nullptr),
+        is_mixed_(p.sum_type != p.type),
+        keeps_float32_(p.normalizes_float32_sum) {
+    if (p.operand != nullptr) {
+      own_ = static_cast<const T*>(p.operand) + row * p.n;
+      wide_ = static_cast<const float*>(p.operand) + row * p.n;
+    }
+    if (p.sum != nullptr) {
+      own_sum_ = static_cast<T*>(p.sum) + row * p.n;
+      wide_sum_ = static_cast<float*>(p.sum) + row * p.n;
+    }
+  }
+
+  template <bool kWhole>
+  __attribute__((always_inline)) Vector gate_at(int64_t i, int64_t count) const {
+    return gate_of(gate_, load_some<kWhole>(own_ + i, count));
+  }
+
+  // What is normalised. With kStores the sum of an add-norm is stored.
+  template <bool kWhole, bool kStores>
+  __attribute__((always_inline)) Vector at(int64_t i, int64_t count) const {
+    const Vector x = load_some<kWhole>(x_ + i, count);
+    if (gate_ == contract::Gate::kSiluFirst) {
+      return x * gate_at<kWhole>(i, count);
+    }
+    if (!is_add_) {
+      return x;
+    }
+    const Vector sum = x + (is_mixed_ ? load_some<kWhole>(wide_ + i, count) : load_some<kWhole>(own_ + i, count));
+    if (kStores && own_sum_ != nullptr) {
+      is_mixed_ ? store_some<kWhole>(wide_sum_ + i, sum, count) : store_some<kWhole>(own_sum_ + i, sum, count);
+    }
+    return keeps_float32_ ? sum : rounded_to<T>(sum);
+  }
+
+ private:
+  const T* x_;
+  const T* own_ = nullptr;  // the operand, if it has the type of x
+  const float* wide_ = nullptr;
+  T* own_sum_ = nullptr;
+  float* wide_sum_ = nullptr;
+  contract::Gate gate_;
+  bool is_add_;
+  bool is_mixed_;
+  bool keeps_float32_;
+};
+
 template <class T, bool kRoundFirst>
 class GeneralRows {
  public:
   explicit GeneralRows(const Problem& problem)
       : p_(problem),
-        is_first_(p_.gate == contract::Gate::kSiluFirst),
-        is_add_(p_.gate == contract::Gate::kNone && p_.operand != nullptr),
-        is_held_(is_first_ && p_.statistics_size == p_.n && padded(p_.n) <= kHeld) {}
+        is_held_(p_.gate == contract::Gate::kSiluFirst && p_.statistics_size == p_.n && padded(p_.n) <= kHeld) {}
 
   void norm(int64_t first, int64_t last) {
     const int64_t rows = std::clamp<int64_t>(kHeld / 4 / padded(p_.n), 1, kMaxRows);
     for (int64_t begin = first; begin < last; begin += rows) {
       const int64_t end = std::min(begin + rows, last);
       for (int64_t row = begin; row < end; ++row) {
-        totals_[row - begin] = sum_of_squares(row, row - begin);
+        totals_[row - begin] = sum_of_squares(row, is_held_ ? held(row - begin) : nullptr);
       }
       take_statistics(begin, end);
       for (int64_t row = begin; row < end; ++row) {
-        write(row, row - begin);
+        statistics_.wide[row - begin] ? write<true>(row, row - begin) : write<false>(row, row - begin);
       }
     }
   }
@@ -52,58 +155,35 @@ class GeneralRows {
  private:
   static constexpr int64_t kHeld = 16384;  // elements: 64 KiB
 
-  // The elements of `tensor` from `at` on, `count` of them if that is less than a vector; the others are zero.
-  template <class E>
-  __attribute__((always_inline)) static Vector load_from(const void* tensor, int64_t at, int64_t count) {
-    const E* from = static_cast<const E*>(tensor) + at;
-    return count >= kWidth ? load(from) : load_partial(from, count);
-  }
-
-  template <class E>
-  __attribute__((always_inline)) static void store_to(void* tensor, int64_t at, int64_t count, Vector value) {
-    E* to = static_cast<E*>(tensor) + at;
-    count >= kWidth ? store(to, value) : store_partial(to, value, count);
-  }
-
-  __attribute__((always_inline)) Vector gate(int64_t at, int64_t count) const {
-    return gate_of(p_.gate, load_from<T>(p_.operand, at, count));
-  }
-
-  // What is normalised. With kStores the sum of an add-norm is stored.
-  template <bool kStores>
-  __attribute__((always_inline)) Vector source(int64_t at, int64_t count) const {
-    const Vector x = load_from<T>(p_.x, at, count);
-    if (is_first_) {
-      return x * gate(at, count);
-    }
-    if (!is_add_) {
-      return x;
-    }
-    const bool is_mixed = p_.sum_type != p_.type;
-    const Vector sum = x + (is_mixed ? load_from<float>(p_.operand, at, count) : load_from<T>(p_.operand, at, count));
-    if (kStores && p_.sum != nullptr) {
-      is_mixed ? store_to<float>(p_.sum, at, count, sum) : store_to<T>(p_.sum, at, count, sum);
-    }
-    return p_.normalizes_float32_sum ? sum : round_to<T>(sum);
-  }
-
   float* held(int64_t slot) { return held_ + slot * padded(p_.n); }
 
-  double sum_of_squares(int64_t row, int64_t slot) {
+  // Puts what is normalised into `to`, if that is not null.
+  __attribute__((noinline)) double sum_of_squares(int64_t row, float* to) const {
+    const Source<T> source(p_, row);
+    const int64_t size = p_.statistics_size;
     double total = 0.0;
-    for (int64_t begin = 0; begin < p_.statistics_size; begin += kChunk) {
-      const int64_t end = std::min(begin + kChunk, p_.statistics_size);
+    for (int64_t begin = 0; begin < size; begin += kChunk) {
+      const int64_t end = std::min(begin + kChunk, size);
       Vector sums[kRegisters] = {};
-      for (int64_t i = begin; i < end; i += kLanes) {
+      const auto add = [&](auto is_whole, int64_t i, Vector& sum) __attribute__((always_inline)) {
+        const Vector value = source.template at<is_whole.value, false>(i, end - i);
+        if (to != nullptr) {
+          store(to + i, value);
+        }
+        sum += value * value;
+      };
+      int64_t i = begin;
+      for (; i + kLanes <= end; i += kLanes) {
+        unrolled<kRegisters>(RMS_DEPLOY_BODY(r) { add(std::true_type{}, i + r * kWidth, sums[r]); });
+      }
+      if (i < end) {
         unrolled<kRegisters>(RMS_DEPLOY_BODY(r) {
-          const int64_t at = i + r * kWidth;
-          if (at < end) {
-            const Vector value = source<false>(row * p_.n + at, end - at);
-            if (is_held_) {
-              store(held(slot) + at, value);
-            }
-            sums[r] += value * value;
+          if (i + kWidth <= end) {
+            add(std::true_type{}, i, sums[r]);
+          } else if (i < end) {
+            add(std::false_type{}, i, sums[r]);
           }
+          i += kWidth;
         });
       }
       total += static_cast<double>(reduce<float>(sums));
@@ -123,9 +203,11 @@ class GeneralRows {
   }
 
   double sum_of_squares_float64(int64_t row) const {
+    const Source<T> source(p_, row);
     double total = 0.0;
     for (int64_t i = 0; i < p_.statistics_size; i += kWidth) {
-      const Vector values = source<false>(row * p_.n + i, p_.statistics_size - i);
+      const int64_t count = std::min<int64_t>(kWidth, p_.statistics_size - i);
+      const Vector values = source.template at<false, false>(i, count);
       for (int lane = 0; lane < kWidth; ++lane) {
         const double value = static_cast<double>(values[lane]);
         total += value * value;
@@ -134,50 +216,50 @@ class GeneralRows {
     return total;
   }
 
-  // Scale or shift as it is applied: rounded to T if the problem rounds before it scales. `first` is that of the row.
-  __attribute__((always_inline)) Vector factor(const void* tensor, int64_t first, int64_t i) const {
-    const bool is_wide = kIsHeld<T> || p_.scale_type != p_.type;
-    Vector value;
-    if (p_.scalar_scale) {
-      value = broadcast(is_wide ? static_cast<const float*>(tensor)[first]
-                                : to_float(static_cast<const T*>(tensor)[first]));
-    } else {
-      value = is_wide ? load_from<float>(tensor, first + i, p_.n - i) : load_from<T>(tensor, first + i, p_.n - i);
+  template <bool kWide>
+  __attribute__((noinline)) void write(int64_t row, int64_t slot) {
+    const int64_t first = scale_offset(p_, row);
+    const int64_t n = p_.n;
+    const Source<T> source(p_, row);
+    const Factors<T, kRoundFirst> scale(p_, p_.scale, first);
+    const Factors<T, kRoundFirst> shift(p_, p_.shift, first);
+    const bool has_shift = p_.shift != nullptr;
+    const bool has_gate = p_.gate == contract::Gate::kSilu || p_.gate == contract::Gate::kSigmoid;
+    const float* const from = is_held_ ? held(slot) : nullptr;
+    T* const to = static_cast<T*>(p_.y) + row * n;
+    const Vector high = broadcast(statistics_.high[slot]);
+    const Vector low = broadcast(statistics_.low[slot]);
+    const double rms = statistics_.rms[slot];
+    const auto write_some = [&](auto is_whole, int64_t i) __attribute__((always_inline)) {
+      constexpr bool kWhole = is_whole.value;
+      const int64_t count = n - i;
+      Vector y = from != nullptr ? load(from + i) : source.template at<kWhole, true>(i, count);
+      y = kWide ? divided_float64(y, rms) : divide<T>(y, high, low);
+      y = (kRoundFirst ? rounded_to<T>(y) : y) * scale.template at<kWhole>(i, count);
+      if (has_shift) {
+        y = (kRoundFirst ? rounded_to<T>(y) : y) + shift.template at<kWhole>(i, count);
+      } else if (has_gate) {
+        y = (kRoundFirst ? rounded_to<T>(y) : y) * source.template gate_at<kWhole>(i, count);
+      }
+      store_some<kWhole>(to + i, y, count);
+    };
+    int64_t i = 0;
+    for (; i + kWidth <= n; i += kWidth) {
+      write_some(std::true_type{}, i);
     }
-    return kRoundFirst ? round_to<T>(value) : value;
+    if (i < n) {
+      write_some(std::false_type{}, i);
+    }
   }
 
-  void write(int64_t row, int64_t slot) {
-    const int64_t scale = scale_offset(p_, row);
-    for (int64_t i = 0; i < p_.n; i += kWidth) {
-      const int64_t at = row * p_.n + i;
-      const int64_t count = p_.n - i;
-      const Vector normed = divided(is_held_ ? load(held(slot) + i) : source<true>(at, count), slot);
-      Vector y = (kRoundFirst ? round_to<T>(normed) : normed) * factor(p_.scale, scale, i);
-      y = kRoundFirst ? round_to<T>(y) : y;
-      if (p_.shift != nullptr) {
-        y += factor(p_.shift, scale, i);
-      }
-      if (p_.gate != contract::Gate::kNone && !is_first_) {
-        y *= gate(at, count);
-      }
-      store_to<T>(p_.y, at, count, y);
-    }
-  }
-
-  __attribute__((always_inline)) Vector divided(Vector value, int64_t slot) const {
-    if (!statistics_.wide[slot]) {
-      return divide<T>(value, broadcast(statistics_.high[slot]), broadcast(statistics_.low[slot]));
-    }
+  RMS_DEPLOY_INLINE Vector divided_float64(Vector value, double rms) {
     for (int lane = 0; lane < kWidth; ++lane) {
-      value[lane] = static_cast<float>(static_cast<double>(value[lane]) / statistics_.rms[slot]);
+      value[lane] = static_cast<float>(static_cast<double>(value[lane]) / rms);
     }
     return value;
   }
 
   const Problem& p_;
-  const bool is_first_;
-  const bool is_add_;
   const bool is_held_;
   double totals_[kMaxRows] = {};
   Statistics<kMaxRows> statistics_;

@@ -77,11 +77,11 @@ def gates(shape: Sequence[int], dtype: str, seed: int = 3) -> Any:
 
 
 def weights(shape: Sequence[int], dtype: str, seed: int = 1) -> Any:
-    return (1 + 0.5 * np.random.default_rng(seed).standard_normal(shape)).astype(element_dtype(dtype))
+    return np.asarray(1 + 0.5 * np.random.default_rng(seed).standard_normal(shape)).astype(element_dtype(dtype))
 
 
 def shifts(shape: Sequence[int], dtype: str, seed: int = 7) -> Any:
-    return np.random.default_rng(seed).standard_normal(shape).astype(element_dtype(dtype))
+    return np.asarray(np.random.default_rng(seed).standard_normal(shape)).astype(element_dtype(dtype))
 
 
 def op_inputs(
