@@ -34,7 +34,8 @@ def behind_casts(model: onnx.ModelProto) -> onnx.ModelProto:
     out = [helper.make_node("Cast", [v.name], [f"{v.name}_out"], to=TensorProto.FLOAT) for v in graph.output]
     inputs = [helper.make_tensor_value_info(f"{v.name}_in", TensorProto.FLOAT, None) for v in graph.input]
     outputs = [helper.make_tensor_value_info(f"{v.name}_out", TensorProto.FLOAT, None) for v in graph.output]
-    wrapped = helper.make_graph([*into, node, *out], graph.name, inputs, outputs)
+    known = [*graph.input, *graph.output]
+    wrapped = helper.make_graph([*into, node, *out], graph.name, inputs, outputs, value_info=known)
     return helper.make_model(wrapped, opset_imports=model.opset_import, ir_version=8)
 
 
