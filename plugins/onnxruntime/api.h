@@ -33,6 +33,8 @@ struct CustomOp;
   F(27, CustomOpDomain_Add, Status*, (CustomOpDomain * domain, const CustomOp* op))                                    \
   F(28, AddCustomOpDomain, Status*, (SessionOptions * options, CustomOpDomain * domain))                               \
   F(51, GetTensorMutableData, Status*, (Value * value, void** data))                                                   \
+  F(58, SetTensorElementType, Status*, (TensorInfo * info, int32_t type))                                              \
+  F(60, GetTensorElementType, Status*, (const TensorInfo* info, int32_t* type))                                        \
   F(61, GetDimensionsCount, Status*, (const TensorInfo* info, size_t* rank))                                           \
   F(62, GetDimensions, Status*, (const TensorInfo* info, int64_t* dims, size_t rank))                                  \
   F(63, GetSymbolicDimensions, Status*, (const TensorInfo* info, const char** names, size_t rank))                     \
@@ -51,6 +53,7 @@ struct CustomOp;
   F(163, KernelInfoGetAttributeArray_int64, Status*,                                                                   \
     (const KernelInfo* info, const char* name, int64_t* values, size_t* size))                                         \
   F(193, KernelContext_GetGPUComputeStream, Status*, (const KernelContext* context, void** stream))                    \
+  F(233, KernelInfo_GetOutputName, Status*, (const KernelInfo* info, size_t index, char* name, size_t* size))          \
   F(244, KernelInfo_GetNodeName, Status*, (const KernelInfo* info, char* name, size_t* size))                          \
   F(249, KernelInfoGetConstantInput_tensor, Status*,                                                                   \
     (const KernelInfo* info, size_t index, int* is_constant, const Value** value))                                     \

@@ -15,15 +15,21 @@ bool succeeded(const Api& api, Status* status) {
   return status == nullptr;
 }
 
-std::string node_name(const Api& api, const KernelInfo* info) {
+// The text that `get(buffer, size)` writes; empty if it fails.
+template <class Get>
+std::string text_of(const Api& api, const Get& get) {
   size_t size = 0;  // with the zero at the end
-  std::string name;
-  if (succeeded(api, api.KernelInfo_GetNodeName(info, nullptr, &size)) && size > 1) {
-    name.resize(size);
-    check(api.KernelInfo_GetNodeName(info, name.data(), &size));
-    name.resize(size - 1);
+  std::string text;
+  if (succeeded(api, get(nullptr, &size)) && size > 1) {
+    text.resize(size);
+    check(get(text.data(), &size));
+    text.resize(size - 1);
   }
-  return name;
+  return text;
+}
+
+std::string node_name(const Api& api, const KernelInfo* info) {
+  return text_of(api, [&](char* text, size_t* size) { return api.KernelInfo_GetNodeName(info, text, size); });
 }
 
 class Reader final : public AttributeReader {
@@ -96,6 +102,10 @@ Node read_attributes(const Api& api, const KernelInfo* info, const Kind& kind, E
     check_scale_type(node, type);
   }
   return node;
+}
+
+std::string output_name(const Api& api, const KernelInfo* info, size_t index) {
+  return text_of(api, [&](char* text, size_t* size) { return api.KernelInfo_GetOutputName(info, index, text, size); });
 }
 
 }  // namespace rms_deploy::ort

@@ -54,11 +54,11 @@ struct alignas(64) FactorBlock {
 class CpuKernel : public Kernel {
  public:
   CpuKernel(const cpu::Level& level, const cpu::Level& rows, const Api& api, const KernelInfo* info, const Kind& kind,
-            ElementType type, ElementType scale_type)
-      : Kernel(api, info, kind, type, scale_type),
+            const Types& types)
+      : Kernel(api, info, kind, types),
         norm_(level.norm),
         norm_rows_(rows.norm),
-        element_(type == ElementType::kFloat32 ? 4 : 2) {
+        element_(types.x == ElementType::kFloat32 ? 4 : 2) {
     const cpu::Problem problem{constant_scale_problem(info), is_promoted()};
     if (problem.scale != nullptr && !problem.scalar_scale) {
       ordered_scale_.resize(static_cast<size_t>(cpu::padded(problem.n) / cpu::kFactorBlock));
@@ -115,10 +115,9 @@ Provider cpu_provider() {
     throw Error(std::string("rms_deploy: ") + problem);
   }
   const bool is_forced = forced != nullptr && *forced != '\0';
-  return {nullptr, [level, is_forced](const Api& api, const KernelInfo* info, const Kind& kind, ElementType type,
-                                      ElementType scale_type) {
-            const cpu::Level* rows = is_forced ? level : cpu::fastest_for_rows(level, type);
-            return std::make_unique<CpuKernel>(*level, *rows, api, info, kind, type, scale_type);
+  return {nullptr, [level, is_forced](const Api& api, const KernelInfo* info, const Kind& kind, const Types& types) {
+            const cpu::Level* rows = is_forced ? level : cpu::fastest_for_rows(level, types.x);
+            return std::make_unique<CpuKernel>(*level, *rows, api, info, kind, types);
           }};
 }
 

@@ -13,8 +13,8 @@ namespace {
 // All tensors are in the device's memory. The launch is enqueued on the stream of the session's run.
 class CudaKernel : public Kernel {
  public:
-  CudaKernel(const Api& api, const KernelInfo* info, const Kind& kind, ElementType type, ElementType scale_type)
-      : Kernel(api, info, kind, type, scale_type) {
+  CudaKernel(const Api& api, const KernelInfo* info, const Kind& kind, const Types& types)
+      : Kernel(api, info, kind, types) {
     if (is_promoted()) {
       throw Error(node().label + ": scale_type is " + std::to_string(node().scale_type) +
                   " and X is float32, which the CPU provider alone takes; use 1 (float32)");

@@ -5,10 +5,16 @@
 
 namespace rms_deploy::ort {
 
+struct Types {
+  ElementType x;      // of X, Z and Y
+  ElementType scale;  // of scale and shift
+  ElementType sum;    // of R and Sum; that of X where there are none
+};
+
 // What is the same on every execution provider; `run` is the provider's.
 class Kernel {
  public:
-  // Throws Error for a wrong attribute.
+  // `types` are those in memory. Throws Error for a wrong attribute.
   Kernel(const Api& api, const KernelInfo* info, const Kind& kind, const Types& types);
   virtual ~Kernel() = default;
   Kernel(const Kernel&) = delete;
@@ -27,22 +33,23 @@ class Kernel {
   Problem constant_scale_problem(const KernelInfo* info) const;
 
   // ONNX Runtime computes a 16-bit node in float32, and X holds 16-bit values: see README.md.
-  bool is_promoted() const { return type_ == ElementType::kFloat32 && rounds_before_scale(node_); }
+  bool is_promoted() const { return is_promoted_; }
 
  private:
   // Computes a problem that is complete and not empty.
   virtual void run(KernelContext* context, const Problem& problem) const = 0;
 
+  // The types of the values, where X is promoted.
+  Types promoted_types(const KernelInfo* info, const Types& types) const;
+
   const Value* constant_scale(const KernelInfo* info) const;  // null if it is not constant
   Shape shape_of(const Value* value, const char* name) const;
   void* data_of(const Value* value) const;
-  ElementType problem_type() const { return is_promoted() ? static_cast<ElementType>(node_.scale_type) : type_; }
 
   const Api& api_;
   Node node_;
-  ElementType type_;        // of the memory of X, Z and Y
-  ElementType scale_type_;  // of the memory of scale and shift
-  ElementType sum_type_;    // of the memory of R and Sum
+  bool is_promoted_;
+  Types types_;  // of the values
   bool scale_is_constant_ = false;
   Shape constant_scale_{};
 };

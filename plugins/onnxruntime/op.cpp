@@ -11,18 +11,19 @@ namespace {
 
 const Op& self(const CustomOp* op) { return *static_cast<const Op*>(op); }
 
-size_t input_count(const CustomOp* op) { return operand_name(self(op).kind) == nullptr ? 2 : 3; }
-
-size_t output_count(const CustomOp* op) { return self(op).kind.is_add ? 2 : 1; }
-
 int32_t input_type(const CustomOp* op, size_t index) {
-  const bool is_scale = index + 1 == input_count(op);
-  return static_cast<int32_t>(is_scale ? self(op).scale_type : self(op).type);
+  const Types& types = self(op).types;
+  const bool is_behind_x = index >= static_cast<size_t>(scale_index(self(op).kind));
+  return static_cast<int32_t>(is_behind_x ? types.scale : index == 0 ? types.x : types.sum);
 }
 
-// The outputs have the shape of X, with the names of its dynamic dimensions. A dimension that is unknown and unnamed
-// gets a name of its own, because ONNX Runtime would write it down as the number -1. Rank 0 stands for an unknown
-// shape.
+int32_t output_type(const CustomOp* op, size_t index) {
+  return static_cast<int32_t>(index == 0 ? self(op).types.x : self(op).types.sum);
+}
+
+// The outputs have the shape of X, with the names of its dynamic dimensions, and Sum the type of R. A dimension that is
+// unknown and unnamed gets a name of its own, because ONNX Runtime would write it down as the number -1. Rank 0 stands
+// for an unknown shape.
 void infer_shape(const Op& op, ShapeInferContext* context) {
   static std::atomic<uint64_t> unnamed{0};
   TensorInfo* info = nullptr;
@@ -47,33 +48,38 @@ void infer_shape(const Op& op, ShapeInferContext* context) {
     }
   }
   check(op.api.SetSymbolicDimensions(info, names, rank));
-  for (size_t output = 0; output < output_count(&op); ++output) {
-    check(op.api.ShapeInferContext_SetOutputTypeShape(context, output, info));
+  check(op.api.ShapeInferContext_SetOutputTypeShape(context, 0, info));
+  if (op.kind.is_add()) {
+    TensorInfo* residual = nullptr;
+    int32_t type = 0;
+    check(op.api.ShapeInferContext_GetInputTypeShape(context, 1, &residual));
+    check(op.api.GetTensorElementType(residual, &type));
+    check(op.api.SetTensorElementType(info, type));
+    check(op.api.ShapeInferContext_SetOutputTypeShape(context, 1, info));
   }
 }
 
-// Y may take the memory of X; the sum of an add-norm that of X, and Y that of R. The kernels read an element before
-// they write it.
+// Y may take the memory of X, and Sum that of R, which have their types. The kernels read an element before they write
+// it.
 template <size_t kCount>
 size_t may_inplace(int** inputs, int** outputs) {
-  static int from[] = {kCount == 1 ? 0 : 1, 0};
-  static int to[] = {0, 1};
-  *inputs = from;
-  *outputs = to;
+  static int places[] = {0, 1};
+  *inputs = places;
+  *outputs = places;
   return kCount;
 }
 
 }  // namespace
 
-Op::Op(const Api& table, const Provider& where, const Kind& op_kind, ElementType x, ElementType scale)
-    : CustomOp{}, api(table), provider(where), kind(op_kind), type(x), scale_type(scale) {
+Op::Op(const Api& table, const Provider& where, const Kind& op_kind, const Types& op_types)
+    : CustomOp{}, api(table), provider(where), kind(op_kind), types(op_types) {
   version = kVersion;
   GetName = [](const CustomOp* op) { return self(op).kind.name; };
   GetExecutionProviderType = [](const CustomOp* op) { return self(op).provider.name; };
   GetInputType = input_type;
-  GetInputTypeCount = input_count;
-  GetOutputType = [](const CustomOp* op, size_t) { return static_cast<int32_t>(self(op).type); };
-  GetOutputTypeCount = output_count;
+  GetInputTypeCount = [](const CustomOp* op) { return static_cast<size_t>(input_count(self(op).kind)); };
+  GetOutputType = output_type;
+  GetOutputTypeCount = [](const CustomOp* op) { return static_cast<size_t>(output_count(self(op).kind)); };
   KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
   GetInputCharacteristic = [](const CustomOp*, size_t) -> int32_t { return kRequired; };
   // An add-norm requires its second output too. The shape function cannot ask ONNX Runtime whether a node has it, and
@@ -86,8 +92,7 @@ Op::Op(const Api& table, const Provider& where, const Kind& op_kind, ElementType
   GetVariadicOutputHomogeneity = [](const CustomOp*) { return 0; };
   CreateKernelV2 = [](const CustomOp* op, const void*, const KernelInfo* info, void** kernel) {
     const Op& o = self(op);
-    return guarded(o.api,
-                   [&] { *kernel = o.provider.make_kernel(o.api, info, o.kind, o.type, o.scale_type).release(); });
+    return guarded(o.api, [&] { *kernel = o.provider.make_kernel(o.api, info, o.kind, o.types).release(); });
   };
   KernelComputeV2 = [](void* kernel, KernelContext* context) {
     const Kernel& k = *static_cast<const Kernel*>(kernel);
@@ -98,7 +103,7 @@ Op::Op(const Api& table, const Provider& where, const Kind& op_kind, ElementType
   };
   GetStartVersion = [](const CustomOp*) { return contract::kVersion; };
   GetEndVersion = [](const CustomOp*) { return std::numeric_limits<int>::max(); };
-  GetMayInplace = op_kind.is_add ? may_inplace<2> : may_inplace<1>;
+  GetMayInplace = kind.is_add() ? may_inplace<2> : may_inplace<1>;
   ReleaseMayInplace = [](int*, int*) {};
 }
 

@@ -7,13 +7,12 @@
 namespace rms_deploy::ort {
 
 struct Op : CustomOp {
-  Op(const Api& table, const Provider& where, const Kind& op_kind, ElementType x, ElementType scale);
+  Op(const Api& table, const Provider& where, const Kind& op_kind, const Types& op_types);
 
   const Api& api;
   const Provider& provider;
   Kind kind;
-  ElementType type;
-  ElementType scale_type;
+  Types types;
 };
 
 }  // namespace rms_deploy::ort

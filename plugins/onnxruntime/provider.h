@@ -12,8 +12,7 @@ namespace rms_deploy::ort {
 struct Provider {
   const char* name;  // as ONNX Runtime calls it; null: the CPU provider
   // Throws Error for a wrong attribute.
-  std::function<std::unique_ptr<Kernel>(const Api& api, const KernelInfo* info, const Kind& kind, ElementType type,
-                                        ElementType scale_type)>
+  std::function<std::unique_ptr<Kernel>(const Api& api, const KernelInfo* info, const Kind& kind, const Types& types)>
       make_kernel;
 };
 

@@ -14,6 +14,10 @@ namespace rms_deploy::ort {
 
 namespace {
 
+std::vector<ElementType> own_and_float32(ElementType type) {
+  return type == ElementType::kFloat32 ? std::vector{type} : std::vector{type, ElementType::kFloat32};
+}
+
 // The ops and their domain, for one onnxruntime of the process (there may be several, each with its own table).
 // ONNX Runtime refers to both for as long as a session lives, so they are kept for the life of the process.
 class Registration {
@@ -25,11 +29,8 @@ class Registration {
     domain_ = std::unique_ptr<CustomOpDomain, void (*)(CustomOpDomain*)>(domain, api_.ReleaseCustomOpDomain);
     for (const Provider& provider : providers_) {
       for (const Kind& kind : contract::kKinds) {
-        for (const ElementType type : {ElementType::kFloat32, ElementType::kFloat16, ElementType::kBFloat16}) {
-          add(provider, kind, type, ElementType::kFloat32);
-          if (type != ElementType::kFloat32) {
-            add(provider, kind, type, type);
-          }
+        if (!kind.is_quantized()) {  // the function body of one that is runs the op without that
+          add(provider, kind);
         }
       }
     }
@@ -40,9 +41,15 @@ class Registration {
   CustomOpDomain* domain() const { return domain_.get(); }
 
  private:
-  void add(const Provider& provider, const Kind& kind, ElementType type, ElementType scale_type) {
-    ops_.emplace_back(api_, provider, kind, type, scale_type);
-    check(api_.CustomOpDomain_Add(domain_.get(), &ops_.back()));
+  void add(const Provider& provider, const Kind& kind) {
+    for (const ElementType x : {ElementType::kFloat32, ElementType::kFloat16, ElementType::kBFloat16}) {
+      for (const ElementType scale : own_and_float32(x)) {
+        for (const ElementType sum : kind.is_add() ? own_and_float32(x) : std::vector{x}) {
+          ops_.emplace_back(api_, provider, kind, Types{x, scale, sum});
+          check(api_.CustomOpDomain_Add(domain_.get(), &ops_.back()));
+        }
+      }
+    }
   }
 
   const void* table_;

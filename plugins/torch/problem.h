@@ -10,6 +10,7 @@ inline Problem problem_of(const RmsDeployTorchNorm& norm, int64_t outer, const v
   Problem p;
   p.type = static_cast<contract::ElementType>(norm.type);
   p.scale_type = static_cast<contract::ElementType>(norm.scale_type);
+  p.sum_type = p.type;
   p.x = x;
   p.scale = scale;
   p.outer = outer;

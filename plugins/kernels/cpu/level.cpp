@@ -1,7 +1,7 @@
 // Compiled once per instruction-set level, with RMS_DEPLOY_LEVEL as its namespace. Turns the types and options of a
 // Problem into template arguments.
 #include "kernels/cpu/columns.h"
-#include "kernels/cpu/gated_rows.h"
+#include "kernels/cpu/general_rows.h"
 
 namespace rms_deploy::cpu::RMS_DEPLOY_LEVEL {
 
@@ -29,8 +29,8 @@ bool streams(const Problem& p) {
 
 template <class T, bool kRoundFirst>
 void norm_order(const Problem& p, int64_t first, int64_t last) {
-  if (p.gate != contract::Gate::kNone) {
-    return GatedRows<T, kRoundFirst>(p).norm(first, last);
+  if (is_general(p)) {
+    return GeneralRows<T, kRoundFirst>(p).norm(first, last);
   }
   as_constant(p.operand != nullptr, [&](auto add) {
     if (p.inner != 1) {

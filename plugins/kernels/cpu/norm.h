@@ -25,6 +25,13 @@ struct Problem : rms_deploy::Problem {
   const float* ordered_scale = nullptr;  // scale as the OrderFunction of this level wrote it; null: not at hand
 };
 
+// Whether it needs more than rows.h and columns.h have; its inner is 1.
+inline bool is_general(const Problem& problem) {
+  const bool has_float32_sum = problem.normalizes_float32_sum && problem.type != contract::ElementType::kFloat32;
+  const bool has_mixed_sum = problem.operand != nullptr && problem.sum_type != problem.type;
+  return problem.gate != contract::Gate::kNone || problem.shift != nullptr || has_float32_sum || has_mixed_sum;
+}
+
 inline int64_t unit_count(const Problem& problem) {
   return problem.inner == 1 ? problem.outer : problem.outer * ((problem.inner + kColumns - 1) / kColumns);
 }

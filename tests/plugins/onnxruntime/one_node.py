@@ -10,7 +10,7 @@ import onnx
 from onnx import helper
 
 from rms_deploy.ops import contract
-from rms_deploy.ops.element_types import element_dtype
+from rms_deploy.ops.element_types import element_dtype, float_info
 from rms_deploy.ops.ulp import ulp_distance
 from rms_deploy.runtime import onnxruntime_session as runtime
 
@@ -29,6 +29,8 @@ def node_model(
     **attributes: Any,
 ) -> onnx.ModelProto:
     """One node named 'norm'; `inputs` by their names in the contract, types and shapes from the arrays."""
+    kinds = contract.OPS[op].inputs
+    types = {kind: element_type(inputs[name].dtype) for name, kind in kinds} | {"Q": attributes.get("output_dtype")}
     names = [name for name, _ in contract.OPS[op].outputs] if outputs is None else list(outputs)
     node = helper.make_node(op, list(inputs), names, name="norm", domain=contract.DOMAIN, **attributes)
     values = [
@@ -41,7 +43,11 @@ def node_model(
         for name, a in inputs.items()
         if name in initializers
     ]
-    results = [helper.make_tensor_value_info(name, element_type(inputs["X"].dtype), None) for name in names if name]
+    results = [
+        helper.make_tensor_value_info(name, types[kind], None)
+        for name, (_, kind) in zip(names, contract.OPS[op].outputs, strict=False)
+        if name
+    ]
     return model_of(helper.make_graph([node], "one_node", values, results, constants))
 
 
@@ -71,7 +77,29 @@ def gates(shape: Sequence[int], dtype: str, seed: int = 3) -> Any:
 
 
 def weights(shape: Sequence[int], dtype: str, seed: int = 1) -> Any:
-    return (1 + 0.5 * np.random.default_rng(seed).standard_normal(shape)).astype(element_dtype(dtype))
+    return np.asarray(1 + 0.5 * np.random.default_rng(seed).standard_normal(shape)).astype(element_dtype(dtype))
+
+
+def shifts(shape: Sequence[int], dtype: str, seed: int = 7) -> Any:
+    return np.asarray(np.random.default_rng(seed).standard_normal(shape)).astype(element_dtype(dtype))
+
+
+def op_inputs(
+    op: contract.Op,
+    shape: Sequence[int],
+    scale_shape: Sequence[int],
+    types: tuple[str, str],
+    sum_type: str | None = None,
+) -> dict[str, Any]:
+    """The inputs of `op`. `types` are those of X and scale; R has that of X, unless `sum_type` says another."""
+    arrays = {
+        "X": samples(shape, types[0]),
+        "R": samples(shape, sum_type or types[0], seed=5),
+        "Z": gates(shape, types[0]),
+        "scale": weights(scale_shape, types[1]),
+        "shift": shifts(scale_shape, types[1]),
+    }
+    return {name: arrays[name] for name, _ in op.inputs}
 
 
 def scale_type(dtype: str, round_before_scale: bool) -> int:
@@ -109,3 +137,23 @@ def assert_gated_close(actual: Any, expected: Any, *, round_before_scale: bool =
         return
     assert distance.max(initial=0) <= (3 if round_before_scale else 1)
     assert np.count_nonzero(distance) <= max(2, distance.size / 200)
+
+
+def assert_shifted_close(
+    actual: Any, expected: Any, shift: Any, *, round_before_scale: bool = False, on_gpu: bool = False
+) -> None:
+    """The same for a norm with a shift, which may cancel what was rounded before it: relative to |y| + |shift|.
+
+    float32: 5 units of 2^-23, 1 more than without; on a GPU 6. 16 bits: as without, in units of the type's epsilon.
+    """
+    with np.errstate(invalid="ignore"):
+        error = np.abs(actual.astype(np.float64) - expected.astype(np.float64))
+        size = np.abs(expected.astype(np.float64)) + np.abs(np.asarray(shift).astype(np.float64))
+        units = error / (float_info(actual.dtype).eps * size)
+    np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected))
+    number = np.isfinite(size)
+    if actual.dtype == np.float32:
+        assert units[number].max(initial=0) <= (6 if on_gpu else 5)
+        return
+    assert units[number].max(initial=0) <= (2 if round_before_scale else 1)
+    assert np.count_nonzero(error[number]) <= max(2, error.size / 500)

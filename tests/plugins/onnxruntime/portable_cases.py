@@ -12,12 +12,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from rms_deploy.ops.contract import OPS
-from rms_deploy.ops.reference import add_rms_norm, gated_rms_norm, rms_norm
+from rms_deploy.ops.contract import ADD_FLOAT32_RMS_NORM, OPS, Op, reciprocal
+from rms_deploy.ops.reference import outputs_of
 
 from ..kernels.cuda import cases
 from ..kernels.cuda.cases import assert_same, is_decided
-from .one_node import assert_close, assert_gated_close, gates, node_model, samples, scale_type, weights
+from .one_node import assert_close, assert_gated_close, assert_shifted_close, node_model, op_inputs, scale_type
 
 Case = tuple[onnx.ModelProto, dict[str, Any], dict[str, Any]]
 """Model, inputs, and the outputs that the reference gives."""
@@ -34,34 +34,25 @@ def behind_casts(model: onnx.ModelProto) -> onnx.ModelProto:
     out = [helper.make_node("Cast", [v.name], [f"{v.name}_out"], to=TensorProto.FLOAT) for v in graph.output]
     inputs = [helper.make_tensor_value_info(f"{v.name}_in", TensorProto.FLOAT, None) for v in graph.input]
     outputs = [helper.make_tensor_value_info(f"{v.name}_out", TensorProto.FLOAT, None) for v in graph.output]
-    wrapped = helper.make_graph([*into, node, *out], graph.name, inputs, outputs)
+    known = [*graph.input, *graph.output]
+    wrapped = helper.make_graph([*into, node, *out], graph.name, inputs, outputs, value_info=known)
     return helper.make_model(wrapped, opset_imports=model.opset_import, ir_version=8)
 
 
-def case(op: str, types: tuple[str, str], shape: tuple[int, ...], axes: list[int], order: str) -> Case:
+def case(
+    op: Op, types: tuple[str, str], shape: tuple[int, ...], axes: list[int], order: str, sum_type: str | None = None
+) -> Case:
     """`order` of rounding: float32 (the scale is applied in it), T or reciprocal."""
-    round_before_scale, is_reciprocal = order != "float32", order == "reciprocal"
-    rounding = {"round_before_scale": round_before_scale, "round_reciprocal": is_reciprocal}
-    x = samples(shape, types[0])
+    op = reciprocal(op) if order == "reciprocal" else op
+    inputs = op_inputs(op, shape, shape[1:2] + (1,) * (len(shape) - 2), types, sum_type)
     if types[0] == "float32":
-        x[0] *= np.float32(1e30)  # a row, or half the columns, that goes through float64
-    scale = weights(shape[1:2] + (1,) * (len(shape) - 2), types[1])
-    inputs = {"X": x, "scale": scale}
-    options: dict[str, Any] = {"axes": axes}
-    attributes = {"scale_type": scale_type(types[0], round_before_scale)}
-    if op == "AddRMSNorm":
-        inputs = {"X": x, "R": samples(shape, types[0], seed=5), "scale": scale}
-        y, total = add_rms_norm(x, inputs["R"], scale, **rounding, **options)
-        expected = {"Y": y, "Sum": total}
-    elif OPS[op].is_gated:
-        inputs = {"X": x, "Z": gates(shape, types[0]), "scale": scale}
-        before = OPS[op].gates_first
-        y = gated_rms_norm(*inputs.values(), gate=OPS[op].gate, before=before, **options, **rounding)
-        expected = {"Y": y}
-    else:
-        options |= {"partial_size": _PARTIAL_SIZE} if op == "PartialRMSNorm" else {}
-        expected = {"Y": rms_norm(x, scale, **rounding, **options)}
-    return node_model(f"{op}Reciprocal" if is_reciprocal else op, inputs, **options, **attributes), inputs, expected
+        inputs["X"][0] *= np.float32(1e30)  # a row, or half the columns, that goes through float64
+    attributes: dict[str, Any] = {"axes": axes, "scale_type": scale_type(types[0], order != "float32")}
+    if op.is_partial:
+        attributes["partial_size"] = _PARTIAL_SIZE
+    expected = outputs_of(op, inputs, **attributes)
+    names = [name for name, _ in op.outputs]
+    return node_model(op.name, inputs, **attributes), inputs, dict(zip(names, expected, strict=True))
 
 
 def assert_expected(case: Case, actual: dict[str, Any], *, on_gpu: bool = False) -> None:
@@ -71,11 +62,15 @@ def assert_expected(case: Case, actual: dict[str, Any], *, on_gpu: bool = False)
     rounds_first = any(a.name == "scale_type" and a.i != TensorProto.FLOAT for a in model.graph.node[0].attribute)
     if OPS[op].is_reciprocal:
         partial = {"partial_size": _PARTIAL_SIZE} if OPS[op].is_partial else {}
-        assert_same(actual["Y"], expected["Y"], is_decided(expected.get("Sum", inputs["X"]), 1, **partial))
+        normalised = expected.get("Sum", inputs["X"]).astype(inputs["X"].dtype)
+        assert_same(actual["Y"], expected["Y"], is_decided(normalised, 1, **partial))
     elif OPS[op].is_gated and on_gpu:
         cases.assert_close(actual["Y"], expected["Y"], round_before_scale=rounds_first, is_gated=True)
     elif OPS[op].is_gated:
         assert_gated_close(actual["Y"], expected["Y"], round_before_scale=rounds_first)
+    elif OPS[op].is_shifted:
+        order = {"round_before_scale": rounds_first, "on_gpu": on_gpu}
+        assert_shifted_close(actual["Y"], expected["Y"], inputs["shift"], **order)
     else:
         assert_close(actual["Y"], expected["Y"], round_before_scale=rounds_first, on_gpu=on_gpu)
     assert "Sum" not in expected or actual["Sum"].tobytes() == expected["Sum"].tobytes()
@@ -83,12 +78,25 @@ def assert_expected(case: Case, actual: dict[str, Any], *, on_gpu: bool = False)
 
 def all_cases() -> dict[str, Case]:
     return {
-        f"{op}-{'-'.join(types)}-{len(shape)}d-{shape[0]}-{order}": case(op, types, shape, axes, order)
-        for op in (op.name for op in OPS.values() if not op.is_reciprocal)
+        f"{op.name}-{'-'.join((*types, sum_type or ''))}-{len(shape)}d-{shape[0]}-{order}": case(
+            op, types, shape, axes, order, sum_type
+        )
+        for op in OPS.values()
+        if not op.is_reciprocal and not op.is_quantized
         for types in TYPES
-        for shape, axes in (VIEWS[:3] if OPS[op].is_gated else VIEWS)
-        for order in ("float32", "T", "reciprocal")[: 1 if types[0] == "float32" else 2 if OPS[op].is_gated else 3]
+        for sum_type in ((types[0], "float32") if op.is_add and types[0] != "float32" else (None,))
+        for shape, axes in (VIEWS if _takes_any_axes(op, types[0], sum_type) else VIEWS[:3])
+        for order in ("float32", "T", "reciprocal")[: _orders(op, types[0])]
     }
+
+
+def _takes_any_axes(op: Op, x_type: str, sum_type: str | None) -> bool:
+    is_plain = not op.is_gated and not op.is_shifted and op.prologue != ADD_FLOAT32_RMS_NORM.prologue
+    return is_plain and sum_type in (None, x_type)
+
+
+def _orders(op: Op, x_type: str) -> int:
+    return 1 if x_type == "float32" else 3 if reciprocal(op).name in OPS else 2
 
 
 def write_cases(

@@ -110,6 +110,20 @@ def test_a_rounded_reciprocal(name):
     assert_expected(CASES[name], runtime.run(runtime.session(model), inputs), on_gpu=True)
 
 
+def has_shift_or_wide_sum(name):
+    model, inputs, _ = CASES[name]
+    op = OPS[model.graph.node[0].op_type]
+    return op.is_shifted or op.prologue == "AddFloat32" or (op.is_add and inputs["R"].dtype != inputs["X"].dtype)
+
+
+@pytest.mark.usefixtures("on_cpu")
+@pytest.mark.parametrize("name", [name for name in CASES if has_shift_or_wide_sum(name)])
+def test_a_shift_or_a_wide_sum(name):
+    """A sum is wide that is float32 beside another X, or normalised as it is before it is rounded."""
+    model, inputs, _ = CASES[name]
+    assert_expected(CASES[name], runtime.run(runtime.session(model), inputs), on_gpu=True)
+
+
 @pytest.mark.usefixtures("on_cpu")
 @pytest.mark.parametrize("shape", [(0, 8), (3, 0)], ids=str)
 def test_an_empty_tensor(shape):

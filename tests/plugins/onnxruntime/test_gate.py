@@ -100,7 +100,7 @@ def test_what_is_refused(op):
     for z, axes, text in [
         (x[:, :1], [-1], "Z has shape [2,1,8]; use that of X, [2,3,8]"),
         (x[0], [-1], "Z has shape [3,8]; use that of X, [2,3,8]"),
-        (x, [1], "axes is [1], X has rank 3; use axes that end with the last: a gated norm takes no others"),
+        (x, [1], "axes is [1], X has rank 3; use axes that end with the last: a norm with a gate takes no others"),
     ]:
         with pytest.raises(RunError) as error:
             run_node(op.name, {"X": x, "Z": z, "scale": scale[:1]}, axes=axes, dynamic=True)

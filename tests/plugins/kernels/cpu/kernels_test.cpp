@@ -118,6 +118,9 @@ struct Case {
   int32_t scale_rows = 1;
   int32_t scale_repeat = 1;
   Gate gate = Gate::kNone;
+  bool shift = false;
+  ElementType sum_type = type;
+  bool float32_sum = false;
 
   int64_t scale_row_size() const { return scalar_scale ? 1 : n; }
 };
@@ -125,14 +128,14 @@ struct Case {
 void fail(const Case& c, const char* what, int64_t i) {
   ++failures;
   std::printf(
-      "%s: type %d scale %d (%lld, %lld, %lld) statistics %lld offset %lld add %d scalar %d first %d reciprocal %d in "
-      "place %d "
-      "stream %d ordered %d threads %d scale rows %d repeat %d gate %d element %lld\n",
+      "%s: type %d scale %d (%lld, %lld, %lld) statistics %lld offset %lld add %d scalar %d first %d reciprocal %d "
+      "in place %d "
+      "stream %d ordered %d threads %d scale rows %d repeat %d gate %d shift %d sum %d float32 sum %d element %lld\n",
       what, static_cast<int>(c.type), static_cast<int>(c.scale_type), static_cast<long long>(c.outer),
       static_cast<long long>(c.n), static_cast<long long>(c.inner), static_cast<long long>(c.statistics_size),
       static_cast<long long>(c.offset), c.add, c.scalar_scale, c.round_before_scale, c.round_reciprocal, c.in_place,
-      c.stream, c.ordered_scale, c.threads, c.scale_rows, c.scale_repeat, static_cast<int>(c.gate),
-      static_cast<long long>(i));
+      c.stream, c.ordered_scale, c.threads, c.scale_rows, c.scale_repeat, static_cast<int>(c.gate), c.shift,
+      static_cast<int>(c.sum_type), c.float32_sum, static_cast<long long>(i));
 }
 
 void run(const rms_deploy::cpu::Level& level, const Problem& problem, int threads) {
@@ -149,11 +152,13 @@ void run(const rms_deploy::cpu::Level& level, const Problem& problem, int thread
 double silu(double z) { return z / (1.0 + std::exp(-z)); }
 
 // Y against float64, from the values that the kernel read; `z` is read where there is a gate.
-void compare(const Case& c, const Tensor& source, const Tensor& z, const Tensor& scale, const Tensor& y) {
-  // Rounding the reciprocal, the quotient, the scale, the product, and that with a gate; what float32 adds to the
-  // statistic; and 2 units in the last place of the exponential of a gate, its sum, quotient and product.
+void compare(const Case& c, const Tensor& source, const Tensor& z, const Tensor& scale, const Tensor& shift,
+             const Tensor& y) {
+  // Rounding the reciprocal, the quotient, the scale, the product, and that with a gate or the sum with a shift; what
+  // float32 adds to the statistic; and 2 units in the last place of the exponential of a gate, its sum, quotient and
+  // product. A rounding of a subnormal float16 costs half of 2^-24, which a scale of 2 may double.
   const bool is_gated = c.gate != Gate::kNone;
-  const int roundings = c.round_reciprocal ? 4 : c.round_before_scale ? 3 + (is_gated ? 1 : 0) : 1;
+  const int roundings = (c.round_reciprocal ? 4 : c.round_before_scale ? 3 : 1) + (is_gated || c.shift ? 1 : 0);
   const double tolerance = epsilon_of(c.type) * roundings + (is_gated ? 10 : 3) * 0x1p-24;
   const auto normalised = [&](int64_t i) {
     return static_cast<double>(source.get(i)) *
@@ -174,9 +179,10 @@ void compare(const Case& c, const Tensor& source, const Tensor& z, const Tensor&
         const double gate = c.gate == Gate::kSilu      ? silu(z_k)
                             : c.gate == Gate::kSigmoid ? 1.0 / (1.0 + std::exp(-z_k))
                                                        : 1.0;
-        const double expected = normalised(index(k)) / rms * factor * gate;
-        if (!(std::fabs(static_cast<double>(y.get(index(k))) - expected) <=
-              tolerance * std::fabs(expected) + 0x1p-24)) {
+        const double product = normalised(index(k)) / rms * factor * gate;
+        const double added = c.shift ? static_cast<double>(shift.get(first_scale + (c.scalar_scale ? 0 : k))) : 0.0;
+        if (!(std::fabs(static_cast<double>(y.get(index(k))) - (product + added)) <=
+              tolerance * (std::fabs(product) + std::fabs(added)) + roundings * 0x1p-24)) {
           return fail(c, "wrong", index(k));
         }
       }
@@ -186,29 +192,42 @@ void compare(const Case& c, const Tensor& source, const Tensor& z, const Tensor&
 
 void check(const rms_deploy::cpu::Level& level, const Case& c) {
   const int64_t size = c.outer * c.n * c.inner;
+  const bool has_operand = c.add || c.gate != Gate::kNone;
+  const int64_t factors = c.scale_rows * c.scale_row_size();
   Tensor x(c.type, size, c.offset);
-  Tensor residual(c.type, size, c.offset);
-  Tensor scale(c.scale_type, c.scale_rows * c.scale_row_size(), c.offset);
+  Tensor operand(c.add ? c.sum_type : c.type, size, c.offset);
+  Tensor scale(c.scale_type, factors, c.offset);
+  Tensor shift(c.scale_type, factors, c.offset);
   Tensor y(c.type, size, c.offset, 7.0F);
-  Tensor sum(c.type, size, c.offset, 7.0F);
+  Tensor sum(c.sum_type, size, c.offset, 7.0F);
+  Tensor source(c.float32_sum ? ElementType::kFloat32 : c.type, size, c.offset);
   for (int64_t i = 0; i < size; ++i) {
     x.set(i, 3.0F * random_number());
-    residual.set(i, 3.0F * random_number());
-    sum.set(i, c.add ? x.get(i) + residual.get(i) : x.get(i));
+    operand.set(i, 3.0F * random_number());
+    const float total = c.add ? x.get(i) + operand.get(i) : x.get(i);
+    sum.set(i, total);
+    source.set(i, c.float32_sum ? total : sum.get(i));
   }
-  for (int64_t i = 0; i < c.scale_rows * c.scale_row_size(); ++i) {
+  for (int64_t i = 0; i < factors; ++i) {
     scale.set(i, 2.0F * random_number());
+    shift.set(i, random_number());
   }
-  Tensor written(c.type, size, c.offset, 7.0F);
+  Tensor written(c.sum_type, size, c.offset, 7.0F);
+  // In place: y in the memory of an operand of its type and the sum in that of x, or the other way round.
+  Tensor& reused = c.add && c.sum_type == c.type ? operand : x;
+  Tensor& reused_sum = &reused == &x ? operand : x;
   Problem p;
   p.type = c.type;
   p.scale_type = c.scale_type;
   p.x = x.data();
-  p.operand = c.add || c.gate != Gate::kNone ? residual.data() : nullptr;
+  p.sum_type = c.sum_type;
+  p.operand = has_operand ? operand.data() : nullptr;
+  p.shift = c.shift ? shift.data() : nullptr;
+  p.normalizes_float32_sum = c.float32_sum;
   p.gate = c.gate;
   p.scale = scale.data();
-  p.y = c.in_place ? (c.add ? residual.data() : x.data()) : y.data();
-  p.sum = !c.add ? nullptr : c.in_place ? x.data() : written.data();
+  p.y = (c.in_place ? reused : y).data();
+  p.sum = !c.add ? nullptr : (c.in_place ? reused_sum : written).data();
   p.outer = c.outer;
   p.n = c.n;
   p.inner = c.inner;
@@ -228,10 +247,10 @@ void check(const rms_deploy::cpu::Level& level, const Case& c) {
   if (!c.in_place && !y.gap_is(7.0F)) {
     fail(c, "wrote before the output", 0);
   }
-  if (c.add && !(c.in_place ? x : written).same_bits(sum)) {
+  if (c.add && !(c.in_place ? reused_sum : written).same_bits(sum)) {
     fail(c, "wrong sum", 0);
   }
-  compare(c, sum, residual, scale, c.in_place ? (c.add ? residual : x) : y);
+  compare(c, source, operand, scale, shift, c.in_place ? reused : y);
 }
 
 void check_shapes(const rms_deploy::cpu::Level& level, ElementType type, ElementType scale_type) {
@@ -241,13 +260,31 @@ void check_shapes(const rms_deploy::cpu::Level& level, ElementType type, Element
     ++number;  // the options are walked through from shape to shape, in cycles of coprime lengths
     const bool add = number % 2 == 0;
     const int64_t statistics = !add && number % 3 == 0 ? 1 + n / 3 : n;
-    const bool has_gate = !add && statistics == n && inner == 1;
+    const bool has_gate = !add && inner == 1 && number % 31 < 15;
     const Gate gates[] = {Gate::kSilu, Gate::kSiluFirst, Gate::kSigmoid};
     const Gate gate = has_gate ? gates[number / 2 % 3] : Gate::kNone;
-    check(level, {type, scale_type, outer, n, inner, statistics, number % 17, add, number % 5 == 0,
-                  half && number % 7 < 3, half && number % 7 < 2, number % 11 < 4, number % 13 < 6, number % 19 < 8,
-                  static_cast<int>(1 + number % 3), number % 23 < 9 ? static_cast<int32_t>(1 + number % 3) : 1,
-                  static_cast<int32_t>(1 + number % 2), number % 31 < 15 ? gate : Gate::kNone});
+    Case c{type,
+           scale_type,
+           outer,
+           n,
+           inner,
+           statistics,
+           number % 17,
+           add,
+           number % 5 == 0,
+           half && number % 7 < 3,
+           half && number % 7 < 2,
+           number % 11 < 4,
+           number % 13 < 6,
+           number % 19 < 8,
+           static_cast<int>(1 + number % 3),
+           number % 23 < 9 ? static_cast<int32_t>(1 + number % 3) : 1,
+           static_cast<int32_t>(1 + number % 2),
+           gate};
+    c.shift = !has_gate && inner == 1 && number % 29 < 12;
+    c.sum_type = add && half && inner == 1 && number % 8 < 4 ? ElementType::kFloat32 : type;
+    c.float32_sum = add && half && inner == 1 && number % 12 < 5;
+    check(level, c);
   };
   for (int64_t n = 1; n <= 3 * 64 + 2; ++n) {
     both(1 + n % 5, n, 1);
