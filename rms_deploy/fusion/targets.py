@@ -49,6 +49,9 @@ def lower(
 ) -> ir.passes.PassResult:
     """Write our nodes in the form `target`; what it cannot express stays our node, and a warning says why.
 
+    A gate, a shift, a sum in another type than X, and quantisation are split off where the form has no op for them: see
+    `bare_norm`. No number changes by that.
+
     Args:
         model: changed in place, unless its opset has to be converted.
         target: the form.

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import onnx
+import onnx_ir as ir
 import pytest
 
 import rms_deploy
@@ -19,6 +20,8 @@ from rms_deploy.onnx_model.file import load_model
 from rms_deploy.onnx_model.file_hashes import file_hash
 from rms_deploy.runtime.engine_file import read_record
 from rms_deploy.runtime.gpus import Gpu
+
+from ..fusion.passes.one_norm import one_norm
 
 NORMS = 5  # of llama-tiny: two layers of two, and the last one
 
@@ -252,3 +255,19 @@ def test_a_model_that_tensorrt_refuses(sm120, tmp_path):
         rms_deploy.build(tmp_path / "in.onnx", tmp_path / "e.engine", **sm120)
     assert "\n" not in str(raised.value)
     assert names_in(tmp_path) == ["in.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("op", "options"),
+    [
+        ("RMSNormShift", {"scale_dtype": "float32"}),
+        ("AddFloat32RMSNorm", {"sum_dtype": "float32"}),
+        ("RMSNormQuantize", {"output_dtype": 17}),
+        ("AddRMSNormQuantize", {"output_dtype": 3, "sum_dtype": "float32"}),
+    ],
+)
+def test_what_stands_around_a_norm_in_primitives(op, options, sm120, tmp_path):
+    """TensorRT wants the scale and the zero point of QuantizeLinear to be constants."""
+    onnx.save(ir.to_proto(one_norm(op, "float16", **options)), tmp_path / "m.onnx")
+    record = rms_deploy.build(tmp_path / "m.onnx", tmp_path / "e.engine", norm="decomposed", **sm120)
+    assert (record.norm_count, record.plugin_count) == (1, 0)

@@ -11,7 +11,7 @@ from rms_deploy.fusion.passes.new_nodes import NewNodes
 from rms_deploy.ops.contract import Op
 from rms_deploy.ops.nodes import int_of, scale_of, shaped_inputs
 
-__all__ = ["NormParts", "rounds_first", "scaled"]
+__all__ = ["NormParts", "rounds_first"]
 
 _FLOAT32: Final = ir.DataType.FLOAT
 
@@ -69,6 +69,23 @@ class NormParts:
         self._made.append(made)
         return made
 
+    def scaled(self, op: Op, wide: ir.Value) -> tuple[ir.Node, ir.Value]:
+        """`op` of float32 `wide`, scaled and rounded to the type of X as the old node is.
+
+        Returns:
+            The norm, and what comes out. Where that is rounded first, the norm has a scale of one, and a Mul follows.
+        """
+        x, scale = self._node.inputs[0], scale_of(self._node)
+        assert x is not None
+        assert x.dtype is not None
+        assert scale is not None
+        if not rounds_first(self._node):
+            norm = self.norm(op, wide, self.cast(scale, _FLOAT32))
+            return norm, self.cast(norm.outputs[0], x.dtype)
+        norm = self.norm(op, wide, self._into.unit_scale(self._node))
+        y = self.cast(norm.outputs[0], x.dtype)
+        return norm, self.add("Mul", y, self.cast(scale, x.dtype), to=x.dtype)
+
     def settle(self, *ends: ir.Value) -> None:
         """Put the nodes into the place of the old one, whose outputs `ends` become."""
         for value, old in zip(ends, self._node.outputs, strict=True):
@@ -82,14 +99,3 @@ def rounds_first(node: ir.Node) -> bool:
     """Whether a norm of a half type is rounded to it before it is scaled."""
     x = node.inputs[0]
     return x is not None and x.dtype != _FLOAT32 and int_of(node, "scale_type") != _FLOAT32
-
-
-def scaled(parts: NormParts, node: ir.Node, op: Op, wide: ir.Value) -> tuple[ir.Node, ir.Value]:
-    """`op` of float32 `wide`, scaled and rounded to the type of X as `node` is; the norm, and what comes out."""
-    x, scale = node.inputs[0], scale_of(node)
-    assert x is not None
-    assert x.dtype is not None
-    assert scale is not None
-    norm = parts.norm(op, wide, parts.unit_scale() if rounds_first(node) else parts.cast(scale, _FLOAT32))
-    y = parts.cast(norm.outputs[0], x.dtype)
-    return norm, parts.add("Mul", y, parts.cast(scale, x.dtype), to=x.dtype) if rounds_first(node) else y

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from rms_deploy.fusion.passes.new_nodes import NewNodes
-from rms_deploy.fusion.passes.norm_parts import NormParts, rounds_first, scaled
+from rms_deploy.fusion.passes.norm_parts import NormParts, rounds_first
 from rms_deploy.ops.contract import OPS, RMS_NORM
 
 __all__ = ["split_gate"]
@@ -33,7 +33,7 @@ def split_gate(node: ir.Node, into: NewNodes) -> ir.Node:
     sigma = parts.add("Sigmoid", wide)
     gate = sigma if op.gate == "SigmoidGate" else parts.add("Mul", wide, sigma)
     if op.gates_first:  # case 1
-        norm, y = scaled(parts, node, RMS_NORM, parts.add("Mul", parts.cast(x, _FLOAT32), gate))
+        norm, y = parts.scaled(RMS_NORM, parts.add("Mul", parts.cast(x, _FLOAT32), gate))
     else:  # case 2
         inner = (x, scale) if rounds_first(node) else (parts.cast(x, _FLOAT32), parts.cast(scale, _FLOAT32))
         norm = parts.norm(RMS_NORM, *inner)

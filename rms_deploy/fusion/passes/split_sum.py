@@ -7,7 +7,7 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from rms_deploy.fusion.passes.new_nodes import NewNodes
-from rms_deploy.fusion.passes.norm_parts import NormParts, scaled
+from rms_deploy.fusion.passes.norm_parts import NormParts
 from rms_deploy.ops.contract import OPS, RMS_NORM
 
 __all__ = ["has_wide_sum", "split_sum"]
@@ -41,7 +41,7 @@ def split_sum(node: ir.Node, into: NewNodes) -> ir.Node:
     if op.prologue == "AddFloat32":  # case 2
         wide = parts.add("Add", parts.cast(x, _FLOAT32), parts.cast(residual, _FLOAT32))
         total = parts.cast(wide, sum_type)
-        norm, y = scaled(parts, node, RMS_NORM, wide)
+        norm, y = parts.scaled(RMS_NORM, wide)
     else:  # case 1
         total = parts.add("Add", parts.cast(x, sum_type), residual, to=sum_type)
         norm = parts.norm(

@@ -38,11 +38,12 @@ class WidenMixedNorms(ir.passes.InPlacePass):
         nodes = list(norm_nodes(model)) if opset < CAST_LIKE_OPSET else []
         nodes = [node for node in nodes if not OPS[node.op_type].is_reciprocal]
         types = {None if node.inputs[0] is None else node.inputs[0].dtype for node in nodes}
-        if None in types:
+        if not nodes or None in types:
             return ir.passes.PassResult(model, False)
-        facts, into = Facts(model), NewNodes(model)
+        facts = Facts(model)
         if len(types) < 2 and not _has_several_sums(nodes, facts):
             return ir.passes.PassResult(model, False)
+        into = NewNodes(model)
         for node in nodes:
             if _is_half(node):
                 for value in node.inputs:
