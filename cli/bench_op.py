@@ -27,8 +27,9 @@ __all__ = ["command", "print_op_benchmark"]
     "--op",
     "ops",
     multiple=True,
-    type=click.Choice(["norm", "add-norm", "norm-gate", "gate-norm"]),
-    help="norm-gate: a gate behind the norm; gate-norm: in front of it.  [default: norm, add-norm]",
+    type=click.Choice(["norm", "add-norm", "norm-gate", "gate-norm", "norm-shift", "add-float32-norm"]),
+    help="norm-gate: a gate behind the norm; gate-norm: in front of it; add-float32-norm: of the unrounded sum.  "
+    "[default: norm, add-norm]",
 )
 @click.option(
     "--kernel",

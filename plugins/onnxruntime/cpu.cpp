@@ -47,6 +47,12 @@ void run_task(void* data, size_t index) {
   tasks.norm(*tasks.problem, first, std::min(first + tasks.units_per_task, tasks.units));
 }
 
+// Whether the rows of an op are general_rows.h, which reads scale as it is.
+bool has_general_rows(const Kind& kind, const Types& types) {
+  const bool has_float32_sum = kind.sum == contract::Sum::kFloat32 && types.x != ElementType::kFloat32;
+  return kind.gate != contract::Gate::kNone || has_shift(kind) || has_float32_sum || types.sum != types.x;
+}
+
 struct alignas(64) FactorBlock {
   float values[cpu::kFactorBlock];
 };
@@ -60,7 +66,7 @@ class CpuKernel : public Kernel {
         norm_rows_(rows.norm),
         element_(types.x == ElementType::kFloat32 ? 4 : 2) {
     const cpu::Problem problem{constant_scale_problem(info), is_promoted()};
-    if (problem.scale != nullptr && !problem.scalar_scale) {
+    if (problem.scale != nullptr && !problem.scalar_scale && !has_general_rows(kind, types)) {
       ordered_scale_.resize(static_cast<size_t>(cpu::padded(problem.n) / cpu::kFactorBlock));
       rows.order_scale(problem, reinterpret_cast<float*>(ordered_scale_.data()));
     }

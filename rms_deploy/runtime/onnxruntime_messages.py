@@ -23,8 +23,8 @@ def load_failure(error: Exception, *, version: str) -> str:
     text = message_of(error)
     if types := re.search(r"no kernel def matches node inputs for Op: (\w+)", text):
         return (
-            f"{types[1]} does not take these types; X is float32, float16 or bfloat16, "
-            "Z has the type of X, R and scale that of X or float32, and shift that of scale"
+            f"{types[1]} does not take these types; X is float32, float16 or bfloat16, R and scale have the type of X "
+            "or float32, Z that of X, and shift that of scale"
         )
     unknown = re.search(r"([\w.]*):(\w+)\(-?\d*\) is not a registered function/op", text)
     if unknown is None:

@@ -30,8 +30,8 @@ def test_one_line(raised, text):
     [
         (
             "no kernel def matches node inputs for Op: AddRMSNorm(1)",
-            "AddRMSNorm does not take these types; X is float32, float16 or bfloat16, Z has the type of X, "
-            "R and scale that of X or float32, and shift that of scale",
+            "AddRMSNorm does not take these types; X is float32, float16 or bfloat16, R and scale have the type of X "
+            "or float32, Z that of X, and shift that of scale",
         ),
         (
             "Fatal error: rms_deploy:RMSNorm(-1) is not a registered function/op",

@@ -58,7 +58,8 @@ def bench_op(
     Args:
         shapes: as `16x4096`, or `1x256x56x56@1` for another axis than the last.
         dtypes: of X and the scale.
-        ops: `norm`, `add-norm`; `norm-gate` and `gate-norm`, whose gate is behind the norm or in front of it.
+        ops: `norm`, `add-norm`; `norm-gate` and `gate-norm`, whose gate is behind the norm or in front of it;
+            `norm-shift`; `add-float32-norm`, whose sum is normalised before it is rounded.
         kernels: names in `KERNELS`. One that is not installed, or does not take a case, is reported with its reason.
         threads: of each run; the copy always has one.
         rounds: how often the kernels take turns.

@@ -9,15 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rms_deploy.errors import InputError
+from rms_deploy.ops.contract import (
+    ADD_FLOAT32_RMS_NORM,
+    ADD_RMS_NORM,
+    RMS_NORM,
+    RMS_NORM_SHIFT,
+    RMS_NORM_SILU_GATE,
+    SILU_GATE_RMS_NORM,
+)
 from rms_deploy.ops.element_types import element_dtype
 
 __all__ = [
-    "GATED",
     "OP_KINDS",
     "USUAL_OPS",
     "OpCase",
     "case_inputs",
     "case_scale",
+    "case_shift",
     "paged",
     "parse_shape",
     "tensor_bytes",
@@ -26,11 +34,18 @@ __all__ = [
 USUAL_OPS: Final = ("norm", "add-norm")
 """A norm alone, or with the residual addition before it and its sum as a second output."""
 
-GATED: Final = {"norm-gate": "RMSNormSiluGate", "gate-norm": "SiluGateRMSNorm"}
-"""A norm whose result, or whose X, is multiplied by Z * sigmoid(Z), and its op."""
+OP_KINDS: Final = {
+    "norm": RMS_NORM,
+    "add-norm": ADD_RMS_NORM,
+    "norm-gate": RMS_NORM_SILU_GATE,
+    "gate-norm": SILU_GATE_RMS_NORM,
+    "norm-shift": RMS_NORM_SHIFT,
+    "add-float32-norm": ADD_FLOAT32_RMS_NORM,
+}
+"""What the benchmark knows, and the op of each; it runs the usual ones unless it is told otherwise.
 
-OP_KINDS: Final = (*USUAL_OPS, *GATED)
-"""What the benchmark knows; it runs the usual ones unless it is told otherwise."""
+A gate is Z * sigmoid(Z), behind the norm or in front of it. `add-float32-norm` normalises the sum before it is rounded.
+"""
 
 _PAGE: Final = 4096
 
@@ -45,6 +60,22 @@ class OpCase:
     shape: tuple[int, ...]
     axis: int
     threads: int
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The inputs of the shape of X."""
+        op = OP_KINDS[self.op]
+        return tuple(name for name, _ in op.inputs[: op.scale_index])
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """All have the shape and the type of X."""
+        return tuple(name for name, _ in OP_KINDS[self.op].outputs)
+
+    @property
+    def normalized_dtype(self) -> str:
+        """Of what is normalised, where each step is an op of its own."""
+        return "float32" if self.op == "add-float32-norm" else self.dtype
 
     @property
     def name(self) -> str:
@@ -80,16 +111,14 @@ def parse_shape(text: str) -> tuple[tuple[int, ...], int]:
 def tensor_bytes(case: OpCase) -> int:
     """Bytes that the op must move: each tensor is read or written once. The copy beside it moves X, and R."""
     elements = int(np.prod(case.shape))
-    tensors = {"norm": 2, "add-norm": 4}.get(case.op, 3)
-    return elements * element_dtype(case.dtype).itemsize * tensors
+    return elements * element_dtype(case.dtype).itemsize * (len(case.tensors) + len(case.outputs))
 
 
 def case_inputs(case: OpCase) -> dict[str, NDArray[Any]]:
     """X, and R of an add-norm or Z of a gate: standard normal, the same for every kernel."""
     generator = np.random.default_rng(0)
-    names = {"norm": ("X",), "add-norm": ("X", "R")}.get(case.op, ("X", "Z"))
     dtype = element_dtype(case.dtype)
-    return {name: paged(generator.standard_normal(case.shape, np.float32).astype(dtype)) for name in names}
+    return {name: paged(generator.standard_normal(case.shape, np.float32).astype(dtype)) for name in case.tensors}
 
 
 def case_scale(case: OpCase, *, spread: bool) -> NDArray[Any]:
@@ -98,6 +127,11 @@ def case_scale(case: OpCase, *, spread: bool) -> NDArray[Any]:
     behind = len(case.shape) - 1 - case.axis % len(case.shape)
     scale = np.linspace(0.5, 1.5, n, dtype=np.float32).astype(element_dtype(case.dtype))
     return scale.reshape((n,) + (1,) * behind) if spread else scale
+
+
+def case_shift(case: OpCase, *, spread: bool) -> NDArray[Any]:
+    """The shift, like the scale."""
+    return np.ascontiguousarray(case_scale(case, spread=spread)[::-1])
 
 
 def paged(array: NDArray[Any]) -> NDArray[Any]:

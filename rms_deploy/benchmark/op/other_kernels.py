@@ -12,7 +12,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from rms_deploy.benchmark.op.cases import GATED, OpCase, case_inputs, case_scale, paged
+from rms_deploy.benchmark.op.cases import OpCase, case_inputs, case_scale, case_shift, paged
+from rms_deploy.benchmark.op.onnx_models import EPSILON, case_model, decomposed_model, neighbours, our_model
 from rms_deploy.errors import InputError, MissingDependencyError
 from rms_deploy.ops import contract
 from rms_deploy.ops.element_types import element_dtype
@@ -30,7 +31,6 @@ __all__ = ["KERNELS", "copy"]
 
 Run = Callable[[], Any]
 
-_EPSILON: Final = 1e-6
 _LAYER_NORMALIZATION: Final = FOREIGN_NORMS["LayerNormalization"]
 
 
@@ -45,25 +45,6 @@ def copy(case: OpCase) -> Run:
     return run
 
 
-def _onnx(
-    case: OpCase, nodes: list[onnx.NodeProto], scale: NDArray[Any], *, outputs: list[str], opset: int
-) -> onnx.ModelProto:
-    kind = contract.ELEMENT_TYPES[case.dtype]
-    inputs = [helper.make_tensor_value_info(name, kind, case.shape) for name in case_inputs(case)]
-    results = [helper.make_tensor_value_info(name, kind, case.shape) for name in outputs]
-    constants = [helper.make_tensor("scale", kind, scale.shape, scale.tobytes(), raw=True)]
-    if any("bias" in node.input for node in nodes):
-        bias = np.zeros_like(scale)
-        constants.append(helper.make_tensor("bias", kind, bias.shape, bias.tobytes(), raw=True))
-    if any("two" in node.input for node in nodes):
-        constants += [helper.make_tensor(name, kind, [], [value]) for name, value in (("two", 2), ("eps", _EPSILON))]
-        constants.append(helper.make_tensor("axes", onnx.TensorProto.INT64, [1], [case.axis]))
-    graph = helper.make_graph(nodes, "op", inputs, results, constants)
-    domains = {"": opset, contract.DOMAIN: contract.VERSION, CONTRIB_DOMAIN: 1}
-    imports = [helper.make_opsetid(domain, version) for domain, version in domains.items()]
-    return helper.make_model(graph, opset_imports=imports, ir_version=10)
-
-
 def _run_onnx(model: onnx.ModelProto, case: OpCase) -> Run:
     # Unoptimised, so that each kernel is the op it is named after.
     session = runtime.session(model, threads=case.threads, optimize=False)
@@ -73,48 +54,26 @@ def _run_onnx(model: onnx.ModelProto, case: OpCase) -> Run:
 
 def _ours(case: OpCase, *, share: float | None = None, round_before_scale: bool = False) -> Run:
     if case.op != "norm" and share is not None:
-        raise InputError("a partial norm has no residual and no gate")
+        raise InputError("a partial norm has no residual, no gate and no shift")
     if case.dtype == "float32" and round_before_scale:
         raise InputError("in float32 the rounding orders are one")
     scale_type = contract.ELEMENT_TYPES[case.dtype if round_before_scale else "float32"]
-    attributes: dict[str, Any] = {"axes": [case.axis], "epsilon": _EPSILON, "scale_type": scale_type}
-    op, inputs, outputs = "RMSNorm", ["X", "scale"], ["Y"]
-    if case.op == "add-norm":
-        op, inputs, outputs = "AddRMSNorm", ["X", "R", "scale"], ["Y", "Sum"]
-    if case.op in GATED:
-        op, inputs = GATED[case.op], ["X", "Z", "scale"]
-    if share is not None:
-        op, attributes["partial_size"] = "PartialRMSNorm", max(1, int(share * case.shape[case.axis]))
-    node = helper.make_node(op, inputs, outputs, domain=contract.DOMAIN, **attributes)
-    return _run_onnx(_onnx(case, [node], case_scale(case, spread=True), outputs=outputs, opset=17), case)
+    partial_size = None if share is None else max(1, int(share * case.shape[case.axis]))
+    return _run_onnx(our_model(case, partial_size=partial_size, scale_type=scale_type), case)
 
 
 def _ort(case: OpCase, *, norm: ForeignNorm, opset: int = 17) -> Run:
-    """One of ONNX Runtime's own norms, behind an Add where the case has one."""
+    """One of ONNX Runtime's own norms, with the neighbours that the case has."""
     op = norm.op_type
     if not case.over_last_axis:
         raise InputError(f"{op} normalises over the last axes only")
-    inputs = ["X", "scale"] if norm.is_rms else ["X", "scale", "bias"]
-    nodes, outputs = [], ["Y"]
-    if case.op == "add-norm":
-        nodes, outputs = [helper.make_node("Add", ["X", "R"], ["Sum"])], ["Y", "Sum"]
-        inputs[0] = "Sum"
-    norm_node = helper.make_node(op, inputs, ["Y"], axis=-1, epsilon=_EPSILON)
-    nodes = _with_gate(case, [*nodes, norm_node])
-    return _run_onnx(_onnx(case, nodes, case_scale(case, spread=False), outputs=outputs, opset=opset), case)
+    factors = ["scale"] if norm.is_rms else ["scale", "bias"]
 
+    def nodes(x: str, y: str) -> list[onnx.NodeProto]:
+        return [helper.make_node(op, [x, *factors], [y], axis=-1, epsilon=EPSILON)]
 
-def _with_gate(case: OpCase, norm: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """The nodes of a norm of X, with the gate of the case behind them or in front of them."""
-    if case.op not in GATED:
-        return norm
-    gate = [helper.make_node("Sigmoid", ["Z"], ["sigma"]), helper.make_node("Mul", ["Z", "sigma"], ["gate"])]
-    if case.op == "norm-gate":
-        norm[-1].output[:] = ["ungated"]
-        return [*gate, *norm, helper.make_node("Mul", ["ungated", "gate"], ["Y"])]
-    for node in norm:
-        node.input[:] = ["gated" if name == "X" else name for name in node.input]
-    return [*gate, helper.make_node("Mul", ["X", "gate"], ["gated"]), *norm]
+    scale = case_scale(case, spread=False).astype(element_dtype(case.normalized_dtype))
+    return _run_onnx(case_model(case, neighbours(case, nodes), scale, opset=opset), case)
 
 
 def _ort_skip(case: OpCase) -> Run:
@@ -125,29 +84,13 @@ def _ort_skip(case: OpCase) -> Run:
         ["X", "R", "scale"],
         ["Y", "", "", "Sum"],
         domain=CONTRIB_DOMAIN,
-        epsilon=_EPSILON,
+        epsilon=EPSILON,
     )
-    return _run_onnx(_onnx(case, [node], case_scale(case, spread=False), outputs=["Y", "Sum"], opset=17), case)
-
-
-def _decomposed(case: OpCase) -> onnx.ModelProto:
-    add = case.op == "add-norm"
-    x = "Sum" if add else "X"
-    nodes = [helper.make_node("Add", ["X", "R"], ["Sum"])] if add else []
-    nodes += [
-        helper.make_node("Pow", [x, "two"], ["square"]),
-        helper.make_node("ReduceMean", ["square", "axes"], ["mean"], keepdims=1),
-        helper.make_node("Add", ["mean", "eps"], ["shifted"]),
-        helper.make_node("Sqrt", ["shifted"], ["rms"]),
-        helper.make_node("Div", [x, "rms"], ["normed"]),
-        helper.make_node("Mul", ["normed", "scale"], ["Y"]),
-    ]
-    nodes = _with_gate(case, nodes)
-    return _onnx(case, nodes, case_scale(case, spread=True), outputs=["Y", "Sum"] if add else ["Y"], opset=18)
+    return _run_onnx(case_model(case, [node], case_scale(case, spread=False), opset=17), case)
 
 
 def _ort_decomposed(case: OpCase) -> Run:
-    return _run_onnx(_decomposed(case), case)
+    return _run_onnx(decomposed_model(case), case)
 
 
 def _torch(case: OpCase, *, compiled: bool) -> Run:
@@ -158,19 +101,29 @@ def _torch(case: OpCase, *, compiled: bool) -> Run:
     except ImportError as error:
         raise MissingDependencyError("torch is not installed; run: pip install 'torch<2.14'") from error
     torch.set_num_threads(case.threads)
-    n, dtype = case.shape[-1], getattr(torch, case.dtype)
+    n, dtype, silu = case.shape[-1], getattr(torch, case.dtype), torch.nn.functional.silu
 
     def tensor(array: NDArray[Any]) -> Any:
         return torch.from_numpy(array.astype(np.float32)).to(dtype)
 
-    scale, inputs = tensor(case_scale(case, spread=False)), [tensor(x) for x in case_inputs(case).values()]
+    scale, shift = tensor(case_scale(case, spread=False)), tensor(case_shift(case, spread=False))
+    inputs = [tensor(x) for x in case_inputs(case).values()]
+
+    def rms_norm(x: Any) -> Any:
+        return torch.nn.functional.rms_norm(x, (n,), scale.to(x.dtype), EPSILON)
 
     def norm(x: Any, *second: Any) -> Any:
+        if case.op == "add-float32-norm":
+            total = x.float() + second[0].float()
+            return rms_norm(total).to(dtype), total.to(dtype)
+        if case.op == "add-norm":
+            total = x + second[0]
+            return rms_norm(total), total
         if case.op == "gate-norm":
-            x = x * torch.nn.functional.silu(second[0])
-        total = x + second[0] if case.op == "add-norm" else x
-        y = torch.nn.functional.rms_norm(total, (n,), scale, _EPSILON)
-        return y * torch.nn.functional.silu(second[0]) if case.op == "norm-gate" else y, total
+            return rms_norm(x * silu(second[0]))
+        if case.op == "norm-gate":
+            return rms_norm(x) * silu(second[0])
+        return rms_norm(x) + shift if case.op == "norm-shift" else rms_norm(x)
 
     function: Any = torch.compile(norm) if compiled else norm
 
@@ -189,7 +142,7 @@ def _openvino(case: OpCase) -> Run:
     if case.dtype == "bfloat16":
         raise InputError("OpenVINO takes no bfloat16 arrays")
     core = openvino.Core()
-    model = core.read_model(_decomposed(case).SerializeToString())
+    model = core.read_model(decomposed_model(case).SerializeToString())
     threads = {"INFERENCE_NUM_THREADS": case.threads}
     request = core.compile_model(model, "CPU", threads).create_infer_request()
     inputs = case_inputs(case)

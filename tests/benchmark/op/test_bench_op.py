@@ -14,7 +14,7 @@ def test_each_kernel_runs_or_says_why_not():
     timings = {timing.kernel: timing for timing in rows}
     assert timings["ours"].failure is None
     assert timings["ort SkipSimplifiedLayerNormalization"].failure is None
-    assert timings["ours, partial 25 %"].failure == "a partial norm has no residual and no gate"
+    assert timings["ours, partial 25 %"].failure == "a partial norm has no residual, no gate and no shift"
     assert {t.kernel: t for t in channels}["ort LayerNormalization"].failure.endswith("over the last axes only")
     for timing in result.timings:
         assert (timing.failure is None) == (timing.copies is not None and timing.copies > 0)
@@ -25,7 +25,7 @@ def test_each_kernel_runs_or_says_why_not():
     ("wrong", "message"),
     [
         ({"kernels": ["nobody"]}, "kernel 'nobody' is not known; use 'ours', 'ours, round first'"),
-        ({"ops": ["sum"]}, "op 'sum' is not known; use norm, add-norm, norm-gate, gate-norm"),
+        ({"ops": ["sum"]}, "op 'sum' is not known; use norm, add-norm, norm-gate, gate-norm, norm-shift"),
         ({"dtypes": ["int8"]}, "dtype 'int8' is not supported"),
         ({"rounds": 0}, "use at least 1 of `rounds`"),
         ({"duration": 0}, "a `duration` of more than 0 seconds"),

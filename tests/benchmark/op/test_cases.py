@@ -32,6 +32,8 @@ def test_each_tensor_is_moved_once():
     assert tensor_bytes(CASE) == 2 * 4 * 64 * 4
     assert tensor_bytes(OpCase("add-norm", "bfloat16", (4, 64), -1, 1)) == 4 * 4 * 64 * 2
     assert tensor_bytes(OpCase("gate-norm", "float16", (4, 64), -1, 1)) == 3 * 4 * 64 * 2
+    assert tensor_bytes(OpCase("norm-shift", "float16", (4, 64), -1, 1)) == 2 * 4 * 64 * 2
+    assert tensor_bytes(OpCase("add-float32-norm", "float16", (4, 64), -1, 1)) == 4 * 4 * 64 * 2
 
 
 def test_inputs_start_with_a_page():
