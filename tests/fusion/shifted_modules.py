@@ -364,7 +364,8 @@ class Module:
     float32: tuple[str, ...] = ()
     integers: tuple[str, ...] = ()
     exporters: tuple[str, ...] = ("dynamo", "legacy")
-    notes: str = ""
+    left: str = ""
+    """What stays outside, and is a near miss."""
 
 
 _X: dict[str, tuple[str | int, ...]] = {"x": ("b", "s", WIDTH)}
@@ -378,12 +379,11 @@ _MAMBA = ("RMSNorm", "AddRMSNorm", "AddRMSNorm")
 MODULES = {
     "LTX-Video": Module(LtxBlock, _SIX, ("RMSNormShift", "AddRMSNormShift")),
     "LTX-Video, by token": Module(LtxBlock, {**_X, "temb": ("b", "s", 6 * WIDTH)}, ("RMSNormShift", "AddRMSNormShift")),
-    "LTX-Video decoder": Module(
+    "LTX-Video decoder": Module(  # channels first: the modulation stands behind the Transpose
         LtxResnet,
         {"x": ("b", WIDTH, 2, "s", "t"), "temb": ("b", 4 * WIDTH, 1, 1, 1)},
         ("RMSNorm",),
         exporters=_MOVES_AXES,
-        notes="channels first: the modulation stands behind the Transpose",
     ),
     "Sana": Module(SanaConv, {"x": ("b", WIDTH, "s", "t")}, ("RMSNormShift",), exporters=_MOVES_AXES),
     "diffusers, bias": Module(BiasNorm, _TWO, ("AddRMSNormShift",)),
@@ -395,13 +395,13 @@ MODULES = {
         _SIX,
         ("RMSNorm", "AddRMSNorm"),
         exporters=_NO_RMS_NORM,
-        notes="rounded, and then scaled a second time",
+        left="rounded, and then scaled a second time",
     ),
     "ACE-Step": Module(
         AceStepLayer,
         {**_X, "temb": ("b", 6, WIDTH)},
         ("RMSNorm", "AddRMSNorm"),
-        notes="scaled by a weight, and then a second time",
+        left="scaled by a weight, and then a second time",
     ),
     "MiniMax-H3": Module(
         MiniMaxH3Out,
@@ -409,7 +409,7 @@ MODULES = {
         ("RMSNorm",),
         integers=("indices",),
         exporters=_NO_RMS_NORM,
-        notes="scaled by a weight, and then a second time, by token",
+        left="scaled by a weight, and then a second time, by token",
     ),
     "Kandinsky, float32": Module(Float32Modulation, _SAMPLE, ("RMSNormShift",)),
     "VibeVoice": Module(
@@ -417,9 +417,9 @@ MODULES = {
         {"x": ("s", WIDTH), "temb": ("s", WIDTH)},
         ("RMSNorm", "AddRMSNormShift"),
         exporters=_NO_RMS_NORM,
-        notes="the first is scaled by a weight, and then a second time",
+        left="the first is scaled by a weight, and then a second time",
     ),
-    "Mamba": Module(lambda: Blocks("mamba", "Mamba"), _X, _MAMBA, notes="R is x or float32"),
+    "Mamba": Module(lambda: Blocks("mamba", "Mamba"), _X, _MAMBA),
     "Mamba2": Module(lambda: Blocks("mamba2", "Mamba2"), _X, _MAMBA),
     "FalconMamba": Module(lambda: Blocks("falcon_mamba", "FalconMamba"), _X, _MAMBA),
     "mamba_ssm": Module(MambaSsmBlock, _TWO, ("AddRMSNorm", "AddRMSNorm"), float32=("residual",)),

@@ -34,6 +34,10 @@ FAST = {
 }
 
 
+UNPROVEN = {("ACE-Step", "legacy"): ("RMSNorm", "RMSNorm"), ("Krea 2", "dynamo"): ("RMSNorm", "RMSNorm")}
+"""Exports whose shapes are not known well enough for a residual, and the norms that are found."""
+
+
 def parameters():
     for name, module in MODULES.items():
         for exporter in module.exporters:
@@ -84,7 +88,12 @@ def test_every_norm_is_found_and_as_exact_as_the_module(name, exporter, dtype):
     pytest.importorskip("transformers")
     kind = getattr(torch, dtype)
     result = fuse(export(name, exporter, kind))
-    assert len(result.norms) == len(MODULES[name].kinds)
+    kinds = UNPROVEN.get((name, exporter), MODULES[name].kinds)
+    if dtype == "float32":  # a float32 sum is not rounded
+        kinds = [kind.replace("AddFloat32", "Add") for kind in kinds]
+    assert [norm.kind for norm in result.norms] == list(kinds)
+    assert bool(result.near_misses) == bool(MODULES[name].left or (name, exporter) in UNPROVEN)
+    assert {miss.left for miss in result.near_misses} <= {"shift", "residual"}
     assert not [norm for norm in result.norms if norm.unproven]
     proto = ir.to_proto(result.model)
     schemas.register()
