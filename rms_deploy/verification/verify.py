@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ from rms_deploy.verification.candidates import (
 from rms_deploy.verification.cast_inputs import cast_inputs, fitted
 from rms_deploy.verification.check import Check
 from rms_deploy.verification.checks import Limits, checks, per_output
+from rms_deploy.verification.code_tolerance import Codes, codes_before_floats, tolerance_behind
 from rms_deploy.verification.isolated import call_isolated
 from rms_deploy.verification.memory import deployed_bytes, free_memory, gib
 from rms_deploy.verification.parts import compare_parts, first_failed
@@ -90,7 +92,7 @@ def verify(
         dims: sizes of named dynamic dimensions.
         seed: of the random inputs.
         tolerance: largest accepted relative L2 difference, in float64 too; default `tolerance_for` of the narrowest
-            float type, and `FORMULA_TOLERANCE`.
+            float type, behind quantisation `tolerance_behind`, and `FORMULA_TOLERANCE`.
         rtol: of each element: besides `tolerance`, |a - e| <= atol + rtol * |e| must hold. For all outputs, or by name.
         atol: as `rtol`.
         memory: bytes for the comparison: for weights, as deployed and in float64, and for the values at the cuts.
@@ -154,8 +156,9 @@ def verify(
         formula, how_formula = None, f"not compared: {'a server' if is_endpoint(place) else 'an engine'} has no float64"
     dtype, depth = rounding(tested.model, upcast=None) if cast else rounding(right.model, upcast=actual.upcast)
     depth *= 2 if cast else 1
+    codes = codes_before_floats(tested.model if cast else right.model)
     limits = Limits(
-        tolerance_for(dtype, depth) if tolerance is None else tolerance,
+        tolerance_behind(codes, tolerance_for(dtype, depth)) if tolerance is None else tolerance,
         _formula_tolerance(truth, formula) if tolerance is None else tolerance,
         *elementwise,
     )
@@ -171,7 +174,7 @@ def verify(
         candidate_run=actual.how,
         truth=how_true,
         tolerance=limits.relative_l2,
-        tolerance_origin="given" if tolerance is not None else f"4 eps({dtype.name}) sqrt({depth} roundings in a row)",
+        tolerance_origin=_origin(dtype, depth, codes) if tolerance is None else "given",
         formula=how_formula,
         formula_tolerance=limits.formula,
         shapes={name: array.shape for name, array in next(iter(feeds_by_kind.values())).items()},
@@ -240,6 +243,12 @@ def _outputs(run: CandidateRun, feeds_by_kind: Mapping[str, _Feeds], *, advice: 
     except RunError as error:
         raise RunError("; ".join(filter(None, (str(error), advice)))) from error
     return _Outputs(run.how, run.upcast, by_kind)
+
+
+def _origin(dtype: np.dtype[Any], depth: int, codes: Codes) -> str:
+    """Where the tolerance comes from."""
+    text = f"4 eps({dtype.name}) sqrt({depth} roundings in a row)"
+    return f"{text}, behind {codes.count} quantisation{'s in a row' * (codes.count > 1)}" if codes.count else text
 
 
 def _formula_tolerance(*runs: CandidateRun | None) -> float:

@@ -21,6 +21,7 @@ from rms_deploy.runtime import tensorrt_session as tensorrt
 from rms_deploy.verification import verify as verification
 from rms_deploy.verification.checks import _verdict
 from rms_deploy.verification.difference import difference
+from rms_deploy.verification.tolerance import tolerance_for
 from rms_deploy.verification.verify import verify
 
 CODES = {"float": 1, "float16": 10, "bfloat16": 16}
@@ -234,6 +235,24 @@ def test_a_quantised_output_is_compared_in_codes_and_in_float64(name, code, tmp_
     assert result.is_complete
     assert result.formula.endswith("QuantizeLinear in float32")
     assert not verify(unfused, paths[1], library=False).passed
+
+
+def test_a_tipped_code_is_explained(tmp_path):
+    """A scale that is off by 2^-20 tips a code here and there; one that is off by a hundredth does not pass."""
+    text = QUANTIZED.replace("TYPE", "float").replace("CODE", "3").replace("EPSILON", "0.001")
+    text = text.replace("y = rms_deploy", "q = rms_deploy").replace("(x, w) }", "(x, v) y = Cast <to = 1> (q) }")
+    text = text.replace("{ q =", "{ v = Mul (w, f) q =").replace("<float[8] w", "<float f = {FACTOR}, float[8] w")
+    paths = []
+    for factor in ("1", "1.000001", "1.01"):
+        model = ir.from_proto(onnx.parser.parse_model(text.replace("FACTOR", factor).replace("[4,8]", "[4096,8]")))
+        attach_functions(model)
+        paths.append(tmp_path / f"{factor}.onnx")
+        save_model(model, paths[-1])
+    near, far = (verify(paths[0], path, library=False) for path in paths[1:])
+    assert near.tolerance_origin == "4 eps(float32) sqrt(2 roundings in a row), behind 1 quantisation"
+    assert all(check.difference.within(near.tolerance) for check in near.checks)
+    assert near.worst.difference.relative_l2 > tolerance_for(np.dtype(np.float32), 2)
+    assert not any(check.difference.within(far.tolerance) for check in far.checks if check.kind != "tiny")
 
 
 def test_ids_stay_inside_the_table_and_need_one_kind_only(tmp_path):
