@@ -25,10 +25,11 @@ class DecomposedRMSNorm(nn.Module):
         super().__init__()
         self.norm = norm
 
-    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
-        """y: shape and dtype of x; `scale` takes the place of the weight."""
-        has_scale = self.norm.weight is not None or scale is not None
-        return self._scaled(x, self.norm.scale(scale) if has_scale else None)
+    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        """y: shape and dtype of x; `scale` takes the place of the weight, `shift` that of the bias."""
+        if shift is None and self.norm.bias is None:
+            return self._scaled(x, self.norm.given_scale(scale))
+        return self.norm.shifted(x, scale, shift, self._scaled)
 
     def _scaled(self, x: Tensor, scale: Tensor | None) -> Tensor:
         """y; `scale` is all that x / rms is multiplied by, with the offset of the weight."""
@@ -65,12 +66,13 @@ class DecomposedRMSNorm(nn.Module):
 class DecomposedAddRMSNorm(DecomposedRMSNorm):
     """The same for AddRMSNorm."""
 
+    norm: AddRMSNorm
+
     def forward(  # type: ignore[override]  # its own inputs
-        self, x: Tensor, residual: Tensor, scale: Tensor | None = None
+        self, x: Tensor, residual: Tensor, scale: Tensor | None = None, shift: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """(y, total), each of the shape and dtype of x; `scale` takes the place of the weight."""
-        total = x + residual
-        return super().forward(total, scale), total
+        """(y, total), each of the shape of x; `scale` takes the place of the weight, `shift` that of the bias."""
+        return self.norm.added(x, residual, scale, shift, self._scaled)
 
 
 class DecomposedGatedRMSNorm(DecomposedRMSNorm):
@@ -82,7 +84,7 @@ class DecomposedGatedRMSNorm(DecomposedRMSNorm):
         self, x: Tensor, z: Tensor, scale: Tensor | None = None
     ) -> Tensor:
         """y: shape and dtype of x; `scale` takes the place of the weight."""
-        return self.norm.gated(x, z, self.norm.scale(scale), self._scaled)
+        return self.norm.gated(x, z, scale, self._scaled)
 
 
 def decomposed(module: nn.Module) -> Any:

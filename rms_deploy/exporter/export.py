@@ -127,9 +127,7 @@ def export(
         exported = run(source, opset=opset, dynamic_shapes=shapes)
     _forget_paths(exported)
     if form == NormForm.FUSED:
-        facts = Facts(exported, thorough=True)
-        FuseAddRMSNorm(facts)(exported)
-        FuseGate(facts)(exported)
+        _fuse_compositions(exported)
     if form == NormForm.STANDARD:
         LowerToStandard()(exported)
     functions.attach_functions(exported)
@@ -137,6 +135,13 @@ def export(
         save_model(exported, output)
     path = None if output is None else Path(output)
     return ExportResult(exported, path, exported_norms(exported), cached=source.cached)
+
+
+def _fuse_compositions(model: ir.Model) -> None:
+    """Make one op of each norm and what stands around it: what `rms_deploy.nn.composition` computes in torch."""
+    facts = Facts(model, thorough=True)
+    FuseAddRMSNorm(facts)(model)
+    FuseGate(facts)(model)
 
 
 def _checked(norm: NormForm, exporter: str, dtype: str | None, opset: int | None) -> int:
@@ -197,7 +202,7 @@ def _folded(module: nn.Module) -> nn.Module | None:
     if not isinstance(module, RMSNorm) or not module.scale_offset or module.weight is None:
         return None
     twin = copy.copy(module)
-    twin._parameters = {"weight": nn.Parameter(module.scale().detach())}
+    twin._parameters = {**module._parameters, "weight": nn.Parameter(module.scale().detach())}
     twin.scale_offset = 0.0
     return twin
 

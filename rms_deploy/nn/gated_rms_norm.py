@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from rms_deploy.errors import InputError
+from rms_deploy.nn.composition import Norm, normalized, wide_dtype
 from rms_deploy.nn.rms_norm import RMSNorm
-from rms_deploy.ops import torch_eager
 
 __all__ = ["Activation", "GatedRMSNorm"]
 
@@ -30,14 +30,15 @@ class GatedRMSNorm(RMSNorm):
         epsilon: as in `RMSNorm`.
         norm_before_gate: whether the gate multiplies the result of the norm, and not x.
         activation: of the gate, "silu" or "sigmoid".
-        **options: as in `RMSNorm`, but for `axes` and `round_reciprocal`. For groups, x and z have the shape
+        **options: as in `RMSNorm`, but for `axes`, `bias` and `round_reciprocal`. For groups, x and z have the shape
             (..., groups, n / groups), and `scale_shape` is (groups, n / groups).
 
     Shape:
         x and z have one shape and dtype, and y has them too. Gradients are those of the composition.
 
     Raises:
-        InputError: as `RMSNorm`; `axes` or `round_reciprocal` is given; z has another shape or dtype than x.
+        InputError: as `RMSNorm`; `axes`, `bias` or `round_reciprocal` is given; z is no tensor, or has another shape or
+            dtype than x.
 
     Source:
         Dao and Gu, Transformers are SSMs, 2024, section 7 (the gate in front, of Mamba-2).
@@ -52,7 +53,7 @@ class GatedRMSNorm(RMSNorm):
         activation: Activation = "silu",
         **options: Any,
     ) -> None:
-        for name in ("axes", "round_reciprocal"):
+        for name in ("axes", "bias", "round_reciprocal"):
             if options.get(name):
                 raise InputError(f"{name}: {options[name]!r} is not accepted by a gated norm; leave it out")
         if activation not in get_args(Activation):
@@ -66,28 +67,21 @@ class GatedRMSNorm(RMSNorm):
     ) -> Tensor:
         """y: shape and dtype of x; `scale` as in `RMSNorm`."""
         self._check(x, scale)
-        return self.gated(x, z, self.scale(scale), self._norm)
+        return self.gated(x, z, scale, self._norm)
 
-    def gated(self, x: Tensor, z: Tensor, scale: Tensor, norm: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """y, by a `norm` that takes a float32 x, or one that it rounds as this module says, and a scale."""
+    def gated(self, x: Tensor, z: Tensor, scale: Tensor | None, norm: Norm) -> Tensor:
+        """y, out of a plain `norm`; `scale` as in `forward`."""
+        if not isinstance(z, Tensor):
+            raise InputError(f"z: {z!r} is not accepted; give the gate, a tensor, or use RMSNorm where there is none")
         if x.shape != z.shape or x.dtype != z.dtype:
             raise InputError(f"z: {z.dtype} {list(z.shape)} does not match x, {x.dtype} {list(x.shape)}")
-        wide = x if x.dtype == torch.float64 else x.float()
-        function = nn.functional.silu if self.activation == "silu" else torch.sigmoid
-        gate = function(z.to(wide.dtype))
-        rounds_first = self.round_before_scale and x.dtype != wide.dtype
-        if self.norm_before_gate:
-            normed = norm(x, scale) if rounds_first else norm(wide, scale.to(wide.dtype))
-            return (normed.to(wide.dtype) * gate).to(x.dtype)
-        if rounds_first:
-            one = torch.ones((), dtype=wide.dtype, device=x.device)
-            return norm(wide * gate, one).to(x.dtype) * scale.to(x.dtype)
-        return norm(wide * gate, scale.to(wide.dtype)).to(x.dtype)
+        wide = wide_dtype(x.dtype)
+        gate = nn.functional.silu(z.to(wide)) if self.activation == "silu" else torch.sigmoid(z.to(wide))
+        options: dict[str, Any] = {"scale": self.given_scale(scale), "round_before_scale": self.round_before_scale}
+        if not self.norm_before_gate:
+            return normalized(norm, x.to(wide) * gate, dtype=x.dtype, **options)
+        dtype = x.dtype if self.round_before_scale else wide
+        return (normalized(norm, x.to(dtype), dtype=dtype, **options).to(wide) * gate).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, norm_before_gate={self.norm_before_gate}, activation={self.activation}"
-
-    def _norm(self, x: Tensor, scale: Tensor) -> Tensor:
-        return torch_eager.rms_norm(
-            x, scale, self.axes, self.epsilon, self.rms_epsilon, self.rms_min, self.round_before_scale, False
-        )

@@ -1,4 +1,4 @@
-"""RMSNorm and pRMSNorm."""
+"""RMSNorm and pRMSNorm, with and without a shift."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rms_deploy.errors import InputError
 from rms_deploy.nn.arguments import checked_axes, checked_shape, either, not_negative, partial_size_of
+from rms_deploy.nn.composition import Norm, normalized
 from rms_deploy.ops import torch_eager
 from rms_deploy.ops.scale_shape import why_not_taken
 
@@ -18,15 +19,19 @@ __all__ = ["PartialRMSNorm", "RMSNorm"]
 
 
 class RMSNorm(nn.Module):
-    """y = (scale_offset + weight) * x / max(sqrt(mean(x^2 over axes) + epsilon) + rms_epsilon, rms_min)
+    """y = (scale_offset + weight) * x / max(sqrt(mean(x^2 over axes) + epsilon) + rms_epsilon, rms_min) + bias
 
-    Statistics are float32 (float64 for float64 input), whatever the dtype of the module.
+    Statistics are float32 (float64 for float64 input), whatever the dtype of the module. The bias is added where the
+    scale is applied: in float32 before the one rounding, or, with `round_before_scale`, in the dtype of x to what was
+    scaled and rounded.
 
     Args:
         shape: size of the normalised axes; an int is one axis.
         epsilon: added to the mean square, inside the root; default 1e-6.
         scale: whether there is a weight, of shape `shape` and a 1 for each axis behind the block; it starts at
             1 - `scale_offset`, so that the whole scale is 1. Default: there is one.
+        bias: whether there is a shift that is learned, of the shape of the weight; it starts at 0. Default: there is
+            none.
         normalized_shape: `shape` by the name that `torch.nn.RMSNorm` has for it.
         eps: `epsilon` by that name.
         elementwise_affine: `scale` by that name.
@@ -41,19 +46,21 @@ class RMSNorm(nn.Module):
         scale_shape: shape of a weight that has several rows, such as (groups, n / groups) beside x (..., groups,
             n / groups); it broadcasts to x, as `rms_deploy.ops.scale_shape` says. Default: one row for all.
         axes: the contiguous block of axes, counted from the end (negative); default the last `len(shape)`.
-        device: of the weight.
-        dtype: of the weight.
+        device: of weight and bias.
+        dtype: of weight and bias.
 
     Shape:
         Any x whose `axes` have the sizes `shape`; y has the shape and dtype of x. A weight of several rows, and a scale
-        that is given to `forward`, are computed with in torch's operators, not by the compiled kernels.
+        that is given to `forward`, are computed with in torch's operators, not by the compiled kernels. A shift is
+        always added by torch's operators, and gradients with one are those of the composition.
 
     Raises:
-        InputError: a bad shape, axis or epsilon here; an x of other sizes, or a scale that does not broadcast to x, in
-            `forward`.
+        InputError: a bad shape, axis or epsilon, or a bias without a weight, here; an x of other sizes, or a scale or
+            shift that does not broadcast to x, in `forward`.
 
     Source:
-        Zhang and Sennrich, Root Mean Square Layer Normalization, 2019, section 4, equation 4.
+        Zhang and Sennrich, Root Mean Square Layer Normalization, 2019, section 4, equation 4. It has no bias: that is
+        of `RMSNorm(bias=True)` in diffusers, and of norms that a diffusion model modulates.
     """
 
     partial_size: int | None = None
@@ -65,6 +72,7 @@ class RMSNorm(nn.Module):
         epsilon: float | None = None,
         *,
         scale: bool | None = None,
+        bias: bool = False,
         normalized_shape: int | Sequence[int] | None = None,
         eps: float | None = None,
         elementwise_affine: bool | None = None,
@@ -93,11 +101,16 @@ class RMSNorm(nn.Module):
         if scale:
             broadcast = self.scale_shape or (*self.shape, *[1] * (-1 - self.axes[-1]))
             self.weight: nn.Parameter | None = nn.Parameter(torch.full(broadcast, 1.0 - scale_offset, **options))
-        elif scale_shape is not None:
-            raise InputError("scale_shape: there is no weight, as `scale` is False; leave one of them out")
+        elif scale_shape is not None or bias:
+            name = "bias" if scale_shape is None else "scale_shape"
+            raise InputError(f"{name}: there is no weight, as `scale` is False; leave one of them out")
         else:
             self.register_parameter("weight", None)
             self.register_buffer("unit", torch.ones((), **options), persistent=False)
+        if bias:
+            self.bias: nn.Parameter | None = nn.Parameter(torch.zeros(broadcast, **options))
+        else:
+            self.register_parameter("bias", None)
 
     def scale(self, given: Tensor | None = None) -> Tensor:
         """What x / rms is multiplied by: the weight itself; with an offset, their float32 sum; without a weight, 1.
@@ -114,14 +127,18 @@ class RMSNorm(nn.Module):
         wide = weight if weight.dtype == torch.float64 else weight.float()
         return wide + self.scale_offset
 
-    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
         """y: shape and dtype of x.
 
         Args:
             x: what is normalised.
             scale: takes the place of the weight, such as one scale for each sample, of shape (batch, 1, n).
+            shift: takes the place of the bias. The modulation of a diffusion model, norm(x) * (1 + s) + t, is
+                `norm(x, s, t)` of a norm with a `scale_offset` of 1.
         """
         self._check(x, scale)
+        if shift is not None or self._parameters["bias"] is not None:  # self.bias takes ten times as long
+            return self.shifted(x, scale, shift, self._norm)
         return torch_eager.rms_norm(
             x,
             self.scale(scale),
@@ -134,10 +151,51 @@ class RMSNorm(nn.Module):
             self.partial_size,
         )
 
+    def shifted(self, x: Tensor, scale: Tensor | None, shift: Tensor | None, norm: Norm) -> Tensor:
+        """y with a shift, out of a plain `norm`; `scale` and `shift` as in `forward`."""
+        return normalized(
+            norm,
+            x,
+            scale=self.given_scale(scale),
+            shift=self.given_shift(x, shift),
+            dtype=x.dtype,
+            round_before_scale=self.round_before_scale,
+        )
+
+    def given_scale(self, scale: Tensor | None) -> Tensor | None:
+        """As `scale`; None: there is neither a weight nor a scale that takes its place."""
+        return None if scale is None and self.weight is None else self.scale(scale)
+
+    def given_shift(self, x: Tensor, shift: Tensor | None) -> Tensor | None:
+        """What is added: `shift`, else the bias, else None.
+
+        Raises:
+            InputError: it does not broadcast to x.
+        """
+        added = self.bias if shift is None else shift
+        why_not = None if added is None else why_not_taken(added.shape, x.shape, self.axes)
+        if added is not None and why_not is not None:
+            raise InputError(f"shift: shape {list(added.shape)} {why_not}; x has shape {list(x.shape)}")
+        return added
+
     def extra_repr(self) -> str:
         options = ["rms_epsilon", "rms_min", "round_before_scale", "round_reciprocal", "scale_offset", "scale_shape"]
         shown = [f"{name}={getattr(self, name)}" for name in options if getattr(self, name)]
+        shown += ["bias=True"] * (self.bias is not None)
         return ", ".join([f"{list(self.shape)}", f"axes={self.axes}", f"epsilon={self.epsilon}", *shown])
+
+    def _norm(self, x: Tensor, scale: Tensor | None) -> Tensor:
+        return torch_eager.rms_norm(
+            x,
+            torch.ones((), dtype=x.dtype, device=x.device) if scale is None else scale,
+            self.axes,
+            self.epsilon,
+            self.rms_epsilon,
+            self.rms_min,
+            self.round_before_scale,
+            self.round_reciprocal,
+            self.partial_size,
+        )
 
     def _check(self, x: Tensor, scale: Tensor | None) -> None:
         if x.shape[self.axes[0] : self.axes[-1] + 1 or None] != self.shape:

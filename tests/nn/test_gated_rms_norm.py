@@ -52,4 +52,8 @@ def test_what_a_gated_norm_refuses() -> None:
         GatedRMSNorm(8, round_reciprocal=True)
     with pytest.raises(InputError, match=r"z: torch.float32 \[1, 8\] does not match x, torch.float32 \[3, 8\]"):
         GatedRMSNorm(8)(torch.ones(3, 8), torch.ones(1, 8))
+    with pytest.raises(InputError, match="bias: True is not accepted by a gated norm"):
+        GatedRMSNorm(8, bias=True)
+    with pytest.raises(InputError, match="z: None is not accepted; give the gate, a tensor, or use RMSNorm"):
+        GatedRMSNorm(8)(torch.ones(3, 8), None)
     assert "norm_before_gate=True" in repr(GatedRMSNorm(8))

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from rms_deploy.errors import InputError
+from rms_deploy.exporter.decomposed import decomposed
 from rms_deploy.nn import AddRMSNorm, PartialRMSNorm, RMSNorm
+from rms_deploy.ops import reference
 
-from .norm_numbers import formula, randomized
+from .norm_numbers import array, assert_near, formula, randomized
 
 
 def test_rms_norm() -> None:
@@ -169,6 +171,7 @@ def test_repr_says_what_differs_from_the_default() -> None:
         (lambda: RMSNorm(4, axes=[-1, -2]), "one contiguous negative axis for each of 1 sizes"),
         (lambda: RMSNorm(4, scale_shape=(0, 4)), r"scale_shape: \(0, 4\) is not accepted"),
         (lambda: RMSNorm(4, scale=False, scale_shape=(2, 4)), "scale_shape: there is no weight"),
+        (lambda: RMSNorm(4, scale=False, bias=True), "bias: there is no weight, as `scale` is False"),
         (lambda: PartialRMSNorm(4, 0.0), "p: 0.0 is not accepted"),
         (lambda: PartialRMSNorm(4, 1.5), "p: 1.5 is not accepted"),
         (lambda: PartialRMSNorm(4, 0), r"a size \(an int, 1 ... 4\)"),
@@ -182,3 +185,91 @@ def test_repr_says_what_differs_from_the_default() -> None:
 def test_refusals(make, message) -> None:
     with pytest.raises(InputError, match=message):
         make()
+
+
+DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("round_before_scale", [False, True], ids=["once", "first"])
+def test_a_bias(dtype, round_before_scale) -> None:
+    x = torch.randn(3, 40, 64).to(dtype)
+    norm = randomized(RMSNorm(64, bias=True, round_before_scale=round_before_scale)).to(dtype)
+    expected = reference.rms_norm(
+        array(x), array(norm.weight), shift=array(norm.bias), round_before_scale=round_before_scale
+    )
+    assert_near(norm(x), expected)
+    shift = torch.randn(3, 1, 64).to(dtype)
+    expected = reference.rms_norm(
+        array(x), array(norm.weight), shift=array(shift), round_before_scale=round_before_scale
+    )
+    assert_near(norm(x, shift=shift), expected)
+
+
+def test_a_bias_starts_at_zero() -> None:
+    norm = RMSNorm((3, 4), bias=True)
+    assert norm.bias.shape == (3, 4)
+    assert not norm.bias.any()
+    assert set(norm.state_dict()) == {"weight", "bias"}
+    assert "bias=True" in repr(norm)
+    plain = RMSNorm((3, 4))
+    assert plain.bias is None
+    assert "bias" not in repr(plain)
+    x = torch.randn(2, 3, 4)
+    assert torch.equal(norm(x), plain(x))
+
+
+def test_a_bias_of_channels_and_of_a_partial_norm() -> None:
+    x = torch.randn(2, 6, 3, 4)
+    norm = randomized(RMSNorm(6, axes=[-3], bias=True))
+    expected = formula(x, norm.weight, axes=(1,)) + norm.bias
+    torch.testing.assert_close(norm(x).double(), expected, rtol=1e-6, atol=1e-6)
+    partial = randomized(PartialRMSNorm(4, 2, bias=True))
+    y = partial(x)
+    partial.bias = None
+    torch.testing.assert_close(y, partial(x, shift=None) + randomized(PartialRMSNorm(4, 2, bias=True)).bias)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("tokens", [1, 40], ids=["by sample", "by token"])
+def test_a_modulated_norm_has_the_bits_of_the_model(tokens, dtype) -> None:
+    """norm(x) * (1 + s) + t of LTX-Video, where each step is rounded to the dtype of x."""
+    x, s, t = (torch.randn(3, size, 64).to(dtype) for size in (40, tokens, tokens))
+    expected = decomposed(RMSNorm(64, scale=False))(x) * (1 + s) + t
+    norm = RMSNorm(64, scale=False, scale_offset=1.0, round_before_scale=True)
+    assert torch.equal(decomposed(norm)(x, s, t), expected)
+    assert_near(norm(x, s, t), array(expected))
+
+
+def test_a_shift_alone() -> None:
+    x, shift = torch.randn(3, 5, 16).half(), torch.randn(16).half()
+    norm = RMSNorm(16, scale=False)
+    assert_near(norm(x, shift=shift), reference.rms_norm(array(x), shift=array(shift)))
+
+
+def test_the_gradients_of_a_shift() -> None:
+    for round_before_scale in (False, True):
+        norm = RMSNorm(8, scale_offset=1.0, round_before_scale=round_before_scale).double()
+        x, scale, shift = (torch.randn(2, n, 8, dtype=torch.float64, requires_grad=True) for n in (3, 1, 1))
+        assert torch.autograd.gradcheck(norm, (x, scale, shift))
+        assert torch.autograd.gradgradcheck(norm, (x, scale, shift))
+    norm = RMSNorm(8, bias=True).half()
+    norm(torch.randn(3, 8).half()).sum().backward()
+    assert torch.equal(norm.bias.grad, torch.full((8,), 3.0).half())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_shift_compiles_into_one_graph(dtype) -> None:
+    norm = randomized(RMSNorm(16, bias=True)).to(dtype)
+    x = torch.randn(3, 16).to(dtype)
+    compiled = torch.compile(norm, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), norm(x))
+    shift = torch.randn(3, 1).to(dtype)
+    torch.testing.assert_close(compiled(x, None, shift), norm(x, None, shift))
+
+
+def test_a_shift_that_does_not_broadcast() -> None:
+    with pytest.raises(InputError, match=r"shift: shape \[4, 8\] does not broadcast to x; x has shape \[3, 8\]"):
+        RMSNorm(8)(torch.ones(3, 8), shift=torch.ones(4, 8))
+    with pytest.raises(InputError, match=r"shift: shape \[2, 1, 3, 8\] varies along two axes in front"):
+        RMSNorm(8)(torch.ones(2, 5, 3, 8), shift=torch.ones(2, 1, 3, 8))
