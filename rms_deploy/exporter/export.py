@@ -201,9 +201,10 @@ def _folded(module: nn.Module) -> nn.Module | None:
     """A norm whose weight holds its offset already, so that no node adds it at run time; None for other modules."""
     if not isinstance(module, RMSNorm) or not module.scale_offset or module.weight is None:
         return None
-    twin = copy.copy(module)
-    twin._parameters = {**module._parameters, "weight": nn.Parameter(module.scale().detach())}
-    twin.scale_offset = 0.0
+    twin, weight = copy.copy(module), nn.Parameter(module.scale().detach())
+    twin._parameters = {**module._parameters, "weight": weight}
+    # A scale that is given to `forward` still needs its offset.
+    twin.scale = lambda given=None: weight if given is None else module.scale(given)  # type: ignore[method-assign]
     return twin
 
 

@@ -107,3 +107,9 @@ def test_a_folded_offset_leaves_the_bias():
     weights = [value.const_value.numpy() for value in exported.model.graph.initializers.values()]
     assert any(np.array_equal(weight, norm.scale().detach().numpy()) for weight in weights)
     assert any(np.array_equal(weight, norm.bias.detach().numpy()) for weight in weights)
+
+
+def test_a_folded_offset_is_added_to_a_scale_that_is_given():
+    norm = RMSNorm(WIDTH, scale_offset=1.0)
+    inputs = {"x": torch.randn(2, 7, WIDTH), "scale": torch.randn(2, 1, WIDTH)}
+    assert_runs_as(export(norm, inputs=inputs).model, inputs, (norm(**inputs),))
