@@ -28,7 +28,9 @@ from rms_deploy.exporter.source import Source
 from rms_deploy.exporter.swap import find_norms
 from rms_deploy.exporter.torch_exporters import export_dynamo, export_legacy
 from rms_deploy.fusion.passes.fuse_add_rms_norm import FuseAddRMSNorm
+from rms_deploy.fusion.passes.fuse_float32_sum import FuseFloat32Sum
 from rms_deploy.fusion.passes.fuse_gate import FuseGate
+from rms_deploy.fusion.passes.fuse_shift import FuseShift
 from rms_deploy.fusion.passes.lower_to_standard import STANDARD_OPSET, LowerToStandard
 from rms_deploy.nn import RMSNorm
 from rms_deploy.onnx_model.analysis import Facts
@@ -140,8 +142,8 @@ def export(
 def _fuse_compositions(model: ir.Model) -> None:
     """Make one op of each norm and what stands around it: what `rms_deploy.nn.composition` computes in torch."""
     facts = Facts(model, thorough=True)
-    FuseAddRMSNorm(facts)(model)
-    FuseGate(facts)(model)
+    for fuse_part in (FuseShift, FuseAddRMSNorm, FuseFloat32Sum, FuseGate):
+        fuse_part(facts)(model)
 
 
 def _checked(norm: NormForm, exporter: str, dtype: str | None, opset: int | None) -> int:

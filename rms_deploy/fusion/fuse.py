@@ -51,10 +51,10 @@ VERIFY_LIMIT: Final = 20_000
 _Pass = Callable[..., ir.passes.InPlacePass]
 
 _PARTS: Final[tuple[tuple[str, _Pass], ...]] = (
+    ("shift", FuseShift),
     ("residual", FuseAddRMSNorm),
     ("residual", FuseFloat32Sum),
     ("gate", FuseGate),
-    ("shift", FuseShift),
     ("quantization", FuseQuantize),
 )
 """What is fused into norms that are ops already, in this order."""

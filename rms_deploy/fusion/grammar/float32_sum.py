@@ -17,7 +17,7 @@ import onnx_ir as ir
 from rms_deploy.fusion.grammar.chain import ends_with_last, is_cast, is_read_once, reader, rounded, sum_of
 from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.onnx_model.constants import scalar
-from rms_deploy.ops.contract import ADD_FLOAT32_RMS_NORM, ADD_RMS_NORM, DOMAIN, RMS_NORM, Op, reciprocal
+from rms_deploy.ops.contract import ADD_FLOAT32_RMS_NORM, ADD_RMS_NORM, DOMAIN, OPS, Op
 from rms_deploy.ops.element_types import HALF
 from rms_deploy.ops.function_body import CAST_LIKE_OPSET
 from rms_deploy.ops.nodes import axes_of, scale_of
@@ -28,8 +28,7 @@ __all__ = ["Float32Sum", "float32_sum_of"]
 _FLOAT32: Final = ir.DataType.FLOAT
 
 _ROUNDED: Final[dict[str, Op]] = {
-    RMS_NORM.name: ADD_RMS_NORM,
-    reciprocal(RMS_NORM).name: reciprocal(ADD_RMS_NORM),
+    op.name: with_sum for op in OPS.values() if (with_sum := OPS.get(f"Add{op.name}")) is not None and not op.is_add
 }
 """Case 1: our op of a sum, by that of one tensor."""
 
@@ -43,7 +42,8 @@ class Float32Sum:
     x: ir.Value
     """Of a half type."""
     residual: ir.Value
-    scale: ir.Value
+    factors: tuple[ir.Value, ...]
+    """The scale, and the shift if there is one."""
     scale_type: ir.DataType | None
     """None: what the norm has."""
     total: ir.Value
@@ -85,11 +85,11 @@ def _rounded_sum(norm: ir.Node, facts: Facts) -> Float32Sum | None:
     if add.graph is not norm.graph or cast.graph is not norm.graph:
         return None
     operands = _operands(add, half, facts)
-    scale = scale_of(norm)
-    if operands is None or scale is None:
+    if operands is None:
         return None
     x, residual = operands
-    return Float32Sum(_ROUNDED[norm.op_type], norm, x, residual, scale, None, add.outputs[0], norm.outputs[0])
+    factors = tuple(value for value in norm.inputs[1:] if value is not None)
+    return Float32Sum(_ROUNDED[norm.op_type], norm, x, residual, factors, None, add.outputs[0], norm.outputs[0])
 
 
 def _unrounded_sum(norm: ir.Node, facts: Facts) -> Float32Sum | None:
@@ -114,9 +114,9 @@ def _unrounded_sum(norm: ir.Node, facts: Facts) -> Float32Sum | None:
     is_rounded = len(casts) == len(total.uses()) and not total.is_graph_output()
     before = facts.origin(residual)
     if not is_rounded or facts.dtype(before) != half or sum(c.outputs[0].is_graph_output() for c in casts) > 1:
-        return Float32Sum(ADD_FLOAT32_RMS_NORM, norm, x, residual, scale, scale_type, total, end)
+        return Float32Sum(ADD_FLOAT32_RMS_NORM, norm, x, residual, (scale,), scale_type, total, end)
     totals = sorted((cast.outputs[0] for cast in casts), key=lambda value: not value.is_graph_output())
-    return Float32Sum(ADD_FLOAT32_RMS_NORM, norm, x, before, scale, scale_type, total, end, True, tuple(totals))
+    return Float32Sum(ADD_FLOAT32_RMS_NORM, norm, x, before, (scale,), scale_type, total, end, True, tuple(totals))
 
 
 def _half_of(value: ir.Value | None, facts: Facts) -> ir.DataType | None:

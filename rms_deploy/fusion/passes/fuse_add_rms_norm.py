@@ -12,14 +12,15 @@ from rms_deploy.fusion.passes.fuse_result import FuseResult
 from rms_deploy.fusion.passes.rewriting import annotate, place_of, remove_if_dead, successor
 from rms_deploy.fusion.proof.prove_pass import PassProver, keep_proof
 from rms_deploy.onnx_model.analysis import Facts, is_op
-from rms_deploy.ops.contract import ADD_RMS_NORM, DOMAIN, RMS_NORM, reciprocal
+from rms_deploy.ops.contract import DOMAIN, OPS
 from rms_deploy.ops.nodes import graphs_of, label
 
 __all__ = ["FuseAddRMSNorm", "add_of", "why_not_merged"]
 
 _MERGED: Final = {
-    RMS_NORM.name: ADD_RMS_NORM.name,
-    reciprocal(RMS_NORM).name: reciprocal(ADD_RMS_NORM).name,
+    op.name: with_sum.name
+    for op in OPS.values()
+    if (with_sum := OPS.get(f"Add{op.name}")) is not None and not op.is_add
 }
 """Our op of a sum, by that of one tensor."""
 
@@ -120,7 +121,7 @@ def _replace(add: ir.Node, norm: ir.Node, place: ir.Node, facts: Facts) -> ir.No
     node = ir.Node(
         DOMAIN,
         _MERGED[norm.op_type],
-        [*add.inputs, norm.inputs[1]],
+        [*add.inputs, *norm.inputs[1:]],
         list(norm.attributes.values()),
         outputs=[y, total],
         name=norm.name,

@@ -64,14 +64,14 @@ def _place(found: Float32Sum, position: dict[ir.Node, float]) -> ir.Node | None:
     assert first is not None
     assert last is not None
     others = [value for value in (found.total, *found.rounded_totals) if value is not found.end]
-    return place_of(first, last, (found.x, found.residual, found.scale), others, position)
+    return place_of(first, last, (found.x, found.residual, *found.factors), others, position)
 
 
 def _holds(found: Float32Sum, facts: Facts, prover: PassProver | None) -> bool:
     """Case 3: whether both forms agree, or are not run."""
     if prover is None:
         return True
-    given = {facts.origin(value) for value in (found.x, found.residual, found.scale)}
+    given = {facts.origin(value) for value in (found.x, found.residual, *found.factors)}
     totals = found.rounded_totals[:1] if found.is_rounded else (found.total,)
     return keep_proof(found.norm, prover.between(given, [found.end, *totals], x=found.x, norm=found.norm), _WHY_NOT)
 
@@ -79,7 +79,7 @@ def _holds(found: Float32Sum, facts: Facts, prover: PassProver | None) -> bool:
 def _replace(found: Float32Sum, place: ir.Node, facts: Facts) -> ir.Node:
     norm, graph = found.norm, found.norm.graph
     assert graph is not None
-    for value in (found.x, found.residual, found.scale):
+    for value in (found.x, found.residual, *found.factors):
         annotate(value, facts)
     y = successor(found.end, facts)
     totals = found.rounded_totals if found.is_rounded else (found.total,)
@@ -87,7 +87,7 @@ def _replace(found: Float32Sum, place: ir.Node, facts: Facts) -> ir.Node:
     node = ir.Node(
         DOMAIN,
         found.op.name,
-        [found.x, found.residual, found.scale],
+        [found.x, found.residual, *found.factors],
         [attribute for name, attribute in norm.attributes.items() if name != "scale_type" or found.scale_type is None],
         outputs=[y, total],
         name=norm.name,
