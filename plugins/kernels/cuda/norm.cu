@@ -25,9 +25,10 @@ __device__ __forceinline__ void take_turn() {
 // The kernels of one element type. What else distinguishes two problems (residual, type of scale, rounding order,
 // partial statistic, place of the gate, number of threads) is a branch that all threads take alike: each instantiation
 // costs every build seconds. norm_columns is named after the bytes of an access: with 16, two blocks per multiprocessor
-// have 64 KB under way, and leave a thread 128 registers.
+// have 64 KB under way, and leave a thread 128 registers. norm_general_any_rows may take as many: without its 1, ptxas
+// spills for compute capability 7.5 instead.
 #define RMS_DEPLOY_KERNELS_OF(type, T)                                                                   \
-  RMS_DEPLOY_KERNEL(norm_rows_1_##type, (norm_rows<T, 1>), kMaxThreads<1>, sizeof(T) == 4 ? 2 : 1)       \
+  RMS_DEPLOY_KERNEL(norm_rows_1_##type, (norm_rows<T, 1>), kMaxThreads<1>, 1)                            \
   RMS_DEPLOY_KERNEL(norm_rows_2_##type, (norm_rows<T, 2>), kMaxThreads<2>, 1)                            \
   RMS_DEPLOY_KERNEL(norm_rows_4_##type, (norm_rows<T, 4>), kMaxThreads<4>, 1)                            \
   RMS_DEPLOY_KERNEL(norm_rows_8_##type, (norm_rows<T, 8>), kMaxThreads<8>, 1)                            \

@@ -15,7 +15,7 @@ from .cases import EPSILONS, rows_of, samples, weights, weights_of_rows
 if TYPE_CHECKING:
     from .driver import Kernels
 
-LENGTHS = [1, 2, 3, 5, 8, 16, 63, 64, 111, 1024, 1025, 4096, 8192, 8200, 33000]
+LENGTHS = [1, 2, 3, 5, 8, 16, 63, 64, 111, 1024, 1025, 8192, 8200]
 """Those of one element and of a pack, around a warp, in one chunk of a block and in several; half of them odd."""
 
 
@@ -41,6 +41,13 @@ def assert_near(actual: Any, expected: Any, product: Any, *, rounds: bool) -> No
     assert (np.abs(wide - exact)[number] <= allowed).all()
     if actual.itemsize == 2:
         assert np.count_nonzero((wide != exact)[number]) <= max(4, number.size / 100)
+
+
+def assert_same_bits(actual: Any, expected: Any) -> None:
+    """Any NaN is one."""
+    number, bits = ~np.isnan(expected.astype(np.float32)), f"i{expected.itemsize}"
+    assert (np.isnan(actual.astype(np.float32)) == ~number).all()
+    assert (actual.view(bits) == expected.view(bits))[number].all()
 
 
 def neighbours(values: Any, units: int) -> list[Any]:
@@ -90,7 +97,7 @@ def check(
     expected = outputs_of(OPS[f"{name}RMSNorm"], inputs, **attributes)
     if residual is not None and total is not None:
         assert total.dtype == residual.dtype
-        assert total.tobytes() == expected[1].tobytes()
+        assert_same_bits(total, expected[1])
     if output_dtype:
         dtype = quantized_dtype(QUANTIZED_TYPES[output_dtype])
         assert_codes(y, expected[0], y_scale, dtype, rounds=round_before_scale)
@@ -126,14 +133,14 @@ def check_kinds(kernels: Kernels, types: tuple[str, str]) -> None:
     """Each kind, in each order of rounding: lengths, epsilons, one scale for all."""
     number = 0
     for n in LENGTHS:
-        rows = 3 if n > 512 else 7
+        rows = 2 if n > 512 else 7
         x, scale = samples((rows, n), types[0], n), weights(n, types[1])
         for kind in kinds(x, n, types[1], n + 1):
             number += 1
             rounds = bool(number % 2)
             epsilons = EPSILONS[number % 7] if number % 7 < 4 else {}
             check(kernels, x, scale, round_before_scale=rounds, **kind, **epsilons)
-            if n < 2000:
+            if n < 512:
                 check(kernels, x, scale, round_before_scale=not rounds, **kind)
             if "shift" not in kind:
                 check(kernels, x, scale[:1], **kind)
@@ -142,20 +149,21 @@ def check_kinds(kernels: Kernels, types: tuple[str, str]) -> None:
 
 
 def check_skews(kernels: Kernels, types: tuple[str, str]) -> None:
-    """Every misalignment, the same for all tensors or another for y."""
-    size = element_dtype(types[0]).itemsize
+    """Every misalignment, the same for all tensors or, in turns, another for y."""
+    size, number = element_dtype(types[0]).itemsize, 0
     for skew in range(0, 16, size):
-        for n in (5, 64, 111):
-            x, scale = samples((5, n), types[0], n), weights(n, types[1])
+        for n in (5, 111):
+            x, scale = samples((3, n), types[0], n), weights(n, types[1])
             for kind in kinds(x, n, types[1], n + 1):
+                number += 1
                 y_size = 1 if "output_dtype" in kind else size
-                check(kernels, x, scale, skew=skew, **kind)
-                check(kernels, x, scale, skew=skew, y_skew=(skew + y_size) % 16 // y_size * y_size, **kind)
+                y_skew = (skew + y_size) % 16 if number % 2 else None
+                check(kernels, x, scale, skew=skew, y_skew=y_skew, **kind)
 
 
 def check_in_memory_of_inputs(kernels: Kernels, types: tuple[str, str]) -> None:
     """Outputs in the memory of inputs that have their type: rows in one chunk, and in several."""
-    for n in (64, 111, 8200, 17000):
+    for n in (64, 111, 8200):
         x, scale = samples((2, n), types[0], n), weights(n, types[1])
         for kind in kinds(x, n, types[1], n + 1):
             residual = kind.get("residual")
