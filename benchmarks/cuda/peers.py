@@ -59,6 +59,7 @@ def load(built: Path, *, launches_early: bool) -> ctypes.CDLL:
     library = ctypes.CDLL(path)
     pointer, size = ctypes.c_void_p, ctypes.c_int64
     library.norm.argtypes = [ctypes.c_int, *[pointer] * 5, size, size, size, ctypes.c_int, ctypes.c_int, pointer]
+    library.general.argtypes = [*[ctypes.c_int] * 5, *[pointer] * 6, size, size, ctypes.c_float, pointer]
     if error := library.prepare():
         raise SystemExit(f"prepare: CUresult {error}")
     os.environ["RMS_DEPLOY_PROGRAMMATIC_LAUNCH"] = f"{launches_early:d}"

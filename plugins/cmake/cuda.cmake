@@ -119,7 +119,7 @@ endfunction()
 #
 # PTX names the version that its compiler speaks, and an older reader refuses a newer one. Here it names the version that
 # the instructions need, 7.8 for those of 9.0: ptxas refuses an instruction that is not in it. Driver 525 reads 8.0 and
-# older.
+# older. A hint of 8.3, which bytes of a wide load are used, is left out.
 function(rms_deploy_add_cuda_image image source)
   cmake_path(REMOVE_EXTENSION image OUTPUT_VARIABLE folder)
   file(MAKE_DIRECTORY "${folder}")
@@ -133,7 +133,7 @@ function(rms_deploy_add_cuda_image image source)
     add_custom_command(
       OUTPUT "${ptx}"
       COMMAND "${nvcc}" ${nvcc_flags} -arch=compute_${virtual} -ptx "${source}" -o "${ptx}" -MD -MF "${ptx}.d"
-      COMMAND sed -i "s/^\\.version .*/.version ${ptx_version}/" "${ptx}"
+      COMMAND sed -i -e "s/^\\.version .*/.version ${ptx_version}/" -e "/\\.pragma \"used_bytes_mask /d" "${ptx}"
       DEPENDS "${source}" DEPFILE "${ptx}.d" VERBATIM
     )
   endforeach()

@@ -23,7 +23,7 @@ namespace nvinfer1 {
 
 using AsciiChar = char;
 
-enum class DataType : int32_t { kFLOAT = 0, kHALF = 1, kBF16 = 7 };
+enum class DataType : int32_t { kFLOAT = 0, kHALF = 1, kINT8 = 2, kFP8 = 6, kBF16 = 7 };
 enum class TensorFormat : int32_t { kLINEAR = 0 };
 enum class APILanguage : int32_t { kCPP = 0 };
 enum class TensorRTPhase : int32_t { kBUILD = 0, kRUNTIME = 1 };

@@ -120,6 +120,10 @@ std::vector<PluginField> field_names(const Kind& kind) {
   if (kind.is_partial) {
     names.emplace_back(contract::kPartialSize, nullptr, PluginFieldType::kINT64, 1);
   }
+  if (kind.is_quantized()) {
+    names.emplace_back(contract::kYScale, nullptr, PluginFieldType::kFLOAT32, 1);
+    names.emplace_back(contract::kOutputDtype, nullptr, PluginFieldType::kINT64, 1);
+  }
   return names;
 }
 
@@ -134,6 +138,11 @@ std::vector<PluginField> fields_of(const Node& node) {
   };
   if (node.kind.is_partial) {
     fields.emplace_back(contract::kPartialSize, &node.partial_size, PluginFieldType::kINT64, 1);
+  }
+  if (node.kind.is_quantized()) {
+    static_assert(sizeof node.output_dtype == sizeof(int32_t));
+    fields.emplace_back(contract::kYScale, &node.y_scale, PluginFieldType::kFLOAT32, 1);
+    fields.emplace_back(contract::kOutputDtype, &node.output_dtype, PluginFieldType::kINT32, 1);
   }
   return fields;
 }
@@ -150,6 +159,10 @@ std::string attributes_text(const Node& node) {
   text += std::string(" ") + contract::kScaleType + "=" + std::to_string(node.scale_type);
   if (node.kind.is_partial) {
     text += std::string(" ") + contract::kPartialSize + "=" + std::to_string(node.partial_size);
+  }
+  if (node.kind.is_quantized()) {
+    text += std::string(" ") + contract::kYScale + "=" + exact_text(node.y_scale);
+    text += std::string(" ") + contract::kOutputDtype + "=" + std::to_string(static_cast<int32_t>(node.output_dtype));
   }
   return text;
 }

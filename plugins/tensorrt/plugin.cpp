@@ -25,17 +25,6 @@ void require_counts(const Node& node, int32_t inputs, int32_t outputs) {
   }
 }
 
-void check_tensors(const Node& node, const PluginTensorDesc* const* in) {
-  DataType types[3];
-  const nvinfer1::Dims* dims[3];
-  for (int32_t i = 0; i < input_count(node.kind); ++i) {
-    types[i] = in[i]->type;
-    dims[i] = &in[i]->dims;
-  }
-  check_types(node, types);
-  check_shapes(node, dims);
-}
-
 bool same_dims(const nvinfer1::Dims& a, const nvinfer1::Dims& b) {
   return std::equal(a.d, a.d + a.nbDims, b.d, b.d + b.nbDims);
 }
@@ -84,8 +73,8 @@ int32_t Plugin::configurePlugin(const DynamicPluginTensorDesc* in, int32_t input
                                 int32_t outputs) noexcept {
   return guarded(kFailed, [&] {
     require_counts(node_, inputs, outputs);
-    const PluginTensorDesc* descriptions[3] = {};
-    PluginTensorDesc only[3];
+    const PluginTensorDesc* descriptions[kMostInputs] = {};
+    PluginTensorDesc only[kMostInputs];
     bool has_one_shape = true;
     for (int32_t i = 0; i < inputs; ++i) {
       descriptions[i] = &in[i].desc;
@@ -94,7 +83,8 @@ int32_t Plugin::configurePlugin(const DynamicPluginTensorDesc* in, int32_t input
       has_one_shape = has_one_shape && same_dims(in[i].min, in[i].max);
     }
     check_tensors(node_, descriptions);
-    tactic_count_ = has_one_shape ? cuda::tactics(problem_of(node_, only), tactics_) : 0;
+    const bool has_tactics = has_one_shape && !has_shift(node_.kind);  // a shift is known by its pointer
+    tactic_count_ = has_tactics ? cuda::tactics(problem_of(node_, only), tactics_) : 0;
     return kOk;
   });
 }
@@ -104,7 +94,9 @@ int32_t Plugin::getOutputDataTypes(DataType* output_types, int32_t outputs, cons
   return guarded(kFailed, [&] {
     require_counts(node_, inputs, outputs);
     check_types(node_, input_types);
-    std::fill(output_types, output_types + outputs, input_types[kX]);
+    for (int32_t i = 0; i < outputs; ++i) {
+      output_types[i] = output_type(node_, i, input_types);
+    }
     return kOk;
   });
 }
@@ -120,18 +112,17 @@ int32_t Plugin::getOutputShapes(const nvinfer1::DimsExprs* in, int32_t inputs, c
   });
 }
 
-// All tensors are linear and have the type of X; scale may be float32 instead.
-bool Plugin::supportsFormatCombination(int32_t position, const DynamicPluginTensorDesc* in_out, int32_t inputs,
+// All tensors are linear. A tensor's type depends on those of the tensors before it.
+bool Plugin::supportsFormatCombination(int32_t position, const DynamicPluginTensorDesc* in_out, int32_t,
                                        int32_t) noexcept {
-  const PluginTensorDesc& tensor = in_out[position].desc;
-  if (tensor.format != nvinfer1::TensorFormat::kLINEAR) {
+  if (in_out[position].desc.format != nvinfer1::TensorFormat::kLINEAR) {
     return false;
   }
-  if (position == kX) {
-    return takes_type(node_, tensor.type);
+  DataType types[kMostInputs + kMostOutputs];
+  for (int32_t i = 0; i <= position; ++i) {
+    types[i] = in_out[i].desc.type;
   }
-  const DataType x = in_out[kX].desc.type;
-  return tensor.type == x || (position == inputs - 1 && tensor.type == DataType::kFLOAT);
+  return takes_type_at(node_, position, types);
 }
 
 int32_t Plugin::getNbOutputs() const noexcept { return output_count(node_.kind); }
@@ -158,7 +149,7 @@ int32_t Plugin::onShapeChange(const PluginTensorDesc* in, int32_t inputs, const 
                               int32_t outputs) noexcept {
   return guarded(kFailed, [&] {
     require_counts(node_, inputs, outputs);
-    const PluginTensorDesc* descriptions[3] = {};
+    const PluginTensorDesc* descriptions[kMostInputs] = {};
     for (int32_t i = 0; i < inputs; ++i) {
       descriptions[i] = &in[i];
     }
@@ -174,10 +165,12 @@ int32_t Plugin::enqueue(const PluginTensorDesc* in, const PluginTensorDesc*, con
   return guarded(kFailed, [&] {
     Problem problem = problem_of(node_, in);
     problem.x = inputs[kX];
-    problem.scale = inputs[input_count(node_.kind) - 1];
+    const int scale = scale_index(node_.kind);
+    problem.scale = inputs[scale];
+    problem.shift = has_shift(node_.kind) ? inputs[scale + 1] : nullptr;
     problem.y = outputs[0];
     problem.operand = operand_name(node_.kind) == nullptr ? nullptr : inputs[kOperand];
-    problem.sum = node_.kind.is_add ? outputs[1] : nullptr;
+    problem.sum = node_.kind.is_add() ? outputs[1] : nullptr;
     const cuda::Error error = cuda::launch(problem, tactic_, stream);
     if (error != cuda::Error::kNone) {
       const std::string text = node_.label + ": the launch failed: " + cuda::text_of(error);

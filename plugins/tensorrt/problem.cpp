@@ -12,6 +12,7 @@ namespace {
 
 using nvinfer1::DataType;
 using nvinfer1::Dims;
+using nvinfer1::PluginTensorDesc;
 
 Shape shape_of(const Dims& dims) {
   Shape shape;
@@ -39,32 +40,67 @@ std::string type_text(DataType type) {
   return element ? type_name(*element) : "DataType " + std::to_string(static_cast<int32_t>(type));
 }
 
+bool is_float32_or(DataType x, DataType type) { return type == x || type == DataType::kFLOAT; }
+
+std::string float32_or(DataType x) {
+  return "float32" + (x == DataType::kFLOAT ? "" : " or " + type_text(x) + ", the type of X");
+}
+
 }  // namespace
 
-int32_t input_count(const Kind& kind) { return operand_name(kind) == nullptr ? 2 : 3; }
+bool takes_type_at(const Node& node, int32_t place, const DataType* types) {
+  const DataType type = types[place], x = types[kX];
+  const int32_t scale = scale_index(node.kind);
+  if (place == kX) {
+    const std::optional<ElementType> element = element_type(type);
+    return element && takes_type(node, *element);
+  }
+  if (place == kOperand && node.kind.is_add()) {
+    return is_float32_or(x, type);
+  }
+  if (place >= input_count(node.kind)) {
+    return type == output_type(node, place - input_count(node.kind), types);
+  }
+  return place < scale ? type == x : place == scale ? is_float32_or(x, type) : type == types[scale];
+}
 
-int32_t output_count(const Kind& kind) { return kind.is_add ? 2 : 1; }
-
-bool takes_type(const Node& node, DataType type) {
-  const std::optional<ElementType> x = element_type(type);
-  return x && rms_deploy::takes_type(node, *x);
+DataType output_type(const Node& node, int32_t output, const DataType* inputs) {
+  if (output > 0) {
+    return inputs[kOperand];  // Sum has the type of R
+  }
+  switch (node.output_dtype) {
+    case contract::QuantizedType::kInt8:
+      return DataType::kINT8;
+    case contract::QuantizedType::kFloat8E4M3FN:
+      return DataType::kFP8;
+    case contract::QuantizedType::kNone:
+      break;
+  }
+  return inputs[kX];
 }
 
 void check_types(const Node& node, const DataType* inputs) {
+  const int32_t scale = scale_index(node.kind);
   const DataType x = inputs[kX];
-  const DataType scale = inputs[input_count(node.kind) - 1];
+  const auto refuse = [&](const char* name, int32_t place, const std::string& use) {
+    throw Error(node.label + ": " + name + " has " + type_text(inputs[place]) + "; use " + use);
+  };
   const std::optional<ElementType> element = element_type(x);
   if (!element) {
-    throw Error(node.label + ": X has " + type_text(x) + "; use float32, float16 or bfloat16");
+    refuse("X", kX, "float32, float16 or bfloat16");
   }
   const char* operand = operand_name(node.kind);
-  if (operand != nullptr && inputs[kOperand] != x) {
-    throw Error(node.label + ": " + operand + " has " + type_text(inputs[kOperand]) + "; use " + type_text(x) +
-                ", the type of X");
+  if (node.kind.is_add() && !is_float32_or(x, inputs[kOperand])) {
+    refuse(operand, kOperand, float32_or(x));
   }
-  if (scale != x && scale != DataType::kFLOAT) {
-    throw Error(node.label + ": scale has " + type_text(scale) + "; use float32" +
-                (x == DataType::kFLOAT ? "" : " or " + type_text(x) + ", the type of X"));
+  if (operand != nullptr && !node.kind.is_add() && inputs[kOperand] != x) {
+    refuse(operand, kOperand, type_text(x) + ", the type of X");
+  }
+  if (!is_float32_or(x, inputs[scale])) {
+    refuse("scale", scale, float32_or(x));
+  }
+  if (has_shift(node.kind) && inputs[scale + 1] != inputs[scale]) {
+    refuse("shift", scale + 1, type_text(inputs[scale]) + ", the type of scale");
   }
   check_scale_type(node, *element);
 }
@@ -74,7 +110,7 @@ void check_ranks(const Node& node, const int32_t* ranks) {
   if (x < 1) {
     throw Error(node.label + ": X has rank 0; use 1 to " + std::to_string(Dims::MAX_DIMS));
   }
-  check_axes(node, static_cast<size_t>(x));
+  check_axes(node, static_cast<size_t>(x), false);
   const char* operand = operand_name(node.kind);
   if (operand != nullptr && ranks[kOperand] != x) {
     throw Error(node.label + ": " + operand + " has rank " + std::to_string(ranks[kOperand]) + "; use " +
@@ -82,20 +118,28 @@ void check_ranks(const Node& node, const int32_t* ranks) {
   }
 }
 
-void check_shapes(const Node& node, const Dims* const* inputs) {
-  const int32_t ranks[] = {inputs[kX]->nbDims, inputs[kOperand]->nbDims};
+void check_tensors(const Node& node, const PluginTensorDesc* const* inputs) {
+  DataType types[kMostInputs];
+  Shape shapes[kMostInputs];
+  for (int32_t i = 0; i < input_count(node.kind); ++i) {
+    types[i] = inputs[i]->type;
+    shapes[i] = shape_of(inputs[i]->dims);
+  }
+  check_types(node, types);
+  const int32_t ranks[] = {inputs[kX]->dims.nbDims, inputs[kOperand]->dims.nbDims};
   check_ranks(node, ranks);
-  const Shape operand = shape_of(*inputs[kOperand]);
-  rms_deploy::check_shapes(node, shape_of(*inputs[kX]), operand_name(node.kind) == nullptr ? nullptr : &operand,
-                           shape_of(*inputs[input_count(node.kind) - 1]));
+  const int32_t scale = scale_index(node.kind);
+  check_shapes(node, shapes[kX], operand_name(node.kind) == nullptr ? nullptr : &shapes[kOperand], shapes[scale],
+               has_shift(node.kind) ? &shapes[scale + 1] : nullptr, node.kind.is_add() && types[kOperand] != types[kX]);
 }
 
-Problem problem_of(const Node& node, const nvinfer1::PluginTensorDesc* inputs) {
-  const nvinfer1::PluginTensorDesc& x = inputs[kX];
-  const nvinfer1::PluginTensorDesc& scale = inputs[input_count(node.kind) - 1];
+Problem problem_of(const Node& node, const PluginTensorDesc* inputs) {
+  const PluginTensorDesc& x = inputs[kX];
+  const PluginTensorDesc& scale = inputs[scale_index(node.kind)];
   Problem problem = rms_deploy::problem_of(node, shape_of(x.dims), shape_of(scale.dims));
   problem.type = *element_type(x.type);
   problem.scale_type = *element_type(scale.type);
+  problem.sum_type = node.kind.is_add() ? *element_type(inputs[kOperand].type) : problem.type;
   return problem;
 }
 

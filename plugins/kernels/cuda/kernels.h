@@ -7,7 +7,8 @@ namespace rms_deploy::cuda {
 
 inline constexpr int kWarp = 32;
 
-// The argument of every kernel.
+// The argument of every kernel. The kernels take it as __grid_constant__, or nvcc copies one of more than 128 bytes and
+// reads the copy.
 struct Arguments {
   Problem problem;
   int64_t first;       // row, or tile of columns, of the first block
@@ -16,8 +17,6 @@ struct Arguments {
   uint8_t fold;        // columns: 1; or 2, where two rows are taken as one
   bool whole_vectors;  // rows that are not aligned: all tensors have the same misalignment
 };
-
-static_assert(sizeof(Arguments) <= 128, "nvcc copies larger arguments, and reads them from the copy");
 
 // Threads of a block of norm_rows. A thread may have 64 registers in a block of 1024, and 255 in one of 256.
 template <int kVectors>

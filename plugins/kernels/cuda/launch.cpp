@@ -50,24 +50,47 @@ struct Device {
 
 // What the addresses of rows allow.
 struct Alignment {
-  bool packs = true;  // all rows start at a multiple of 16 bytes
-  bool alike = true;  // all tensors have the same misalignment
+  bool packs = true;  // all rows start at a multiple of 16 bytes; those of a quantised y, at one of its part of a pack
+  bool alike = true;  // all tensors of the type of x have the same misalignment
   bool in_place = false;
 };
 
 bool has_gate(const Problem& p) { return p.gate != contract::Gate::kNone; }
 
-uintptr_t misalignment(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % kPackBytes; }
+// Whether a residual and a sum of this problem, if it has them, have another type than x.
+bool has_mixed_sum(const Problem& p) { return !has_gate(p) && p.sum_type != p.type; }
+
+// Whether it has what only the kernels for general rows do. Of float32, a float32 sum is the usual one.
+bool is_general(const Problem& p, bool has_residual) {
+  return p.shift != nullptr || p.quantized_type != contract::QuantizedType::kNone ||
+         (has_residual && (has_mixed_sum(p) || (p.normalizes_float32_sum && bytes_of(p.type) == 2)));
+}
+
+bool takes_rows_only(const Problem& p) { return has_gate(p) || is_general(p, p.operand != nullptr); }
+
+int64_t misalignment(const void* pointer, int64_t bytes = kPackBytes) {
+  return static_cast<int64_t>(reinterpret_cast<uintptr_t>(pointer) % static_cast<uintptr_t>(bytes));
+}
 
 Alignment alignment_of(const Problem& p) {
   Alignment alignment;
-  const void* tensors[] = {p.x, p.y, p.operand, p.sum};
-  for (const void* tensor : tensors) {
-    alignment.packs = alignment.packs && misalignment(tensor) == 0;
-    alignment.alike = alignment.alike && (tensor == nullptr || misalignment(tensor) == misalignment(p.x));
+  const bool is_quantized = p.quantized_type != contract::QuantizedType::kNone;
+  const bool is_like_x = !has_mixed_sum(p);
+  const struct {
+    const void* address;
+    bool is_like_x;
+    int64_t bytes;  // what a pack of x is in this tensor, or 16 of it
+  } tensors[] = {{p.x, true, kPackBytes},
+                 {p.y, !is_quantized, is_quantized ? kPackBytes / bytes_of(p.type) : kPackBytes},
+                 {p.operand, is_like_x, kPackBytes},
+                 {p.sum, is_like_x, kPackBytes}};
+  for (const auto& tensor : tensors) {
+    const bool is_alike = !tensor.is_like_x || misalignment(tensor.address) == misalignment(p.x);
+    alignment.packs = alignment.packs && misalignment(tensor.address, tensor.bytes) == 0;
+    alignment.alike = alignment.alike && (tensor.address == nullptr || is_alike);
   }
   alignment.packs = alignment.packs && p.n * bytes_of(p.type) % kPackBytes == 0;
-  alignment.packs = alignment.packs && (p.scalar_scale || misalignment(p.scale) == 0);
+  alignment.packs = alignment.packs && (p.scalar_scale || (misalignment(p.scale) == 0 && misalignment(p.shift) == 0));
   for (const void* output : {p.y, p.sum}) {
     alignment.in_place = alignment.in_place || (output != nullptr && (output == p.x || output == p.operand));
   }
@@ -152,10 +175,14 @@ Plan plan_of_rows(const Problem& p, const Kernels& kernels, const Alignment& ali
   return plan;
 }
 
-// Rows with a gate, in the blocks of those that are read twice.
-Plan plan_of_gated_rows(const Problem& p, const Kernels& kernels, const Alignment& alignment) {
+// Rows with a gate, or what else the usual kernels leave out, in the blocks of those that are read twice.
+Plan plan_of_general_rows(const Problem& p, const Kernels& kernels, const Alignment& alignment) {
   Plan plan = plan_of_any_rows(p, kernels, alignment, 1);
-  plan.kernel = alignment.packs && p.n <= kMostCounted ? kernels.gated_rows : kernels.gated_any_rows;
+  if (alignment.packs && p.n <= kMostCounted) {
+    plan.kernel = has_gate(p) ? kernels.gated_rows : kernels.general_rows;
+  } else {
+    plan.kernel = has_gate(p) ? kernels.gated_any_rows : kernels.general_any_rows;
+  }
   return plan;
 }
 
@@ -262,7 +289,7 @@ Error allow_shared_rows(const Kernels& kernels, const Device& device) {
 int32_t tactics(const Problem& problem, Tactic (&found)[kMaxTactics]) {
   int32_t count = 0;
   const int64_t row = problem.n * bytes_of(problem.type);
-  if (problem.inner == 1 && !has_gate(problem) && row % kPackBytes == 0) {
+  if (problem.inner == 1 && !has_gate(problem) && !is_general(problem, true) && row % kPackBytes == 0) {
     for (const Tactic tactic : {1, 2, 4, 8, kSplitRow}) {
       if (is_valid(tactic, row / kPackBytes)) {
         found[count++] = tactic;
@@ -285,7 +312,7 @@ Error prepare() {
     }
     for (const Kernel kernel :
          {k->shared_rows, k->rows[0], k->rows[1], k->rows[2], k->rows[3], k->any_rows, k->gated_rows, k->gated_any_rows,
-          k->columns[0], k->columns[1], k->columns[2], k->columns[3]}) {
+          k->general_rows, k->general_any_rows, k->columns[0], k->columns[1], k->columns[2], k->columns[3]}) {
       error = kernel == nullptr ? Error::kNone : load_into_context(kernel);
       if (error != Error::kNone) {
         return error;
@@ -299,7 +326,9 @@ Error launch(const Problem& problem, Tactic tactic, Stream stream) {
   if (problem.outer == 0 || problem.n == 0 || problem.inner == 0) {
     return Error::kNone;
   }
-  if (problem.statistics_size < 1 || problem.statistics_size > problem.n || (has_gate(problem) && problem.inner > 1)) {
+  const bool takes_rows = takes_rows_only(problem);
+  if (problem.statistics_size < 1 || problem.statistics_size > problem.n || (takes_rows && problem.inner > 1) ||
+      (has_gate(problem) && is_general(problem, false))) {
     return Error::kInvalidValue;
   }
   const Kernels* kernels = nullptr;
@@ -312,7 +341,7 @@ Error launch(const Problem& problem, Tactic tactic, Stream stream) {
   if (error != Error::kNone) {
     return error;
   }
-  const Plan plan = has_gate(problem)   ? plan_of_gated_rows(problem, *kernels, alignment_of(problem))
+  const Plan plan = takes_rows          ? plan_of_general_rows(problem, *kernels, alignment_of(problem))
                     : problem.inner > 1 ? plan_of_columns(problem, *kernels, device)
                                         : plan_of_rows(problem, *kernels, alignment_of(problem), tactic, device);
   if (plan.shared_bytes > 0) {  // a host may launch on a device that it has not prepared

@@ -31,6 +31,8 @@ std::vector<Library::Named> named(Kernels (&kernels)[3]) {
                            {&of_type.any_rows, "norm_any_rows_" + type},
                            {&of_type.gated_rows, "norm_gated_rows_" + type},
                            {&of_type.gated_any_rows, "norm_gated_any_rows_" + type},
+                           {&of_type.general_rows, "norm_general_rows_" + type},
+                           {&of_type.general_any_rows, "norm_general_any_rows_" + type},
                            {&of_type.shared_rows, "norm_shared_rows_" + type},
                            {&of_type.columns[0], "norm_columns_16_" + type},
                            {&of_type.columns[1], "norm_columns_8_" + type},

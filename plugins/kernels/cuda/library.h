@@ -62,6 +62,8 @@ struct Kernels {
   Kernel any_rows;
   Kernel gated_rows;
   Kernel gated_any_rows;
+  Kernel general_rows;
+  Kernel general_any_rows;
   Kernel columns[4];  // 16, 8, 4, 2 bytes per access; of float32 without the last
 };
 

@@ -55,7 +55,7 @@ __device__ __forceinline__ Sum sum_over_row(Sum value) {
 }
 
 // The divisor of the thread's row, from what the thread adds to the sum of squares.
-template <class T, bool kGated = false>
+template <class T, bool kGeneral = false>
 __device__ __forceinline__ Divisor row_divisor(const Arguments& arguments, int64_t row, float sum_of_squares) {
   const Problem& p = arguments.problem;
   bool holds;
@@ -64,7 +64,7 @@ __device__ __forceinline__ Divisor row_divisor(const Arguments& arguments, int64
     double sum = 0.0;
 #pragma unroll 1
     for (int64_t i = threadIdx.x; row < p.outer && i < p.statistics_size; i += blockDim.x) {
-      sum += wide_square<T, kGated>(p, row * p.n + i);
+      sum += wide_square<T, kGeneral>(p, row * p.n + i);
     }
     const Divisor wide = wide_divisor(sum_over_row(sum), p, arguments.inverse_size);
     divisor = holds ? divisor : wide;
@@ -153,15 +153,7 @@ class Row {
   }
 
   __device__ __forceinline__ Floats<T> scale(Index chunk, int i, const Pack* start = nullptr) const {
-    const Index begin = first(chunk, i);
-    Floats<T> scale = {};
-    if (is_scale_float32()) {
-      load_scale(static_cast<const float*>(scale_), begin, start, scale);
-      round_to<T>(scale, p_.round_before_scale);
-    } else {
-      load_scale(static_cast<const T*>(scale_), begin, start, scale);
-    }
-    return scale;
+    return weights(scale_, first(chunk, i), start);
   }
 
   // Whether the scale is a vector of S, and is applied in this order.
@@ -193,6 +185,18 @@ class Row {
   }
 
  protected:
+  // Those of a pack, of a row of scale or of shift, as they are applied: rounded to T first, or not.
+  __device__ __forceinline__ Floats<T> weights(const void* row, Index begin, const Pack* start = nullptr) const {
+    Floats<T> weights = {};
+    if (is_scale_float32()) {
+      load_weights(static_cast<const float*>(row), begin, start, weights);
+      round_to<T>(weights, p_.round_before_scale);
+    } else {
+      load_weights(static_cast<const T*>(row), begin, start, weights);
+    }
+    return weights;
+  }
+
   // Makes scale * x / rms of x. The product with scale is not rounded yet.
   __device__ __forceinline__ void norm(Floats<T>& values, const Divisor& divisor, const Floats<T>& scale) const {
 #pragma unroll
@@ -247,12 +251,13 @@ class Row {
 
   // `start`: null, or the first 16 bytes, loaded before.
   template <class S>
-  __device__ __forceinline__ void load_scale(const S* from, Index begin, const Pack* start, Floats<T>& scale) const {
+  __device__ __forceinline__ void load_weights(const S* from, Index begin, const Pack* start,
+                                               Floats<T>& weights) const {
     if (p_.scalar_scale) {
       const float only = to_float(*from);
 #pragma unroll
       for (int k = 0; k < kWidth<T>; ++k) {
-        scale.each[k] = only;
+        weights.each[k] = only;
       }
     } else if (kAligned ? begin < n_ : lies_inside(from + begin, begin)) {
       constexpr int kWords = kWidth<T> * sizeof(S) / 4;
@@ -274,13 +279,13 @@ class Row {
         const Floats<S> part(Pack{{words[i], words[i + 1], words[i + 2], words[i + 3]}});
 #pragma unroll
         for (int j = 0; j < kWidth<S>; ++j) {
-          scale.each[i * 4 / static_cast<int>(sizeof(S)) + j] = part.each[j];
+          weights.each[i * 4 / static_cast<int>(sizeof(S)) + j] = part.each[j];
         }
       }
     } else if constexpr (!kAligned) {
 #pragma unroll
       for (int k = 0; k < kWidth<T>; ++k) {
-        scale.each[k] = has(begin + k) ? to_float(from[begin + k]) : 0.0F;
+        weights.each[k] = has(begin + k) ? to_float(from[begin + k]) : 0.0F;
       }
     }
   }

@@ -95,29 +95,34 @@ __device__ __forceinline__ float gate_of(contract::Gate gate, float z) {
   return gate == contract::Gate::kSigmoid ? sigma : z * sigma;
 }
 
-// The square of an element of what is normalised: x, or x + residual rounded; with a gate in front of the norm, x times
-// that.
-template <class T, bool kGated = false>
+// The square of an element of what is normalised: x, or x + residual rounded; in general also that sum as it is, or x
+// times the gate in front of the norm.
+template <class T, bool kGeneral = false>
 __device__ __forceinline__ double wide_square(const Problem& p, int64_t i) {
   float value = to_float(static_cast<const T*>(p.x)[i]);
-  if constexpr (kGated) {
-    if (p.gate == contract::Gate::kSiluFirst) {
-      value *= gate_of(p.gate, to_float(static_cast<const T*>(p.operand)[i]));
-    }
-  } else if (p.operand != nullptr) {
-    value = to_float(from_float<T>(value + to_float(static_cast<const T*>(p.operand)[i])));
+  if (kGeneral && p.gate == contract::Gate::kSiluFirst) {
+    value *= gate_of(p.gate, to_float(static_cast<const T*>(p.operand)[i]));
+  } else if (p.operand != nullptr && (!kGeneral || p.gate == contract::Gate::kNone)) {
+    const bool is_wide = kGeneral && p.sum_type == contract::ElementType::kFloat32;
+    value += is_wide ? static_cast<const float*>(p.operand)[i] : to_float(static_cast<const T*>(p.operand)[i]);
+    value = kGeneral && p.normalizes_float32_sum ? value : to_float(from_float<T>(value));
   }
   return static_cast<double>(value) * static_cast<double>(value);
 }
 
-// Where the scale of an outer index begins.
+// Where the row of scale, or of shift, of an outer index begins.
 template <class T>
-__device__ __forceinline__ const void* scale_of(const Problem& p, int64_t outer) {
+__device__ __forceinline__ const void* weights_of(const Problem& p, const void* weights, int64_t outer) {
   if (p.scale_rows == 1) {
-    return p.scale;
+    return weights;
   }
   const int64_t bytes = p.scale_type == contract::ElementType::kFloat32 ? sizeof(float) : sizeof(T);
-  return static_cast<const char*>(p.scale) + scale_offset(p, outer) * bytes;
+  return static_cast<const char*>(weights) + scale_offset(p, outer) * bytes;
+}
+
+template <class T>
+__device__ __forceinline__ const void* scale_of(const Problem& p, int64_t outer) {
+  return weights_of<T>(p, p.scale, outer);
 }
 
 template <class T>

@@ -20,25 +20,77 @@ def node_model(
     shape: tuple[int | str, ...] = ("batch", "sequence", 64),
     operand: tuple[int | str, ...] | None = None,
     scale: tuple[int, ...] = (64,),
+    shift: tuple[int, ...] | None = None,
+    residual: str | None = None,
+    shift_type: str | None = None,
     domain: str = contract.DOMAIN,
     **attributes: Any,
 ) -> onnx.ModelProto:
-    """One node named 'norm' whose scale is an initializer; `operand`: shape of R or Z where it is not that of X."""
-    number, scale_number = (helper.np_dtype_to_tensor_dtype(np.dtype(t)) for t in types)
-    if contract.OPS[op].is_partial:
+    """One node named 'norm' whose scale and shift are initializers.
+
+    `operand`: shape of R or Z where it is not that of X; `shift`: that of shift where it is not that of scale;
+    `residual` and `shift_type`: dtypes of R and shift where they are not those of X and scale.
+    """
+    kind = contract.OPS[op]
+    if kind.is_partial:
         attributes.setdefault("partial_size", 8)
-    names = [name for name, _ in contract.OPS[op].inputs]
-    outputs = [name for name, _ in contract.OPS[op].outputs]
+    if kind.is_quantized:
+        attributes = {"y_scale": 0.05, "output_dtype": contract.QUANTIZED_TYPES["int8"]} | attributes
+    x, weights = (helper.np_dtype_to_tensor_dtype(np.dtype(t)) for t in types)
+    sums = x if residual is None else helper.np_dtype_to_tensor_dtype(np.dtype(residual))
+    numbers = {"T": x, "S": weights, "U": sums, "Q": attributes.get("output_dtype", 0)}
     shapes = {"X": shape, "R": operand or shape, "Z": operand or shape}
+    constants = {"scale": (scale, types[1]), "shift": (shift or scale, shift_type or types[1])}
+    inputs = [name for name, _ in kind.inputs]
     graph = helper.make_graph(
-        [helper.make_node(op, names, outputs, name="norm", domain=domain, **attributes)],
+        [helper.make_node(op, inputs, [name for name, _ in kind.outputs], name="norm", domain=domain, **attributes)],
         "one_node",
-        [helper.make_tensor_value_info(name, number, shapes[name]) for name in names[:-1]],
-        [helper.make_tensor_value_info(name, number, shape) for name in outputs],
-        [helper.make_tensor("scale", scale_number, scale, np.ones(scale, types[1]).tobytes(), raw=True)],
+        [helper.make_tensor_value_info(n, numbers[v], shapes[n]) for n, v in kind.inputs if n not in constants],
+        [helper.make_tensor_value_info(name, numbers[variable], shape) for name, variable in kind.outputs],
+        [
+            helper.make_tensor(
+                name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), dims, np.ones(dims, dtype).tobytes(), raw=True
+            )
+            for name, (dims, dtype) in constants.items()
+            if name in inputs
+        ],
     )
-    opsets = [helper.make_opsetid("", 18), helper.make_opsetid(domain, contract.VERSION)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid(domain, contract.VERSION)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+def quantized_network(dtype: str, output_dtype: str, *, is_add: bool) -> onnx.ModelProto:
+    """A quantised norm in front of a quantised MatMul, as a quantised decoder has it; X, R and scale of one dtype."""
+    element, code = (
+        helper.np_dtype_to_tensor_dtype(np.dtype(name)) for name in (dtype, output_dtype.replace("8e", "8_e"))
+    )
+    op, more = ("AddRMSNormQuantize", ["R"]) if is_add else ("RMSNormQuantize", [])
+    y_scale = np.array(0.05, dtype)
+    quantization = {"y_scale": float(y_scale), "output_dtype": code}
+    outputs = ["Y", "Sum"] if is_add else ["Y"]
+    nodes = [
+        helper.make_node(op, ["X", *more, "scale"], outputs, name="norm", domain=contract.DOMAIN, **quantization),
+        helper.make_node("DequantizeLinear", ["Y", "y_scale"], ["dequantized"]),
+        helper.make_node("DequantizeLinear", ["weight", "y_scale"], ["dequantized_weight"]),
+        helper.make_node("MatMul", ["dequantized", "dequantized_weight"], ["out"]),
+    ]
+    shape = ("batch", "sequence", 64)
+    graph = helper.make_graph(
+        nodes,
+        "quantised",
+        [helper.make_tensor_value_info(name, element, shape) for name in ("X", *more)],
+        [
+            helper.make_tensor_value_info("out", element, ("batch", "sequence", 32)),
+            *(helper.make_tensor_value_info(name, element, shape) for name in outputs[1:]),
+        ],
+        [
+            helper.make_tensor("scale", element, (64,), np.ones(64, dtype).tobytes(), raw=True),
+            helper.make_tensor("y_scale", element, (), y_scale.tobytes(), raw=True),
+            helper.make_tensor("weight", code, (64, 32), np.full(64 * 32, 0x11, np.uint8).tobytes(), raw=True),
+        ],
+    )
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid(contract.DOMAIN, contract.VERSION)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
 def plugin_sources() -> list[Path]:

@@ -34,6 +34,17 @@ FIELDS: dict[str, tuple[str, list[tuple[str, Any, str]]]] = {
     "scale_type has 2 values; use 1": ("RMSNorm", [("scale_type", I64([1, 1]), "INT64")]),
     "partial_size is missing; PartialRMSNorm requires it": ("PartialRMSNorm", []),
     "partial_size is 0; use at least 1": ("PartialRMSNorm", [("partial_size", I64([0]), "INT64")]),
+    "y_scale is missing; RMSNormQuantize requires it": ("RMSNormQuantize", []),
+    "output_dtype is missing; RMSNormQuantize requires it": (
+        "RMSNormQuantize",
+        [("y_scale", F32([1]), "FLOAT32")],
+    ),
+    "y_scale is nan; use a finite number above 0": ("RMSNormQuantize", [("y_scale", F32([np.nan]), "FLOAT32")]),
+    "y_scale has PluginFieldType 5; use kFLOAT32": ("RMSNormQuantize", [("y_scale", I32([1]), "INT32")]),
+    "output_dtype is 1; use 3 (int8) or 17 (float8e4m3fn)": (
+        "RMSNormQuantize",
+        [("y_scale", F32([1]), "FLOAT32"), ("output_dtype", I32([1]), "INT32")],
+    ),
     f"field 'eps' is unknown; use {KNOWN}": ("RMSNorm", [("eps", F32([1]), "FLOAT32")]),
     f"field 'partial_size' is unknown; use {KNOWN}": ("AddRMSNorm", [("partial_size", I64([1]), "INT64")]),
     "epsilon is given twice; use one field of that name": (
@@ -60,11 +71,34 @@ NODES: dict[str, dict[str, Any]] = {
     },
     "R has rank 2; use 3, that of X": {"op": "AddRMSNorm", "operand": ("sequence", 64)},
     "Z has rank 2; use 3, that of X": {"op": "SiluGateRMSNorm", "operand": ("sequence", 64)},
-    "axes is [1], X has rank 3; use axes that end with the last: a gated norm takes no others": {
+    "axes is [1], X has rank 3; use axes that end with the last: a norm with a gate takes no others": {
         "op": "RMSNormSiluGate",
         "axes": [1],
         "scale": (1,),
     },
+    "axes is [1], X has rank 3; use axes that end with the last: a norm with a shift takes no others": {
+        "op": "RMSNormShift",
+        "axes": [1],
+        "scale": (1,),
+    },
+    "axes is [1], X has rank 3; use axes that end with the last: a norm with a quantised result takes no others": {
+        "op": "AddRMSNormQuantize",
+        "axes": [1],
+        "scale": (1,),
+    },
+    "R has bfloat16; use float32 or float16, the type of X": {
+        "op": "AddRMSNormShift",
+        "types": ("float16", "float32"),
+        "residual": "bfloat16",
+    },
+    "R has float16; use float32": {"op": "AddFloat32RMSNorm", "residual": "float16"},
+    "shift has float32; use float16, the type of scale": {
+        "op": "RMSNormShift",
+        "types": ("float16", "float16"),
+        "shift_type": "float32",
+    },
+    "y_scale is 0; use a finite number above 0": {"op": "RMSNormQuantize", "y_scale": 0.0},
+    "output_dtype is 2; use 3 (int8) or 17 (float8e4m3fn)": {"op": "AddRMSNormQuantize", "output_dtype": 2},
     # from here on, what only the build knows: shapes
     "R has shape [-1,-1,32]; use that of X, [-1,-1,64], or fuse without residual Adds (fuse --no-residual): they "
     "broadcast, and this op does not": {
@@ -77,6 +111,15 @@ NODES: dict[str, dict[str, Any]] = {
     },
     "scale has 7 elements; use 1 or 64": {"scale": (7,)},
     "scale has shape [64]; use one that is 1 behind the axes of X [-1,-1,64]": {"axes": [1]},
+    "shift has shape [1]; use that of scale, [64]": {"op": "RMSNormShift", "shift": (1,)},
+    "axes is [1], X has rank 3; use axes that end with the last: a norm with a residual of another type than X takes "
+    "no others": {
+        "op": "AddRMSNorm",
+        "types": ("float16", "float16"),
+        "residual": "float32",
+        "axes": [1],
+        "scale": (1,),
+    },
     "partial_size is 65; use 1 to 64, the number of normalised elements": {
         "op": "PartialRMSNorm",
         "partial_size": 65,

@@ -27,7 +27,7 @@ FIELDS = {
     "InterfaceInfo": ["kind", "major", "minor"],
 }
 ENUMERATORS = {
-    "DataType": ["kFLOAT", "kHALF", "kBF16"],
+    "DataType": ["kFLOAT", "kHALF", "kINT8", "kFP8", "kBF16"],
     "TensorFormat": ["kLINEAR"],
     "APILanguage": ["kCPP"],
     "TensorRTPhase": ["kBUILD", "kRUNTIME"],

@@ -10,10 +10,10 @@ import onnx_ir as ir
 import pytest
 
 from rms_deploy.fusion.targets import lower
-from rms_deploy.ops.contract import ELEMENT_TYPES, OPS
+from rms_deploy.ops.contract import ELEMENT_TYPES, OPS, QUANTIZED_TYPES
 from rms_deploy.ops.nodes import write_defaults
 
-from .networks import Network, node_model
+from .networks import Network, node_model, quantized_network
 
 CAPABILITIES = ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121")
 
@@ -36,8 +36,9 @@ def test_a_node_becomes_a_plugin_of_its_types_and_shape(trt, logger, op, types, 
     x = network.network.get_input(0)
     outputs = [network.network.get_output(i) for i in range(network.network.num_outputs)]
     assert len(outputs) == len(OPS[op].outputs)
+    types_of_outputs = [output.dtype for output in outputs]
+    assert types_of_outputs == [trt.DataType.INT8 if OPS[op].is_quantized else x.dtype, x.dtype][: len(outputs)]
     for output in outputs:
-        assert output.dtype == x.dtype
         assert tuple(output.shape) == tuple(x.shape) == tuple(n if isinstance(n, int) else -1 for n in shape)
 
 
@@ -54,6 +55,34 @@ def test_a_node_builds_with_every_attribute(trt, logger, op, types):
     model = node_model(op, types, shape=("batch", 4, 16), scale=(4, 16), **attributes)
     network = Network(trt, logger, model)
     assert network.errors == []
+    assert network.plan("SM120")
+
+
+@pytest.mark.parametrize("op", [op.name for op in OPS.values() if op.is_add])
+def test_a_float32_residual(trt, logger, op):
+    """Its sum is float32 too; X and Y are not."""
+    network = Network(trt, logger, node_model(op, ("bfloat16", "float32"), residual="float32"))
+    assert network.errors == []
+    assert plugins_of(network) == ["norm"]
+    y, total = (network.network.get_output(i) for i in range(2))
+    assert y.dtype == (trt.DataType.INT8 if OPS[op].is_quantized else trt.DataType.BF16)
+    assert total.dtype == trt.DataType.FLOAT
+    assert network.plan("SM120")
+
+
+@pytest.mark.parametrize("is_add", [False, True], ids=["norm", "add norm"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("output_dtype", QUANTIZED_TYPES)
+def test_a_quantised_norm_in_front_of_a_quantised_product(trt, logger, output_dtype, dtype, is_add):
+    """TensorRT takes the codes as they are: behind the plugin comes a dequantisation, and no other quantisation."""
+    network = Network(trt, logger, quantized_network(dtype, output_dtype, is_add=is_add))
+    assert network.errors == []
+    assert plugins_of(network) == ["norm"]
+    kinds = [kind for kind, _ in network.layers()]
+    assert kinds.count("DEQUANTIZE") == 2
+    assert "QUANTIZE" not in kinds
+    plugin = next(layer for layer in map(network.network.get_layer, range(len(kinds))) if layer.name == "norm")
+    assert plugin.get_output(0).dtype == (trt.DataType.INT8 if output_dtype == "int8" else trt.DataType.FP8)
     assert network.plan("SM120")
 
 
@@ -91,7 +120,7 @@ def test_the_op_in_the_domain_of_onnx_runtimes_provider(trt, logger):
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
-@pytest.mark.parametrize("op", ["RMSNorm", "RMSNormSiluGate", "SiluGateRMSNorm", "RMSNormSigmoidGate"])
+@pytest.mark.parametrize("op", ["RMSNorm", "RMSNormSiluGate", "RMSNormShift", "AddFloat32RMSNorm", "RMSNormQuantize"])
 def test_an_engine_for_each_device(trt, logger, op, capability):
     network = Network(trt, logger, node_model(op))
     assert plugins_of(network) == ["norm"]

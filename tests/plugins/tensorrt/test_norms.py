@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ..kernels.cuda import cases
+from ..kernels.cuda import cases, general_cases
 from ..kernels.cuda.compiling import compiled_for_cpu, compiled_for_gpu, skip_without_gpu
 from ..kernels.cuda.driver import Kernels
 from .networks import plugin_sources
@@ -84,6 +84,18 @@ def test_a_gate_and_a_scale_of_several_rows(plugin, types):
 
 def test_a_scale_of_several_rows(plugin, types):
     cases.check_scale_rows(plugin, types)
+
+
+@pytest.mark.parametrize("n", [7, 128, 1111, 16400])
+def test_a_shift_a_sum_of_another_type_and_codes(plugin, types, round_before_scale, n):
+    x, scale = cases.samples((6, n), types[0]), cases.weights(n, types[1])
+    for kind in general_cases.kinds(x, n, types[1], 1):
+        rounds = round_before_scale and types[0] != "float32"
+        general_cases.check(plugin, x, scale, round_before_scale=rounds, **kind)
+
+
+def test_a_shift_and_a_scale_of_several_rows(plugin, types):
+    general_cases.check_rows_of_weights(plugin, types)
 
 
 @pytest.mark.parametrize("shape", [(0, 8), (3, 0), (0, 0)], ids=str)

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from rms_deploy.ops.contract import OPS, PARTIAL_RMS_NORM
+from rms_deploy.ops.contract import OPS, PARTIAL_RMS_NORM, RMS_NORM_QUANTIZE
 
 from .networks import node_model
 
@@ -40,5 +40,6 @@ def test_the_cpp_compiles(gxx, headers, tmp_path):
 
 def test_the_table_has_every_attribute():
     rows = re.findall(r"^\| `(\w+)` \| (`k\w+`)", README, re.MULTILINE)
-    assert rows == [(attribute.name, FIELDS[attribute.kind]) for attribute in PARTIAL_RMS_NORM.attributes]
-    assert {name for op in OPS.values() for name in op.defaults()} <= {name for name, _ in rows}
+    attributes = dict.fromkeys(attribute for op in (PARTIAL_RMS_NORM, RMS_NORM_QUANTIZE) for attribute in op.attributes)
+    assert rows == [(attribute.name, FIELDS[attribute.kind]) for attribute in attributes]
+    assert {attribute.name for op in OPS.values() for attribute in op.attributes} == {name for name, _ in rows}

@@ -33,6 +33,20 @@ BROKEN = {
         "value *= gate_of(p.gate, to_float(static_cast<const T*>(p.operand)[i]));",
         "",
     ),
+    "the rounding before a shift": ("general_rows.cuh", "round_to<T>(values, this->p_.round_before_scale);", ""),
+    "the rounding of a sum": ("general_rows.cuh", "round_to<T>(values[i], rounds_sum());", ""),
+    "the rounding before a quotient": ("general_rows.cuh", "round_to<T>(values, true);", ""),
+    "the row of a shift": ("general_rows.cuh", "anew(row_) : row_", "0 : 0"),
+    "the residual's packs": ("general_rows.cuh", "load_pack(from + 4)", "load_pack(from)"),
+    "the sum in the second sum": (
+        "statistic.cuh",
+        "value = kGeneral && p.normalizes_float32_sum ? value : to_float(from_float<T>(value));",
+        "",
+    ),
+    "a tie of float8": ("quantized.h", "(finite >> 20 & 1U)", "1U"),
+    "a small float8": ("quantized.h", "magnitude < 0x3c800000U", "magnitude < 0x3b800000U"),
+    "the largest float8": ("quantized.h", "most = 0x43e00000U", "most = 0x43d00000U"),
+    "the least int8": ("quantized.h", "-128.0F", "-127.0F"),
     "the second sum": ("rows.cuh", "divisor = holds ?", "divisor = divisor.power > 0.0F ?"),
 }
 """What is broken: the file, the line, and what it becomes."""

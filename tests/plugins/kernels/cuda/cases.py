@@ -150,12 +150,12 @@ def check_lengths(kernels: Kernels, types: tuple[str, str]) -> None:
 def check_alignments(kernels: Kernels, types: tuple[str, str]) -> None:
     """Every misalignment, the same for all tensors or not."""
     size = element_dtype(types[0]).itemsize
-    for shift in range(0, 16, size):
+    for skew in range(0, 16, size):
         for n in (5, 64, 111, 1024):
             x, r, scale = samples((7, n), types[0], n), samples((7, n), types[0], n + 1), weights(n, types[1])
-            check(kernels, x, scale, shift=shift)
-            check(kernels, x, scale, residual=r, shift=shift)
-            check(kernels, x, scale, shift=shift, y_shift=(shift + size) % 16)
+            check(kernels, x, scale, skew=skew)
+            check(kernels, x, scale, residual=r, skew=skew)
+            check(kernels, x, scale, skew=skew, y_skew=(skew + size) % 16)
 
 
 def check_partial(kernels: Kernels, types: tuple[str, str]) -> None:
@@ -184,7 +184,7 @@ def check_columns(kernels: Kernels, types: tuple[str, str]) -> None:
             x, r = (samples((2, n, inner), types[0], seed) for seed in (number, number + 1))
             check(
                 kernels, x, weights(n if number % 4 else 1, types[1]), axis=1, residual=r if number % 2 else None,
-                round_before_scale=number % 3 == 0, shift=0 if number % 5 else x.itemsize,
+                round_before_scale=number % 3 == 0, skew=0 if number % 5 else x.itemsize,
             )  # fmt: skip
 
 
@@ -225,7 +225,7 @@ def check_reciprocal(kernels: Kernels, types: tuple[str, str]) -> None:
         check(kernels, x, weights(n, types[1]), axis=1, residual=r, **order)
     huge = [1, 6e4, 300, 1e-3, 1e-7, 2] if types[0] == "float16" else [1, 3e38, 1e30, 1e19, 1e-15, 1e-22, 1e-30, 2]
     for n in (16, 77):
-        x, scale = _rows_of(huge, n, types[0]), weights(n, types[1])
+        x, scale = rows_of(huge, n, types[0]), weights(n, types[1])
         for epsilon in (0.0, 1e-6):
             check(kernels, x, scale, epsilon=epsilon, **order)
             check(kernels, np.ascontiguousarray(x.T), scale, axis=0, epsilon=epsilon, **order)
@@ -242,13 +242,13 @@ def check_scale_rows(kernels: Kernels, types: tuple[str, str]) -> None:
             check(kernels, x, scale, tactic=tactic)
             check(kernels, x, scale, residual=r, tactic=tactic, scale_repeat=2, round_before_scale=True)
             check(kernels, x, scale[:, :1].copy(), tactic=tactic, scale_repeat=2)
-        check(kernels, x, scale, shift=x.itemsize)
+        check(kernels, x, scale, skew=x.itemsize)
     check(kernels, samples((4, 33000), types[0]), weights_of_rows(2, 33000, types[1]))
     for inner, n in ((3, 19), (9, 40), (136, 300)):
         x, scale = samples((12, n, inner), types[0]), weights_of_rows(2, n, types[1])
         check(kernels, x, scale, axis=1)
         check(kernels, x, scale[:, :1].copy(), axis=1, scale_repeat=2)
-    huge = _rows_of([1, 6e4 if types[0] == "float16" else 3e38, 1e-7, 2], 64, types[0])
+    huge = rows_of([1, 6e4 if types[0] == "float16" else 3e38, 1e-7, 2], 64, types[0])
     check(kernels, huge, weights_of_rows(2, 64, types[1]), epsilon=0.0)
 
 
@@ -270,11 +270,11 @@ def check_gates(kernels: Kernels, types: tuple[str, str]) -> None:
                 rows = 1 + number % 3 if n > 512 else 1 + number % 37
                 x, z = samples((rows, n), types[0], number), gates((rows, n), types[0], number)
                 options = {"z": z, "round_before_scale": rounds, **gate}
-                shift = number % 3 * x.itemsize
+                skew = number % 3 * x.itemsize
                 scale = weights(n if number % 5 else 1, types[1])
-                check(kernels, x, scale, shift=shift, **options, **EPSILONS[number % 7] if number % 7 < 4 else {})
-                check(kernels, x, scale, shift=shift, y_shift=(shift + x.itemsize) % 16, **options)
-                check(kernels, x, scale, shift=shift, y_is="xz"[number % 2], **options)
+                check(kernels, x, scale, skew=skew, **options, **EPSILONS[number % 7] if number % 7 < 4 else {})
+                check(kernels, x, scale, skew=skew, y_skew=(skew + x.itemsize) % 16, **options)
+                check(kernels, x, scale, skew=skew, y_is="xz"[number % 2], **options)
                 if n <= 1025:
                     x, z = samples((12, n), types[0], number), gates((12, n), types[0], number)
                     options |= {"z": z, "scale_repeat": 1 + number % 2}
@@ -285,7 +285,7 @@ def check_extreme_gates(kernels: Kernels, dtype: str) -> None:
     """Squares that overflow float32 or are lost to underflow, gates that are 0 or z itself, infinities and NaN."""
     huge = [1, 6e4, 300, 1e-3, 2] if dtype == "float16" else [1, 2e37, 1e30, 1e19, 1e-15, 1e-22, 1e-30, 2]
     for n in (5, 16, 77, 4096):
-        x, scale = _rows_of(huge, n, dtype), weights(n, "float32")
+        x, scale = rows_of(huge, n, dtype), weights(n, "float32")
         for gates_first in (False, True):
             for epsilon in (0.0, 1e-6):
                 check(kernels, x, scale, z=gates(x.shape, dtype), gates_first=gates_first, epsilon=epsilon)
@@ -310,7 +310,7 @@ def weights_of_rows(rows: int, n: int, dtype: str) -> Any:
     return np.stack([weights(n, "float32") + row for row in range(rows)]).astype(element_dtype(dtype))
 
 
-def _rows_of(magnitudes: list[float], n: int, dtype: str) -> Any:
+def rows_of(magnitudes: list[float], n: int, dtype: str) -> Any:
     signs = np.random.default_rng(3).uniform(-1, 1, (len(magnitudes), n))
     with np.errstate(over="ignore"):
         return (signs * np.array(magnitudes)[:, None]).astype(element_dtype(dtype))
@@ -320,7 +320,7 @@ def check_extremes(kernels: Kernels, dtype: str) -> None:
     """Sums of squares that overflow float32 or underflow to nothing, zeros, infinities and NaN, beside usual rows."""
     huge = [1, 6e4, 300, 1e-3, 1e-7, 2] if dtype == "float16" else [1, 3e38, 1e30, 1e19, 1e-15, 1e-22, 1e-37, 2e-40, 2]
     for n in (5, 16, 77, 4096):
-        x, scale = _rows_of(huge, n, dtype), weights(n, "float32")
+        x, scale = rows_of(huge, n, dtype), weights(n, "float32")
         for epsilon in (0.0, 1e-6):
             check(kernels, x, scale, epsilon=epsilon)
             check(kernels, x, scale, residual=np.zeros_like(x), epsilon=epsilon, tactic=1)
@@ -335,7 +335,7 @@ def check_extremes(kernels: Kernels, dtype: str) -> None:
     # An epsilon or a bound beyond what float32 can invert.
     for options in ({"rms_epsilon": 3e38}, {"rms_min": 2e38}, {"epsilon": 3e38}):
         if dtype != "float16":
-            check(kernels, _rows_of([3e38, 1e38], 64, dtype), np.full(64, 2.0**60, np.float32), **options)
+            check(kernels, rows_of([3e38, 1e38], 64, dtype), np.full(64, 2.0**60, np.float32), **options)
 
 
 def check_every_number(kernels: Kernels, dtype: str) -> None:

@@ -12,6 +12,8 @@ extern "C" {
 struct Options {
   int32_t type;
   int32_t scale_type;
+  int32_t sum_type;
+  int32_t quantized_type;  // 0: none
   int64_t outer;
   int64_t n;
   int64_t inner;
@@ -21,10 +23,12 @@ struct Options {
   int32_t scalar_scale;
   int32_t round_before_scale;
   int32_t round_reciprocal;
+  int32_t normalizes_float32_sum;
   int32_t gate;  // of contract::Gate
   float epsilon;
   float rms_epsilon;
   float rms_min;
+  float y_scale;
   int32_t tactic;
   int32_t y_is;    // 0: of its own; 1: x; 2: residual or z
   int32_t sum_is;  // the same
@@ -34,6 +38,8 @@ static Problem problem_of(const Options& o) {
   Problem p;
   p.type = static_cast<rms_deploy::contract::ElementType>(o.type);
   p.scale_type = static_cast<rms_deploy::contract::ElementType>(o.scale_type);
+  p.sum_type = static_cast<rms_deploy::contract::ElementType>(o.sum_type);
+  p.quantized_type = static_cast<rms_deploy::contract::QuantizedType>(o.quantized_type);
   p.outer = o.outer;
   p.n = o.n;
   p.inner = o.inner;
@@ -43,20 +49,23 @@ static Problem problem_of(const Options& o) {
   p.scalar_scale = o.scalar_scale != 0;
   p.round_before_scale = o.round_before_scale != 0;
   p.round_reciprocal = o.round_reciprocal != 0;
+  p.normalizes_float32_sum = o.normalizes_float32_sum != 0;
   p.gate = static_cast<rms_deploy::contract::Gate>(o.gate);
   p.epsilon = o.epsilon;
   p.rms_epsilon = o.rms_epsilon;
   p.rms_min = o.rms_min;
+  p.y_scale = o.y_scale;
   return p;
 }
 
-// `buffers`: x, residual or z, scale, y, sum. Returns a rms_deploy::cuda::Error.
+// `buffers`: x, residual or z, scale, shift, y, sum. Returns a rms_deploy::cuda::Error.
 __attribute__((visibility("default"))) int run(const Options* options, const Buffer* buffers) {
   if (const int error = static_cast<int>(rms_deploy::cuda::prepare())) {  // makes a context, which memory needs
     return error;
   }
-  const OnDevice x(buffers[0]), operand(buffers[1]), scale(buffers[2]), y(buffers[3]), sum(buffers[4]);
-  for (const OnDevice* buffer : {&x, &operand, &scale, &y, &sum}) {
+  const OnDevice x(buffers[0]), operand(buffers[1]), scale(buffers[2]), shift(buffers[3]);
+  const OnDevice y(buffers[4]), sum(buffers[5]);
+  for (const OnDevice* buffer : {&x, &operand, &scale, &shift, &y, &sum}) {
     if (buffer->error() != 0) {
       return buffer->error();
     }
@@ -66,6 +75,7 @@ __attribute__((visibility("default"))) int run(const Options* options, const Buf
   p.x = x.tensor();
   p.operand = operand.tensor();
   p.scale = scale.tensor();
+  p.shift = shift.tensor();
   p.y = tensors[options->y_is];
   p.sum = options->sum_is == 0 ? sum.tensor() : tensors[options->sum_is];
   for (const int error :
@@ -74,7 +84,7 @@ __attribute__((visibility("default"))) int run(const Options* options, const Buf
       return error;
     }
   }
-  for (const OnDevice* buffer : {&x, &operand, &scale, &y, &sum}) {
+  for (const OnDevice* buffer : {&x, &operand, &scale, &shift, &y, &sum}) {
     if (const int error = buffer->copy_back()) {
       return error;
     }

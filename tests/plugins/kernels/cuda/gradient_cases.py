@@ -88,7 +88,7 @@ def assert_near(actual: Any, wanted: Any, magnitude: Any) -> None:
 def check(kernels: Kernels, x: Any, scale: Any, grad: Any, **options: Any) -> tuple[Any, Any]:
     """One gradient against float64, and the same bits in a second run. Returns grad_x and grad_scale."""
     grad_x, grad_scale = kernels.gradient(x, scale, grad, **options)
-    options = {key: value for key, value in options.items() if key not in ("shift", "wants_x", "wants_scale")}
+    options = {key: value for key, value in options.items() if key not in ("skew", "wants_x", "wants_scale")}
     wanted = expected(x, scale, grad, **options)
     if grad_x is not None:
         assert_near(grad_x, wanted.grad_x, wanted.grad_x_magnitude)
@@ -124,10 +124,10 @@ def check_partial(kernels: Kernels, types: tuple[str, str]) -> None:
 
 def check_alignments(kernels: Kernels, types: tuple[str, str]) -> None:
     size = element_dtype(types[0]).itemsize
-    for shift in range(0, 16, size):
+    for skew in range(0, 16, size):
         for n in (64, 111):
             x, scale, grad = case(7, n, types, n)
-            check(kernels, x, scale, grad, grad_sum=samples((7, n), types[0], 5), shift=shift)
+            check(kernels, x, scale, grad, grad_sum=samples((7, n), types[0], 5), skew=skew)
 
 
 def check_long_rows(kernels: Kernels, types: tuple[str, str]) -> None:

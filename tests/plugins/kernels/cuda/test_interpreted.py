@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from . import cases
+from . import cases, general_cases
 from .broken import BROKEN, write_broken
 from .compiling import ptx_of
 from .ptx.device import Interpreted
@@ -23,7 +23,9 @@ def program(ptx):
     return Program.parse(ptx("80").read_text())
 
 
-@pytest.mark.parametrize("check", cases.BY_TYPES, ids=lambda check: check.__name__.removeprefix("check_"))
+@pytest.mark.parametrize(
+    "check", [*cases.BY_TYPES, *general_cases.BY_TYPES], ids=lambda check: check.__name__.removeprefix("check_")
+)
 def test_against_float64(interpreted, check):
     check(interpreted, ("float16", "float16"))
 
@@ -31,6 +33,17 @@ def test_against_float64(interpreted, check):
 def test_extremes(interpreted):
     cases.check_extremes(interpreted, "bfloat16")
     cases.check_extreme_gates(interpreted, "bfloat16")
+    general_cases.check_extreme_sums(interpreted, "bfloat16")
+
+
+@pytest.mark.parametrize("virtual", ["80", "90"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_every_code(on_cpu, ptx, virtual, dtype):
+    """By integers, and by the instruction that GPUs have for float8 from 9.0 on."""
+    program = Program.parse(ptx(virtual).read_text())
+    instructions = [one.parts for one in program.kernels[f"norm_general_rows_{dtype}"].instructions]
+    assert any("e4m3x2" in parts for parts in instructions) == (virtual == "90")
+    general_cases.check_every_code(Interpreted(on_cpu, program), dtype)
 
 
 def test_the_launches_are_those_of_the_launcher(interpreted):
@@ -136,22 +149,55 @@ def test_instructions_for_each_element(on_cpu, program, case):
 @pytest.mark.parametrize(
     ("dtype", "n", "is_aligned", "most"),
     [
-        ("bfloat16", 4096, True, 33),
-        ("bfloat16", 4000, False, 42),
-        ("float32", 4096, True, 40),
+        ("bfloat16", 4096, True, 34),
+        ("bfloat16", 4000, False, 43),
+        ("float32", 4096, True, 41),
         ("float32", 4000, False, 64),
     ],
 )
 @pytest.mark.parametrize("gates_first", [False, True], ids=["behind", "before"])
 def test_instructions_for_each_gated_element(on_cpu, program, dtype, n, is_aligned, most, gates_first):
-    """What gated_rows.cuh says of the two kernels. The exponential is computed once."""
+    """What gated_rows.cuh says of the two kernels. The exponential is computed once.
+
+    A pack asks anew which gate it is; the machine code is shorter all the same than with arguments in registers.
+    """
     kernels = Interpreted(on_cpu, program)
     x, z, scale = cases.samples((3, n), dtype), cases.gates((3, n), dtype), cases.weights(n, dtype)
-    cases.check(kernels, x, scale, z=z, gates_first=gates_first, shift=0 if is_aligned else x.itemsize)
+    cases.check(kernels, x, scale, z=z, gates_first=gates_first, skew=0 if is_aligned else x.itemsize)
     assert kernels.launches[0].kernel == f"norm_gated{'' if is_aligned else '_any'}_rows_{dtype}"
     assert instructions_for_each(kernels, x.size) <= most
     powers = sum(threads for parts, threads in ran(kernels) if parts[0] == "ex2")
     assert powers == pytest.approx(x.size, rel=0.03)  # threads without a pack compute too
+
+
+@pytest.mark.parametrize(
+    ("part", "virtual", "most"),
+    [
+        ("shift", "80", 22),
+        ("float32 residual", "80", 26),
+        ("float32 sum", "80", 24),
+        ("int8", "80", 27),
+        ("float8", "80", 37),
+        ("float8", "90", 23),
+        ("float8 of a sum", "90", 31),
+    ],
+)
+def test_instructions_for_each_general_element(on_cpu, ptx, part, virtual, most):
+    """Of aligned rows of bfloat16; a division counts as one. What float8 takes before 9.0 are integers."""
+    kernels = Interpreted(on_cpu, Program.parse(ptx(virtual).read_text()))
+    x, residual = (cases.samples((3, 4096), "bfloat16", seed) for seed in (0, 1))
+    float8 = {"output_dtype": "float8e4m3fn", "y_scale": 0.02}
+    options = {
+        "shift": {"shift": general_cases.shifts(4096, "bfloat16")},
+        "float32 residual": {"residual": residual.astype(np.float32)},
+        "float32 sum": {"residual": residual, "in_float32": True},
+        "int8": {"output_dtype": "int8", "y_scale": 0.02},
+        "float8": float8,
+        "float8 of a sum": {"residual": residual, **float8},
+    }
+    general_cases.check(kernels, x, cases.weights(4096, "bfloat16"), **options[part])
+    assert kernels.launches[0].kernel == "norm_general_rows_bfloat16"
+    assert instructions_for_each(kernels, x.size) <= most
 
 
 @pytest.mark.slow
@@ -159,8 +205,10 @@ def test_instructions_for_each_gated_element(on_cpu, program, dtype, n, is_align
 def test_the_ptx_for_7_5(on_cpu, ptx, dtype):
     """It rounds to bfloat16 by integers."""
     kernels = Interpreted(on_cpu, Program.parse(ptx("75").read_text()))
-    for check in (cases.check_alignments, cases.check_partial, cases.check_gates):
+    for check in (cases.check_alignments, cases.check_partial, cases.check_gates, *general_cases.BY_TYPES):
         check(kernels, (dtype, dtype))
+    general_cases.check_extreme_sums(kernels, dtype)
+    general_cases.check_every_code(kernels, dtype)
     cases.check_extremes(kernels, dtype)
     cases.check_extreme_gates(kernels, dtype)
     cases.check_every_number(kernels, dtype)
@@ -175,8 +223,8 @@ def probe(kernels, kernel):
     if "columns" in kernel:
         inner = {"16": 24, "8": 12, "4": 9, "2": 9}[kernel.split("_")[2]]  # 9: two rows are taken as one
         shape, axis = ((2, 601 if "columns_2" in kernel else 600, inner), 1)
-    if "gated" in kernel:
-        probe_gates(kernels, kernel)
+    if "gated" in kernel or "general" in kernel:
+        (probe_gates if "gated" in kernel else probe_general)(kernels, kernel)
         return
     x, residual = cases.samples(shape, dtype), cases.samples(shape, dtype, 1)
     scale, options = cases.weights(shape[axis], dtype), {"axis": axis, "tactic": tactic}
@@ -210,8 +258,27 @@ def probe_gates(kernels, kernel):
     assert kernel in {launch.kernel for launch in kernels.launches}
 
 
+def probe_general(kernels, kernel):
+    """The same of rows with a shift, with sums of either type, and of a quantised y."""
+    dtype = kernel.rpartition("_")[2]
+    for n in (1111, 8845) if "any" in kernel else (1112, 8840):
+        x, scale = cases.samples((3, n), dtype), cases.weights(n, dtype)
+        wide = np.random.default_rng(2).uniform(1e25, 2e25, x.shape)
+        wide[0] *= 1e-40
+        for kind in general_cases.kinds(x, n, dtype, 1):
+            general_cases.check(kernels, x, scale, y_is=None if "output_dtype" in kind else "x", **kind)
+            if "residual" in kind:
+                general_cases.check(kernels, wide.astype(x.dtype), scale, epsilon=0.0, sum_is="residual", **kind)
+    if "any" in kernel:  # float32 rows that are whole where those of x are, and codes
+        x = cases.samples((2, 40), dtype)
+        for kind in general_cases.kinds(x, 40, dtype, 1):
+            general_cases.check(kernels, x, cases.weights(40, dtype), skew=8, **kind)
+    assert kernel in {launch.kernel for launch in kernels.launches}
+
+
 KERNELS = [
     *("norm_rows_1", "norm_rows_4", "norm_shared_rows", "norm_any_rows", "norm_gated_rows", "norm_gated_any_rows"),
+    *("norm_general_rows", "norm_general_any_rows"),
     *("norm_columns_16", "norm_columns_8", "norm_columns_4", "norm_columns_2"),
 ]
 
@@ -282,8 +349,11 @@ def test_a_broken_source_is_seen(on_cpu, nvcc, tmp_path, what):
             x, z, scale = cases.samples((3, n), types[0]), cases.gates((3, n), types[0]), cases.weights(n, types[1])
             cases.check(kernels, x, scale, **orders)
             cases.check(kernels, x, scale, z=z, round_before_scale=rounds)
+            for kind in general_cases.kinds(x, n, types[1], 1):
+                general_cases.check(kernels, x, scale, round_before_scale=rounds, **kind)
 
     checks = (check_rows, cases.check_columns, cases.check_alignments, cases.check_scale_rows)
     seen = any(fails(check, kernels, ("float16", "float16")) for check in checks)
-    seen = seen or any(fails(check, kernels, "bfloat16") for check in (cases.check_extremes, cases.check_extreme_gates))
+    extremes = (cases.check_extremes, cases.check_extreme_gates, general_cases.check_extreme_sums)
+    seen = seen or any(fails(check, kernels, "bfloat16") for check in (*extremes, general_cases.check_every_code))
     assert seen == (what != "nothing")

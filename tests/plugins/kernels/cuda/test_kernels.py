@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from . import cases
+from . import cases, general_cases
 from .broken import BROKEN, write_broken
 from .compiling import kernels_for_cpu
 from .driver import Kernels
@@ -35,7 +35,9 @@ def kernels(request):
 
 
 @pytest.mark.parametrize("types", cases.TYPE_PAIRS, ids="-".join)
-@pytest.mark.parametrize("check", cases.BY_TYPES, ids=lambda check: check.__name__.removeprefix("check_"))
+@pytest.mark.parametrize(
+    "check", [*cases.BY_TYPES, *general_cases.BY_TYPES], ids=lambda check: check.__name__.removeprefix("check_")
+)
 def test_against_float64(kernels, check, types):
     check(kernels, types)
 
@@ -44,6 +46,12 @@ def test_against_float64(kernels, check, types):
 def test_extremes(kernels, dtype):
     cases.check_extremes(kernels, dtype)
     cases.check_extreme_gates(kernels, dtype)
+    general_cases.check_extreme_sums(kernels, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_every_code(kernels, dtype):
+    general_cases.check_every_code(kernels, dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -63,12 +71,36 @@ def test_tactics_depend_on_the_length(kernels):
     assert kernels.tactics("float16", 64, 111) == []  # rows that are not whole packs have one kernel
     assert kernels.tactics("float16", 64, 4096, inner=2) == []
     assert kernels.tactics("float16", 64, 4096, gate=1) == kernels.tactics("float16", 64, 4096, gate=2) == []
+    assert kernels.tactics("float16", 64, 4096, sum_dtype="float32") == []
+    assert kernels.tactics("float32", 64, 4096, output_dtype="int8") == []
 
 
 def test_a_gate_needs_axes_that_end_with_the_last(on_cpu):
     x = cases.samples((2, 8, 3), "float32")
     with pytest.raises(AssertionError, match="invalid argument"):
         Kernels(on_cpu).norm(x, cases.weights(8, "float32"), axis=1, z=x)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [{"output_dtype": "int8", "y_scale": 1.0}, {"in_float32": True}, {"residual": "float32"}, {"shift": "float16"}],
+    ids=["codes", "float32 sum", "mixed sum", "shift"],
+)
+def test_what_needs_axes_that_end_with_the_last(on_cpu, part):
+    x = cases.samples((2, 8, 3), "float16")
+    options = {"residual": x} | part
+    options |= {"residual": x.astype("float32")} if "residual" in part else {}
+    options |= {"shift": cases.weights(8, "float16")} if "shift" in part else {}
+    with pytest.raises(AssertionError, match="invalid argument"):
+        Kernels(on_cpu).norm(x, cases.weights(8, "float16"), axis=1, **options)
+
+
+def test_a_float32_sum_of_float32_is_the_usual_one(on_cpu):
+    """By the kernels for columns too, and the same bits."""
+    x = cases.samples((2, 8, 3), "float32")
+    kernels, scale = Kernels(on_cpu), cases.weights(8, "float32")
+    usual, wide = (kernels.norm(x, scale, axis=1, residual=x, in_float32=flag) for flag in (False, True))
+    assert [a.tobytes() for a in usual] == [a.tobytes() for a in wide]
 
 
 @pytest.mark.parametrize("multiprocessors", [1, 200])
@@ -88,13 +120,14 @@ def test_any_number_of_multiprocessors(on_cpu, multiprocessors):
 PROBE = """
 import sys
 from pathlib import Path
-sys.path[:0] = [{folder!r}]
-import cases
-from driver import Kernels
+sys.path[:0] = [{root!r}]
+from tests.plugins.kernels.cuda import cases, general_cases
+from tests.plugins.kernels.cuda.driver import Kernels
 library = Path({library!r})
 Kernels.stand_in(library).set_reverse(int(sys.argv[1]))
 kernels = Kernels(library)
-for check in (cases.check_alignments, cases.check_columns, cases.check_scale_rows, cases.check_gates):
+tables = (cases.check_alignments, cases.check_columns, cases.check_scale_rows, cases.check_gates)
+for check in (*tables, *general_cases.BY_TYPES):
     check(kernels, ("float16", "float16"))
 for n in (64, 4096):
     cases.check(kernels, cases.samples((3, n), "float16"), cases.weights(n, "float16"))
@@ -102,6 +135,8 @@ x, scale, order = cases.samples((3, 64), "float16"), cases.weights(64, "float16"
 cases.check(kernels, x, scale, **dict.fromkeys(order.split(), True))
 cases.check_extremes(kernels, "bfloat16")
 cases.check_extreme_gates(kernels, "bfloat16")
+general_cases.check_extreme_sums(kernels, "bfloat16")
+general_cases.check_every_code(kernels, "bfloat16")
 """
 
 
@@ -114,7 +149,7 @@ def test_the_table_sees_a_broken_kernel(tmp_path, what):
     """
     write_broken(tmp_path, what)
     library = kernels_for_cpu(tmp_path / "broken.so", tmp_path)
-    script = PROBE.format(folder=str(Path(__file__).parent), library=str(library))
+    script = PROBE.format(root=str(Path(__file__).parents[4]), library=str(library))
     passed = [
         subprocess.run(
             [sys.executable, "-c", script, reverse], capture_output=True, timeout=300, check=False

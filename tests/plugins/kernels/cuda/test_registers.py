@@ -20,14 +20,14 @@ GPUS = ("75", "80", "86", "87", "89", "90", "100", "103", "110", "120", "121")
 def test_no_kernel_spills(ptx, nvcc, gpu):
     """For every GPU that the build compiles for, and those that run the code of a lower minor number."""
     log = run([nvcc.with_name("ptxas"), "-v", "-O3", f"-arch=sm_{gpu}", ptx(virtual_of(gpu)), "-o", "/dev/null"])
-    assert log.count("Compiling entry function") == 35  # 11 kernels of float32, 12 of each other type
+    assert log.count("Compiling entry function") == 41  # 13 kernels of float32, 14 of each other type
     frames = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", log)
-    assert len(frames) >= 35
+    assert len(frames) >= 41
     assert set(frames) == {("0", "0", "0")}, log
     assert "lmem" not in log
-    pattern = r"function '(norm_columns_[248]_\w+|norm_gated_rows_\w+)'.*?Used (\d+) registers"
+    pattern = r"function '(norm_columns_[248]_\w+|norm_gated_rows_\w+|norm_general_rows_\w+)'.*?Used (\d+) registers"
     registers = re.findall(pattern, log, re.DOTALL)
-    assert len(registers) == 11  # a block of 1024 threads, or two blocks of 512, have 64 for each
+    assert len(registers) == 14  # a block of 1024 threads, or two blocks of 512, have 64 for each
     assert max(int(number) for _, number in registers) <= 64
 
 

@@ -70,14 +70,19 @@ def test_no_access_is_split(kernels):
 
 
 def test_stores_are_as_wide_as_they_can_be(kernels):
-    """16 bytes; one element where a row starts or ends within them.
+    """16 bytes, or what a pack is once it is quantised; one element where a row starts or ends within them.
 
     Of a gradient, also one element in rows that only float64 can hold, and the float32 sums of blocks of several rows.
     """
     for name, (_, code) in kernels.items():
         element = 4 if name.endswith("float32") else 2
+        part = 4 if name.endswith("float32") else 8  # of a quantised y, for a pack of x
         if name.startswith(("norm_rows", "norm_shared_rows", "norm_gated_rows")):
             assert set(accesses("STG", code)) == {16}, name
+        elif name.startswith("norm_general_rows"):
+            assert set(accesses("STG", code)) == {16, part}, name
+        elif name.startswith("norm_general_any_rows"):
+            assert set(accesses("STG", code)) == {16, part, element, 4, 1}, name
         elif name.startswith(("norm_any_rows", "norm_gated_any_rows")):
             assert set(accesses("STG", code)) == {16, element}, name
         elif name.startswith("gradient_rows"):

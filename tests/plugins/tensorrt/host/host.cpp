@@ -10,6 +10,7 @@
 #include <new>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "kernels/cuda/norm.h"
@@ -79,7 +80,7 @@ namespace {
 IPluginCreatorV3One* creator(int32_t index) {
   int32_t count = 0;
   IPluginCreatorInterface* const* all = getCreators(count);
-  CHECK(count == 9);
+  CHECK(count == 14);
   return static_cast<IPluginCreatorV3One*>(all[index]);
 }
 
@@ -140,8 +141,9 @@ Made through_a_plan(const Made& made, int32_t kind) {
   std::vector<PluginField> copies;
   for (int32_t i = 0; i < fields->nbFields; ++i) {
     const PluginField& field = fields->fields[i];
-    const size_t size = field.type == PluginFieldType::kFLOAT32 ? 4 : 8;
-    CHECK(field.type == PluginFieldType::kFLOAT32 || field.type == PluginFieldType::kINT64);
+    const bool is_wide = field.type == PluginFieldType::kINT64;
+    const size_t size = is_wide ? 8 : 4;
+    CHECK(is_wide || field.type == PluginFieldType::kFLOAT32 || field.type == PluginFieldType::kINT32);
     const char* data = static_cast<const char*>(field.data);
     memory.emplace_back(data, data + size * static_cast<size_t>(field.length));
     copies.emplace_back(field.name, memory.back().data(), field.type, field.length);
@@ -180,7 +182,7 @@ void check_formats() {
       for (const DataType s : types) {
         DynamicPluginTensorDesc all[5] = {};
         for (int i = 0; i < 5; ++i) {
-          all[i].desc = tensor(i == 2 ? s : t, {2, 8});
+          all[i].desc = tensor(i == 2 ? s : t, {2, 8});  // X, R, scale, Y, Sum
         }
         bool takes = true;
         for (int i = 0; i < 5; ++i) {
@@ -325,6 +327,112 @@ void check_gates() {
   }
 }
 
+bool takes_all(const Made& made, const std::vector<DataType>& types, int32_t inputs) {
+  std::vector<DynamicPluginTensorDesc> all;
+  for (const DataType type : types) {
+    all.push_back(dynamic(tensor(type, {2, 8}), 2, 2));
+  }
+  bool takes = true;
+  for (int32_t i = 0; i < static_cast<int32_t>(types.size()); ++i) {
+    const int32_t outputs = static_cast<int32_t>(types.size()) - inputs;
+    takes = takes && made.build->supportsFormatCombination(i, all.data(), inputs, outputs);
+  }
+  return takes;
+}
+
+// Sum has the type of R, which is that of X or float32.
+void check_sums() {
+  constexpr DataType kF32 = DataType::kFLOAT, kF16 = DataType::kHALF, kB16 = DataType::kBF16;
+  char memory[5];
+  const void* inputs[] = {&memory[0], &memory[1], &memory[2]};
+  void* outputs[] = {&memory[3], &memory[4]};
+  for (const auto& [kind, is_float32] : {std::pair{2, false}, std::pair{5, false}, std::pair{11, true}}) {
+    const Made made = make(kind, {});
+    CHECK(takes_all(made, {kF16, kF16, kF32, kF16, kF16}, 3) && takes_all(made, {kF16, kF32, kF32, kF16, kF32}, 3));
+    CHECK(!takes_all(made, {kF16, kB16, kF32, kF16, kB16}, 3) && !takes_all(made, {kF16, kF32, kF32, kF16, kF16}, 3));
+    CHECK(!takes_all(made, {kF32, kF16, kF32, kF32, kF16}, 3) && !takes_all(made, {kF16, kF32, kF32, kF32, kF32}, 3));
+    const DataType types[] = {kF16, kF32, kF32};
+    DataType out[2];
+    CHECK(made.build->getOutputDataTypes(out, 2, types, 3) == 0 && out[0] == kF16 && out[1] == kF32);
+    const DataType wrong_types[] = {kF16, kB16, kF32};
+    CHECK(made.build->getOutputDataTypes(out, 2, wrong_types, 3) != 0);
+    const PluginTensorDesc in[] = {tensor(kF16, {2, 8}), tensor(kF32, {2, 8}), tensor(kF16, {8})};
+    const Made planned = through_a_plan(made, kind);
+    CHECK(planned.runtime->onShapeChange(in, 3, in, 2) == 0);
+    CHECK(planned.runtime->enqueue(in, in, inputs, outputs, nullptr, nullptr) == 0);
+    CHECK(launched.type == ElementType::kFloat16 && launched.sum_type == ElementType::kFloat32);
+    CHECK(launched.normalizes_float32_sum == is_float32 && launched.operand == inputs[1] && launched.sum == outputs[1]);
+    CHECK(launched.scale == inputs[2] && launched.shift == nullptr && launched.scale_type == ElementType::kFloat16);
+    const PluginTensorDesc alike[] = {in[0], in[0], in[2]};
+    CHECK(planned.runtime->enqueue(alike, in, inputs, outputs, nullptr, nullptr) == 0);
+    CHECK(launched.sum_type == ElementType::kFloat16);
+    const int64_t first = 0;
+    const Made columns = make(kind, {{"axes", &first, PluginFieldType::kINT64, 1}});
+    const PluginTensorDesc scalar = tensor(kF16, {1});
+    const PluginTensorDesc mixed_columns[] = {in[0], in[1], scalar}, alike_columns[] = {in[0], in[0], scalar};
+    CHECK(columns.runtime->onShapeChange(mixed_columns, 3, in, 2) != 0);
+    CHECK((columns.runtime->onShapeChange(alike_columns, 3, in, 2) == 0) == !is_float32);
+  }
+}
+
+// The input after scale, of its type and shape.
+void check_shifts() {
+  constexpr DataType kF32 = DataType::kFLOAT, kB16 = DataType::kBF16;
+  char memory[6];
+  const void* inputs[] = {&memory[0], &memory[1], &memory[2], &memory[3]};
+  void* outputs[] = {&memory[4], &memory[5]};
+  const Made made = make(9, {}), add = make(10, {});
+  CHECK(made.build->getNbOutputs() == 1 && add.build->getNbOutputs() == 2);
+  CHECK(takes_all(made, {kB16, kF32, kF32, kB16}, 3) && takes_all(add, {kB16, kF32, kB16, kB16, kB16, kF32}, 4));
+  CHECK(!takes_all(made, {kB16, kF32, kB16, kB16}, 3) && !takes_all(add, {kB16, kB16, kB16, kF32, kB16, kB16}, 4));
+  const PluginTensorDesc x = tensor(kB16, {2, 3, 8}), weights = tensor(kF32, {8});
+  const PluginTensorDesc three[] = {x, weights, weights}, four[] = {x, tensor(kF32, {2, 3, 8}), weights, weights};
+  CHECK(made.runtime->onShapeChange(three, 3, &x, 1) == 0 && add.runtime->onShapeChange(four, 4, three, 2) == 0);
+  const Made planned = through_a_plan(made, 9), planned_add = through_a_plan(add, 10);
+  CHECK(planned.runtime->enqueue(three, &x, inputs, outputs, nullptr, nullptr) == 0);
+  CHECK(launched.scale == inputs[1] && launched.shift == inputs[2] && launched.operand == nullptr);
+  CHECK(launched.sum == nullptr && launched.n == 8 && launched.sum_type == ElementType::kBFloat16);
+  CHECK(planned_add.runtime->enqueue(four, three, inputs, outputs, nullptr, nullptr) == 0);
+  CHECK(launched.operand == inputs[1] && launched.scale == inputs[2] && launched.shift == inputs[3]);
+  CHECK(launched.sum == outputs[1] && launched.sum_type == ElementType::kFloat32);
+  const DynamicPluginTensorDesc fixed[] = {dynamic(x, 1, 1), dynamic(weights, 1, 1), dynamic(weights, 1, 1)};
+  CHECK(made.build->configurePlugin(fixed, 3, fixed, 1) == 0 && made.build->getNbTactics() == 0);
+  const PluginTensorDesc wrong[] = {x, weights, tensor(kF32, {1})};
+  CHECK(made.runtime->onShapeChange(wrong, 3, &x, 1) != 0);
+  const PluginTensorDesc mistyped[] = {x, weights, tensor(kB16, {8})};
+  CHECK(made.runtime->onShapeChange(mistyped, 3, &x, 1) != 0);
+}
+
+void check_codes() {
+  using rms_deploy::contract::QuantizedType;
+  constexpr DataType kF32 = DataType::kFLOAT, kF16 = DataType::kHALF;
+  const float y_scale = 0.25F;
+  char memory[5];
+  const void* inputs[] = {&memory[0], &memory[1], &memory[2]};
+  void* outputs[] = {&memory[3], &memory[4]};
+  for (const auto& [dtype, type, codes] : {std::tuple{int64_t{3}, DataType::kINT8, QuantizedType::kInt8},
+                                           std::tuple{int64_t{17}, DataType::kFP8, QuantizedType::kFloat8E4M3FN}}) {
+    const std::vector<PluginField> fields{{"y_scale", &y_scale, PluginFieldType::kFLOAT32, 1},
+                                          {"output_dtype", &dtype, PluginFieldType::kINT64, 1}};
+    const Made made = make(12, fields), add = make(13, fields);
+    CHECK(takes_all(made, {kF16, kF32, type}, 2) && takes_all(add, {kF16, kF32, kF16, type, kF32}, 3));
+    CHECK(!takes_all(made, {kF16, kF32, kF16}, 2) && !takes_all(add, {kF16, kF32, kF16, type, type}, 3));
+    const DataType types[] = {kF16, kF32, kF32};
+    DataType out[2];
+    CHECK(add.build->getOutputDataTypes(out, 2, types, 3) == 0 && out[0] == type && out[1] == kF32);
+    const Made planned = through_a_plan(through_a_plan(add, 13), 13);
+    CHECK(std::strcmp(planned.build->getTimingCacheID(), add.build->getTimingCacheID()) == 0);
+    CHECK(std::string(planned.build->getMetadataString()) ==
+          "axes=[-1] epsilon=9.99999997e-07 rms_epsilon=0 rms_min=0 scale_type=1 y_scale=0.25 output_dtype=" +
+              std::to_string(dtype));
+    const PluginTensorDesc in[] = {tensor(kF16, {2, 8}), tensor(kF16, {2, 8}), tensor(kF16, {8})};
+    CHECK(planned.runtime->onShapeChange(in, 3, in, 2) == 0);
+    CHECK(planned.runtime->enqueue(in, in, inputs, outputs, nullptr, nullptr) == 0);
+    CHECK(launched.y_scale == y_scale && launched.quantized_type == codes && launched.y == outputs[0]);
+    CHECK(launched.type == ElementType::kFloat16 && launched.sum == outputs[1] && launched.operand == inputs[1]);
+  }
+}
+
 template <class Function>
 Function find(void* library, const char* name) {
   return reinterpret_cast<Function>(dlsym(library, name));
@@ -367,6 +475,9 @@ int main(int count, char** arguments) {
   check_tactics();
   check_enqueue();
   check_gates();
+  check_sums();
+  check_shifts();
+  check_codes();
   for (int i = 1; i < count; ++i) {
     check_logging(arguments[i]);
   }

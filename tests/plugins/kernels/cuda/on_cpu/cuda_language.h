@@ -18,6 +18,7 @@
 #define __device__
 #define __host__
 #define __forceinline__ inline __attribute__((always_inline))
+#define __grid_constant__
 #define __launch_bounds__(...)
 // All shared variables lie in one section, which is filled before each block.
 #define __shared__ static __attribute__((section("cuda_shared")))

@@ -45,6 +45,12 @@ def half_of(value: Array, half: str) -> Array:
     return np.where(np.isnan(value), np.uint16(NAN_OF_HALF), bits)
 
 
+def float8_of(value: Array) -> Array:
+    """The bits of float32 numbers rounded to e4m3 and saturated; a NaN is that of a GPU."""
+    bits = np.clip(value, -448, 448).astype(ml_dtypes.float8_e4m3fn).view(np.uint8)
+    return np.where(np.isnan(value), np.uint8(0x7F), bits)
+
+
 def converted(value: Array, source: str, target: str) -> Array:
     if target in _HALVES and source == "f32":
         return half_of(value, target)

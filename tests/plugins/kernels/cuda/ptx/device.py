@@ -16,7 +16,7 @@ from .threads import SHARED, Executed, Launch, Threads
 
 MOST_THREADS = 4096  # that run together
 
-_BYTES = {1: 4, 10: 2, 16: 2}  # of the contract's element types
+_BYTES = {1: 4, 10: 2, 16: 2, 3: 1, 17: 1}  # of the contract's element types, and of those of a quantised y
 _TYPES = {"float32": 1, "float16": 10, "bfloat16": 16}
 
 
@@ -24,22 +24,25 @@ class _Problem(ctypes.Structure):
     """rms_deploy::Problem, of problem.h."""
 
     _fields_ = (
-        *((name, ctypes.c_int32) for name in ("type", "scale_type")),
-        *((name, ctypes.c_void_p) for name in ("x", "operand", "scale", "y", "sum")),
+        *((name, ctypes.c_int32) for name in ("type", "scale_type", "sum_type", "quantized_type")),
+        *((name, ctypes.c_void_p) for name in ("x", "operand", "scale", "shift", "y", "sum")),
         *((name, ctypes.c_int64) for name in ("outer", "n", "inner", "statistics_size")),
         *((name, ctypes.c_int32) for name in ("scale_rows", "scale_repeat")),
         *((name, ctypes.c_bool) for name in ("scalar_scale", "round_before_scale", "round_reciprocal")),
-        ("gate", ctypes.c_uint8),
-        *((name, ctypes.c_float) for name in ("epsilon", "rms_epsilon", "rms_min")),
+        *(("normalizes_float32_sum", ctypes.c_bool), ("gate", ctypes.c_uint8)),
+        *((name, ctypes.c_float) for name in ("epsilon", "rms_epsilon", "rms_min", "y_scale")),
     )
 
 
 def tensors_of(arguments: bytes) -> list[Region]:
     """What a kernel may touch, from the problem that its argument begins with. An output may be an input too."""
     p = _Problem.from_buffer_copy(arguments)
-    size = p.outer * p.n * p.inner * _BYTES[p.type]
-    sizes = dict.fromkeys(("x", "operand", "y", "sum"), size)
-    sizes["scale"] = p.scale_rows * (1 if p.scalar_scale else p.n) * _BYTES[p.scale_type]
+    size = p.outer * p.n * p.inner
+    u = p.type if p.gate else p.sum_type
+    types = {"x": p.type, "operand": u, "y": p.quantized_type or p.type, "sum": u}
+    sizes = {name: size * _BYTES[type_] for name, type_ in types.items()}
+    weights = p.scale_rows * (1 if p.scalar_scale else p.n) * _BYTES[p.scale_type]
+    sizes |= {"scale": weights, "shift": weights}
     outputs = {getattr(p, name) for name in ("y", "sum")}
     addresses = {getattr(p, name): name for name in sizes if getattr(p, name)}
     return [

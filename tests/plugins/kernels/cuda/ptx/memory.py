@@ -16,7 +16,7 @@ import numpy as np
 from .program import PtxError
 
 WARP = 32
-GRANULE = 2  # bytes, of the smallest element: what a race is told by
+GRANULE = 1  # byte, of the smallest element: what a race is told by
 NOBODY = -1
 
 

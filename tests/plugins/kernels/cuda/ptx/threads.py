@@ -177,8 +177,10 @@ class Threads(Registers):
         if root == "mov":
             self._move(instruction)
             return
-        target = str(operands[0])
+        target = str(operands[0]) if operands else ""
         with np.errstate(all="ignore"):
+            if root == "griddepcontrol":  # one kernel runs at a time
+                return
             if root == "cvt":
                 self._convert(instruction)
             elif root == "cvta":
@@ -248,7 +250,10 @@ class Threads(Registers):
     def _convert(self, instruction: Instruction) -> None:
         target, *sources = instruction.operands
         wanted, source = instruction.parts[-2:]
-        if wanted.endswith("x2"):
+        if wanted == "e4m3x2":
+            high, low = (arithmetic.float8_of(self.read(operand, "f32")) for operand in sources)
+            value, wanted = high.astype(np.uint16) << np.uint16(8) | low, "b16"
+        elif wanted.endswith("x2"):
             high, low = (arithmetic.half_of(self.read(operand, "f32"), wanted[:-2]) for operand in sources)
             value = high.astype(np.uint32) << np.uint32(16) | low
         else:
