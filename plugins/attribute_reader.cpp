@@ -36,10 +36,16 @@ Node AttributeReader::read() const {
   node.epsilon = bound(contract::kEpsilon, contract::kEpsilonDefault);
   node.rms_epsilon = bound(contract::kRmsEpsilon, contract::kRmsEpsilonDefault);
   node.rms_min = bound(contract::kRmsMin, contract::kRmsMinDefault);
-  node.scale_type = scale_type();
+  node.scale_type = type(contract::kScaleType, contract::kScaleTypeDefault);
   node.partial_size = kind_.is_partial ? partial_size() : 0;
-  node.y_scale = kind_.is_quantized() ? y_scale() : 0.0F;
-  node.output_dtype = kind_.is_quantized() ? output_dtype() : contract::QuantizedType::kNone;
+  node.y_scale = 0.0F;
+  node.output_dtype = contract::QuantizedType::kNone;
+  node.precision = contract::kPrecisionDefault;
+  if (kind_.is_quantized()) {
+    node.y_scale = y_scale();
+    node.output_dtype = output_dtype();
+    node.precision = type(contract::kPrecision, contract::kPrecisionDefault);
+  }
   return node;
 }
 
@@ -57,15 +63,15 @@ float AttributeReader::bound(const char* name, float otherwise) const {
   return value;
 }
 
-// Which of the three fits a node depends on the type of X: see check_scale_type.
-int64_t AttributeReader::scale_type() const {
-  const int64_t value = integer(contract::kScaleType).value_or(contract::kScaleTypeDefault);
+// Which of the three fits a node depends on the type of X: see check_named_types.
+int64_t AttributeReader::type(const char* name, int64_t otherwise) const {
+  const int64_t value = integer(name).value_or(otherwise);
   for (const ElementType accepted : {ElementType::kFloat32, ElementType::kFloat16, ElementType::kBFloat16}) {
     if (value == static_cast<int64_t>(accepted)) {
       return value;
     }
   }
-  refuse(std::string(contract::kScaleType) + " is " + std::to_string(value) +
+  refuse(std::string(name) + " is " + std::to_string(value) +
          "; use 1 (float32), or 10 (float16) or 16 (bfloat16) if X holds such values");
 }
 

@@ -35,7 +35,7 @@ class AttributeReader {
 
   std::vector<int64_t> axes() const;
   float bound(const char* name, float otherwise) const;
-  int64_t scale_type() const;
+  int64_t type(const char* name, int64_t otherwise) const;
   int64_t partial_size() const;
   float y_scale() const;
   contract::QuantizedType output_dtype() const;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 namespace rms_deploy {
 
@@ -54,6 +55,10 @@ int64_t size_of(const Shape& shape) { return product(shape, 0, shape.rank); }
 std::string shape_text(const Shape& shape) { return list_text(shape.dims, shape.rank); }
 
 bool agree(int64_t a, int64_t b) { return a == b || a < 0 || b < 0; }
+
+bool is_float32_or(int64_t named, ElementType x) {
+  return named == static_cast<int64_t>(ElementType::kFloat32) || named == static_cast<int64_t>(x);
+}
 
 // The dimension of scale beside an axis of X.
 int64_t scale_dim(const Shape& x, const Shape& scale, size_t axis) {
@@ -165,15 +170,18 @@ std::string list_text(const int64_t* values, size_t size) {
 bool rounds_before_scale(const Node& node) { return node.scale_type != static_cast<int64_t>(ElementType::kFloat32); }
 
 bool takes_type(const Node& node, ElementType x) {
-  return !rounds_before_scale(node) || node.scale_type == static_cast<int64_t>(x);
+  return is_float32_or(node.scale_type, x) && is_float32_or(node.precision, x);
 }
 
-void check_scale_type(const Node& node, ElementType x) {
-  if (!takes_type(node, x)) {
-    throw Error(node.label + ": scale_type is " + std::to_string(node.scale_type) + "; use 1 (float32)" +
-                (x == ElementType::kFloat32
-                     ? ", the type of X"
-                     : " or " + std::to_string(static_cast<int32_t>(x)) + " (" + type_name(x) + ", the type of X)"));
+void check_named_types(const Node& node, ElementType x) {
+  for (const auto& [name, value] :
+       {std::pair{contract::kScaleType, node.scale_type}, std::pair{contract::kPrecision, node.precision}}) {
+    if (!is_float32_or(value, x)) {
+      throw Error(node.label + ": " + name + " is " + std::to_string(value) + "; use 1 (float32)" +
+                  (x == ElementType::kFloat32
+                       ? ", the type of X"
+                       : " or " + std::to_string(static_cast<int32_t>(x)) + " (" + type_name(x) + ", the type of X)"));
+    }
   }
 }
 
@@ -228,6 +236,7 @@ Problem problem_of(const Node& node, const Shape& x, const Shape& scale) {
   problem.rms_epsilon = node.rms_epsilon;
   problem.rms_min = node.rms_min;
   problem.y_scale = node.y_scale;
+  problem.round_quotient = node.precision != static_cast<int64_t>(ElementType::kFloat32);
   problem.quantized_type = node.output_dtype;
   return problem;
 }

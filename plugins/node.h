@@ -44,6 +44,7 @@ struct Node {
   int64_t partial_size;  // 0: all
   float y_scale;         // 0: Y is not quantised
   contract::QuantizedType output_dtype;
+  int64_t precision;  // one of ElementType; kFloat32 where Y is not quantised
 };
 
 // What is wrong with a node, in one line that names it.
@@ -66,11 +67,11 @@ std::string list_text(const int64_t* values, size_t size);
 // Whether x / rms is rounded to the type of X before it is scaled.
 bool rounds_before_scale(const Node& node);
 
-// Whether scale_type is float32 or the type of X.
+// Whether scale_type and precision are float32 or the type of X.
 bool takes_type(const Node& node, ElementType x);
 
-// Throws Error if it is neither.
-void check_scale_type(const Node& node, ElementType x);
+// Throws Error if one is neither.
+void check_named_types(const Node& node, ElementType x);
 
 // Throws Error if the axes are not one block of a tensor of this rank. `mixed_sum`: R has another type than X.
 void check_axes(const Node& node, size_t rank, bool mixed_sum);

@@ -31,6 +31,7 @@ struct Problem {
   bool scalar_scale = false;
   bool round_before_scale = false;              // x / rms and scale are rounded to T, then multiplied
   bool round_reciprocal = false;                // with it: 1 / rms is rounded to T, and x multiplied by that
+  bool round_quotient = false;                  // quantised y: what y_scale divides is rounded to T once more
   bool normalizes_float32_sum = false;          // add-norm: x + residual in float32 is normalised, and not the sum
   contract::Gate gate = contract::Gate::kNone;  // inner is 1 where there is one
   float epsilon = contract::kEpsilonDefault;

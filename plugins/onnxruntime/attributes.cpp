@@ -99,7 +99,7 @@ class Reader final : public AttributeReader {
 Node read_attributes(const Api& api, const KernelInfo* info, const Kind& kind, ElementType type) {
   const Node node = Reader(api, info, kind).read();
   if (type != ElementType::kFloat32) {  // a float32 X may hold the values of a promoted node: see README.md
-    check_scale_type(node, type);
+    check_named_types(node, type);
   }
   return node;
 }

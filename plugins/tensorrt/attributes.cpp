@@ -123,6 +123,7 @@ std::vector<PluginField> field_names(const Kind& kind) {
   if (kind.is_quantized()) {
     names.emplace_back(contract::kYScale, nullptr, PluginFieldType::kFLOAT32, 1);
     names.emplace_back(contract::kOutputDtype, nullptr, PluginFieldType::kINT64, 1);
+    names.emplace_back(contract::kPrecision, nullptr, PluginFieldType::kINT64, 1);
   }
   return names;
 }
@@ -143,6 +144,7 @@ std::vector<PluginField> fields_of(const Node& node) {
     static_assert(sizeof node.output_dtype == sizeof(int32_t));
     fields.emplace_back(contract::kYScale, &node.y_scale, PluginFieldType::kFLOAT32, 1);
     fields.emplace_back(contract::kOutputDtype, &node.output_dtype, PluginFieldType::kINT32, 1);
+    fields.emplace_back(contract::kPrecision, &node.precision, PluginFieldType::kINT64, 1);
   }
   return fields;
 }
@@ -163,6 +165,7 @@ std::string attributes_text(const Node& node) {
   if (node.kind.is_quantized()) {
     text += std::string(" ") + contract::kYScale + "=" + exact_text(node.y_scale);
     text += std::string(" ") + contract::kOutputDtype + "=" + std::to_string(static_cast<int32_t>(node.output_dtype));
+    text += std::string(" ") + contract::kPrecision + "=" + std::to_string(node.precision);
   }
   return text;
 }

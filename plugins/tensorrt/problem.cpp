@@ -102,7 +102,7 @@ void check_types(const Node& node, const DataType* inputs) {
   if (has_shift(node.kind) && inputs[scale + 1] != inputs[scale]) {
     refuse("shift", scale + 1, type_text(inputs[scale]) + ", the type of scale");
   }
-  check_scale_type(node, *element);
+  check_named_types(node, *element);
 }
 
 void check_ranks(const Node& node, const int32_t* ranks) {

@@ -168,11 +168,15 @@ class GeneralRow : public Row<T, kAnyRowVectors, kAligned, std::conditional_t<kA
 
   __device__ __forceinline__ void store_codes(Index begin, Floats<T> values) const {
     round_to<T>(values, true);
+#pragma unroll
+    for (int k = 0; k < kWidth<T>; ++k) {
+      values.each[k] /= this->p_.y_scale;
+    }
+    round_to<T>(values, this->p_.round_quotient);
     Pack codes = {};
 #pragma unroll
     for (int k = 0; k < kWidth<T>; k += 2) {
-      const uint32_t pair = quantized_pair(this->p_.quantized_type, values.each[k] / this->p_.y_scale,
-                                           values.each[k + 1] / this->p_.y_scale);
+      const uint32_t pair = quantized_pair(this->p_.quantized_type, values.each[k], values.each[k + 1]);
       codes.words[k / 4] |= pair << k % 4 * 8;
     }
     uint8_t* to = row_of<uint8_t>(this->p_.y) + begin;

@@ -45,6 +45,10 @@ FIELDS: dict[str, tuple[str, list[tuple[str, Any, str]]]] = {
         "RMSNormQuantize",
         [("y_scale", F32([1]), "FLOAT32"), ("output_dtype", I32([1]), "INT32")],
     ),
+    "precision is 2; use 1 (float32), or 10 (float16) or 16 (bfloat16) if X holds such values": (
+        "RMSNormQuantize",
+        [("y_scale", F32([1]), "FLOAT32"), ("output_dtype", I32([3]), "INT32"), ("precision", I32([2]), "INT32")],
+    ),
     f"field 'eps' is unknown; use {KNOWN}": ("RMSNorm", [("eps", F32([1]), "FLOAT32")]),
     f"field 'partial_size' is unknown; use {KNOWN}": ("AddRMSNorm", [("partial_size", I64([1]), "INT64")]),
     "epsilon is given twice; use one field of that name": (

@@ -22,7 +22,7 @@ class _Options(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("outer", "n", "inner", "statistics_size")),
         *((name, ctypes.c_int32) for name in ("scale_rows", "scale_repeat")),
         *((name, ctypes.c_int32) for name in ("scalar_scale", "round_before_scale", "round_reciprocal")),
-        *((name, ctypes.c_int32) for name in ("normalizes_float32_sum", "gate")),
+        *((name, ctypes.c_int32) for name in ("round_quotient", "normalizes_float32_sum", "gate")),
         *((name, ctypes.c_float) for name in ("epsilon", "rms_epsilon", "rms_min", "y_scale")),
         *((name, ctypes.c_int32) for name in ("tactic", "y_is", "sum_is")),
     )
@@ -98,6 +98,7 @@ class Kernels:
         in_float32: bool = False,
         y_scale: float = 0.0,
         output_dtype: str = "",
+        round_quotient: bool = False,
         partial_size: int | None = None,
         round_before_scale: bool = False,
         round_reciprocal: bool = False,
@@ -116,7 +117,7 @@ class Kernels:
 
         `z` makes it a gated norm, whose gate is behind it or, with `gates_first`, in front of it; silu or sigmoid.
         A residual may be float32 where x is not; `in_float32`: its float32 sum with x is normalised. `output_dtype`: y
-        is quantised, to int8 or float8e4m3fn.
+        is quantised, to int8 or float8e4m3fn; `round_quotient`: what y_scale divides is rounded to the type of x first.
 
         A scale of two axes has several rows, each of which `scale_repeat` rows of x take, and so on in turns.
         """
@@ -132,7 +133,7 @@ class Kernels:
             int(np.prod(x.shape[:axis])), x.shape[axis], int(np.prod(x.shape[axis + 1 :])),
             partial_size or x.shape[axis], len(scale) if scale.ndim > 1 else 1, scale_repeat,
             scale.shape[-1] == 1 < x.shape[axis], round_before_scale,
-            round_reciprocal, in_float32, gate, epsilon, rms_epsilon, rms_min, y_scale, tactic,
+            round_reciprocal, round_quotient, in_float32, gate, epsilon, rms_epsilon, rms_min, y_scale, tactic,
             names.index(y_is), names.index(sum_is),
         )  # fmt: skip
 

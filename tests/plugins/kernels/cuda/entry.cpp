@@ -23,6 +23,7 @@ struct Options {
   int32_t scalar_scale;
   int32_t round_before_scale;
   int32_t round_reciprocal;
+  int32_t round_quotient;
   int32_t normalizes_float32_sum;
   int32_t gate;  // of contract::Gate
   float epsilon;
@@ -49,6 +50,7 @@ static Problem problem_of(const Options& o) {
   p.scalar_scale = o.scalar_scale != 0;
   p.round_before_scale = o.round_before_scale != 0;
   p.round_reciprocal = o.round_reciprocal != 0;
+  p.round_quotient = o.round_quotient != 0;
   p.normalizes_float32_sum = o.normalizes_float32_sum != 0;
   p.gate = static_cast<rms_deploy::contract::Gate>(o.gate);
   p.epsilon = o.epsilon;

@@ -213,7 +213,7 @@ def check_extreme_sums(kernels: Kernels, dtype: str) -> None:
             check(kernels, x, scale, epsilon=epsilon, **kind)
 
 
-def check_every_code(kernels: Kernels, dtype: str) -> None:
+def check_every_code(kernels: Kernels, dtype: str, *, round_quotient: bool = False) -> None:
     """x / 1 * 1 of every 16-bit number, and of float32 around every tie: the codes are those of the reference."""
     numbers = np.arange(65536, dtype=np.uint16)
     values = numbers.view(element_dtype(dtype)) if dtype != "float32" else _around_ties()
@@ -222,9 +222,10 @@ def check_every_code(kernels: Kernels, dtype: str) -> None:
     for name, number in QUANTIZED_TYPES.items():
         target = quantized_dtype(number)
         for y_scale in (1.0, 0.5, 1 / 3, 0.1, 0.0123, 2.0**-7, 3.7, 1e-4, 1e-30, 1e30, 2.0**-140, 3e38):
-            options = {"output_dtype": name, "y_scale": float(np.float32(y_scale))}
+            options = {"output_dtype": name, "y_scale": float(np.float32(y_scale)), "round_quotient": round_quotient}
             y, _ = kernels.norm(x, one, partial_size=1, epsilon=0.0, **options)
-            expected = quantized(x, options["y_scale"], target)
+            precision = x.dtype if round_quotient else np.float32
+            expected = quantized(x, options["y_scale"], target, precision=precision)
             is_number = ~np.isnan(x.astype(np.float32))
             assert (y.view("u1") == expected.view("u1"))[is_number].all(), (name, y_scale)
             if np.issubdtype(target, np.floating):

@@ -51,7 +51,8 @@ def test_extremes(kernels, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_every_code(kernels, dtype):
-    general_cases.check_every_code(kernels, dtype)
+    for round_quotient in (False, True):
+        general_cases.check_every_code(kernels, dtype, round_quotient=round_quotient)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -66,9 +66,11 @@ std::unique_ptr<IPluginV3> made(const Options& o, int32_t kind, int64_t axis) {
                                   {"rms_min", &o.rms_min, PluginFieldType::kFLOAT32, 1},
                                   {"scale_type", &scale_type, PluginFieldType::kINT64, 1}};
   const int64_t output_dtype = o.quantized_type;
+  const int64_t precision = o.round_quotient != 0 ? o.type : 1;
   if (kKinds[kind].is_quantized()) {
     fields.emplace_back("y_scale", &o.y_scale, PluginFieldType::kFLOAT32, 1);
     fields.emplace_back("output_dtype", &output_dtype, PluginFieldType::kINT64, 1);
+    fields.emplace_back("precision", &precision, PluginFieldType::kINT64, 1);
   }
   if (kKinds[kind].is_partial) {
     fields.emplace_back("partial_size", &o.statistics_size, PluginFieldType::kINT64, 1);

@@ -407,13 +407,15 @@ void check_codes() {
   using rms_deploy::contract::QuantizedType;
   constexpr DataType kF32 = DataType::kFLOAT, kF16 = DataType::kHALF;
   const float y_scale = 0.25F;
+  const int64_t precision = 10;
   char memory[5];
   const void* inputs[] = {&memory[0], &memory[1], &memory[2]};
   void* outputs[] = {&memory[3], &memory[4]};
   for (const auto& [dtype, type, codes] : {std::tuple{int64_t{3}, DataType::kINT8, QuantizedType::kInt8},
                                            std::tuple{int64_t{17}, DataType::kFP8, QuantizedType::kFloat8E4M3FN}}) {
     const std::vector<PluginField> fields{{"y_scale", &y_scale, PluginFieldType::kFLOAT32, 1},
-                                          {"output_dtype", &dtype, PluginFieldType::kINT64, 1}};
+                                          {"output_dtype", &dtype, PluginFieldType::kINT64, 1},
+                                          {"precision", &precision, PluginFieldType::kINT64, 1}};
     const Made made = make(12, fields), add = make(13, fields);
     CHECK(takes_all(made, {kF16, kF32, type}, 2) && takes_all(add, {kF16, kF32, kF16, type, kF32}, 3));
     CHECK(!takes_all(made, {kF16, kF32, kF16}, 2) && !takes_all(add, {kF16, kF32, kF16, type, type}, 3));
@@ -424,11 +426,12 @@ void check_codes() {
     CHECK(std::strcmp(planned.build->getTimingCacheID(), add.build->getTimingCacheID()) == 0);
     CHECK(std::string(planned.build->getMetadataString()) ==
           "axes=[-1] epsilon=9.99999997e-07 rms_epsilon=0 rms_min=0 scale_type=1 y_scale=0.25 output_dtype=" +
-              std::to_string(dtype));
+              std::to_string(dtype) + " precision=10");
     const PluginTensorDesc in[] = {tensor(kF16, {2, 8}), tensor(kF16, {2, 8}), tensor(kF16, {8})};
     CHECK(planned.runtime->onShapeChange(in, 3, in, 2) == 0);
     CHECK(planned.runtime->enqueue(in, in, inputs, outputs, nullptr, nullptr) == 0);
-    CHECK(launched.y_scale == y_scale && launched.quantized_type == codes && launched.y == outputs[0]);
+    CHECK(launched.y_scale == y_scale && launched.round_quotient && launched.quantized_type == codes &&
+          launched.y == outputs[0]);
     CHECK(launched.type == ElementType::kFloat16 && launched.sum == outputs[1] && launched.operand == inputs[1]);
   }
 }
