@@ -208,6 +208,6 @@ class Kernels:
         number = ELEMENT_TYPES[dtype]
         options = _Options(
             number, number, ELEMENT_TYPES[sum_dtype or dtype], QUANTIZED_TYPES.get(output_dtype, 0),
-            outer, n, inner, n, 1, 1, 0, 0, 0, 0, gate, 1e-6, 0.0, 0.0, 0.0, 0, 0, 0,
+            outer, n, inner, n, 1, 1, 0, 0, 0, 0, 0, gate, 1e-6, 0.0, 0.0, 0.0, 0, 0, 0,
         )  # fmt: skip
         return list(found[: self.library.find_tactics(ctypes.byref(options), found)])

@@ -222,10 +222,14 @@ def check_every_code(kernels: Kernels, dtype: str, *, round_quotient: bool = Fal
     for name, number in QUANTIZED_TYPES.items():
         target = quantized_dtype(number)
         for y_scale in (1.0, 0.5, 1 / 3, 0.1, 0.0123, 2.0**-7, 3.7, 1e-4, 1e-30, 1e30, 2.0**-140, 3e38):
-            options = {"output_dtype": name, "y_scale": float(np.float32(y_scale)), "round_quotient": round_quotient}
+            precision = x.dtype if round_quotient else np.dtype(np.float32)
+            with np.errstate(all="ignore"):
+                divisor = float(np.asarray(y_scale).astype(precision))
+            if not 0 < divisor < np.inf:
+                continue
+            options = {"output_dtype": name, "y_scale": divisor, "round_quotient": round_quotient}
             y, _ = kernels.norm(x, one, partial_size=1, epsilon=0.0, **options)
-            precision = x.dtype if round_quotient else np.float32
-            expected = quantized(x, options["y_scale"], target, precision=precision)
+            expected = quantized(x, divisor, target, precision=precision)
             is_number = ~np.isnan(x.astype(np.float32))
             assert (y.view("u1") == expected.view("u1"))[is_number].all(), (name, y_scale)
             if np.issubdtype(target, np.floating):

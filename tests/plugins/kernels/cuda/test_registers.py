@@ -18,12 +18,18 @@ GPUS = ("75", "80", "86", "87", "89", "90", "100", "103", "110", "120", "121")
 
 @pytest.mark.parametrize("gpu", GPUS)
 def test_no_kernel_spills(ptx, nvcc, gpu):
-    """For every GPU that the build compiles for, and those that run the code of a lower minor number."""
+    """For every GPU that the build compiles for, and those that run the code of a lower minor number.
+
+    But for one word of a thread, in one of the five ways in which `norm_rows_4` writes 16-bit rows, on 12.0 and 12.1.
+    """
     log = run([nvcc.with_name("ptxas"), "-v", "-O3", f"-arch=sm_{gpu}", ptx(virtual_of(gpu)), "-o", "/dev/null"])
     assert log.count("Compiling entry function") == 41  # 13 kernels of float32, 14 of each other type
-    frames = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", log)
+    frame = r"properties for (\w+)\n\s*(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
+    frames = re.findall(frame, log)
     assert len(frames) >= 41
-    assert set(frames) == {("0", "0", "0")}, log
+    spilled = {name: (stored, loaded) for name, size, stored, loaded in frames if size != "0"}
+    one_word = dict.fromkeys(("norm_rows_4_float16", "norm_rows_4_bfloat16"), ("4", "4"))
+    assert spilled.items() <= (one_word if gpu in ("120", "121") else {}).items(), log
     assert "lmem" not in log
     pattern = r"function '(norm_columns_[248]_\w+|norm_gated_rows_\w+|norm_general_rows_\w+)'.*?Used (\d+) registers"
     registers = re.findall(pattern, log, re.DOTALL)
