@@ -54,7 +54,7 @@ class FuseAddRMSNorm(ir.passes.InPlacePass):
         prover = PassProver(FuseAddRMSNorm(), facts) if self.prove else None
         for graph in list(graphs_of(model)):
             nodes = tuple(graph)
-            position: dict[ir.Node, float] = {node: index for index, node in enumerate(nodes)}
+            position = {node: index for index, node in enumerate(nodes)}
             for norm in nodes:
                 add = add_of(norm)
                 if add is not None and not _is_residual(add, norm, facts):
@@ -93,7 +93,7 @@ def why_not_merged(add: ir.Node, norm: ir.Node, facts: Facts) -> str | None:
     if _WHY_NOT in norm.meta:
         return f"the Add {label(add)} stays: {norm.meta[_WHY_NOT]}"
     if facts.are_alike(a, b):
-        return f"the Add {label(add)} stays: its sum is read before the scale of the norm is computed"
+        return f"the Add {label(add)} stays: its sum is read before the scale of the norm is computed, or for it"
     unproven = why_not_one_shape(a, b, facts)
     return unproven and f"the Add {label(add)} stays: {unproven}"
 
@@ -105,7 +105,7 @@ def _is_residual(add: ir.Node, norm: ir.Node, facts: Facts) -> bool:
     return a is not None and b is not None and facts.are_alike(a, b)
 
 
-def _place(add: ir.Node, norm: ir.Node, position: dict[ir.Node, float]) -> ir.Node | None:
+def _place(add: ir.Node, norm: ir.Node, position: dict[ir.Node, int]) -> ir.Node | None:
     """After which node the op can stand (case 4)."""
     return place_of(add, norm, norm.inputs[1:], add.outputs, position)
 

@@ -43,7 +43,7 @@ class FuseShift(ir.passes.InPlacePass):
         prover = PassProver(FuseShift(), facts) if self.prove else None
         for graph in list(graphs_of(model)):
             nodes = tuple(graph)
-            position: dict[ir.Node, float] = {node: index for index, node in enumerate(nodes)}
+            position = {node: index for index, node in enumerate(nodes)}
             for norm in nodes:
                 found = shift_of(norm, facts)
                 is_decided = is_decided and not isinstance(found, str)
@@ -63,7 +63,7 @@ def why_no_shift(norm: ir.Node, facts: Facts) -> str | None:
     """Why what looks like the shift of `norm` stays outside; None: there is none, or it need not."""
     found = shift_of(norm, facts)
     if isinstance(found, Shift):
-        why_not = norm.meta.get(_WHY_NOT, "the sum of the norm is read before the shift is computed")
+        why_not = norm.meta.get(_WHY_NOT, "the sum of the norm is read before the shift is computed, or for it")
         return f"the shift {label(found.add)} stays: {why_not}"
     return found
 

@@ -44,14 +44,14 @@ def place_of(
     last: ir.Node,
     inputs: Iterable[ir.Value | None],
     outputs: Iterable[ir.Value],
-    position: dict[ir.Node, float],
+    position: dict[ir.Node, int],
 ) -> ir.Node | None:
     """After which node an op can stand that replaces all from `first` to `last`, in the graph of both.
 
     1. `first`, where all `inputs` are computed before it.
     2. `last`, where nothing between reads the `outputs`, which something else reads too.
     3. `first`, where the `inputs` do not depend on it: what computes them is moved before it.
-    4. Else None: there is no place.
+    4. Else None: there is no place. So it is where one of the `inputs` is one of the `outputs`.
 
     Args:
         first: what gives the first of what the op gives.
@@ -60,6 +60,9 @@ def place_of(
         outputs: of `first`, for others.
         position: of all nodes of the graph; changed in case 3.
     """
+    inputs, outputs = list(inputs), list(outputs)
+    if any(value is output for value in inputs for output in outputs):
+        return None
     late = _makers_behind(first, inputs, position)
     if late == []:
         return first
@@ -69,26 +72,30 @@ def place_of(
     if late is None or first.graph is None:
         return None
     first.graph.insert_before(first, late)
-    position.update(dict.fromkeys(late, position[first] - 0.5))
+    position.update((node, index) for index, node in enumerate(first.graph))
     return first
 
 
 def _makers_behind(
-    first: ir.Node, values: Iterable[ir.Value | None], position: dict[ir.Node, float]
+    first: ir.Node, values: Iterable[ir.Value | None], position: dict[ir.Node, int]
 ) -> list[ir.Node] | None:
     """The nodes behind `first` that make `values`, sorted; None: they depend on it, hold graphs, or are too many."""
-    found: dict[ir.Node, None] = {}
-    waiting = list(values)
+    made: dict[ir.Node, None] = {}
+    entered: set[ir.Node] = set()
+    waiting = [(value, False) for value in values]
     while waiting:
-        value = waiting.pop()
+        value, is_entered = waiting.pop()
         node = None if value is None else value.producer()
-        if node is None or node in found or node.graph is not first.graph or position[node] < position[first]:
-            continue
-        found[node] = None
-        if node is first or len(found) > _MAX_MOVED or next(bodies_of(node), None) is not None:
-            return None
-        waiting += node.inputs
-    return sorted(found, key=position.__getitem__)
+        if is_entered and node is not None:
+            made[node] = None
+        elif node is not None and node not in entered and node.graph is first.graph:
+            if position[node] < position[first]:
+                continue
+            entered.add(node)
+            if node is first or len(entered) > _MAX_MOVED or next(bodies_of(node), None) is not None:
+                return None
+            waiting += [(value, True), *((source, False) for source in node.inputs)]
+    return list(made)
 
 
 def read_shape_of(x: ir.Value, instead_of: ir.Value) -> None:

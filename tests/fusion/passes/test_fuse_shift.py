@@ -133,6 +133,19 @@ def test_a_shift_that_is_computed_from_the_sum(build):
     assert "AddRMSNorm" in ops(result)
 
 
+@pytest.mark.parametrize("verify", [False, True])
+@pytest.mark.parametrize("dims", ["8", "b,s,8"])
+def test_a_shift_that_is_the_sum(dims, verify, build):
+    """h + norm(h) * w, where h = x + z: the op cannot read the sum that it gives."""
+    body = f"h = Add (x, z) {CORE} k = Mul (n, w) y = Add (k, h)"
+    inputs = f"float[{dims}] x, float[{dims}] z, float[{dims}] w"
+    result = fuse(build(body, inputs=inputs, outputs=f"float[{dims}] y"), verify=verify)
+    assert "AddRMSNorm" in ops(result)
+    assert [miss.reason for miss in result.near_misses] == [
+        "the shift y stays: the sum of the norm is read before the shift is computed, or for it"
+    ]
+
+
 KEPT = {
     "a residual": (SHIFTED, "float[b,s,8] x, float[8] w, float[b,s,8] t", ()),
     "a column": (
