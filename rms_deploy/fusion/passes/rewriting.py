@@ -100,6 +100,7 @@ def _makers_behind(
 
 def read_shape_of(x: ir.Value, instead_of: ir.Value) -> None:
     """Let what reads the shape of a value, or of its copies and casts, read that of `x`, which has the same."""
+    copies: list[ir.Node] = []
     values = [instead_of]
     for value in values:  # grows
         for reader, index in tuple(value.uses()):
@@ -107,6 +108,9 @@ def read_shape_of(x: ir.Value, instead_of: ir.Value) -> None:
                 reader.replace_input_with(index, x)
             elif is_op(reader, "Cast", "CastLike", "Identity") and index == 0:
                 values.append(reader.outputs[0])
+                copies.append(reader)
+    for copy in reversed(copies):
+        remove_if_dead(copy)
 
 
 def remove_if_dead(node: ir.Node) -> None:

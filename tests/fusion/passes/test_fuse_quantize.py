@@ -163,6 +163,20 @@ def test_the_shape_of_the_norm_is_that_of_x():
     assert sorted(set(ops(fuse(model_of(more="Shape"))))) == ["DequantizeLinear", "Neg", "RMSNormQuantize", "Shape"]
 
 
+@pytest.mark.parametrize("reads", ["", "Shape"])
+def test_a_copy_whose_numbers_nothing_reads_keeps_no_norm(reads):
+    """Of a norm that stayed behind, the sum would have the name of the op's."""
+    model = model_of(residual=True)
+    model.graph.node.append(onnx.helper.make_node("Identity", ["n"], ["copy"]))
+    if reads:
+        model.graph.node.append(onnx.helper.make_node(reads, ["copy"], ["dims"]))
+        model.graph.output.append(onnx.helper.make_tensor_value_info("dims", 7, [3]))
+    result = fuse(model)
+    assert set(ops(result)) == {"AddRMSNormQuantize", "DequantizeLinear", "Neg", *([reads] if reads else [])}
+    names = [value.name for node in result.model.graph for value in node.outputs]
+    assert len(names) == len(set(names))
+
+
 def test_without_quantization():
     assert ops(fuse(model_of(), quantization=False))[:2] == ["RMSNorm", "QuantizeLinear"]
 

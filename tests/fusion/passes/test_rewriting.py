@@ -92,6 +92,7 @@ def test_the_shape_of_a_copy_is_that_of_x(build):
     )
     read_shape_of(model.graph.inputs[0], model.graph[0].outputs[0])
     assert model.graph[-1].inputs[0] is model.graph.inputs[0]
+    assert [node.op_type for node in model.graph] == ["Shape"]
 
 
 def test_an_initializer_that_is_read_stays(build):
