@@ -2,8 +2,9 @@
 
 1. The shift is added where the scale was applied: in float32 before the result is rounded, or in the type of x, to
    which x / rms and the product with the scale were rounded. A norm without a scale has one order only.
-2. A shift has the type of the scale, or both have types that the op takes, and a shape that a scale may have. Where
-   their shapes differ, one is broadcast to the other.
+2. A shift has a shape that a scale may have. Where their shapes differ, one is broadcast to the other, by Expand of
+   opset 8 unless the shape is static. Where their types differ, the scale is cast to that of the shift, in which the
+   norm is scaled.
 3. What has all of the shape of x is a shift only beside a scale of that shape. Else it is a residual.
 4. Casts of x from a half type, and of the result to it, become part of the op, as of a gate.
 5. The result of the norm is read by nothing else, but for Shape and Size.
@@ -31,7 +32,8 @@ __all__ = ["Shift", "shift_of"]
 
 _SHIFTED: Final[dict[str, Op]] = {RMS_NORM.name: RMS_NORM_SHIFT, ADD_RMS_NORM.name: ADD_RMS_NORM_SHIFT}
 
-_FLOAT32: Final = ir.DataType.FLOAT
+_EXPAND_OPSET: Final = 8
+"""The first with Expand."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Shift:
     scale_type: ir.DataType
     add: ir.Node
     """Of the norm and the shift."""
+    scaled: ir.Value
+    """What the shift is added to."""
     end: ir.Value
     """What the op gives: the sum, or what it is rounded to."""
     widened: ir.Value | None
@@ -93,7 +97,7 @@ def shift_of(norm: ir.Node, facts: Facts) -> Shift | str | None:
         if to is not None:
             x = facts.origin(x)
             scale, shift = _narrow(scale, shift, to, facts)
-    return Shift(op, norm, x, scale, shift, scale_type, add, end, fit[0], shapes)
+    return Shift(op, norm, x, scale, shift, scale_type, add, last.value, end, fit[0], shapes)
 
 
 @dataclass(frozen=True)
@@ -139,10 +143,12 @@ def _fit(
         return None
     if are_alike:
         return (None,)
-    if broadcasts(of_scale, of_shift):
-        return (scale,)
-    if broadcasts(of_shift, of_scale):
-        return (shift,)
+    opset = facts.model.opset_imports.get("", 0)
+    for value, shape, of_other in ((scale, of_scale, of_shift), (shift, of_shift, of_scale)):
+        if broadcasts(shape, of_other):
+            is_static = all(isinstance(dim, int) for dim in of_other)
+            has_op = is_static or opset >= _EXPAND_OPSET
+            return (value,) if has_op else f"opset {opset} has no Expand for {value.name}"
     return f"neither its shape {list(of_shift)} nor that of the scale, {list(of_scale)}, is proven to fit the other"
 
 
