@@ -177,6 +177,55 @@ def test_a_copy_whose_numbers_nothing_reads_keeps_no_norm(reads):
     assert len(names) == len(set(names))
 
 
+def test_the_output_of_the_graph_keeps_its_name_beside_other_quantisers():
+    model = model_of(copies=2, readers=1)
+    model.graph.output.append(onnx.helper.make_tensor_value_info("c1", 3, ["b", "s", 64]))
+    result = fuse(model)
+    assert ops(result) == ["RMSNormQuantize", *["DequantizeLinear", "Neg"] * 2]
+    assert next(norm_nodes(result.model)).outputs[0].name == "c1"
+
+
+OLD_OPSETS = {
+    "a half type": ("com.microsoft", "QuantizeLinear", 17, "opset 17 has no QuantizeLinear of a half type"),
+    "float8": ("trt", "TRT_FP8QuantizeLinear", 18, "opset 18 has no QuantizeLinear to float8_e4m3fn"),
+    "constants in the body": ("", "QuantizeLinear", 11, "below opset 12 all norms share one body, and with it y_scale"),
+}
+
+
+@pytest.mark.parametrize(("domain", "op_type", "opset", "reason"), OLD_OPSETS.values(), ids=OLD_OPSETS)
+def test_an_opset_without_a_body(domain, op_type, opset, reason):
+    """Other domains quantise at any opset, and the body of the op has only what ONNX has."""
+    model = model_of(dtype="float16" if domain == "com.microsoft" else "float", opset=opset, readers=0)
+    model.graph.output.append(onnx.helper.make_tensor_value_info("c0", 17 if domain == "trt" else 3, ["b", "s", 64]))
+    quantize = model.graph.node[1]
+    quantize.domain, quantize.op_type = domain, op_type
+    if domain == "trt":
+        del quantize.input[2]
+    if domain:
+        model.opset_import.add(domain=domain, version=1)
+    (node,) = norm_nodes(fuse(model, quantization=False).model)
+    result = fuse(model)
+    assert ops(result) == [node.op_type, op_type]
+    assert [miss.left for miss in result.near_misses] == ["quantization"]
+    assert reason in result.near_misses[0].reason
+
+
+def test_an_attribute_of_the_function_around_it():
+    """Each call says whether it saturates."""
+    model = ir.from_onnx_text("""<ir_version: 10, opset_import: ["": 21, "l": 1]>
+    g (float[2,8] x, float[8] w) => (float8e4m3fn[2,8] y) { y = l.F <saturate = 0> (x, w) }
+    <opset_import: ["": 21, "rms_deploy": 1], domain: "l"> F <saturate> (x, w) => (y) {
+      n = rms_deploy.RMSNorm (x, w)
+      s = Constant <value_float = 0.1> ()
+      zero = Constant <value_float = 0.0> ()
+      z = Cast <to = 17> (zero)
+      y = QuantizeLinear <saturate: int = @saturate> (n, s, z)
+    }""")
+    result = fuse(model)
+    assert [node.op_type for node in norm_nodes(result.model)] == ["RMSNorm"]
+    assert "an attribute of it is one of the function around it" in result.near_misses[0].reason
+
+
 def test_without_quantization():
     assert ops(fuse(model_of(), quantization=False))[:2] == ["RMSNorm", "QuantizeLinear"]
 
