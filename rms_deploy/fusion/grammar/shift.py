@@ -86,7 +86,7 @@ def shift_of(norm: ir.Node, facts: Facts) -> Shift | str | None:
     if not is_read_once(last.value):
         return f"the shift {label(add)} stays: the norm is read by others too"
     shapes = (_shape(scale, of_x, facts), _shape(shift, of_x, facts))
-    end, scale_type = add.outputs[0], ir.DataType(int_of(norm, "scale_type"))
+    end, scale_type, (widened,) = add.outputs[0], ir.DataType(int_of(norm, "scale_type")), fit
     if dtype in HALF:
         if scale_type != dtype and factor is None and scalar(scale, facts) != 1:
             return f"the shift {label(add)} stays: the norm is rounded to a half type between its scale and the shift"
@@ -95,9 +95,10 @@ def shift_of(norm: ir.Node, facts: Facts) -> Shift | str | None:
         half = _half(x, facts) if op is RMS_NORM_SHIFT else None
         end, _, to = rounded(end, half, facts, views=False)
         if to is not None:
-            x = facts.origin(x)
+            x, before = facts.origin(x), (scale, shift)
             scale, shift = _narrow(scale, shift, to, facts)
-    return Shift(op, norm, x, scale, shift, scale_type, add, last.value, end, fit[0], shapes)
+            widened = {None: None, before[0]: scale, before[1]: shift}[widened]
+    return Shift(op, norm, x, scale, shift, scale_type, add, last.value, end, widened, shapes)
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,15 @@ def test_float32(body, build):
     assert [value.name for value in result.model.graph[0].inputs] == ["x", "w", "t"]
 
 
+@pytest.mark.parametrize("dims", [("1", "8"), ("8", "1"), ("1,8", "b,1,8")], ids=str)
+def test_a_half_type_where_one_is_broadcast_to_the_other(dims, build):
+    """Scale and shift are taken as they were before they were cast up, in one shape."""
+    inputs = f"float16[b,s,8] x, float16[{dims[0]}] w, float16[{dims[1]}] t"
+    result = fuse(build(HALF_ONCE.replace("TT", "10"), inputs=inputs, outputs="float16[b,s,8] y"))
+    assert [op for op in ops(result) if op not in ("Constant", "Shape")] == ["Expand", "RMSNormShift"]
+    assert {value.dtype for value in result.model.graph[-1].inputs} == {ir.DataType.FLOAT16}
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize(("body", "rounding"), [(HALF_FIRST, "before scale"), (HALF_ONCE, "once")])
 def test_half_types_round_as_the_model_does(body, rounding, dtype, build):
