@@ -73,7 +73,7 @@ def quantization_of(norm: ir.Node, facts: Facts) -> Quantization | str | None:
     if op is None:
         return f"{which}: {norm.op_type} has no form that quantises"
     if not ends_with_last(norm, facts):
-        return f"{which}: the axes of the norm do not end with the last"
+        return f"{which}: the axes of the norm are not known to end with the last"
     if others or norm.outputs[0].is_graph_output():
         return f"{which}: the norm is read by others too"
     if any(node.outputs[0].is_graph_output() for node in nodes[1:]):

@@ -17,7 +17,7 @@ from typing import Final
 
 import onnx_ir as ir
 
-from rms_deploy.fusion.grammar.chain import ends_with_last, is_copy, is_read_once, reader, rounded
+from rms_deploy.fusion.grammar.chain import ends_with_last, is_copy, is_read_once, reader, rounded, says
 from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.onnx_model.constants import scalar
 from rms_deploy.onnx_model.inference import Shape
@@ -62,7 +62,9 @@ def shift_of(norm: ir.Node, facts: Facts) -> Shift | str | None:
     """The shift that `norm` can take; why it takes none, of what looks like one; or None."""
     op = _SHIFTED.get(norm.op_type) if norm.domain == DOMAIN and None not in norm.inputs else None
     scale, x = (None, None) if op is None else (scale_of(norm), norm.inputs[0])
-    if op is None or scale is None or x is None or norm.graph is None or not ends_with_last(norm, facts):
+    if op is None or scale is None or x is None or norm.graph is None or not says(norm, "scale_type"):
+        return None
+    if not ends_with_last(norm, facts):
         return None
     of_x, dtype = facts.shape(norm.outputs[0]), facts.dtype(norm.outputs[0])
     last = _behind(norm.outputs[0], "Add", facts)

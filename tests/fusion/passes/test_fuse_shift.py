@@ -270,6 +270,19 @@ def test_the_shape_of_what_is_scaled_is_that_of_x(build):
     onnx.checker.check_model(ir.to_proto(result.model), full_check=True)
 
 
+def test_a_type_that_the_calls_of_a_function_say():
+    """Whether the norm is rounded before the shift is not known."""
+    model = ir.from_onnx_text("""<ir_version: 10, opset_import: ["": 21, "l": 1]>
+    g (float16[2,8] x, float16[8] w, float16[8] t) => (float16[2,8] y) { y = l.F <scale_type = 10> (x, w, t) }
+    <opset_import: ["": 21, "rms_deploy": 1], domain: "l"> F <scale_type> (x, w, t) => (y) {
+      n = rms_deploy.RMSNorm <scale_type: int = @scale_type> (x, w)
+      y = Add (n, t)
+    }""")
+    result = fuse(model)
+    assert [norm.kind for norm in result.fused_before] == ["RMSNorm"]
+    assert not result.norms
+
+
 def test_the_pass_alone():
     model = ir.from_onnx_text("""<ir_version: 9, opset_import: ["": 20, "rms_deploy": 1]>
     g (float[b,8] x, float[8] w, float[8] t) => (float[b,8] y) {
