@@ -54,7 +54,7 @@ class FuseAddRMSNorm(ir.passes.InPlacePass):
         prover = PassProver(FuseAddRMSNorm(), facts) if self.prove else None
         for graph in list(graphs_of(model)):
             nodes = tuple(graph)
-            position = {node: index for index, node in enumerate(nodes)}
+            position: dict[ir.Node, float] = {node: index for index, node in enumerate(nodes)}
             for norm in nodes:
                 add = add_of(norm)
                 if add is not None and not _is_residual(add, norm, facts):
@@ -105,7 +105,7 @@ def _is_residual(add: ir.Node, norm: ir.Node, facts: Facts) -> bool:
     return a is not None and b is not None and facts.are_alike(a, b)
 
 
-def _place(add: ir.Node, norm: ir.Node, position: dict[ir.Node, int]) -> ir.Node | None:
+def _place(add: ir.Node, norm: ir.Node, position: dict[ir.Node, float]) -> ir.Node | None:
     """After which node the op can stand (case 4)."""
     return place_of(add, norm, norm.inputs[1:], add.outputs, position)
 

@@ -42,7 +42,7 @@ class FuseFloat32Sum(ir.passes.InPlacePass):
         prover = PassProver(FuseFloat32Sum(), facts) if self.prove else None
         for graph in list(graphs_of(model)):
             nodes = tuple(graph)
-            position = {node: index for index, node in enumerate(nodes)}
+            position: dict[ir.Node, float] = {node: index for index, node in enumerate(nodes)}
             for norm in nodes:
                 found = float32_sum_of(norm, facts)
                 place = None if found is None else _place(found, position)
@@ -58,7 +58,7 @@ def why_not_in_float32(norm: ir.Node) -> str | None:
     return why_not and f"its float32 sum stays outside: {why_not}"
 
 
-def _place(found: Float32Sum, position: dict[ir.Node, int]) -> ir.Node | None:
+def _place(found: Float32Sum, position: dict[ir.Node, float]) -> ir.Node | None:
     """Case 2."""
     first, last = found.total.producer(), found.end.producer()
     assert first is not None

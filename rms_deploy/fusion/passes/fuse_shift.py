@@ -45,7 +45,7 @@ class FuseShift(ir.passes.InPlacePass):
         prover = PassProver(FuseShift(), facts) if self.prove else None
         for graph in list(graphs_of(model)):
             nodes = tuple(graph)
-            position = {node: index for index, node in enumerate(nodes)}
+            position: dict[ir.Node, float] = {node: index for index, node in enumerate(nodes)}
             for norm in nodes:
                 found = shift_of(norm, facts)
                 is_decided = is_decided and not isinstance(found, str)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Final
 
@@ -44,7 +45,7 @@ def place_of(
     last: ir.Node,
     inputs: Iterable[ir.Value | None],
     outputs: Iterable[ir.Value],
-    position: dict[ir.Node, int],
+    position: dict[ir.Node, float],
 ) -> ir.Node | None:
     """After which node an op can stand that replaces all from `first` to `last`, in the graph of both.
 
@@ -58,7 +59,7 @@ def place_of(
         last: what gives the last.
         inputs: of the op.
         outputs: of `first`, for others.
-        position: of all nodes of the graph; changed in case 3.
+        position: of all nodes of the graph; changed in case 3. Nodes that were moved to one place have one position.
     """
     inputs, outputs = list(inputs), list(outputs)
     if any(value is output for value in inputs for output in outputs):
@@ -72,14 +73,17 @@ def place_of(
     if late is None or first.graph is None:
         return None
     first.graph.insert_before(first, late)
-    position.update((node, index) for index, node in enumerate(first.graph))
+    position.update(dict.fromkeys(late, math.ceil(position[first]) - 0.5))
     return first
 
 
 def _makers_behind(
-    first: ir.Node, values: Iterable[ir.Value | None], position: dict[ir.Node, int]
+    first: ir.Node, values: Iterable[ir.Value | None], position: dict[ir.Node, float]
 ) -> list[ir.Node] | None:
-    """The nodes behind `first` that make `values`, sorted; None: they depend on it, hold graphs, or are too many."""
+    """The nodes behind `first` that make `values`, sorted.
+
+    None: they depend on `first`, hold graphs, are too many, or one was moved to the same place as `first`.
+    """
     made: dict[ir.Node, None] = {}
     entered: set[ir.Node] = set()
     waiting = [(value, False) for value in values]
@@ -92,7 +96,8 @@ def _makers_behind(
             if position[node] < position[first]:
                 continue
             entered.add(node)
-            if node is first or len(entered) > _MAX_MOVED or next(bodies_of(node), None) is not None:
+            is_behind = position[node] > position[first]
+            if not is_behind or len(entered) > _MAX_MOVED or next(bodies_of(node), None) is not None:
                 return None
             waiting += [(value, True), *((source, False) for source in node.inputs)]
     return list(made)

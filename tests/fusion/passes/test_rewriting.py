@@ -83,7 +83,18 @@ def test_what_is_moved_stays_sorted_when_it_is_moved_again(build):
         place = place_of(made[first], made[last], [made["c"].outputs[0]], made[first].outputs, position)
         assert place is made[first]
     assert [node.outputs[0].name for node in graph] == ["d", "e", "c", "b", "v", "a", "t", "y", "z"]
-    assert position == {node: number for number, node in enumerate(graph)}
+
+
+def test_what_was_moved_to_one_place_is_not_moved_within_it(build):
+    """d and e stand before a, and only the graph knows in which order."""
+    body = "a = Neg (x) t = Exp (a) d = Exp (x) e = Neg (d) y = Add (a, e) v = Exp (e) z = Add (e, d)"
+    graph = ir.from_proto(build(body, outputs=", ".join(f"float[b,s,8] {name}" for name in "yztv"))).graph
+    made = {value.name: node for node in graph for value in node.outputs}
+    position = {node: number for number, node in enumerate(graph)}
+    assert place_of(made["a"], made["y"], made["e"].outputs, made["a"].outputs, position) is made["a"]
+    before = list(graph)
+    assert place_of(made["e"], made["z"], made["d"].outputs, made["e"].outputs, position) is None
+    assert list(graph) == before
 
 
 def test_the_shape_of_a_copy_is_that_of_x(build):
