@@ -71,14 +71,19 @@ def shift_of(norm: ir.Node, facts: Facts) -> Shift | str | None:
     factor = _behind(norm.outputs[0], "Mul", facts) if last is None else None
     if factor is not None:
         last = _behind(factor.node.outputs[0], "Add", facts)
-    if last is None or of_x is None or dtype is None or facts.dtype(last.other) != dtype:
+    if last is None or dtype is None or facts.dtype(last.other) != dtype:
         return None
     add, shift = last.node, last.other
+    if of_x is None:
+        is_weight = is_op(shift.producer(), "Constant") or shift.const_value is not None
+        return f"the shift {label(add)} stays: the shape of the norm is not known" if is_weight else None
     if factor is not None:
         if facts.dtype(factor.other) != dtype or not _have_one_shape(factor.other, shift, facts):
             return None
         if scalar(scale, facts) != 1:
-            return f"the shift {label(add)} stays: the norm has a scale, and {label(factor.node)} scales it again"
+            is_residual = len(of_x) > 1 and facts.shape(shift) == of_x
+            why_not = f"the shift {label(add)} stays: the norm has a scale, and {label(factor.node)} scales it again"
+            return None if is_residual else why_not
         scale = factor.other
     fit = _fit(scale, shift, of_x, norm, facts)
     if not isinstance(fit, tuple):

@@ -206,6 +206,11 @@ def test_a_shift_that_is_computed_from_a_norm_behind(build):
 
 KEPT = {
     "a residual": (SHIFTED, "float[b,s,8] x, float[8] w, float[b,s,8] t", ()),
+    "a residual behind a gate": (
+        SHIFTED.replace("y = Add (k, t)", "l = Mul (k, v) y = Add (l, t)"),
+        "float[b,s,8] x, float[8] w, float[b,s,8] v, float[b,s,8] t",
+        (),
+    ),
     "a column": (
         SHIFTED,
         "float[b,s,8] x, float[8] w, float[b,s,1] t",
@@ -268,6 +273,13 @@ def test_the_shape_of_what_is_scaled_is_that_of_x(build):
     result = fuse(build(body, inputs=inputs, outputs="float[b,s,8] y, float[b,s,8] h, int64[3] j"))
     assert [op for op in ops(result) if op in ("AddRMSNorm", "AddRMSNormShift", "Mul")] == ["AddRMSNormShift"]
     onnx.checker.check_model(ir.to_proto(result.model), full_check=True)
+
+
+def test_a_norm_whose_shape_nobody_knows(build):
+    body = f"h = com.microsoft.Unknown (x) {CORE} k = Mul (n, w) y = Add (k, scale)"
+    result = fuse(build(body, inputs="float[b,s,8] x, float[8] w"))
+    assert [norm.kind for norm in result.norms] == ["RMSNorm"]
+    assert [miss.reason for miss in result.near_misses] == ["the shift y stays: the shape of the norm is not known"]
 
 
 def test_a_type_that_the_calls_of_a_function_say():
