@@ -76,10 +76,10 @@ def quantization_of(norm: ir.Node, facts: Facts) -> Quantization | str | None:
         return f"{which}: the axes of the norm are not known to end with the last"
     if others or norm.outputs[0].is_graph_output():
         return f"{which}: the norm is read by others too"
-    if any(node.outputs[0].is_graph_output() for node in nodes[1:]):
-        return f"{which}: the norm is quantised by another output of the graph too"
     if any(node.graph is not norm.graph for node in nodes):
         return f"{which}: it is in another graph"
+    if any(node.outputs[0].is_graph_output() for node in nodes[1:]):
+        return f"{which}: the norm is quantised by another output of the graph too"
     found = [_parameters(node, facts) for node in nodes]
     why_not = next((each for each in found if isinstance(each, str)), None)
     if why_not is not None:

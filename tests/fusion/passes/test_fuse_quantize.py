@@ -264,6 +264,16 @@ def test_quantised_in_two_ways_stays():
     ]
 
 
+def test_quantised_in_both_branches_stays(build):
+    body = """n = rms_deploy.RMSNorm (x, w) s = Constant <value_float = 0.02> () y = If (c) <
+        then_branch = t () => (uint8[b,s,8] y1) { y1 = QuantizeLinear (n, s) },
+        else_branch = f () => (uint8[b,s,8] y2) { y2 = QuantizeLinear (n, s) }
+    >"""
+    model = build(body, inputs="float[b,s,8] x, float[8] w, bool c", outputs="uint8[b,s,8] y")
+    model.opset_import.add(domain="rms_deploy", version=1)
+    assert [miss.reason for miss in fuse(model).near_misses] == ["y1 stays: it is in another graph"]
+
+
 def test_an_op_that_has_no_quantised_form():
     model = model_of()
     model.graph.node[0].op_type = "RMSNormReciprocal"
