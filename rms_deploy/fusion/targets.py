@@ -136,14 +136,11 @@ def _annotate(model: ir.Model, facts: Facts) -> None:
 
 
 def _annotate_sums(model: ir.Model, facts: Facts) -> None:
-    """Write down the types of X and R where they differ: the body of a sum casts X to that of R."""
+    """Write down the types of X and R: the body of a sum casts X to that of R where they differ, or may do so."""
     for node in norm_nodes(model):
-        x, residual = node.inputs[:2]
-        if not OPS[node.op_type].is_add or x is None or residual is None or None not in (x.dtype, residual.dtype):
-            continue
-        if facts.dtype(x) != facts.dtype(residual):
-            annotate(x, facts)
-            annotate(residual, facts)
+        for value in node.inputs[:2] if OPS[node.op_type].is_add else ():
+            if value is not None:
+                annotate(value, facts)
 
 
 def _annotate_calls(model: ir.Model, facts: Facts) -> None:

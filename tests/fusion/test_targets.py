@@ -97,3 +97,22 @@ def test_a_residual_of_another_type_that_nobody_declares(op, feeds_of):
     for actual, exact in zip(ReferenceEvaluator(proto).run(None, feeds), expected, strict=True):
         assert actual.dtype == exact.dtype
         assert np.mean(actual != exact) < 0.05  # a rounding that float32 statistics tip
+
+
+def test_a_sum_in_a_function_keeps_its_body():
+    """A file says no types of the inputs of functions: X has none there, and R has one."""
+    model = onnx.parser.parse_model("""<ir_version: 9, opset_import: ["": 20, "l": 1]>
+    g (float[2,8] x, float16[2,8] z, float[8] w) => (float[2,8] y) { y = l.F (x, z, w) }
+    <opset_import: ["": 20], domain: "l"> F (x, z, w) => (y) {
+      r = Cast <to = 1> (z)
+      h = Add (x, r)
+      two = Constant <value_float = 2.0> () q = Pow (h, two)
+      last = Constant <value_ints = [-1]> () m = ReduceMean (q, last)
+      eps = Constant <value_float = 1e-5> () e = Add (m, eps)
+      s = Sqrt (e) n = Div (h, s) y = Mul (n, w)
+    }""")
+    fused = ir.to_proto(fuse(model).model)
+    assert {function.name for function in fused.functions} == {"F", "AddRMSNorm"}
+    again = fuse(fused)
+    assert not again.repairs
+    assert ir.to_proto(again.model).SerializeToString(deterministic=True) == fused.SerializeToString(deterministic=True)

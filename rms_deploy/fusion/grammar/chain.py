@@ -9,7 +9,18 @@ import onnx_ir as ir
 from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.ops.nodes import axes_of
 
-__all__ = ["ends_with_last", "is_cast", "is_copy", "is_read_once", "is_view", "reader", "rounded", "sources", "sum_of"]
+__all__ = [
+    "ends_with_last",
+    "is_cast",
+    "is_copy",
+    "is_read_once",
+    "is_view",
+    "reader",
+    "rounded",
+    "says",
+    "sources",
+    "sum_of",
+]
 
 _SIZES: Final = ("Shape", "Size")
 _MAX_STEPS: Final = 8
@@ -18,7 +29,13 @@ _MAX_STEPS: Final = 8
 def ends_with_last(norm: ir.Node, facts: Facts) -> bool:
     """Whether the axes of a norm of ours end with the last of x."""
     last, rank = max(axes_of(norm)), facts.rank(norm.outputs[0])
-    return last == -1 or (rank is not None and last == rank - 1)
+    return says(norm, "axes") and (last == -1 or (rank is not None and last == rank - 1))
+
+
+def says(norm: ir.Node, name: str) -> bool:
+    """Whether `norm` itself says its attribute `name`, or has the default, and not each call of the function around."""
+    attribute = norm.attributes.get(name)
+    return attribute is None or not attribute.is_ref()
 
 
 def sources(value: ir.Value | None, facts: Facts) -> tuple[list[ir.Value], ir.Node | None]:

@@ -27,6 +27,7 @@ from rms_deploy.fusion.grammar.chain import (
     is_view,
     reader,
     rounded,
+    says,
     sources,
 )
 from rms_deploy.fusion.grammar.sigmoid import sigmoid_of, silu_of
@@ -90,7 +91,7 @@ class Gate:
 def gate_of(norm: ir.Node, facts: Facts) -> Gate | str | None:
     """The gate that `norm` can take; why it takes none, of what looks like one; or None."""
     is_plain = norm.domain == DOMAIN and norm.op_type == RMS_NORM.name and None not in norm.inputs
-    if not is_plain or norm.graph is None or not ends_with_last(norm, facts):
+    if not is_plain or norm.graph is None or not (says(norm, "scale_type") and ends_with_last(norm, facts)):
         return None
     found = _in_front(norm, facts) or _behind(norm, facts)
     return replace(found, is_grouped=_is_grouped(found, facts)) if isinstance(found, Gate) else found

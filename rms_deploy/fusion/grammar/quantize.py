@@ -5,6 +5,7 @@
 2. A zero point is 0 or left out. The scale is one positive number.
 3. A half type may be cast to float32 before. The type in which QuantizeLinear divides stays what it is.
 4. TensorRT's own TRT_FP8QuantizeLinear, which ModelOpt writes, divides in the type of its scale too.
+5. The opset of the model has QuantizeLinear for the body of the op, whichever operator quantised before.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from rms_deploy.fusion.grammar.chain import ends_with_last, is_cast, is_copy
 from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.onnx_model.constants import scalar, why_not_scalar
 from rms_deploy.ops.contract import ADD_RMS_NORM, ADD_RMS_NORM_QUANTIZE, DOMAIN, OPS, RMS_NORM, RMS_NORM_QUANTIZE, Op
-from rms_deploy.ops.element_types import HALF
+from rms_deploy.ops.element_types import HALF, quantized_dtype
 from rms_deploy.ops.foreign_ops import CONTRIB_DOMAIN
+from rms_deploy.ops.function_body import CONSTANT_OPSET
 from rms_deploy.ops.nodes import label
+from rms_deploy.ops.quantization import why_not_in_opset
 
 __all__ = ["Quantization", "quantization_of"]
 
@@ -70,13 +73,13 @@ def quantization_of(norm: ir.Node, facts: Facts) -> Quantization | str | None:
     if op is None:
         return f"{which}: {norm.op_type} has no form that quantises"
     if not ends_with_last(norm, facts):
-        return f"{which}: the axes of the norm do not end with the last"
+        return f"{which}: the axes of the norm are not known to end with the last"
     if others or norm.outputs[0].is_graph_output():
         return f"{which}: the norm is read by others too"
-    if any(node.outputs[0].is_graph_output() for node in nodes[1:]):
-        return f"{which}: the norm is quantised by another output of the graph too"
     if any(node.graph is not norm.graph for node in nodes):
         return f"{which}: it is in another graph"
+    if any(node.outputs[0].is_graph_output() for node in nodes[1:]):
+        return f"{which}: the norm is quantised by another output of the graph too"
     found = [_parameters(node, facts) for node in nodes]
     why_not = next((each for each in found if isinstance(each, str)), None)
     if why_not is not None:
@@ -84,11 +87,14 @@ def quantization_of(norm: ir.Node, facts: Facts) -> Quantization | str | None:
     first = found[0]
     if any(each != first for each in found) or not isinstance(first, _Parameters):
         return f"{which}: the norm is quantised in several ways"
+    why_not = _why_no_body(first, facts.model.opset_imports.get("", 0))
+    if why_not is not None:
+        return f"{which}: {why_not}"
     return Quantization(op, norm, tuple(nodes), first.y_scale, first.output_dtype, first.precision)
 
 
 def _readers(value: ir.Value, facts: Facts) -> tuple[list[ir.Node], bool]:
-    """The nodes that quantise `value`, sorted, and whether something else reads its numbers."""
+    """The nodes that quantise `value`, outputs of the graph first, and whether something else reads its numbers."""
     found: dict[ir.Node, None] = {}
     values = [value]
     for each in values:  # grows
@@ -101,8 +107,7 @@ def _readers(value: ir.Value, facts: Facts) -> tuple[list[ir.Node], bool]:
                 values.append(node.outputs[0])
             elif not is_op(node, "Shape", "Size"):
                 return list(found), True
-    order = {node: position for position, node in enumerate(value.graph or ())} if len(found) > 1 else {}
-    return sorted(found, key=lambda node: order.get(node, 0)), False
+    return sorted(found, key=lambda node: not node.outputs[0].is_graph_output()), False
 
 
 def _quantizes(node: ir.Node) -> bool:
@@ -115,6 +120,8 @@ def _parameters(node: ir.Node, facts: Facts) -> _Parameters | str:
     """How `node` quantises, or why the op does not."""
     x, scale, *zero_point = node.inputs
     assert x is not None
+    if any(attribute.is_ref() for attribute in node.attributes.values()):
+        return "an attribute of it is one of the function around it"
     y_scale = scalar(scale, facts)
     if scale is None or y_scale is None:
         return f"its scale {why_not_scalar(scale, facts)}"
@@ -136,6 +143,13 @@ def _parameters(node: ir.Node, facts: Facts) -> _Parameters | str:
     return _Parameters(y_scale, dtype, precision)
 
 
+def _why_no_body(parameters: _Parameters, opset: int) -> str | None:
+    """Why ONNX `opset` has no body for an op that quantises so; None: it has."""
+    if opset < CONSTANT_OPSET:
+        return f"below opset {CONSTANT_OPSET} all norms share one body, and with it y_scale; use a newer opset"
+    return why_not_in_opset(quantized_dtype(parameters.output_dtype), opset, precision=parameters.precision)
+
+
 def _output_dtype(node: ir.Node, facts: Facts) -> ir.DataType | None:
     if node.domain == _TRT_DOMAIN:
         return _FLOAT8
@@ -146,4 +160,4 @@ def _output_dtype(node: ir.Node, facts: Facts) -> ir.DataType | None:
 
 def _integer(node: ir.Node, name: str, default: int) -> int:
     attribute = node.attributes.get(name)
-    return default if attribute is None or attribute.is_ref() else attribute.as_int()
+    return default if attribute is None else attribute.as_int()

@@ -2,8 +2,9 @@
 
 1. The shift is added where the scale was applied: in float32 before the result is rounded, or in the type of x, to
    which x / rms and the product with the scale were rounded. A norm without a scale has one order only.
-2. A shift has the type of the scale, or both have types that the op takes, and a shape that a scale may have. Where
-   their shapes differ, one is broadcast to the other.
+2. A shift has a shape that a scale may have. Where their shapes differ, one is broadcast to the other, by Expand of
+   opset 8 unless the shape is static. Where their types differ, the scale is cast to that of the shift, in which the
+   norm is scaled.
 3. What has all of the shape of x is a shift only beside a scale of that shape. Else it is a residual.
 4. Casts of x from a half type, and of the result to it, become part of the op, as of a gate.
 5. The result of the norm is read by nothing else, but for Shape and Size.
@@ -16,7 +17,7 @@ from typing import Final
 
 import onnx_ir as ir
 
-from rms_deploy.fusion.grammar.chain import ends_with_last, is_copy, is_read_once, reader, rounded
+from rms_deploy.fusion.grammar.chain import ends_with_last, is_copy, is_read_once, reader, rounded, says
 from rms_deploy.onnx_model.analysis import Facts, is_op
 from rms_deploy.onnx_model.constants import scalar
 from rms_deploy.onnx_model.inference import Shape
@@ -31,7 +32,8 @@ __all__ = ["Shift", "shift_of"]
 
 _SHIFTED: Final[dict[str, Op]] = {RMS_NORM.name: RMS_NORM_SHIFT, ADD_RMS_NORM.name: ADD_RMS_NORM_SHIFT}
 
-_FLOAT32: Final = ir.DataType.FLOAT
+_EXPAND_OPSET: Final = 8
+"""The first with Expand."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Shift:
     scale_type: ir.DataType
     add: ir.Node
     """Of the norm and the shift."""
+    scaled: ir.Value
+    """What the shift is added to."""
     end: ir.Value
     """What the op gives: the sum, or what it is rounded to."""
     widened: ir.Value | None
@@ -58,21 +62,28 @@ def shift_of(norm: ir.Node, facts: Facts) -> Shift | str | None:
     """The shift that `norm` can take; why it takes none, of what looks like one; or None."""
     op = _SHIFTED.get(norm.op_type) if norm.domain == DOMAIN and None not in norm.inputs else None
     scale, x = (None, None) if op is None else (scale_of(norm), norm.inputs[0])
-    if op is None or scale is None or x is None or norm.graph is None or not ends_with_last(norm, facts):
+    if op is None or scale is None or x is None or norm.graph is None or not says(norm, "scale_type"):
+        return None
+    if not ends_with_last(norm, facts):
         return None
     of_x, dtype = facts.shape(norm.outputs[0]), facts.dtype(norm.outputs[0])
     last = _behind(norm.outputs[0], "Add", facts)
     factor = _behind(norm.outputs[0], "Mul", facts) if last is None else None
     if factor is not None:
         last = _behind(factor.node.outputs[0], "Add", facts)
-    if last is None or of_x is None or dtype is None or facts.dtype(last.other) != dtype:
+    if last is None or dtype is None or facts.dtype(last.other) != dtype:
         return None
     add, shift = last.node, last.other
+    if of_x is None:
+        is_weight = is_op(shift.producer(), "Constant") or shift.const_value is not None
+        return f"the shift {label(add)} stays: the shape of the norm is not known" if is_weight else None
     if factor is not None:
         if facts.dtype(factor.other) != dtype or not _have_one_shape(factor.other, shift, facts):
             return None
         if scalar(scale, facts) != 1:
-            return f"the shift {label(add)} stays: the norm has a scale, and {label(factor.node)} scales it again"
+            is_residual = len(of_x) > 1 and facts.shape(shift) == of_x
+            why_not = f"the shift {label(add)} stays: the norm has a scale, and {label(factor.node)} scales it again"
+            return None if is_residual else why_not
         scale = factor.other
     fit = _fit(scale, shift, of_x, norm, facts)
     if not isinstance(fit, tuple):
@@ -82,7 +93,7 @@ def shift_of(norm: ir.Node, facts: Facts) -> Shift | str | None:
     if not is_read_once(last.value):
         return f"the shift {label(add)} stays: the norm is read by others too"
     shapes = (_shape(scale, of_x, facts), _shape(shift, of_x, facts))
-    end, scale_type = add.outputs[0], ir.DataType(int_of(norm, "scale_type"))
+    end, scale_type, (widened,) = add.outputs[0], ir.DataType(int_of(norm, "scale_type")), fit
     if dtype in HALF:
         if scale_type != dtype and factor is None and scalar(scale, facts) != 1:
             return f"the shift {label(add)} stays: the norm is rounded to a half type between its scale and the shift"
@@ -91,9 +102,10 @@ def shift_of(norm: ir.Node, facts: Facts) -> Shift | str | None:
         half = _half(x, facts) if op is RMS_NORM_SHIFT else None
         end, _, to = rounded(end, half, facts, views=False)
         if to is not None:
-            x = facts.origin(x)
+            x, before = facts.origin(x), (scale, shift)
             scale, shift = _narrow(scale, shift, to, facts)
-    return Shift(op, norm, x, scale, shift, scale_type, add, end, fit[0], shapes)
+            widened = {None: None, before[0]: scale, before[1]: shift}[widened]
+    return Shift(op, norm, x, scale, shift, scale_type, add, last.value, end, widened, shapes)
 
 
 @dataclass(frozen=True)
@@ -139,10 +151,12 @@ def _fit(
         return None
     if are_alike:
         return (None,)
-    if broadcasts(of_scale, of_shift):
-        return (scale,)
-    if broadcasts(of_shift, of_scale):
-        return (shift,)
+    opset = facts.model.opset_imports.get("", 0)
+    for value, shape, of_other in ((scale, of_scale, of_shift), (shift, of_shift, of_scale)):
+        if broadcasts(shape, of_other):
+            is_static = all(isinstance(dim, int) for dim in of_other)
+            has_op = is_static or opset >= _EXPAND_OPSET
+            return (value,) if has_op else f"opset {opset} has no Expand for {value.name}"
     return f"neither its shape {list(of_shift)} nor that of the scale, {list(of_scale)}, is proven to fit the other"
 
 

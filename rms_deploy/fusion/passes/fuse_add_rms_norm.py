@@ -94,7 +94,7 @@ def why_not_merged(add: ir.Node, norm: ir.Node, facts: Facts) -> str | None:
     if _WHY_NOT in norm.meta:
         return f"the Add {label(add)} stays: {norm.meta[_WHY_NOT]}"
     if facts.are_alike(a, b):
-        return f"the Add {label(add)} stays: its sum is read before the scale of the norm is computed"
+        return f"the Add {label(add)} stays: its sum is read before the scale of the norm is computed, or for it"
     unproven = why_not_one_shape(a, b, facts)
     return unproven and f"the Add {label(add)} stays: {unproven}"
 

@@ -7,6 +7,7 @@ from typing import Final
 import onnx_ir as ir
 
 from rms_deploy.fusion.grammar.shift import Shift, shift_of
+from rms_deploy.fusion.passes.expand_scale import expanded
 from rms_deploy.fusion.passes.fuse_result import FuseResult
 from rms_deploy.fusion.passes.new_nodes import NewNodes
 from rms_deploy.fusion.passes.rewriting import annotate, place_of, read_shape_of, remove_if_dead, successor
@@ -27,7 +28,8 @@ class FuseShift(ir.passes.InPlacePass):
     1. `grammar/shift.py` says which shifts the ops have.
     2. The op stands where the Add stood, which is after its shift was computed. What reads the sum of an AddRMSNorm
        before keeps the norm and its shift apart.
-    3. A scale or a shift that is broadcast to the other is expanded to its shape.
+    3. A scale or a shift that is broadcast to the other is expanded to its shape. A scale of another type is cast to
+       that of the shift.
     4. With `prove`, each is run in both forms first. Where they differ, the shift stays outside.
     """
 
@@ -55,7 +57,8 @@ class FuseShift(ir.passes.InPlacePass):
                 place = place_of(norm, found.add, (found.scale, found.shift), norm.outputs[1:], position)
                 if place is not None and _holds(found, facts, prover):
                     into = into or NewNodes(model)
-                    position[_replace(found, place, into, facts)] = position[place]
+                    index = position[place]
+                    position.update(dict.fromkeys(_replace(found, place, into, facts), index))
         return FuseResult(model, into is not None, is_decided)
 
 
@@ -63,7 +66,7 @@ def why_no_shift(norm: ir.Node, facts: Facts) -> str | None:
     """Why what looks like the shift of `norm` stays outside; None: there is none, or it need not."""
     found = shift_of(norm, facts)
     if isinstance(found, Shift):
-        why_not = norm.meta.get(_WHY_NOT, "the sum of the norm is read before the shift is computed")
+        why_not = norm.meta.get(_WHY_NOT, "the sum of the norm is read before the shift is computed, or for it")
         return f"the shift {label(found.add)} stays: {why_not}"
     return found
 
@@ -83,16 +86,15 @@ def _tensors(found: Shift) -> list[ir.Value]:
     return [found.x, *(value for value in shaped_inputs(found.norm)[1:] if value is not None)]
 
 
-def _replace(found: Shift, place: ir.Node, into: NewNodes, facts: Facts) -> ir.Node:
+def _replace(found: Shift, place: ir.Node, into: NewNodes, facts: Facts) -> list[ir.Node]:
+    """Put the op behind `place`; the new nodes."""
     norm, graph = found.norm, found.norm.graph
     assert graph is not None
-    scale, shift = found.scale, found.shift
-    for value in (*_tensors(found), scale, shift):
+    for value in (*_tensors(found), found.scale, found.shift):
         annotate(value, facts)
-    if found.widened is scale:
-        scale = _widened(scale, shift, place, into, facts)
-    elif found.widened is shift:
-        shift = _widened(shift, scale, place, into, facts)
+    scale, shift, fitting = _fitted(found, facts)
+    if fitting:
+        into.before(place, *fitting)
     y = successor(found.end, facts)
     sums = [(old, successor(old, facts)) for old in norm.outputs[1:]]
     node = ir.Node(
@@ -111,18 +113,42 @@ def _replace(found: Shift, place: ir.Node, into: NewNodes, facts: Facts) -> ir.N
     graph.insert_after(place, node)
     for old, new in sums:
         old.replace_all_uses_with(new, replace_graph_outputs=True)
-    read_shape_of(found.x, norm.outputs[0])
+    for value in (norm.outputs[0], found.scaled):
+        read_shape_of(found.x, value)
     found.end.replace_all_uses_with(y, replace_graph_outputs=True)
     last = found.end.producer()
     assert last is not None
     remove_if_dead(last)
-    return node
+    return [*fitting, node]
 
 
-def _widened(value: ir.Value, like: ir.Value, place: ir.Node, into: NewNodes, facts: Facts) -> ir.Value:
-    """`value` in the shape of `like`, before `place`."""
-    shape = ir.node("Shape", [like])
-    wide = ir.node("Expand", [value, shape.outputs[0]])
-    wide.outputs[0].type = value.type
-    facts.add(wide.outputs[0], like=like)
-    return into.before(place, shape, wide)
+def _fitted(found: Shift, facts: Facts) -> tuple[ir.Value, ir.Value, list[ir.Node]]:
+    """Scale and shift in one shape and one type, and the nodes that bring them to it."""
+    scale, shift = found.scale, found.shift
+    nodes: list[ir.Node] = []
+    if found.widened is scale:
+        scale = _widened(scale, shift, nodes, facts)
+    elif found.widened is shift:
+        shift = _widened(shift, scale, nodes, facts)
+    dtype = facts.dtype(shift)
+    if dtype is not None and facts.dtype(scale) != dtype:
+        nodes.append(ir.node("Cast", [scale], {"to": dtype}))
+        nodes[-1].outputs[0].type = ir.TensorType(dtype)
+        facts.add(nodes[-1].outputs[0], like=scale)
+        scale = nodes[-1].outputs[0]
+    return scale, shift, nodes
+
+
+def _widened(value: ir.Value, like: ir.Value, nodes: list[ir.Node], facts: Facts) -> ir.Value:
+    """`value` in the shape of `like`, by `nodes`."""
+    shape, dtype = facts.shape(like), facts.dtype(value)
+    dims = tuple(dim for dim in shape or () if isinstance(dim, int))
+    if shape is not None and dtype is not None and len(dims) == len(shape):
+        nodes += expanded(value, dtype, dims, facts.model.opset_imports.get("", 0))
+    else:
+        target = ir.node("Shape", [like])
+        nodes += [target, ir.node("Expand", [value, target.outputs[0]])]
+    wide = nodes[-1].outputs[0]
+    wide.type = value.type
+    facts.add(wide, like=like)
+    return wide

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Final
 
@@ -51,15 +52,18 @@ def place_of(
     1. `first`, where all `inputs` are computed before it.
     2. `last`, where nothing between reads the `outputs`, which something else reads too.
     3. `first`, where the `inputs` do not depend on it: what computes them is moved before it.
-    4. Else None: there is no place.
+    4. Else None: there is no place. So it is where one of the `inputs` is one of the `outputs`.
 
     Args:
         first: what gives the first of what the op gives.
         last: what gives the last.
         inputs: of the op.
         outputs: of `first`, for others.
-        position: of all nodes of the graph; changed in case 3.
+        position: of all nodes of the graph; changed in case 3. Nodes that were moved to one place have one position.
     """
+    inputs, outputs = list(inputs), list(outputs)
+    if any(value is output for value in inputs for output in outputs):
+        return None
     late = _makers_behind(first, inputs, position)
     if late == []:
         return first
@@ -69,30 +73,39 @@ def place_of(
     if late is None or first.graph is None:
         return None
     first.graph.insert_before(first, late)
-    position.update(dict.fromkeys(late, position[first] - 0.5))
+    position.update(dict.fromkeys(late, math.ceil(position[first]) - 0.5))
     return first
 
 
 def _makers_behind(
     first: ir.Node, values: Iterable[ir.Value | None], position: dict[ir.Node, float]
 ) -> list[ir.Node] | None:
-    """The nodes behind `first` that make `values`, sorted; None: they depend on it, hold graphs, or are too many."""
-    found: dict[ir.Node, None] = {}
-    waiting = list(values)
+    """The nodes behind `first` that make `values`, sorted.
+
+    None: they depend on `first`, hold graphs, are too many, or one was moved to the same place as `first`.
+    """
+    made: dict[ir.Node, None] = {}
+    entered: set[ir.Node] = set()
+    waiting = [(value, False) for value in values]
     while waiting:
-        value = waiting.pop()
+        value, is_entered = waiting.pop()
         node = None if value is None else value.producer()
-        if node is None or node in found or node.graph is not first.graph or position[node] < position[first]:
-            continue
-        found[node] = None
-        if node is first or len(found) > _MAX_MOVED or next(bodies_of(node), None) is not None:
-            return None
-        waiting += node.inputs
-    return sorted(found, key=position.__getitem__)
+        if is_entered and node is not None:
+            made[node] = None
+        elif node is not None and node not in entered and node.graph is first.graph:
+            if position[node] < position[first]:
+                continue
+            entered.add(node)
+            is_behind = position[node] > position[first]
+            if not is_behind or len(entered) > _MAX_MOVED or next(bodies_of(node), None) is not None:
+                return None
+            waiting += [(value, True), *((source, False) for source in node.inputs)]
+    return list(made)
 
 
 def read_shape_of(x: ir.Value, instead_of: ir.Value) -> None:
     """Let what reads the shape of a value, or of its copies and casts, read that of `x`, which has the same."""
+    copies: list[ir.Node] = []
     values = [instead_of]
     for value in values:  # grows
         for reader, index in tuple(value.uses()):
@@ -100,6 +113,9 @@ def read_shape_of(x: ir.Value, instead_of: ir.Value) -> None:
                 reader.replace_input_with(index, x)
             elif is_op(reader, "Cast", "CastLike", "Identity") and index == 0:
                 values.append(reader.outputs[0])
+                copies.append(reader)
+    for copy in reversed(copies):
+        remove_if_dead(copy)
 
 
 def remove_if_dead(node: ir.Node) -> None:

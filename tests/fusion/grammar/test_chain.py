@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 import pytest
 
-from rms_deploy.fusion.grammar.chain import is_read_once, reader, rounded, sources
+from rms_deploy.fusion.grammar.chain import ends_with_last, is_read_once, reader, rounded, says, sources
 from rms_deploy.onnx_model.analysis import Facts
 
 INPUTS = "float[b,8] x, int64[2] n"
@@ -68,3 +68,26 @@ def test_readers(values):
     assert is_read_once(named["a"])
     assert not is_read_once(named["y"])
     assert reader(named["s"]) is named["y"].producer()
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ("", True),
+        ("<axes = [-2, -1]>", True),
+        ("<axes = [1]>", True),
+        ("<axes = [-2]>", False),
+        ("<axes: ints = @axes>", False),
+        ("<epsilon: float = @epsilon>", True),
+    ],
+)
+def test_axes_that_end_with_the_last(attributes, expected):
+    """What a call of the function says is not known inside."""
+    model = ir.from_onnx_text(f"""<ir_version: 10, opset_import: ["": 21, "l": 1]>
+    g (float[2,8] x, float[8] w) => (float[2,8] y) {{ y = l.F <axes = [-2], epsilon = 0.5> (x, w) }}
+    <opset_import: ["": 21, "rms_deploy": 1], domain: "l"> F <axes, epsilon> (x, w) => (y) {{
+      y = rms_deploy.RMSNorm {attributes} (x, w)
+    }}""")
+    ((norm,),) = (function.graph for function in model.functions.values())
+    assert ends_with_last(norm, Facts(model)) == expected
+    assert says(norm, "axes") == ("@axes" not in attributes)

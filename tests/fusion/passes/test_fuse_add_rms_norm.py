@@ -132,6 +132,14 @@ def test_a_scale_that_is_computed_from_the_sum(build, check):
     assert "its sum is read before the scale of the norm is computed" in result.near_misses[0].reason
 
 
+def test_a_scale_that_is_the_sum(build):
+    """The op cannot read what it gives. In three dims the product with the sum is no scale."""
+    body = ADD.replace("scale", "h")
+    result = fuse(build(body, inputs="float[8] x, float[8] z", outputs="float[8] y"), verify=False)
+    assert ops(result) == ["Add", "RMSNorm"]
+    assert [miss.left for miss in result.near_misses] == ["residual"]
+
+
 def test_a_scale_of_several_rows(build, check):
     body = ADD.replace("scale", "w")
     assert ops(check(build(body, inputs=f"{TWO}, float[b,1,8] w"))) == ["AddRMSNorm"]

@@ -163,6 +163,69 @@ def test_the_shape_of_the_norm_is_that_of_x():
     assert sorted(set(ops(fuse(model_of(more="Shape"))))) == ["DequantizeLinear", "Neg", "RMSNormQuantize", "Shape"]
 
 
+@pytest.mark.parametrize("reads", ["", "Shape"])
+def test_a_copy_whose_numbers_nothing_reads_keeps_no_norm(reads):
+    """Of a norm that stayed behind, the sum would have the name of the op's."""
+    model = model_of(residual=True)
+    model.graph.node.append(onnx.helper.make_node("Identity", ["n"], ["copy"]))
+    if reads:
+        model.graph.node.append(onnx.helper.make_node(reads, ["copy"], ["dims"]))
+        model.graph.output.append(onnx.helper.make_tensor_value_info("dims", 7, [3]))
+    result = fuse(model)
+    assert set(ops(result)) == {"AddRMSNormQuantize", "DequantizeLinear", "Neg", *([reads] if reads else [])}
+    names = [value.name for node in result.model.graph for value in node.outputs]
+    assert len(names) == len(set(names))
+
+
+def test_the_output_of_the_graph_keeps_its_name_beside_other_quantisers():
+    model = model_of(copies=2, readers=1)
+    model.graph.output.append(onnx.helper.make_tensor_value_info("c1", 3, ["b", "s", 64]))
+    result = fuse(model)
+    assert ops(result) == ["RMSNormQuantize", *["DequantizeLinear", "Neg"] * 2]
+    assert next(norm_nodes(result.model)).outputs[0].name == "c1"
+
+
+OLD_OPSETS = {
+    "a half type": ("com.microsoft", "QuantizeLinear", 17, "opset 17 has no QuantizeLinear of a half type"),
+    "float8": ("trt", "TRT_FP8QuantizeLinear", 18, "opset 18 has no QuantizeLinear to float8_e4m3fn"),
+    "constants in the body": ("", "QuantizeLinear", 11, "below opset 12 all norms share one body, and with it y_scale"),
+}
+
+
+@pytest.mark.parametrize(("domain", "op_type", "opset", "reason"), OLD_OPSETS.values(), ids=OLD_OPSETS)
+def test_an_opset_without_a_body(domain, op_type, opset, reason):
+    """Other domains quantise at any opset, and the body of the op has only what ONNX has."""
+    model = model_of(dtype="float16" if domain == "com.microsoft" else "float", opset=opset, readers=0)
+    model.graph.output.append(onnx.helper.make_tensor_value_info("c0", 17 if domain == "trt" else 3, ["b", "s", 64]))
+    quantize = model.graph.node[1]
+    quantize.domain, quantize.op_type = domain, op_type
+    if domain == "trt":
+        del quantize.input[2]
+    if domain:
+        model.opset_import.add(domain=domain, version=1)
+    (node,) = norm_nodes(fuse(model, quantization=False).model)
+    result = fuse(model)
+    assert ops(result) == [node.op_type, op_type]
+    assert [miss.left for miss in result.near_misses] == ["quantization"]
+    assert reason in result.near_misses[0].reason
+
+
+def test_an_attribute_of_the_function_around_it():
+    """Each call says whether it saturates."""
+    model = ir.from_onnx_text("""<ir_version: 10, opset_import: ["": 21, "l": 1]>
+    g (float[2,8] x, float[8] w) => (float8e4m3fn[2,8] y) { y = l.F <saturate = 0> (x, w) }
+    <opset_import: ["": 21, "rms_deploy": 1], domain: "l"> F <saturate> (x, w) => (y) {
+      n = rms_deploy.RMSNorm (x, w)
+      s = Constant <value_float = 0.1> ()
+      zero = Constant <value_float = 0.0> ()
+      z = Cast <to = 17> (zero)
+      y = QuantizeLinear <saturate: int = @saturate> (n, s, z)
+    }""")
+    result = fuse(model)
+    assert [node.op_type for node in norm_nodes(result.model)] == ["RMSNorm"]
+    assert "an attribute of it is one of the function around it" in result.near_misses[0].reason
+
+
 def test_without_quantization():
     assert ops(fuse(model_of(), quantization=False))[:2] == ["RMSNorm", "QuantizeLinear"]
 
@@ -199,6 +262,16 @@ def test_quantised_in_two_ways_stays():
     assert [miss.reason for miss in fuse(model).near_misses] == [
         "quantize0 stays: the norm is quantised in several ways"
     ]
+
+
+def test_quantised_in_both_branches_stays(build):
+    body = """n = rms_deploy.RMSNorm (x, w) s = Constant <value_float = 0.02> () y = If (c) <
+        then_branch = t () => (uint8[b,s,8] y1) { y1 = QuantizeLinear (n, s) },
+        else_branch = f () => (uint8[b,s,8] y2) { y2 = QuantizeLinear (n, s) }
+    >"""
+    model = build(body, inputs="float[b,s,8] x, float[8] w, bool c", outputs="uint8[b,s,8] y")
+    model.opset_import.add(domain="rms_deploy", version=1)
+    assert [miss.reason for miss in fuse(model).near_misses] == ["y1 stays: it is in another graph"]
 
 
 def test_an_op_that_has_no_quantised_form():

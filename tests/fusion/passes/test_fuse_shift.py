@@ -3,6 +3,7 @@
 
 import ml_dtypes
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
@@ -10,6 +11,8 @@ from rms_deploy.fusion.fuse import fuse
 from rms_deploy.fusion.inspect import inspect
 from rms_deploy.fusion.passes import fuse_shift
 from rms_deploy.fusion.passes.fuse_shift import FuseShift
+from rms_deploy.ops import schemas
+from rms_deploy.runtime import onnxruntime_session as runtime
 
 from ..around_numbers import check_one, failing
 
@@ -43,6 +46,15 @@ def test_float32(body, build):
     result = check_one(build(body, inputs=INPUTS), "RMSNormShift", feeds_of())
     assert ops(result) == ["RMSNormShift"]
     assert [value.name for value in result.model.graph[0].inputs] == ["x", "w", "t"]
+
+
+@pytest.mark.parametrize("dims", [("1", "8"), ("8", "1"), ("1,8", "b,1,8")], ids=str)
+def test_a_half_type_where_one_is_broadcast_to_the_other(dims, build):
+    """Scale and shift are taken as they were before they were cast up, in one shape."""
+    inputs = f"float16[b,s,8] x, float16[{dims[0]}] w, float16[{dims[1]}] t"
+    result = fuse(build(HALF_ONCE.replace("TT", "10"), inputs=inputs, outputs="float16[b,s,8] y"))
+    assert [op for op in ops(result) if op not in ("Constant", "Shape")] == ["Expand", "RMSNormShift"]
+    assert {value.dtype for value in result.model.graph[-1].inputs} == {ir.DataType.FLOAT16}
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -80,13 +92,15 @@ def test_the_modulation_of_ltx_video(build):
     assert {"Cast", "Add", "RMSNormShift"} == set(ops(result))
 
 
+CHUNKS = """
+    f = Shape (c) i0 = Constant <value_ints = [0]> () i2 = Constant <value_ints = [2]> () i4 = Constant <value_ints = [4]> ()
+    l = Slice (f, i2, i4) u = Div (l, i2) w = Slice (c, i0, u, i2) t = Slice (c, u, l, i2)
+"""
+"""As torch's older exporter writes torch.chunk: no inference of shapes knows the last dims."""
+
+
 def test_chunks_whose_size_is_computed(build):
-    """As torch's older exporter writes torch.chunk: no inference of shapes knows the last dims."""
-    chunks = """
-        f = Shape (c) i0 = Constant <value_ints = [0]> () i2 = Constant <value_ints = [2]> () i4 = Constant <value_ints = [4]> ()
-        l = Slice (f, i2, i4) u = Div (l, i2) w = Slice (c, i0, u, i2) t = Slice (c, u, l, i2)
-    """
-    result = fuse(build(f"{chunks} {SHIFTED}", inputs="float[b,s,8] x, float[b,1,16] c"))
+    result = fuse(build(f"{CHUNKS} {SHIFTED}", inputs="float[b,s,8] x, float[b,1,16] c"))
     assert ops(result)[-1] == "RMSNormShift"
     assert not {"Mul", "Add"} & set(ops(result))
     assert [norm.unproven for norm in result.norms] == [""]
@@ -103,8 +117,37 @@ def test_one_of_scale_and_shift_is_broadcast_to_the_other(inputs, build):
 
 def test_a_norm_without_a_scale(build):
     result = fuse(build(f"h = Identity (x) {CORE} y = Add (n, t)", inputs="float[b,s,8] x, float[8] t"))
-    assert ops(result) == ["Shape", "Expand", "RMSNormShift"]
+    assert ops(result) == ["Constant", "Expand", "RMSNormShift"]
     assert not result.norms[0].unproven
+
+
+@pytest.mark.parametrize("dims", ["8", "b,1,8", "1"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_norm_of_a_half_type_without_a_scale(dtype, dims, build):
+    """The scale of one is float32, and the op takes scale and shift of one type."""
+    body = HALF_FIRST.replace("k = Mul (o, w) y = Add (k, t)", "y = Add (o, t)").replace("TT", str(CODES[dtype]))
+    model = build(body, inputs=f"{dtype}[b,s,8] x, {dtype}[{dims}] t", outputs=f"{dtype}[b,s,8] y")
+    result = fuse(model)
+    (node,) = (node for node in result.model.graph if node.op_type == "RMSNormShift")
+    assert {value.dtype for value in node.inputs} == {ir.DataType[dtype.upper()]}
+    assert not result.norms[0].unproven
+    fused = ir.to_proto(result.model)
+    schemas.register()
+    onnx.checker.check_model(fused, full_check=True)
+    runtime.session(fused)
+
+
+@pytest.mark.parametrize(("dims", "is_fused"), [("1,1,8", True), ("b,1,8", False)])
+def test_below_the_opset_of_expand(dims, is_fused, build):
+    """A product with ones broadcasts to a static shape."""
+    body = SHIFTED.replace("ReduceMean (q, last)", "ReduceMean <axes = [-1]> (q)")
+    model = build(body, inputs=f"float[b,s,8] x, float[8] w, float[{dims}] t", opset=7)
+    result = fuse(model)
+    assert ops(result) == (["Constant", "Mul", "RMSNormShift"] if is_fused else ["RMSNorm", "Add"])
+    assert [miss.reason for miss in result.near_misses] == (
+        [] if is_fused else ["the shift y stays: opset 7 has no Expand for w"]
+    )
+    onnx.checker.check_model(ir.to_proto(result.model), full_check=True)
 
 
 def test_with_a_residual(build):
@@ -134,8 +177,41 @@ def test_a_shift_that_is_computed_from_the_sum(build):
     assert [miss.left for miss in result.near_misses] == ["residual"]
 
 
+@pytest.mark.parametrize("verify", [False, True])
+@pytest.mark.parametrize("dims", ["8", "b,s,8"])
+def test_a_shift_that_is_the_sum(dims, verify, build):
+    """h + norm(h) * w, where h = x + z: the op cannot read the sum that it gives."""
+    body = f"h = Add (x, z) {CORE} k = Mul (n, w) y = Add (k, h)"
+    inputs = f"float[{dims}] x, float[{dims}] z, float[{dims}] w"
+    result = fuse(build(body, inputs=inputs, outputs=f"float[{dims}] y"), verify=verify)
+    assert "AddRMSNorm" in ops(result)
+    assert [miss.reason for miss in result.near_misses] == [
+        "the shift y stays: the sum of the norm is read before the shift is computed, or for it"
+    ]
+
+
+def test_a_shift_that_is_computed_from_a_norm_behind(build):
+    """The second norm stands before the shift of the first, on which its own shift depends."""
+    second = "q2 = Mul (z, z) m2 = ReduceMean (q2, last) e2 = Add (m2, eps) r2 = Sqrt (e2) o = Div (z, r2)"
+    body = f"{SHIFTED.split(' y = ')[0]} {second} l = Mul (o, v) c = Neg (t) a = Add (k, c) seq = Constant <value_ints = [1]> () d = ReduceMean (a, seq) y = Add (l, d)"
+    model = build(
+        body,
+        inputs="float[b,s,8] x, float[b,s,8] z, float[8] w, float[b,1,8] t, float[b,1,8] v",
+        outputs="float[b,s,8] y",
+    )
+    onnx.checker.check_model(model, full_check=True)
+    result = fuse(model)
+    assert ops(result) == ["Neg", "Shape", "Expand", "RMSNormShift", "Constant", "ReduceMean", "RMSNormShift"]
+    onnx.checker.check_model(ir.to_proto(result.model), full_check=True)
+
+
 KEPT = {
     "a residual": (SHIFTED, "float[b,s,8] x, float[8] w, float[b,s,8] t", ()),
+    "a residual behind a gate": (
+        SHIFTED.replace("y = Add (k, t)", "l = Mul (k, v) y = Add (l, t)"),
+        "float[b,s,8] x, float[8] w, float[b,s,8] v, float[b,s,8] t",
+        (),
+    ),
     "a column": (
         SHIFTED,
         "float[b,s,8] x, float[8] w, float[b,s,1] t",
@@ -189,6 +265,35 @@ def test_the_shape_of_the_norm_is_that_of_x(build):
     body = f"{SHIFTED} j = Shape (k)"
     result = fuse(build(body, inputs=INPUTS, outputs="float[b,s,8] y, int64[3] j"))
     assert sorted(ops(result)) == ["RMSNormShift", "Shape"]
+
+
+def test_the_shape_of_what_is_scaled_is_that_of_x(build):
+    """The scale is a chunk of unknown shape, so that the norm has none, and its Mul goes away with the shift."""
+    body = f"{CHUNKS} {SHIFTED.replace('Identity (x)', 'Add (x, z)')} j = Shape (k)"
+    inputs = "float[b,s,8] x, float[b,s,8] z, float[b,1,16] c"
+    result = fuse(build(body, inputs=inputs, outputs="float[b,s,8] y, float[b,s,8] h, int64[3] j"))
+    assert [op for op in ops(result) if op in ("AddRMSNorm", "AddRMSNormShift", "Mul")] == ["AddRMSNormShift"]
+    onnx.checker.check_model(ir.to_proto(result.model), full_check=True)
+
+
+def test_a_norm_whose_shape_nobody_knows(build):
+    body = f"h = com.microsoft.Unknown (x) {CORE} k = Mul (n, w) y = Add (k, scale)"
+    result = fuse(build(body, inputs="float[b,s,8] x, float[8] w"))
+    assert [norm.kind for norm in result.norms] == ["RMSNorm"]
+    assert [miss.reason for miss in result.near_misses] == ["the shift y stays: the shape of the norm is not known"]
+
+
+def test_a_type_that_the_calls_of_a_function_say():
+    """Whether the norm is rounded before the shift is not known."""
+    model = ir.from_onnx_text("""<ir_version: 10, opset_import: ["": 21, "l": 1]>
+    g (float16[2,8] x, float16[8] w, float16[8] t) => (float16[2,8] y) { y = l.F <scale_type = 10> (x, w, t) }
+    <opset_import: ["": 21, "rms_deploy": 1], domain: "l"> F <scale_type> (x, w, t) => (y) {
+      n = rms_deploy.RMSNorm <scale_type: int = @scale_type> (x, w)
+      y = Add (n, t)
+    }""")
+    result = fuse(model)
+    assert [norm.kind for norm in result.fused_before] == ["RMSNorm"]
+    assert not result.norms
 
 
 def test_the_pass_alone():

@@ -66,12 +66,44 @@ def test_there_is_no_place_where_the_inputs_depend_on_the_op(build):
     assert placed(build, body, "float[b,s,8] y, float[b,s,8] t")[0] is None
 
 
+def test_there_is_no_place_for_an_op_that_would_read_what_it_gives(build):
+    graph = ir.from_proto(build("a = Neg (x) y = Add (a, a)")).graph
+    first, last = graph
+    position = {node: number for number, node in enumerate(graph)}
+    assert place_of(first, last, first.outputs, first.outputs, position) is None
+
+
+def test_what_is_moved_stays_sorted_when_it_is_moved_again(build):
+    late = "d = Exp (x) e = Neg (d) c = Neg (e)"
+    body = f"b = Exp (x) v = Exp (b) a = Neg (x) t = Exp (a) {late} y = Add (a, c) z = Add (b, c)"
+    graph = ir.from_proto(build(body, outputs=", ".join(f"float[b,s,8] {name}" for name in "yztv"))).graph
+    made = {value.name: node for node in graph for value in node.outputs}
+    position = {node: number for number, node in enumerate(graph)}
+    for first, last in (("a", "y"), ("b", "z")):
+        place = place_of(made[first], made[last], [made["c"].outputs[0]], made[first].outputs, position)
+        assert place is made[first]
+    assert [node.outputs[0].name for node in graph] == ["d", "e", "c", "b", "v", "a", "t", "y", "z"]
+
+
+def test_what_was_moved_to_one_place_is_not_moved_within_it(build):
+    """d and e stand before a, and only the graph knows in which order."""
+    body = "a = Neg (x) t = Exp (a) d = Exp (x) e = Neg (d) y = Add (a, e) v = Exp (e) z = Add (e, d)"
+    graph = ir.from_proto(build(body, outputs=", ".join(f"float[b,s,8] {name}" for name in "yztv"))).graph
+    made = {value.name: node for node in graph for value in node.outputs}
+    position = {node: number for number, node in enumerate(graph)}
+    assert place_of(made["a"], made["y"], made["e"].outputs, made["a"].outputs, position) is made["a"]
+    before = list(graph)
+    assert place_of(made["e"], made["z"], made["d"].outputs, made["e"].outputs, position) is None
+    assert list(graph) == before
+
+
 def test_the_shape_of_a_copy_is_that_of_x(build):
     model = ir.from_proto(
         build("y = Neg (x) i = Identity (y) c = Cast <to = 10> (i) s = Shape (c)", outputs="int64[3] s")
     )
     read_shape_of(model.graph.inputs[0], model.graph[0].outputs[0])
     assert model.graph[-1].inputs[0] is model.graph.inputs[0]
+    assert [node.op_type for node in model.graph] == ["Shape"]
 
 
 def test_an_initializer_that_is_read_stays(build):
