@@ -92,8 +92,8 @@ inline constexpr const char* kPartialSize = "partial_size";  // partial ops only
 // Ops that quantise only; the first two are required.
 inline constexpr const char* kYScale = "y_scale";
 inline constexpr const char* kOutputDtype = "output_dtype";
-inline constexpr const char* kPrecision =
-    "precision";  // float32, or the type of X: the quotient is rounded to it first
+// Float32, or the type of X: the quotient is rounded to it first.
+inline constexpr const char* kPrecision = "precision";
 inline constexpr int64_t kPrecisionDefault = 1;
 
 }  // namespace rms_deploy::contract

@@ -86,7 +86,7 @@ def check(name: str, tmp_path: Path, norms: int | None = None, model_norm: str |
     with_library, ops = run(fused, source, library=True)
     assert ops.total() == norms
     partial = sum(isinstance(module, PartialRMSNorm) for module in source.module.modules())
-    assert set(ops) <= ({"PartialRMSNorm"} if partial else {"RMSNorm", "AddRMSNorm", "SiluGateRMSNorm"})
+    assert set(ops) <= ({"PartialRMSNorm"} if partial else {"RMSNorm", "AddRMSNorm", "SiluGateRMSNorm", "RMSNormShift"})
     without, ops = run(fused, source, library=False)
     assert not ops
     assert_equal(with_library, source)

@@ -52,6 +52,10 @@ VIEWS = {
 }
 
 
+FAST = ("row", "odd-groups", "one-factor")
+"""The views that every run of the tests takes."""
+
+
 def assert_outputs(op, inputs, out, **attributes):
     """Against the reference. Sum is exact."""
     expected = dict(zip(("Y", "Sum"), outputs_of(op, inputs, **attributes), strict=False))
@@ -74,7 +78,10 @@ def assert_outputs(op, inputs, out, **attributes):
 
 
 @pytest.mark.parametrize("constant", [False, True], ids=["input", "constant"])
-@pytest.mark.parametrize(("shape", "axes", "scale_shape"), VIEWS.values(), ids=VIEWS)
+@pytest.mark.parametrize(
+    ("shape", "axes", "scale_shape"),
+    [pytest.param(*view, id=name, marks=() if name in FAST else pytest.mark.slow) for name, view in VIEWS.items()],
+)
 @EVERY_SUM
 def test_against_the_reference(types, name, sum_type, shape, axes, scale_shape, constant, round_before_scale):
     op = OPS[name]

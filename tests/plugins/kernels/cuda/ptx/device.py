@@ -29,7 +29,7 @@ class _Problem(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("outer", "n", "inner", "statistics_size")),
         *((name, ctypes.c_int32) for name in ("scale_rows", "scale_repeat")),
         *((name, ctypes.c_bool) for name in ("scalar_scale", "round_before_scale", "round_reciprocal")),
-        *(("normalizes_float32_sum", ctypes.c_bool), ("gate", ctypes.c_uint8)),
+        *(("round_quotient", ctypes.c_bool), ("normalizes_float32_sum", ctypes.c_bool), ("gate", ctypes.c_uint8)),
         *((name, ctypes.c_float) for name in ("epsilon", "rms_epsilon", "rms_min", "y_scale")),
     )
 
