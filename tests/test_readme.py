@@ -93,6 +93,8 @@ def test_what_is_supported_is_what_the_tests_do() -> None:
     files = [
         "onnxruntime/test_op.py",
         "onnxruntime/test_gate.py",
+        "onnxruntime/test_shift_and_sum.py",
+        "onnxruntime/test_quantize.py",
         "tensorrt/test_build.py",
         "kernels/cuda/test_kernels.py",
     ]
@@ -125,9 +127,11 @@ def test_what_is_supported_is_what_the_tests_do() -> None:
         )
     for op in contract.OPS.keys() - patterns.keys():
         patterns[op] = (
-            rf"onnxruntime/test_\w+\.py::\w+\[(?=[^\]]*\b{op}\b)[^\]]*\b{{}}\b",
+            rf"test_quantize\.py::\w+\[[\w-]+-{op}-\('{{}}'"
+            if contract.OPS[op].is_quantized
+            else rf"test_shift_and_sum\.py::test_against_the_reference\[{{}}-[\w-]+-{op}-",
             rf"::test_a_node_builds_\w+\[{{}}-\w+-{op}",
-            rf"test_kernels\.py::\w+\[(?=[^\]]*\b{op}\b)[^\]]*\b{{}}\b",
+            r"float64\[cpu-kinds-{}",
         )
     several_rows = "with a scale of several rows"
     patterns[several_rows] = (
