@@ -29,14 +29,14 @@ _WHY_NOT: Final = "rms_deploy.residual"
 
 
 class FuseAddRMSNorm(ir.passes.InPlacePass):
-    """RMSNorm(Add(x, r)) becomes AddRMSNorm(x, r), whose second output is the sum.
+    """RMSNorm(Add(x, r)) becomes AddRMSNorm(x, r), whose second output is the sum; with a shift, AddRMSNormShift.
 
     1. Both operands must be proven to have one shape: a broadcast residual, such as a bias, stays an Add.
     2. The sum keeps its name, and whatever else reads it reads the op's second output.
     3. The statistics use the sum rounded to its type. So the Add must give the very X of the norm; a norm of a wider
        sum is a norm of float32, and stays one.
-    4. The op stands where the Add stood. If its scale is computed later, it stands where the norm stood, provided that
-       nothing before reads the sum.
+    4. The op stands where the Add stood, or where the norm stood if its scale is computed later. Where something
+       between reads the sum, what computes the scale is moved before the Add.
     5. Of several norms of one sum, the first takes the Add.
     6. With `prove`, each is run in both forms first. Where they differ, the Add and the norm stay.
     7. A Sum of two is an Add.

@@ -25,8 +25,8 @@ class FuseFloat32Sum(ir.passes.InPlacePass):
 
     1. `grammar/float32_sum.py` says which sums the ops have. The op has the half type, and its sum float32; or the half
        type too, where everything that reads the sum rounds it.
-    2. The op stands where the Add, or the AddRMSNorm, stood. If its scale is computed later, it stands where the norm
-       ended, provided that nothing before reads the sum.
+    2. The op stands where the Add, or the AddRMSNorm, stood, or where the norm ended if its scale is computed later.
+       Where something between reads the sum, what computes the scale is moved.
     3. With `prove`, each is run in both forms first. Where they differ, the norm stays what it was.
     """
 

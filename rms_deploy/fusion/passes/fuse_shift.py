@@ -26,8 +26,8 @@ class FuseShift(ir.passes.InPlacePass):
     """RMSNorm(x) + shift becomes RMSNormShift(x), and that of AddRMSNorm becomes AddRMSNormShift.
 
     1. `grammar/shift.py` says which shifts the ops have.
-    2. The op stands where the Add stood, which is after its shift was computed. What reads the sum of an AddRMSNorm
-       before keeps the norm and its shift apart.
+    2. The op stands where the norm stood, or where the Add stood if its scale or its shift is computed later. Where
+       something between reads the sum of an AddRMSNorm, what computes them is moved before the norm.
     3. A scale or a shift that is broadcast to the other is expanded to its shape. A scale of another type is cast to
        that of the shift.
     4. With `prove`, each is run in both forms first. Where they differ, the shift stays outside.
