@@ -244,6 +244,8 @@ g (float[b,8] x, float[b,8] r, bool c) => (float[b,8] y, float[b,8] t)
 @pytest.mark.parametrize("target", NormForm)
 def test_what_stands_around_norms(target, tmp_path):
     """The original has the bodies."""
+    if VERSION < (1, 24) and target is NormForm.STANDARD:
+        pytest.skip("this ONNX Runtime has no QuantizeLinear of opset 23")
     path, out, again = (tmp_path / f"{name}.onnx" for name in ("model", "out", "again"))
     given = ir.from_proto(onnx.parser.parse_model(CALLED))
     attach_functions(given)
