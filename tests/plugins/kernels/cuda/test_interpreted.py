@@ -23,8 +23,16 @@ def program(ptx):
     return Program.parse(ptx("80").read_text())
 
 
+LONG = (general_cases.check_kinds, general_cases.check_skews)
+"""Each takes ten seconds and more."""
+
+
 @pytest.mark.parametrize(
-    "check", [*cases.BY_TYPES, *general_cases.BY_TYPES], ids=lambda check: check.__name__.removeprefix("check_")
+    "check",
+    [
+        pytest.param(check, id=check.__name__.removeprefix("check_"), marks=pytest.mark.slow if check in LONG else ())
+        for check in (*cases.BY_TYPES, *general_cases.BY_TYPES)
+    ],
 )
 def test_against_float64(interpreted, check):
     check(interpreted, ("float16", "float16"))
@@ -37,7 +45,10 @@ def test_extremes(interpreted):
 
 
 @pytest.mark.parametrize("virtual", ["80", "90"])
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype",
+    [pytest.param("float32", marks=pytest.mark.slow), "float16", pytest.param("bfloat16", marks=pytest.mark.slow)],
+)
 def test_every_code(on_cpu, ptx, virtual, dtype):
     """By integers, and by the instruction that GPUs have for float8 from 9.0 on."""
     program = Program.parse(ptx(virtual).read_text())
