@@ -363,7 +363,8 @@ def test_a_broken_source_is_seen(on_cpu, nvcc, tmp_path, what):
             for kind in general_cases.kinds(x, n, types[1], 1):
                 general_cases.check(kernels, x, scale, round_before_scale=rounds, **kind)
 
-    checks = (check_rows, cases.check_columns, cases.check_alignments, cases.check_scale_rows)
+    rows_of_weights = (cases.check_scale_rows, general_cases.check_rows_of_weights)
+    checks = (check_rows, cases.check_columns, cases.check_alignments, *rows_of_weights)
     seen = any(fails(check, kernels, ("float16", "float16")) for check in checks)
     extremes = (cases.check_extremes, cases.check_extreme_gates, general_cases.check_extreme_sums)
     seen = seen or any(fails(check, kernels, "bfloat16") for check in (*extremes, general_cases.check_every_code))
