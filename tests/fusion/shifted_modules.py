@@ -412,12 +412,11 @@ MODULES = {
         left="scaled by a weight, and then a second time, by token",
     ),
     "Kandinsky, float32": Module(Float32Modulation, _SAMPLE, ("RMSNormShift",)),
-    "VibeVoice": Module(
+    "VibeVoice": Module(  # its first norm is scaled again, and its shift, as large as x, may be a residual
         VibeVoiceHead,
         {"x": ("s", WIDTH), "temb": ("s", WIDTH)},
         ("RMSNorm", "AddRMSNormShift"),
         exporters=_NO_RMS_NORM,
-        left="the first is scaled by a weight, and then a second time",
     ),
     "Mamba": Module(lambda: Blocks("mamba", "Mamba"), _X, _MAMBA),
     "Mamba2": Module(lambda: Blocks("mamba2", "Mamba2"), _X, _MAMBA),
