@@ -139,17 +139,7 @@ class RMSNorm(nn.Module):
         self._check(x, scale)
         if shift is not None or self._parameters["bias"] is not None:  # self.bias takes ten times as long
             return self.shifted(x, scale, shift, self._norm)
-        return torch_eager.rms_norm(
-            x,
-            self.scale(scale),
-            self.axes,
-            self.epsilon,
-            self.rms_epsilon,
-            self.rms_min,
-            self.round_before_scale,
-            self.round_reciprocal,
-            self.partial_size,
-        )
+        return self._norm(x, self.scale(scale))
 
     def shifted(self, x: Tensor, scale: Tensor | None, shift: Tensor | None, norm: Norm) -> Tensor:
         """y with a shift, out of a plain `norm`; `scale` and `shift` as in `forward`."""
