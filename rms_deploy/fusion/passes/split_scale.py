@@ -5,8 +5,8 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from rms_deploy.fusion.passes.new_nodes import NewNodes
-from rms_deploy.fusion.passes.norm_parts import NormParts, rounds_first
-from rms_deploy.fusion.passes.split_sum import split_sum
+from rms_deploy.fusion.passes.norm_parts import NormParts
+from rms_deploy.fusion.passes.split_sum import typed_for_epilogue
 from rms_deploy.ops.contract import OPS
 from rms_deploy.ops.nodes import axes_of, scale_of, shaped_inputs
 from rms_deploy.ops.scale_shape import varies_outside
@@ -34,12 +34,7 @@ def split_scale(node: ir.Node, into: NewNodes) -> ir.Node:
     Returns:
         The norm.
     """
-    assert node.inputs[0] is not None
-    dtype = node.inputs[0].dtype
-    assert dtype is not None
-    inner = dtype if rounds_first(node) else _FLOAT32
-    if inner != dtype and OPS[node.op_type].is_add:  # case 2
-        node = split_sum(node, into)
+    node, dtype, inner = typed_for_epilogue(node, into)
     parts, scale = NormParts(node, into), scale_of(node)
     x, *others = (value for value in shaped_inputs(node) if value is not None)
     assert scale is not None

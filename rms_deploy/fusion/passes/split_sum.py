@@ -7,10 +7,10 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from rms_deploy.fusion.passes.new_nodes import NewNodes
-from rms_deploy.fusion.passes.norm_parts import NormParts
+from rms_deploy.fusion.passes.norm_parts import NormParts, rounds_first
 from rms_deploy.ops.contract import OPS, RMS_NORM
 
-__all__ = ["has_wide_sum", "split_sum"]
+__all__ = ["has_wide_sum", "split_sum", "typed_for_epilogue"]
 
 _FLOAT32 = ir.DataType.FLOAT
 
@@ -52,3 +52,17 @@ def split_sum(node: ir.Node, into: NewNodes) -> ir.Node:
         y = norm.outputs[0]
     parts.settle(y, total)
     return norm
+
+
+def typed_for_epilogue(node: ir.Node, into: NewNodes) -> tuple[ir.Node, ir.DataType, ir.DataType]:
+    """The norm, the type of its X, and that in which its epilogue can stand behind it and no number changes.
+
+    1. float32, and half types that round before they scale: the type of X.
+    2. Half types that round once: float32. A sum is split off first, as it has to stay in the half type.
+    """
+    assert node.inputs[0] is not None
+    dtype = node.inputs[0].dtype
+    assert dtype is not None
+    if rounds_first(node) or dtype == _FLOAT32:
+        return node, dtype, dtype
+    return split_sum(node, into) if OPS[node.op_type].is_add else node, dtype, _FLOAT32
