@@ -210,7 +210,7 @@ TESTED_BY = {
     "fusion.grammar.float32_sum": "fusion/passes/test_fuse_float32_sum.py",
     "fusion.grammar.quantize": "fusion/passes/test_fuse_quantize.py",
     "fusion.grammar.shift": "fusion/passes/test_fuse_shift.py",
-    "fusion.passes.fuse_result": "fusion/test_fuse.py",
+    "fusion.passes.fuse_part": "fusion/test_fuse.py",
     "models.convnet": "models/test_images.py",
     "models.vit": "models/test_images.py",
     **dict.fromkeys(

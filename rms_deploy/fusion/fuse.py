@@ -26,8 +26,8 @@ from rms_deploy.fusion.passes.decomposed_form import is_decomposed_form
 from rms_deploy.fusion.passes.fuse_add_rms_norm import FuseAddRMSNorm
 from rms_deploy.fusion.passes.fuse_float32_sum import FuseFloat32Sum
 from rms_deploy.fusion.passes.fuse_gate import FuseGate
+from rms_deploy.fusion.passes.fuse_part import FuseResult
 from rms_deploy.fusion.passes.fuse_quantize import FuseQuantize
-from rms_deploy.fusion.passes.fuse_result import FuseResult
 from rms_deploy.fusion.passes.fuse_rms_norm import FuseRMSNorm, FuseRMSNormResult
 from rms_deploy.fusion.passes.fuse_shift import FuseShift
 from rms_deploy.fusion.passes.lower_to_plugins import raise_plugins

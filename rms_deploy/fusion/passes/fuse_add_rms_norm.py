@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from rms_deploy.fusion.grammar.chain import sum_of
 from rms_deploy.fusion.one_shape import why_not_one_shape
-from rms_deploy.fusion.passes.fuse_result import FuseResult
+from rms_deploy.fusion.passes.fuse_part import FusePart, FuseResult
 from rms_deploy.fusion.passes.rewriting import annotate, place_of, remove_if_dead, successor
 from rms_deploy.fusion.proof.prove_pass import PassProver, keep_proof
 from rms_deploy.onnx_model.analysis import Facts, is_op
@@ -28,7 +28,7 @@ _WHY_NOT: Final = "rms_deploy.residual"
 """Key of a norm's `meta`: why running it kept its Add outside."""
 
 
-class FuseAddRMSNorm(ir.passes.InPlacePass):
+class FuseAddRMSNorm(FusePart):
     """RMSNorm(Add(x, r)) becomes AddRMSNorm(x, r), whose second output is the sum; with a shift, AddRMSNormShift.
 
     1. Both operands must be proven to have one shape: a broadcast residual, such as a bias, stays an Add.
@@ -42,17 +42,11 @@ class FuseAddRMSNorm(ir.passes.InPlacePass):
     7. A Sum of two is an Add.
     """
 
-    def __init__(self, facts: Facts | None = None, *, prove: bool = False) -> None:
-        """`facts` of the model, where several passes share them, and whether to run what is fused."""
-        super().__init__()
-        self.facts = facts
-        self.prove = prove
-
     def call(self, model: ir.Model) -> FuseResult:
         """Fuse in place."""
         facts = self.facts or Facts(model)
         modified, is_decided = False, True
-        prover = PassProver(FuseAddRMSNorm(), facts) if self.prove else None
+        prover = self.prover(facts)
         for graph in list(graphs_of(model)):
             nodes = tuple(graph)
             position: dict[ir.Node, float] = {node: index for index, node in enumerate(nodes)}

@@ -7,7 +7,7 @@ from typing import Final
 import onnx_ir as ir
 
 from rms_deploy.fusion.grammar.float32_sum import Float32Sum, float32_sum_of
-from rms_deploy.fusion.passes.fuse_result import FuseResult
+from rms_deploy.fusion.passes.fuse_part import FusePart, FuseResult
 from rms_deploy.fusion.passes.rewriting import annotate, place_of, read_shape_of, remove_if_dead, successor
 from rms_deploy.fusion.proof.prove_pass import PassProver, keep_proof
 from rms_deploy.onnx_model.analysis import Facts
@@ -20,7 +20,7 @@ _WHY_NOT: Final = "rms_deploy.float32_sum"
 """Key of a norm's `meta`: why running it kept its sum outside."""
 
 
-class FuseFloat32Sum(ir.passes.InPlacePass):
+class FuseFloat32Sum(FusePart):
     """RMSNorm of a rounded float32 sum becomes AddRMSNorm, and a float32 AddRMSNorm that is rounded AddFloat32RMSNorm.
 
     1. `grammar/float32_sum.py` says which sums the ops have. The op has the half type, and its sum float32; or the half
@@ -30,16 +30,10 @@ class FuseFloat32Sum(ir.passes.InPlacePass):
     3. With `prove`, each is run in both forms first. Where they differ, the norm stays what it was.
     """
 
-    def __init__(self, facts: Facts | None = None, *, prove: bool = False) -> None:
-        """`facts` of the model, where several passes share them, and whether to run what is fused."""
-        super().__init__()
-        self.facts = facts
-        self.prove = prove
-
     def call(self, model: ir.Model) -> FuseResult:
         """Fuse in place."""
         facts, modified = self.facts or Facts(model), False
-        prover = PassProver(FuseFloat32Sum(), facts) if self.prove else None
+        prover = self.prover(facts)
         for graph in list(graphs_of(model)):
             nodes = tuple(graph)
             position: dict[ir.Node, float] = {node: index for index, node in enumerate(nodes)}

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from rms_deploy.fusion.grammar.gate import Gate, gate_of
 from rms_deploy.fusion.passes.expand_scale import integers
-from rms_deploy.fusion.passes.fuse_result import FuseResult
+from rms_deploy.fusion.passes.fuse_part import FusePart, FuseResult
 from rms_deploy.fusion.passes.new_nodes import NewNodes
 from rms_deploy.fusion.passes.rewriting import annotate, remove_if_dead, successor
 from rms_deploy.fusion.proof.prove_pass import PassProver, keep_proof
@@ -22,7 +22,7 @@ _WHY_NOT: Final = "rms_deploy.gate"
 """Key of a norm's `meta`: why running it kept its gate outside."""
 
 
-class FuseGate(ir.passes.InPlacePass):
+class FuseGate(FusePart):
     """RMSNorm(x) * silu(z) becomes RMSNormSiluGate(x, z), and RMSNorm(x * silu(z)) becomes SiluGateRMSNorm(x, z).
 
     RMSNorm(x) * sigmoid(z) becomes RMSNormSigmoidGate(x, z).
@@ -36,17 +36,11 @@ class FuseGate(ir.passes.InPlacePass):
     AddRMSNorm, the partial norm and those that round 1 / rms have no form with a gate.
     """
 
-    def __init__(self, facts: Facts | None = None, *, prove: bool = False) -> None:
-        """`facts` of the model, where several passes share them, and whether to run what is fused."""
-        super().__init__()
-        self.facts = facts
-        self.prove = prove
-
     def call(self, model: ir.Model) -> FuseResult:
         """Fuse in place."""
         facts, into = self.facts or Facts(model, thorough=True), None
         is_decided = True
-        prover = PassProver(FuseGate(), facts) if self.prove else None
+        prover = self.prover(facts)
         for graph in list(graphs_of(model)):
             for norm in tuple(graph):
                 gate = gate_of(norm, facts)

@@ -7,7 +7,7 @@ from typing import Final
 import onnx_ir as ir
 
 from rms_deploy.fusion.grammar.quantize import Quantization, quantization_of
-from rms_deploy.fusion.passes.fuse_result import FuseResult
+from rms_deploy.fusion.passes.fuse_part import FusePart, FuseResult
 from rms_deploy.fusion.passes.rewriting import annotate, read_shape_of, remove_if_dead, successor
 from rms_deploy.fusion.proof.prove_pass import PassProver, keep_proof
 from rms_deploy.onnx_model.analysis import Facts
@@ -20,7 +20,7 @@ _WHY_NOT: Final = "rms_deploy.quantize"
 """Key of a norm's `meta`: why running it kept its quantisation outside."""
 
 
-class FuseQuantize(ir.passes.InPlacePass):
+class FuseQuantize(FusePart):
     """QuantizeLinear(RMSNorm(x)) becomes RMSNormQuantize(x), and that of AddRMSNorm becomes AddRMSNormQuantize.
 
     1. `grammar/quantize.py` says which quantisations the ops have.
@@ -29,16 +29,10 @@ class FuseQuantize(ir.passes.InPlacePass):
     4. With `prove`, each is run in both forms first. Where a code differs, the quantisation stays outside.
     """
 
-    def __init__(self, facts: Facts | None = None, *, prove: bool = False) -> None:
-        """`facts` of the model, where several passes share them, and whether to run what is fused."""
-        super().__init__()
-        self.facts = facts
-        self.prove = prove
-
     def call(self, model: ir.Model) -> FuseResult:
         """Fuse in place."""
         facts, modified = self.facts or Facts(model), False
-        prover = PassProver(FuseQuantize(), facts) if self.prove else None
+        prover = self.prover(facts)
         for graph in list(graphs_of(model)):
             for norm in tuple(graph):
                 found = quantization_of(norm, facts)

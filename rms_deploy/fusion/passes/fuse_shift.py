@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from rms_deploy.fusion.grammar.shift import Shift, shift_of
 from rms_deploy.fusion.passes.expand_scale import expanded
-from rms_deploy.fusion.passes.fuse_result import FuseResult
+from rms_deploy.fusion.passes.fuse_part import FusePart, FuseResult
 from rms_deploy.fusion.passes.new_nodes import NewNodes
 from rms_deploy.fusion.passes.rewriting import annotate, place_of, read_shape_of, remove_if_dead, successor
 from rms_deploy.fusion.proof.prove_pass import PassProver, keep_proof
@@ -22,7 +22,7 @@ _WHY_NOT: Final = "rms_deploy.shift"
 """Key of a norm's `meta`: why running it kept its shift outside."""
 
 
-class FuseShift(ir.passes.InPlacePass):
+class FuseShift(FusePart):
     """RMSNorm(x) + shift becomes RMSNormShift(x), and that of AddRMSNorm becomes AddRMSNormShift.
 
     1. `grammar/shift.py` says which shifts the ops have.
@@ -33,16 +33,10 @@ class FuseShift(ir.passes.InPlacePass):
     4. With `prove`, each is run in both forms first. Where they differ, the shift stays outside.
     """
 
-    def __init__(self, facts: Facts | None = None, *, prove: bool = False) -> None:
-        """`facts` of the model, where several passes share them, and whether to run what is fused."""
-        super().__init__()
-        self.facts = facts
-        self.prove = prove
-
     def call(self, model: ir.Model) -> FuseResult:
         """Fuse in place."""
         facts, into, is_decided = self.facts or Facts(model), None, True
-        prover = PassProver(FuseShift(), facts) if self.prove else None
+        prover = self.prover(facts)
         for graph in list(graphs_of(model)):
             nodes = tuple(graph)
             position: dict[ir.Node, float] = {node: index for index, node in enumerate(nodes)}
